@@ -1,0 +1,47 @@
+# make demo: fine-tune a small model here, in minutes.  make test: every check.
+# Both need only Python 3.11+ and the package index; they build $(VENV) when it is missing.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements-dev.lock
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test format clean
+
+help:
+	@echo "make demo    fine-tune SmolLM2-135M on the built-in reviews, forward passes only (runs/demo)"
+	@echo "make test    lint, format check, types, tests"
+	@echo "make format  rewrite the sources in the project's format"
+	@echo "make clean   remove $(VENV), caches and build output (runs stay)"
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/mezo train --config examples/demo.yaml --output runs/demo --overwrite
+
+test: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/python -m pytest
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .hypothesis .ruff_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mezo needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and alone: a failure of the largest download is plain, and what follows finds it there.
+$(VENV)/.installed-demo: pyproject.toml requirements-dev.lock | $(BIN)/pip
+	$(PIP) torch
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-demo
+	$(PIP) --editable '.[dev]'
+	@touch $@

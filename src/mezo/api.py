@@ -1,0 +1,103 @@
+"""The library in three calls: tune, evaluate, replay."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from mezo.config import MeZOConfig
+from mezo.data import MeZODataset
+from mezo.errors import MezoError, near
+from mezo.evaluation import evaluate as score
+from mezo.events import Observer
+from mezo.models import load
+from mezo.objectives import OBJECTIVES
+from mezo.replay import replay as replay
+from mezo.setup import encode, engine_at, objective_for
+from mezo.trainer import MeZOTrainer, TrainResult
+
+# of mezo_finetune beyond the config's own
+_TRAINER_ARGUMENTS = ("output", "overwrite", "observer", "model", "tokenizer")
+
+
+def mezo_finetune(
+    model_path: str,
+    train_dataset: str | PathLike[str] | Sequence[Mapping[str, Any]] | MeZODataset,
+    lora_rank: int = 8,
+    learning_rate: float = 1e-6,
+    num_steps: int = 10000,
+    epsilon: float = 1e-3,
+    batch_size: int = 64,
+    max_length: int = 512,
+    normalize_perturbations: bool = False,
+    server_args: Any = None,
+    **kwargs: Any,
+) -> TrainResult:
+    """Tune a language model with forward passes only; the defaults are the paper's.
+
+    model_path: a folder, a hub id, or "smollm2-135m".
+    train_dataset: a file of {"prompt", "completion"} rows, a folder, a hub data set, a list of dicts,
+        or a MeZODataset; with task="sst2" (or another) the rows have that task's fields.
+    lora_rank: 0 tunes all parameters. A LoRA adapter starts at zero and needs a larger learning rate
+        than the default (the paper: 5e-5 to 1e-4); a MezoWarning says so.
+    learning_rate, num_steps, epsilon, batch_size, max_length (tokens), normalize_perturbations: see
+        MeZOConfig.
+    server_args: options of a serving engine; the transformers engine takes none.
+    kwargs: any other field of MeZOConfig, and validation_dataset, output (the RUN folder; nothing is
+        written without it), overwrite, observer, tokenizer, model (an object to use instead of
+        loading model_path).
+
+    Raises MezoError for anything a person can mend.
+    """
+    if server_args is not None:
+        raise MezoError("server_args are options of a serving engine; the transformers engine takes none")
+    trainer = {name: kwargs.pop(name) for name in _TRAINER_ARGUMENTS if name in kwargs}
+    validation = kwargs.pop("validation_dataset", None)
+    known = set(MeZOConfig.model_fields) - {"model"}
+    for name in kwargs:
+        if name not in known:
+            raise MezoError(f"mezo_finetune has no argument {name!r}{near(name, known | {*_TRAINER_ARGUMENTS})}")
+    tuning = {"tuning": "lora", "lora_rank": lora_rank} if lora_rank else {"tuning": "full"}
+    given = isinstance(train_dataset, MeZODataset)
+    config = MeZOConfig.build(
+        **{
+            "model": str(model_path),
+            "task": train_dataset.task.name if isinstance(train_dataset, MeZODataset) else "prompt-completion",
+            "data": str(train_dataset) if isinstance(train_dataset, str | PathLike) else None,
+            "learning_rate": learning_rate,
+            "num_steps": num_steps,
+            "epsilon": epsilon,
+            "batch_size": batch_size,
+            "max_length": max_length,
+            "normalize_perturbations": normalize_perturbations,
+            **tuning,
+            **kwargs,
+        }
+    )
+    sampling = {"seed": config.seed, "max_examples": config.train_examples, "shots_per_class": config.shots_per_class}
+    train = train_dataset if given else MeZODataset(train_dataset, task=config.task, **sampling)
+    if validation is not None and not isinstance(validation, MeZODataset):
+        validation = MeZODataset(validation, task=config.task, split="validation", max_examples=config.eval_examples)
+    return MeZOTrainer(config, train=train, validation=validation, **trainer).train()
+
+
+def evaluate(
+    config: MeZOConfig, *, adapter: Path | None = None, split: str = "validation", observer: Observer | None = None
+) -> dict[str, Any]:
+    """Accuracy and loss of the config's model on a split of its task's data, as a plain dict.
+
+    adapter: a peft adapter's folder, put on top of the model.
+    """
+    dataset = MeZODataset(
+        config.data, task=config.task, split=split, seed=config.seed, max_examples=config.eval_examples
+    )
+    objective = objective_for(config, dataset.task)
+    loaded = load(config.model, config.dtype, config.device, config.trust_remote_code, observer and observer.on_note)
+    engine = engine_at(loaded, objective, adapter=adapter)
+    loss = OBJECTIVES["candidate-ce"] if objective.name == "accuracy" else objective
+    examples = encode(dataset, loaded, config)
+    record = score(engine, examples, loss, has_candidates=dataset.task.has_candidates, split=split)
+    values = asdict(record)
+    values.pop("step")
+    return {"model": config.model, "adapter": adapter and str(adapter), "task": config.task, **values}

@@ -1,0 +1,142 @@
+"""RUN/README.md: a model card that says what was tuned, on what, how well, and how to check it."""
+
+import math
+import re
+import shlex
+from typing import Protocol
+
+import yaml
+
+from mezo.config import MeZOConfig
+from mezo.events import EvalRecord
+from mezo.run import Metrics, RunFolder, read_metrics, write_text
+
+_PAPER = "[Malladi et al. 2023](https://arxiv.org/abs/2305.17333)"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_EMBEDDED = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+
+
+class Outcome(Protocol):
+    """What the card needs to know of a run besides its metrics; a TrainResult is one."""
+
+    config: MeZOConfig
+    interrupted: bool
+    seconds: float
+    peak_memory_bytes: int
+
+
+def write_card(run: RunFolder, outcome: Outcome) -> None:
+    """Write the card from the run's settings, its outcome and its metrics.jsonl.
+
+    Raises MezoError if the metrics cannot be read.
+    """
+    config, metrics = outcome.config, read_metrics(run.metrics)
+    parts = [
+        _front_matter(config),
+        f"# {span(config.model)} tuned on {span(config.task)} with MeZO\n",
+        _summary(outcome, metrics),
+        _results(metrics),
+        _commands(run, config),
+        _settings(config),
+        _licence(config),
+    ]
+    write_text(run.card, "\n".join(part for part in parts if part))
+
+
+def span(text: object, *, table: bool = False) -> str:
+    """`text` as a Markdown code span: nothing in it is markup. table: for a table's cell."""
+    plain = " ".join(str(text).split()) or " "
+    runs = [len(ticks) for ticks in re.findall(r"`+", plain)]
+    fence = "`" * (max(runs, default=0) + 1)
+    pad = " " if plain.startswith("`") or plain.endswith("`") else ""
+    code = f"{fence}{pad}{plain}{pad}{fence}"
+    return code.replace("|", "\\|") if table else code
+
+
+def block(lines: list[str]) -> str:
+    """`lines` as a fenced code block that they cannot close."""
+    text = "\n".join(lines)
+    runs = [len(ticks) for ticks in re.findall(r"`+", text)]
+    fence = "`" * max(3, max(runs, default=0) + 1)
+    return f"{fence}sh\n{text}\n{fence}\n"
+
+
+def _front_matter(config: MeZOConfig) -> str:
+    fields: dict[str, object] = {"library_name": "transformers" if config.tuning == "full" else "peft"}
+    base = _base(config)
+    if base:
+        fields["base_model"] = base
+    fields["tags"] = ["mezo", "zeroth-order", config.task]
+    return f"---\n{yaml.safe_dump(fields, sort_keys=False)}---\n"
+
+
+def _base(config: MeZOConfig) -> str | None:
+    """The hub id of the base model; None where it is a folder."""
+    if config.model in _EMBEDDED:
+        return _EMBEDDED[config.model]
+    return config.model if _HUB_ID.fullmatch(config.model) else None
+
+
+def _summary(outcome: Outcome, metrics: Metrics) -> str:
+    config = outcome.config
+    done = metrics.steps[-1].step + 1 if metrics.steps else 0
+    what = {"full": "All weights", "lora": "LoRA factors", "prefix": "A prefix of keys and values"}
+    text = (
+        f"{what[config.tuning]} tuned with forward passes only (MeZO, {_PAPER}): {done} of {config.num_steps}"
+        f" steps{', then stopped by hand' if outcome.interrupted else ''}; {config.batch_size} examples and"
+        f" {config.num_directions} direction{'s' if config.num_directions > 1 else ''} a step;"
+        f" {outcome.seconds:.0f} s, at most {outcome.peak_memory_bytes / 2**30:.2f} GiB of memory.\n"
+    )
+    overview = "\n![Loss, accuracy and projected gradients over the run](plots/overview.png)\n"
+    return text + (overview if metrics.steps else "")
+
+
+def _results(metrics: Metrics) -> str:
+    rows = ["## Results\n", "| split | step | examples | accuracy | loss |", "|---|---|---|---|---|"]
+    for split in dict.fromkeys(e.split for e in metrics.evals):
+        mine = [e for e in metrics.evals if e.split == split]
+        for record in mine if len(mine) < 2 else (mine[0], mine[-1]):
+            rows.append(
+                f"| {span(split, table=True)} | {record.step} | {record.examples}"
+                f" | {_accuracy(record)} | {record.loss:.4f} |"
+            )
+    if not metrics.evals:
+        return ""
+    return "\n".join(rows) + "\n\nAccuracy is given with one standard error.\n"
+
+
+def _accuracy(record: EvalRecord) -> str:
+    if record.accuracy is None:
+        return "-"
+    error = math.sqrt(record.accuracy * (1 - record.accuracy) / max(record.examples, 1))
+    return f"{100 * record.accuracy:.1f} ± {100 * error:.1f} %"
+
+
+def _commands(run: RunFolder, config: MeZOConfig) -> str:
+    tuned = ["--model", str(run.model)] if config.tuning == "full" else ["--adapter", str(run.adapter)]
+    evaluate = ["mezo", "eval", "--config", str(run.config), *tuned]
+    replay = ["mezo", "replay", str(run.path), "--model", config.model, "--output", f"{run.path}-replayed"]
+    return (
+        "## Check it\n\nFrom the folder in which the run was started: measure the weights again, and make"
+        " them again, bit for bit, from the base model and the trajectory.\n\n"
+        + block([shlex.join(evaluate), shlex.join(replay)])
+    )
+
+
+def _settings(config: MeZOConfig) -> str:
+    rows = ["## Settings\n", "| setting | value |", "|---|---|"]
+    values = config.model_dump(mode="json")
+    rows += [
+        f"| {span(name, table=True)} | {span('-' if value is None else value, table=True)} |"
+        for name, value in values.items()
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _licence(config: MeZOConfig) -> str:
+    base = _base(config)
+    name = span(config.model) + (f" ({span(base)})" if base and base != config.model else "")
+    return (
+        f"## Licence\n\nTuned weights are a derivative of the base model, {name}, and of the data: their"
+        f" licences apply.\n"
+    )

@@ -1,0 +1,81 @@
+"""The command line: `mezo train`, `eval`, `replay`, `plot`, `tasks`, `bench`.
+
+Nothing here imports torch before a command that needs it runs, so that help is instant.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+import typer
+
+import mezo
+from mezo.cli import bench, evaluate, plot, replay, tasks, train
+from mezo.errors import MezoError
+
+_EPILOG = r"""
+[bold]Start here[/bold]
+
+  mezo train --task demo --steps 200 --batch-size 16 \
+    --learning-rate 1e-5 --output runs/first
+
+Every command has its own help, with examples: mezo train --help
+"""
+
+app = typer.Typer(
+    help="Fine-tune language models with forward passes only, at the memory of inference (MeZO).",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (train, evaluate, replay, plot, tasks):
+    command.register(app)
+app.add_typer(bench.app, name="bench")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"mezo {mezo.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status.
+
+    0: done. 2: a mistake of the person, told in one line on stderr. 130: stopped by Ctrl-C.
+    """
+    # Said before transformers is imported, which reads them then; what a person has set wins.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")  # other libraries' talk to their developers
+        try:
+            return app(arguments, prog_name="mezo", standalone_mode=False) or 0
+        except MezoError as error:
+            message = str(error)
+        except (KeyboardInterrupt, typer.Abort):
+            print("mezo: stopped", file=sys.stderr)
+            return 130
+        except Exception as error:
+            # typer has its own copy of click in some versions; both have this method on a usage error.
+            if not hasattr(error, "format_message"):
+                raise
+            message = f"{error.format_message()} (see: mezo --help)"  # pyright: ignore[reportAttributeAccessIssue]
+            if not error.format_message():  # pyright: ignore[reportAttributeAccessIssue]
+                return 2  # no arguments: the help was the answer
+    print(f"mezo: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,61 @@
+"""`mezo eval`."""
+
+import sys
+from pathlib import Path
+
+import typer
+
+from mezo.cli.options import with_config
+from mezo.cli.progress import PlainObserver
+from mezo.config import MeZOConfig
+
+_FIELDS = (
+    "model",
+    "task",
+    "data",
+    "dtype",
+    "device",
+    "trust_remote_code",
+    "objective",
+    "batch_size",
+    "max_length",
+    "eval_examples",
+    "seed",
+)
+_EPILOG = r"""
+[bold]Examples[/bold]
+
+  mezo eval --model smollm2-135m --task demo
+
+  mezo eval --model ./my-model --adapter runs/lora/adapter \
+    --task sst2 --data ./sst2 --split test --json
+
+  mezo eval --config runs/first/config.yaml --model runs/first/model
+"""
+
+
+def register(app: typer.Typer) -> None:
+    app.command("eval", epilog=_EPILOG)(evaluate)
+
+
+@with_config(_FIELDS)
+def evaluate(
+    config: MeZOConfig,
+    adapter: Path | None = typer.Option(None, "--adapter", "-a", help="RUN/adapter of a LoRA or prefix run."),
+    split: str = typer.Option("validation", "--split", help="Split of the data to evaluate on."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Measure a model's accuracy and loss on a task, with or without an adapter."""
+    from mezo import api
+    from mezo.run import to_json
+
+    # Notes go to stderr: with --json, stdout is the object and nothing else.
+    record = api.evaluate(config, adapter=adapter, split=split, observer=PlainObserver(sys.stderr))
+    if as_json:
+        print(to_json(record))
+        return
+    accuracy = record["accuracy"]
+    print(f"{config.task} {record['split']}, {record['examples']} examples, {record['seconds']:.1f} s")
+    if accuracy is not None:
+        print(f"accuracy  {100 * accuracy:.1f} %")
+    print(f"loss      {record['loss']:.4f}")

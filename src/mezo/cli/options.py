@@ -1,0 +1,140 @@
+"""One command-line option for every field of MeZOConfig.
+
+Type, default and validation are the field's own; only the words for people are here.
+"""
+
+import inspect
+import types
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+
+import typer
+
+from mezo.config import MeZOConfig
+
+WHAT, METHOD, BUDGET = "What is tuned, on what", "The method", "The budget"
+
+
+class Words(NamedTuple):
+    """How a field is spoken of; its flag is --its-name unless others are given."""
+
+    panel: str
+    help: str
+    flags: tuple[str, ...] = ()
+
+
+WORDS: dict[str, Words] = {
+    "model": Words(WHAT, "Model folder, hub id, or smollm2-135m (built in).", ("--model", "-m")),
+    "task": Words(WHAT, "Task by name; `mezo tasks` lists them.", ("--task", "-t")),
+    "data": Words(WHAT, "Folder or JSONL file of examples; default: the task's own data.", ("--data", "-d")),
+    "tuning": Words(WHAT, "Tune all weights, LoRA factors, or a prefix of keys and values."),
+    "lora_rank": Words(WHAT, "Rank of the LoRA factors."),
+    "lora_alpha": Words(WHAT, "LoRA scale is alpha / rank."),
+    "lora_targets": Words(WHAT, "Modules that get LoRA, by comma; default: query and value projections."),
+    "dtype": Words(WHAT, "Type of the weights in memory."),
+    "device": Words(WHAT, "auto, cpu, cuda or cuda:N."),
+    "trust_remote_code": Words(WHAT, "Run Python code that the model brings along."),
+    "estimator": Words(METHOD, "How losses become a projected gradient."),
+    "num_directions": Words(METHOD, "Directions a step (n of n-SPSA).", ("--directions",)),
+    "epsilon": Words(METHOD, "Size of the perturbation."),
+    "noise": Words(METHOD, "Distribution of the perturbation."),
+    "normalize_perturbations": Words(
+        METHOD, "Divide each direction by its norm (needs another learning rate)."
+    ),
+    "optimizer": Words(METHOD, "Rule that turns projected gradients into an update."),
+    "learning_rate": Words(METHOD, "Step size."),
+    "schedule": Words(METHOD, "How the learning rate changes over the run."),
+    "warmup_steps": Words(METHOD, "Steps over which the learning rate rises from 0."),
+    "weight_decay": Words(METHOD, "Decoupled weight decay, times the learning rate."),
+    "objective": Words(METHOD, "What is minimised; auto: the loss over candidates where the task has them."),
+    "rounding": Words(METHOD, "Rounding of updates to 16-bit weights."),
+    "memory": Words(METHOD, "Where perturbed weights live: a scratch block, or made again in place."),
+    "num_steps": Words(BUDGET, "Updates.", ("--steps", "-n")),
+    "batch_size": Words(BUDGET, "Examples a step.", ("--batch-size", "-b")),
+    "max_length": Words(BUDGET, "Tokens an example may have; longer ones are cut."),
+    "train_examples": Words(BUDGET, "Train on a random subset of this size."),
+    "shots_per_class": Words(BUDGET, "Train on this many examples of every label."),
+    "eval_examples": Words(BUDGET, "Evaluate on at most this many examples."),
+    "eval_every": Words(BUDGET, "Evaluate every so many steps; 0: only before and after."),
+    "seed": Words(BUDGET, "All randomness follows from it."),
+}
+
+
+def with_config(fields: Iterable[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the options of these config fields.
+
+    The command's own `config` parameter (a MeZOConfig) is replaced by those options and `--config
+    FILE`; it is called with the config built from both, in which flags win over the file.
+    """
+    names = tuple(fields)
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        def run(**given: Any) -> Any:
+            file: Path | None = given.pop("config_file")
+            values = {name: given.pop(name) for name in names}
+            changes = {name: _parsed(name, value) for name, value in values.items() if value is not None}
+            config = MeZOConfig.load(file, **changes) if file else MeZOConfig.build(**changes)
+            return command(config=config, **given)
+
+        own = [p for name, p in inspect.signature(command).parameters.items() if name != "config"]
+        file = inspect.Parameter(
+            "config_file",
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[
+                Path | None,
+                typer.Option(
+                    "--config", "-c", help="YAML file of settings; flags win over it.", rich_help_panel=WHAT
+                ),
+            ],
+        )
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + [
+            file,
+            *map(_option, names),
+        ]
+        run.__name__, run.__doc__ = command.__name__, paragraphs(command.__doc__ or "")
+        run.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return decorate
+
+
+def paragraphs(doc: str) -> str:
+    """A docstring without the line breaks inside its paragraphs: the terminal sets them anew."""
+    return "\n\n".join(" ".join(part.split()) for part in doc.split("\n\n"))
+
+
+def _option(name: str) -> inspect.Parameter:
+    field, words = MeZOConfig.model_fields[name], WORDS[name]
+    kind, choices = _kind_of(field.annotation)
+    text = words.help
+    if choices:
+        text += f" {', '.join(choices)}."
+    if field.default is not None and kind is not bool:
+        text += f" [dim]\\[{field.default:g}][/dim]" if kind is float else f" [dim]\\[{field.default}][/dim]"
+    option = typer.Option(
+        # A boolean has no --no- form: it would fill half the help, and every default is False.
+        *(words.flags or (f"--{name.replace('_', '-')}",)),
+        help=text,
+        rich_help_panel=words.panel,
+        show_default=False,
+    )
+    annotation = Annotated[kind | None, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _kind_of(annotation: Any) -> tuple[type, tuple[str, ...]]:
+    """What the command line reads a field as, and its choices; pydantic checks the rest."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        annotation = next(a for a in get_args(annotation) if a is not type(None))
+    if get_origin(annotation) is Literal:
+        return str, get_args(annotation)
+    return (str, ()) if get_origin(annotation) is tuple else (annotation, ())
+
+
+def _parsed(name: str, value: Any) -> Any:
+    annotation = MeZOConfig.model_fields[name].annotation
+    is_list = any(get_origin(a) is tuple for a in (annotation, *get_args(annotation)))
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if is_list else value

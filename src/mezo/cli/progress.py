@@ -1,0 +1,148 @@
+"""What a person sees while a run goes on: a live line in a terminal, plain lines anywhere else."""
+
+import contextlib
+import math
+import resource
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from mezo.events import EvalRecord, Observer, StepRecord
+from mezo.memory import peak_bytes
+
+_WINDOW = 50  # steps behind the shown loss and speed
+_PLAIN_SECONDS = 10.0  # between plain lines
+
+
+class Pace:
+    """Running figures of the last steps."""
+
+    def __init__(self, first_step: int, num_steps: int) -> None:
+        self.done, self.num_steps = first_step, num_steps
+        self._losses: deque[float] = deque(maxlen=_WINDOW)
+        self._seconds: deque[float] = deque(maxlen=_WINDOW)
+
+    def add(self, record: StepRecord) -> None:
+        self.done = record.step + 1
+        self._losses.append(record.loss)
+        self._seconds.append(record.seconds)
+
+    @property
+    def loss(self) -> float:
+        return sum(self._losses) / len(self._losses) if self._losses else math.nan
+
+    @property
+    def seconds_per_step(self) -> float:
+        return sum(self._seconds) / len(self._seconds) if self._seconds else math.nan
+
+    def __str__(self) -> str:
+        pace, left = self.seconds_per_step, (self.num_steps - self.done) * self.seconds_per_step
+        speed = f"{1 / pace:.1f} steps/s" if 0 < pace < 1 else f"{pace:.1f} s/step"
+        return f"loss {self.loss:.4f}  {speed}  {duration(left)} left  {memory()}"
+
+
+class PlainObserver(Observer):
+    """Lines for a log file: every evaluation, every note, and the pace every ten seconds."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._pace = Pace(0, 0)
+        self._said = 0.0
+
+    def on_start(self, first_step: int, num_steps: int, summary: str) -> None:
+        self._pace = Pace(first_step, num_steps)
+        self._said = time.monotonic()
+        self._say(summary)
+
+    def on_note(self, text: str) -> None:
+        self._say(text)
+
+    def on_step(self, record: StepRecord) -> None:
+        self._pace.add(record)
+        now = time.monotonic()
+        if now - self._said >= _PLAIN_SECONDS:
+            self._said = now
+            self._say(f"step {self._pace.done}/{self._pace.num_steps}  {self._pace}")
+
+    def on_eval(self, record: EvalRecord) -> None:
+        self._say(describe(record))
+
+    def _say(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+
+class LiveObserver(Observer):
+    """One line that is redrawn; evaluations and notes scroll above it."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bar: TaskID | None = None
+        self._pace = Pace(0, 0)
+        self._accuracy = ""
+
+    def on_start(self, first_step: int, num_steps: int, summary: str) -> None:
+        self._pace = Pace(first_step, num_steps)
+        self._write(summary)
+        self._bar = self._progress.add_task("", total=num_steps, completed=first_step, figures="")
+
+    def on_note(self, text: str) -> None:
+        self._write(text)
+
+    def on_step(self, record: StepRecord) -> None:
+        self._pace.add(record)
+        if self._bar is not None:
+            self._progress.update(
+                self._bar, completed=self._pace.done, figures=f"{self._accuracy}{self._pace}"
+            )
+
+    def on_eval(self, record: EvalRecord) -> None:
+        if record.accuracy is not None:
+            self._accuracy = f"accuracy {100 * record.accuracy:.1f} %  "
+        self._write(describe(record))
+
+    def _write(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def observer_for(stream: TextIO) -> Iterator[Observer]:
+    """The live line where `stream` is a terminal, else plain lines."""
+    if not stream.isatty():
+        yield PlainObserver(stream)
+        return
+    columns = (
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[figures]}", markup=False),
+    )
+    # Four redraws a second: each is work taken from the step under way.
+    with Progress(*columns, console=Console(file=stream), refresh_per_second=4) as progress:
+        yield LiveObserver(progress)
+
+
+def describe(record: EvalRecord) -> str:
+    accuracy = "" if record.accuracy is None else f"accuracy {100 * record.accuracy:.1f} %  "
+    return (
+        f"step {record.step}: {record.split}  {accuracy}loss {record.loss:.4f}  ({record.examples} examples)"
+    )
+
+
+def duration(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "?"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def memory() -> str:
+    """The resident memory of this process now, or its peak where only that can be had."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return f"{int(statm.read_text().split()[1]) * resource.getpagesize() / 2**30:.2f} GiB"
+    return f"{peak_bytes() / 2**30:.2f} GiB peak"

@@ -1,0 +1,37 @@
+"""`mezo replay`."""
+
+import sys
+from pathlib import Path
+
+import typer
+
+from mezo.cli.options import paragraphs
+from mezo.cli.progress import observer_for
+
+_EPILOG = """
+[bold]Example[/bold]
+
+  mezo replay runs/first --output runs/first-again
+"""
+
+
+def register(app: typer.Typer) -> None:
+    app.command("replay", epilog=_EPILOG, help=paragraphs(replay.__doc__ or ""))(replay)
+
+
+def replay(
+    run: Path = typer.Argument(..., metavar="RUN", help="Folder of a run, or its trajectory file."),
+    model: str | None = typer.Option(
+        None, "--model", "-m", help="The base model; default: the one that the run names."
+    ),
+    output: Path = typer.Option(..., "--output", "-o", help="Folder for the weights."),
+) -> None:
+    """Make a run's final weights again from its base model and its trajectory.
+
+    No data and no forward pass are needed; the weights are those of the run, bit for bit.
+    """
+    from mezo import api
+
+    with observer_for(sys.stdout) as observer:
+        written = api.replay(run, model=model, output=output, observer=observer)
+    print(f"weights   {written}")

@@ -1,0 +1,90 @@
+"""`mezo train`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from mezo.cli.options import WORDS, with_config
+from mezo.cli.progress import duration, observer_for
+from mezo.config import MeZOConfig
+
+if TYPE_CHECKING:
+    from mezo.trainer import TrainResult
+
+_EPILOG = r"""
+[bold]Examples[/bold]
+
+A first run: the built-in model on the built-in reviews.
+
+  mezo train --task demo --steps 200 --batch-size 16 \
+    --learning-rate 1e-5 --output runs/first
+
+LoRA on your own model, and a folder with train.jsonl and validation.jsonl.
+
+  mezo train --model ./my-model --task sst2 --data ./sst2 --tuning lora \
+    --learning-rate 1e-4 --epsilon 1e-2 --steps 2000 --eval-every 250 \
+    --output runs/lora
+
+The same run again, with another seed.
+
+  mezo train --config runs/lora/config.yaml --seed 1 --output runs/seed1
+"""
+
+
+def register(app: typer.Typer) -> None:
+    app.command("train", epilog=_EPILOG)(train)
+
+
+@with_config(WORDS)
+def train(
+    config: MeZOConfig,
+    output: Path | None = typer.Option(
+        None, "--output", "-o", help="Folder for everything the run writes; default: runs/TASK-TUNING-SEED."
+    ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run that is in the folder."),
+) -> None:
+    """Fine-tune a model with forward passes only.
+
+    Writes the tuned weights, the trajectory (from which they can be replayed), metrics, plots and a
+    model card into one folder. Ctrl-C stops after the step under way and saves everything.
+    """
+    from mezo.run import RunFolder
+
+    folder = output or Path("runs") / f"{config.task}-{config.tuning}-{config.seed}"
+    RunFolder.check(folder, overwrite=overwrite)  # before the model is loaded, which takes a while
+    with observer_for(sys.stdout) as observer:
+        from mezo.trainer import MeZOTrainer
+
+        result = MeZOTrainer(config, output=folder, overwrite=overwrite, observer=observer).train()
+    _report(result, folder)
+    if result.interrupted:
+        raise typer.Exit(130)
+
+
+def _report(result: "TrainResult", folder: Path) -> None:
+    from mezo.run import RunFolder
+
+    run = RunFolder(folder)
+    print()
+    if result.interrupted:
+        done = result.steps[-1].step + 1 if result.steps else 0
+        print(f"stopped at step {done}, everything saved in {folder}")
+    if len(result.evals) > 1:
+        first, last = result.evals[0], result.evals[-1]
+        when = f"  (step {last.step})" if result.interrupted else ""
+        if first.accuracy is not None and last.accuracy is not None:
+            print(f"accuracy  {100 * first.accuracy:.1f} % -> {100 * last.accuracy:.1f} %{when}")
+        print(f"loss      {first.loss:.4f} -> {last.loss:.4f}{when}")
+    print(f"time      {duration(result.seconds)}, peak memory {result.peak_memory_bytes / 2**30:.2f} GiB")
+    places = {
+        "weights": run.model if run.model.exists() else run.adapter,
+        "replay": run.trajectory,
+        "metrics": run.metrics,
+        "plots": run.plots,
+        "card": run.card,
+    }
+    for name, path in places.items():
+        if path.exists():
+            print(f"{name:<9} {path}")

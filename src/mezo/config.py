@@ -1,0 +1,129 @@
+"""Every setting of a run, validated, with the paper's values as presets."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mezo.errors import MezoError, near
+
+# Malladi et al. 2023, appendix D: Table 15 (RoBERTa-large) and Table 16 (OPT); the first value of
+# each grid, batch size and step count. LoRA for RoBERTa uses weight decay 0.1.
+_PAPER: dict[str, dict[str, dict[str, Any]]] = {
+    "roberta": {
+        "full": dict(learning_rate=1e-6, epsilon=1e-3, weight_decay=0.0),
+        "lora": dict(learning_rate=5e-5, epsilon=1e-3, weight_decay=0.1),
+        "prefix": dict(learning_rate=5e-3, epsilon=1e-1, weight_decay=0.0),
+    },
+    "opt": {
+        "full": dict(learning_rate=1e-6, epsilon=1e-3, weight_decay=0.0),
+        "lora": dict(learning_rate=1e-4, epsilon=1e-2, weight_decay=0.0),
+        "prefix": dict(learning_rate=1e-2, epsilon=1e-1, weight_decay=0.0),
+    },
+}
+_PAPER_COMMON: dict[str, dict[str, Any]] = {
+    "roberta": dict(batch_size=64, num_steps=100_000),
+    "opt": dict(batch_size=16, num_steps=20_000),
+}
+
+
+class MeZOConfig(BaseModel):
+    """The settings of one run. Saved as RUN/config.yaml; unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    # what is tuned, on what
+    model: str = "smollm2-135m"  # a folder, a hub id, or the embedded default
+    task: str = "sst2"
+    data: str | None = None  # folder or file of examples; None: the task's own hub data set
+    tuning: Literal["full", "lora", "prefix"] = "full"
+    lora_rank: int = Field(8, ge=1)
+    lora_alpha: float = Field(16.0, gt=0)
+    lora_targets: tuple[str, ...] | None = None  # None: the query and value projections
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "auto"
+    trust_remote_code: bool = False
+
+    # the method
+    estimator: str = "two-point"
+    num_directions: int = Field(1, ge=1)  # n of n-SPSA
+    epsilon: float = Field(1e-3, gt=0)
+    noise: Literal["gaussian", "rademacher"] = "gaussian"
+    normalize_perturbations: bool = False
+    optimizer: str = "sgd"
+    learning_rate: float = Field(1e-6, ge=0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    objective: str = "auto"  # auto: candidates where the task has them, else answer tokens
+    rounding: Literal["stochastic", "nearest"] = "stochastic"  # of 16-bit weights
+    memory: Literal["materialize", "regenerate"] = "materialize"
+
+    # the budget
+    num_steps: int = Field(10_000, ge=1)
+    batch_size: int = Field(64, ge=1)
+    max_length: int = Field(512, ge=8)
+    train_examples: int | None = Field(None, ge=1)  # a fixed-size subset, by seed
+    shots_per_class: int | None = Field(None, ge=1)  # k-shot: k examples of every label
+    eval_examples: int | None = Field(None, ge=1)
+    eval_every: int = Field(0, ge=0)  # steps; 0: only before and after
+    seed: int = Field(0, ge=0, lt=2**64)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.train_examples and self.shots_per_class:
+            raise ValueError("train_examples and shots_per_class exclude each other: give one of them")
+        if self.warmup_steps >= self.num_steps:
+            raise ValueError(f"warmup_steps={self.warmup_steps} leaves no step of num_steps={self.num_steps}")
+        return self
+
+    @classmethod
+    def build(cls, **values: Any) -> Self:
+        """A config from plain values; a mistake is a one-line MezoError."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise MezoError(_one_line(error, cls.model_fields)) from None
+
+    @classmethod
+    def paper(cls, family: Literal["roberta", "opt"], tuning: Literal["full", "lora", "prefix"], **changes: Any) -> Self:
+        """The paper's hyperparameters (Tables 15 and 16; the middle of each learning-rate grid).
+
+        Raises MezoError if the family or the tuning mode is not one of the paper's.
+        """
+        if family not in _PAPER:
+            raise MezoError(f"the paper has no family {family!r}{near(family, _PAPER)}")
+        if tuning not in _PAPER[family]:
+            raise MezoError(f"the paper has no tuning mode {tuning!r}{near(tuning, _PAPER[family])}")
+        return cls.build(**{"tuning": tuning, **_PAPER_COMMON[family], **_PAPER[family][tuning], **changes})
+
+    @classmethod
+    def load(cls, path: Path, **changes: Any) -> Self:
+        """Read a YAML file; `changes` win over what it says."""
+        try:
+            values = yaml.safe_load(path.read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise MezoError(f"{path}: not a readable YAML config: {' '.join(str(error).split())}") from None
+        if not isinstance(values, dict):
+            raise MezoError(f"{path}: expected a mapping of settings, found {type(values).__name__}")
+        try:
+            return cls.build(**{**values, **changes})
+        except MezoError as error:
+            raise MezoError(f"{path}: {error}") from None
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def _one_line(error: ValidationError, fields: Any) -> str:
+    parts = []
+    for item in error.errors():
+        where = ".".join(str(p) for p in item["loc"])
+        if item["type"] == "extra_forbidden":
+            parts.append(f"unknown setting {where!r}{near(where, fields)}")
+        elif where:
+            parts.append(f"{where}={item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}")
+        else:
+            parts.append(item["msg"].removeprefix("Value error, "))
+    return "; ".join(parts)

@@ -1,0 +1,87 @@
+"""`MeZODataset`: raw examples of a task, read, checked and sampled, ready to be tokenised."""
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from mezo.data.encoded import EncodedDataset
+from mezo.data.encoding import Kind, encode
+from mezo.data.sampling import shots, subset
+from mezo.data.sources import load_rows
+from mezo.errors import MezoError
+from mezo.registry import look_up
+from mezo.tasks import TASKS, Row, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Source = str | PathLike[str] | Sequence[Mapping[str, Any]] | Mapping[str, Any] | None
+
+
+class MeZODataset:
+    """The examples of one split of a data set, for one task.
+
+    source: a .jsonl or .json file (or .gz of it); a folder of {split}.jsonl files; a list of
+        dicts; a `datasets.Dataset`; the name of a data set on the Hugging Face Hub; or None for
+        the task's own data.
+    task: a name in `mezo.tasks.TASKS`, or a Task.
+    split: "train", "validation" (also found as valid, val, dev) or "test". A single file or list
+        is taken as the split that is asked for.
+    max_examples: a random subset of this size, by `seed`; all if there are fewer.
+    shots_per_class: a random subset of this many examples of every class, by `seed`.
+
+    Raises MezoError, which names the row, if anything in the data is not as the task expects.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        task: str | Task = "prompt-completion",
+        split: str = "train",
+        seed: int = 0,
+        max_examples: int | None = None,
+        shots_per_class: int | None = None,
+    ) -> None:
+        self.task = look_up(TASKS, task, "task") if isinstance(task, str) else task
+        self.split = split
+        rows = load_rows(source, self.task, split)
+        labels = [_checked(self.task, row) for row in rows]
+        self.rows = [rows[i] for i in _chosen(self.task, labels, seed, max_examples, shots_per_class)]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        """The raw fields of an example."""
+        return self.rows[index].fields
+
+    def encode(self, tokenizer: "PreTrainedTokenizerBase", kind: Kind, max_length: int) -> EncodedDataset:
+        """Tokenise for a "causal" or "masked" model, no row longer than `max_length` tokens."""
+        return EncodedDataset(tuple(encode(self.task, self.rows, tokenizer, kind, max_length)))
+
+
+def _checked(task: Task, row: Row) -> int | None:
+    for name in task.fields:
+        row.value(name)
+    return task.label(row)
+
+
+def _chosen(
+    task: Task, labels: list[int | None], seed: int, max_examples: int | None, shots_per_class: int | None
+) -> Sequence[int]:
+    if max_examples is not None and shots_per_class is not None:
+        raise MezoError("max_examples and shots_per_class exclude each other: give one of them")
+    for name, value in (("max_examples", max_examples), ("shots_per_class", shots_per_class)):
+        if value is not None and value < 1:
+            raise MezoError(f"expected {name} to be 1 or more, found {value}")
+    if max_examples is not None:
+        return subset(len(labels), max_examples, seed)
+    if shots_per_class is not None:
+        classes = [label for label in labels if label is not None]
+        if not task.label_words or len(classes) < len(labels):
+            raise MezoError(
+                f"shots_per_class needs classes, which task {task.name!r} does not have: use max_examples"
+            )
+        return shots(classes, task.label_words, shots_per_class, seed)
+    return range(len(labels))

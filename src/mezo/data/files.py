@@ -1,0 +1,103 @@
+"""Reading JSON Lines and JSON files, with errors that name the file and the line."""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mezo.errors import MezoError
+from mezo.tasks import Row
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The objects of a .jsonl or .json file, either of them gzipped.
+
+    JSON Lines: one object a line, blank lines between them allowed. JSON: one list of objects.
+    UTF-8, with or without a byte order mark. Raises MezoError if the file cannot be read, is of
+    another kind, breaks off, holds anything but objects, or holds nothing.
+    """
+    if not path.name.endswith(SUFFIXES):
+        raise MezoError(f"{path}: expected a file name ending in {', '.join(SUFFIXES)}")
+    content = _content(path)
+    lines = path.name.removesuffix(".gz").endswith(".jsonl")
+    rows = list(_from_lines(path, content) if lines else _from_list(path, content))
+    if not rows:
+        raise MezoError(f"{path}: expected at least one example, found none; give a file that is not empty")
+    return rows
+
+
+def _content(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        return gzip.decompress(data) if path.name.endswith(".gz") else data
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise MezoError(
+            f"{path}: expected a whole gzip file, found otherwise ({error}); make it anew"
+        ) from None
+    except OSError as error:
+        raise MezoError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _from_lines(path: Path, content: bytes) -> Iterator[Row]:
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        text = _decoded(line, f"{path}:{number}", first=number == 1)
+        if text.strip():
+            yield Row(
+                _object(_parsed(text, f"{path}:{number}"), f"{path}:{number}"),
+                str(path),
+                number,
+                is_line=True,
+            )
+
+
+def _from_list(path: Path, content: bytes) -> Iterator[Row]:
+    values = _parsed(_decoded(content, str(path), first=True), str(path))
+    if not isinstance(values, list):
+        raise MezoError(
+            f"{path}: expected a list of JSON objects, found {_kind(values)}; one object a line is .jsonl"
+        )
+    for number, value in enumerate(values):
+        yield Row(_object(value, f"{path}[{number}]"), str(path), number)
+
+
+def _decoded(data: bytes, where: str, *, first: bool) -> str:
+    try:
+        return data.decode("utf-8-sig" if first else "utf-8")
+    except UnicodeDecodeError as error:
+        raise MezoError(
+            f"{where}: expected UTF-8, found byte 0x{data[error.start]:02x} at position {error.start}; "
+            "save the file as UTF-8"
+        ) from None
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
+        reason = error.msg[0].lower() + error.msg[1:]
+        raise MezoError(f"{where}: expected a JSON value, found broken JSON: {reason} ({place})") from None
+    except (ValueError, RecursionError) as error:  # a number of too many digits; brackets nested too deep
+        raise MezoError(f"{where}: expected a JSON value of ordinary size: {error}") from None
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise MezoError(f'{where}: expected a JSON object such as {{"prompt": ...}}, found {_kind(value)}')
+    return value
+
+
+def _kind(value: object) -> str:
+    names = {
+        list: "a list",
+        dict: "an object",
+        str: "text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+    }
+    return names.get(type(value), "null")

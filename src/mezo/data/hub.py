@@ -1,0 +1,26 @@
+"""Data sets of the Hugging Face Hub, through the optional package `datasets`."""
+
+from typing import Any
+
+from mezo.errors import MezoError
+from mezo.tasks import HubDataset
+
+
+def load(home: HubDataset, split: str) -> Any:
+    """One split, a `datasets.Dataset`. Raises MezoError if `datasets`, the network or the data set is missing."""
+    try:
+        from datasets import load_dataset  # heavy, and only needed here
+    except ImportError:
+        raise MezoError(
+            f"{home.id!r} is no file or folder here, and to look on the Hugging Face Hub needs the package "
+            "'datasets': pip install 'mezo[hub]', or give a .jsonl file"
+        ) from None
+    theirs = home.splits.get(split, split)
+    try:
+        return load_dataset(home.id, home.config, split=theirs)
+    except Exception as error:  # whatever the HTTP layer of the day raises
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise MezoError(
+            f"{home.id!r} is no file or folder here, and its split {theirs!r} could not be had from the Hugging Face "
+            f"Hub ({reason[:200]}); check the name, the split and the network, or give a .jsonl file"
+        ) from None

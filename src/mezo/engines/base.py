@@ -1,0 +1,23 @@
+"""Where the model runs. An engine owns theta; nothing above it touches a tensor."""
+
+import abc
+from collections.abc import Sequence
+
+import numpy as np
+
+from mezo.scoring import Example, ScoringBatch
+from mezo.types import Probe, Update
+
+
+class Engine(abc.ABC):
+    @abc.abstractmethod
+    def logprobs(self, batch: ScoringBatch, probes: Sequence[Probe]) -> np.ndarray:
+        """(P, Q) float64: every query's log-probability at theta + scale * z(seed), for each probe."""
+
+    @abc.abstractmethod
+    def losses(self, batch: Sequence[Example], probes: Sequence[Probe]) -> list[float]:
+        """The objective on the batch at each probe, in order."""
+
+    @abc.abstractmethod
+    def apply(self, update: Update) -> None:
+        """Move theta. The same call on every rank and in every replay, from the same record."""

@@ -1,0 +1,97 @@
+"""Log-probabilities from the language-model head, at the scored positions only.
+
+The vocabulary is walked in blocks with a running log-sum-exp, so logits are never stored and a head
+of any size needs no more scratch memory than any other layer.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from mezo.engines.probing import Probing
+
+
+class Head:
+    """Takes the place of the output embedding's forward for one pass.
+
+    `positions`: (Q,) index of each query in one probe's hidden states, laid flat.
+    `tokens`: (Q,) the token whose log-probability is asked for.
+    `whole`: the model does something to its logits (a soft cap, a scale), so they are handed to it
+    in full, (1, P * positions, V), and read from what it makes of them.
+    After the pass `result(logits)` is (P, Q) float64.
+    """
+
+    def __init__(
+        self,
+        probing: Probing,
+        module: nn.Module,
+        num_probes: int,
+        positions: torch.Tensor,
+        tokens: torch.Tensor,
+        *,
+        whole: bool = False,
+    ):
+        self.probing, self.module, self.num_probes, self.whole = probing, module, num_probes, whole
+        self.unique, self.inverse = positions.unique(return_inverse=True)
+        self.tokens = tokens
+        self._logprobs: torch.Tensor | None = None
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        h = hidden.reshape(self.num_probes, -1, hidden.shape[-1]).index_select(1, self.unique)
+        # 16-bit logits would lose the differences that a probe makes: the head works in float32
+        h = h.float()
+        weight, bias = self._parameter("weight"), self._parameter("bias")
+        num_tokens, width = weight.shape
+        best = h.new_full(h.shape[:2], -torch.inf)
+        total = torch.zeros(h.shape[:2], dtype=torch.float64, device=h.device)
+        kept = h.new_empty(*h.shape[:2], num_tokens) if self.whole else None
+        picked = h.new_zeros(self.num_probes, len(self.tokens))
+        limit = max(width, min(4 * 2**20, 2**23 * width // max(1, h.shape[0] * h.shape[1])))
+        for start, stop in Probing.blocks(num_tokens, width, limit):
+            biases = self._blocks("bias", start, stop) if bias is not None else {}
+            chosen = ((self.tokens >= start) & (self.tokens < stop)).nonzero().squeeze(1)
+            for i, block in self._each("weight", start, stop):
+                logits = h[i] @ block.t()
+                if biases:
+                    logits += biases[i]
+                if kept is not None:
+                    kept[i, :, start:stop] = logits
+                    continue
+                top = torch.maximum(best[i], logits.amax(-1))
+                picked[i, chosen] = logits[self.inverse[chosen], self.tokens[chosen] - start]
+                total[i] *= (best[i] - top).double().exp()
+                total[i] += logits.sub_(top.unsqueeze(-1)).exp_().sum(-1, dtype=torch.float64)
+                best[i] = top
+        if kept is not None:
+            return kept.view(1, -1, num_tokens)
+        log_sum = best.double() + total.log()
+        self._logprobs = picked.double() - log_sum[:, self.inverse]
+        return hidden.new_zeros(1, 1, 1)  # what the model makes of its logits is not looked at
+
+    def result(self, logits: torch.Tensor) -> torch.Tensor:
+        """(P, Q) float64 on the CPU; `logits` is what the model returned."""
+        if self._logprobs is None:
+            table = logits.view(self.num_probes, len(self.unique), -1).float().log_softmax(-1)
+            self._logprobs = table[:, self.inverse, self.tokens].double()
+        return self._logprobs.cpu()
+
+    def _parameter(self, key: str) -> Any:
+        return self.module._parameters.get(key)
+
+    def _each(self, key: str, start: int, stop: int) -> Any:
+        """(probe index, float32 rows start:stop of a parameter), perturbed where it is tuned."""
+        tunable = self.probing.tunable(self.module, key)
+        if tunable is not None and any(pair.scale for pair in self.probing.pairs):
+            for i, block in self.probing.perturbed(tunable, start, stop):
+                yield i, block.float()
+        else:
+            block = self._parameter(key)[start:stop].float()
+            for i in range(self.num_probes):
+                yield i, block
+
+    def _blocks(self, key: str, start: int, stop: int) -> dict[int, torch.Tensor]:
+        tunable = self.probing.tunable(self.module, key)
+        if tunable is not None and any(pair.scale for pair in self.probing.pairs):
+            return {i: b.float()[start:stop] for i, b in enumerate(self.probing.perturbed_copies(tunable))}
+        return dict.fromkeys(range(self.num_probes), self._parameter(key)[start:stop].float())

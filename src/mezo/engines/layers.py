@@ -1,0 +1,157 @@
+"""How each kind of layer computes with perturbed weights, for all probes at once.
+
+Every handler takes (probing, module, forward, keys, *args, **kwargs): `forward` is the module's own,
+`keys` the names of its tuned parameters. Tensors whose first dimension counts rows carry the P
+probes one after another; a first dimension of 1 is shared by all of them.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+if TYPE_CHECKING:
+    from mezo.engines.probing import Probing
+
+Forward = Callable[..., Any]
+
+
+def handler_for(module: nn.Module) -> Callable[..., Any]:
+    """The handler of a module's type; `any_module` serves whatever is not known."""
+    if type(module).forward is nn.Linear.forward:
+        return linear
+    if type(module).forward is nn.Embedding.forward and module.max_norm is None:
+        return embedding
+    if isinstance(module, nn.Embedding) and module.max_norm is None:
+        return embedding_subclass
+    if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):
+        return conv1d
+    return any_module
+
+
+def linear(probing: "Probing", module: nn.Linear, forward: Forward, keys: list[str], x: torch.Tensor) -> torch.Tensor:
+    """x @ W_p^T + b_p, W written a row block at a time: a row of W is a column of the result."""
+    return _matmul(probing, module, x, out_features=module.out_features, transposed=False)
+
+
+def conv1d(probing: "Probing", module: Any, forward: Forward, keys: list[str], x: torch.Tensor) -> torch.Tensor:
+    """GPT-2's layer: x @ W_p + b_p; a row block of W is a share of the sum."""
+    return _matmul(probing, module, x, out_features=module.nf, transposed=True)
+
+
+def _matmul(probing: "Probing", module: Any, x: torch.Tensor, *, out_features: int, transposed: bool) -> torch.Tensor:
+    inputs, restore = _by_probe(probing, x)
+    out = x.new_empty(len(probing.probes), inputs.shape[1], out_features)
+    weight, bias = probing.tunable(module, "weight"), probing.tunable(module, "bias")
+    biases = None if module.bias is None else [module.bias] * len(out)
+    if bias is not None:
+        biases = probing.perturbed_copies(bias)
+    if weight is None:
+        raw = module.weight if transposed else module.weight.t()
+        torch.matmul(inputs, raw, out=out)
+    elif transposed:
+        for n, (start, stop) in enumerate(probing.blocks(*weight.tensor.shape)):
+            for i, block in probing.perturbed(weight, start, stop):
+                share = inputs[i, :, start:stop]
+                torch.mm(share, block, out=out[i]) if n == 0 else out[i].addmm_(share, block)
+    else:
+        for start, stop in probing.blocks(*weight.tensor.shape):
+            for i, block in probing.perturbed(weight, start, stop):
+                target = out[i, :, start:stop]
+                if biases is None:
+                    torch.mm(inputs[i], block.t(), out=target)
+                else:
+                    torch.addmm(biases[i][start:stop], inputs[i], block.t(), out=target)
+        biases = None
+    if biases is not None:
+        for o, b in zip(out, biases, strict=True):
+            o += b
+    return restore(out)
+
+
+def embedding(probing: "Probing", module: nn.Embedding, forward: Forward, keys: list[str], ids: torch.Tensor) -> torch.Tensor:
+    """Only the rows that are looked up are perturbed."""
+    table = probing.tunable(module, "weight")
+    assert table is not None
+    inputs, restore = _by_probe(probing, ids.unsqueeze(-1))
+    used, place = inputs.unique(return_inverse=True)
+    place = place.view(inputs.shape[:2])
+    out = table.tensor.new_empty(len(probing.probes), inputs.shape[1], module.embedding_dim)
+    for i, rows in probing.perturbed_rows(table, used):
+        torch.index_select(rows, 0, place[i], out=out[i])
+    return restore(out)
+
+
+def embedding_subclass(
+    probing: "Probing", module: nn.Embedding, forward: Forward, keys: list[str], *args: Any, **kwargs: Any
+) -> Any:
+    """A look-up with arithmetic around it (scaled, offset): only the look-up itself is ours."""
+
+    class LookUp(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is F.embedding and len(args) > 1 and args[1] is module.weight:
+                return embedding(probing, module, forward, keys, args[0])
+            return func(*args, **(kwargs or {}))
+
+    with LookUp():
+        return forward(*args, **kwargs)
+
+
+def any_module(probing: "Probing", module: nn.Module, forward: Forward, keys: list[str], *args: Any, **kwargs: Any) -> Any:
+    """Run the module's own forward once a probe, on that probe's rows, with its tensors swapped."""
+    copies = {key: probing.perturbed_copies(t) for key in keys if (t := probing.tunable(module, key)) is not None}
+    originals = {key: module._parameters[key] for key in copies}
+    results = []
+    try:
+        for i in range(len(probing.probes)):
+            for key, values in copies.items():
+                module._parameters[key] = values[i]  # type: ignore[assignment]
+            a, k = tree_map(lambda leaf, i=i: _rows_of(probing, leaf, i), (args, kwargs))
+            with probing.only(i):
+                results.append(forward(*a, **k))
+    finally:
+        module._parameters.update(originals)
+    return _join(probing, results)
+
+
+def _by_probe(probing: "Probing", x: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+    """x as (P, rows of one probe, features), and the way back for a result of that form."""
+    count = len(probing.probes)
+    lead = x.shape[:-1]
+    if count == 1:
+        return x.reshape(1, -1, x.shape[-1]), lambda out: out.view(*lead, out.shape[-1])
+    if lead[0] == 1:  # shared by all rows of all probes
+        each = (probing.rows or count) // count
+        shared = x.reshape(1, -1, x.shape[-1]).expand(count, -1, -1)
+        return shared, lambda out: out.view(count, *lead[1:], out.shape[-1]).repeat_interleave(each, 0)
+    return x.reshape(count, -1, x.shape[-1]), lambda out: out.view(*lead, out.shape[-1])
+
+
+def _rows_of(probing: "Probing", leaf: Any, i: int) -> Any:
+    """The part of one argument that belongs to probe i."""
+    count = len(probing.probes)
+    if count == 1 or not isinstance(leaf, torch.Tensor) or leaf.dim() == 0 or probing.rows is None:
+        return leaf
+    if leaf.shape[0] % probing.rows:
+        return leaf
+    return leaf.chunk(count)[i]
+
+
+def _join(probing: "Probing", results: list[Any]) -> Any:
+    """Stack the results of the probes along the rows; a shared row is repeated for each of them."""
+    if len(results) == 1:
+        return results[0]
+    each = (probing.rows or len(results)) // len(results)
+    flat = [tree_flatten(r) for r in results]
+    joined = []
+    for leaves in zip(*(leaves for leaves, _ in flat), strict=True):
+        if isinstance(leaves[0], torch.Tensor) and leaves[0].dim():
+            widen = leaves[0].shape[0] == 1 and each > 1
+            joined.append(torch.cat([t.expand(each, *t.shape[1:]) if widen else t for t in leaves]))
+        else:
+            joined.append(leaves[0])
+    return tree_unflatten(joined, flat[0][1])

@@ -1,0 +1,204 @@
+"""The forward pass at theta + scale * z without writing theta.
+
+`Probing.at(probes)` patches, for the length of a with block, the forward of every module that owns
+a tuned tensor. A patched module writes its perturbed weight into scratch memory block by block, uses
+it and forgets it. With P probes the batch carries P copies of the input, stacked along its first
+dimension; each module serves all of them while its weights are in cache, and the two signs of a
+direction share one generation of noise. After the block, theta is bit for bit what it was, because
+nothing has written it; an interrupt at any point changes nothing of that.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from mezo import noise
+from mezo.engines import layers
+from mezo.engines.scratch import BLOCK_ELEMENTS, Scratch
+from mezo.noise import Where
+from mezo.types import Probe
+from mezo.weights import Tunable, Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The probes along one direction: which of them stand at +scale and which at -scale."""
+
+    seed: int
+    scale: float
+    plus: tuple[int, ...]
+    minus: tuple[int, ...]
+
+
+def pair_up(probes: Sequence[Probe]) -> list[Pair]:
+    """Group probes by direction, so that each direction's noise is generated once a block."""
+    found: dict[tuple[int, float], tuple[list[int], list[int]]] = {}
+    for i, probe in enumerate(probes):
+        plus, minus = found.setdefault((probe.seed, abs(probe.scale)), ([], []))
+        (plus if probe.scale >= 0 else minus).append(i)
+    return [Pair(seed, scale, tuple(p), tuple(m)) for (seed, scale), (p, m) in found.items()]
+
+
+class Probing:
+    """Evaluates any nn.Module at probes. `weights` must be tensors of `model`."""
+
+    def __init__(self, model: nn.Module, weights: Weights):
+        self.model, self.weights = model, weights
+        self.scratch = Scratch()
+        self._of = {id(t.tensor): t for t in weights.tunables}
+        self._whole: set[str] = set()  # tensors that are read outside their owner's forward
+        self._owners = [(m, keys) for m in model.modules() if (keys := self._keys_of(m))]
+        self.probes: Sequence[Probe] = ()
+        self.pairs: list[Pair] = []
+        self.rows: int | None = None
+
+    # ---------------------------------------------------------------- for whoever runs the model
+
+    @contextmanager
+    def at(
+        self,
+        probes: Sequence[Probe],
+        *,
+        rows: int | None = None,
+        overrides: dict[nn.Module, Callable[..., Any]] | None = None,
+    ) -> Iterator[None]:
+        """Inside the block, the model's forward sees theta + scale * z(seed).
+
+        `rows`: leading dimension of the inputs, P times the batch; may be None for one probe.
+        `overrides`: handlers that take the place of ours for some modules (the LM head).
+        """
+        self.probes, self.pairs, self.rows = probes, pair_up(probes), rows
+        patched: list[nn.Module] = []
+        swapped: list[tuple[nn.Module, str, nn.Parameter | None]] = []
+        moving = any(p.scale != 0 for p in probes)
+        try:
+            if moving:
+                for module, keys in self._owners:
+                    if module not in (overrides or {}):
+                        handler = layers.handler_for(module)
+                        module.__dict__["forward"] = partial(handler, self, module, module.forward, keys)
+                        patched.append(module)
+                self._swap_whole(swapped)
+            for module, handler in (overrides or {}).items():
+                module.__dict__["forward"] = handler
+                patched.append(module)
+            yield
+        finally:
+            for module in patched:
+                module.__dict__.pop("forward", None)
+            for module, key, original in swapped:
+                module._parameters[key] = original
+            self.probes, self.pairs, self.rows = (), [], None
+
+    def swap_whole(self, names: set[str]) -> None:
+        """From now on perturb these tensors as a whole for the length of a pass, one probe at a time.
+
+        For tensors that are read outside the forward of the module that owns them; `Watch` finds them.
+        """
+        self._whole |= names
+
+    @contextmanager
+    def only(self, i: int) -> Iterator[None]:
+        """Inside the block there is one probe, the i-th: for the forward of a module that holds others."""
+        probes, pairs, rows = self.probes, self.pairs, self.rows
+        self.probes = [probes[i]]
+        self.pairs, self.rows = pair_up(self.probes), None if rows is None else rows // len(probes)
+        try:
+            yield
+        finally:
+            self.probes, self.pairs, self.rows = probes, pairs, rows
+
+    # ---------------------------------------------------------------- for the layer handlers
+
+    def tunable(self, module: nn.Module, key: str) -> Tunable | None:
+        """The tuned tensor that `module` holds under `key`, or None if that one is frozen or absent."""
+        return self._of.get(id(module._parameters.get(key)))
+
+    def perturbed(
+        self, tunable: Tunable, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """(probe index, rows start:stop of the tensor at that probe), for every probe.
+
+        Each tensor yielded is valid until the next one is asked for.
+        """
+        rows = tunable.rows()
+        block = rows[start:stop]
+        flat = block.reshape(1, -1)
+        where = Where(tunable.tensor_id, start * rows.shape[1])
+        with (
+            self.scratch.take(tuple(block.shape), block) as plus,
+            self.scratch.take(tuple(block.shape), block) as minus,
+        ):
+            for pair in self.pairs:
+                if pair.scale == 0:
+                    plus.copy_(block)
+                elif pair.plus and pair.minus:
+                    noise.perturb_pair(
+                        flat, where, pair.seed, pair.scale, plus.view(1, -1), minus.view(1, -1), kind=self.weights.kind
+                    )
+                elif pair.plus:
+                    noise.perturb(flat, where, pair.seed, pair.scale, plus.view(1, -1), kind=self.weights.kind)
+                else:
+                    noise.perturb(flat, where, pair.seed, -pair.scale, minus.view(1, -1), kind=self.weights.kind)
+                for i in pair.plus:
+                    yield i, plus
+                for i in pair.minus:
+                    yield i, minus
+
+    def perturbed_rows(self, tunable: Tunable, rows: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+        """(probe index, the given rows of the tensor at that probe): what an embedding needs."""
+        table = tunable.rows()
+        shape = (len(rows), table.shape[1])
+        with self.scratch.take(shape, table) as plus, self.scratch.take(shape, table) as minus:
+            for pair in self.pairs:
+                for out, scale, wanted in ((plus, pair.scale, pair.plus), (minus, -pair.scale, pair.minus)):
+                    if wanted:
+                        for k, row in enumerate(rows.tolist()):
+                            place = Where(tunable.tensor_id, row * table.shape[1])
+                            noise.perturb(
+                                table[row : row + 1], place, pair.seed, scale, out[k : k + 1], kind=self.weights.kind
+                            )
+                for i in pair.plus:
+                    yield i, plus
+                for i in pair.minus:
+                    yield i, minus
+
+    def perturbed_copies(self, tunable: Tunable) -> list[torch.Tensor]:
+        """The whole tensor at each probe, in probe order: for small tensors and unknown modules."""
+        copies: list[torch.Tensor | None] = [None] * len(self.probes)
+        for i, value in self.perturbed(tunable):
+            copies[i] = value.reshape(tunable.tensor.shape).clone()
+        return copies  # type: ignore[return-value]
+
+    @staticmethod
+    def blocks(num_rows: int, row_length: int, limit: int = BLOCK_ELEMENTS) -> Iterator[tuple[int, int]]:
+        """(start, stop) of row blocks of at most `limit` elements."""
+        step = max(1, limit // max(1, row_length))
+        for start in range(0, num_rows, step):
+            yield start, min(start + step, num_rows)
+
+    def _keys_of(self, module: nn.Module) -> list[str]:
+        """The tuned tensors a module owns and does not merely share with a module inside it (BERT's
+        prediction head names its decoder's bias)."""
+        inside = {id(p) for child in module.children() for p in child.parameters()}
+        mine = ((key, id(p)) for key, p in module._parameters.items() if p is not None)
+        return [key for key, identity in mine if identity in self._of and identity not in inside]
+
+    def _swap_whole(self, swapped: list[tuple[nn.Module, str, nn.Parameter | None]]) -> None:
+        copies: dict[str, torch.Tensor] = {}
+        for module, keys in self._owners:
+            for key in keys:
+                tunable = self.tunable(module, key)
+                if tunable is None or tunable.name not in self._whole:
+                    continue
+                if len(self.probes) > 1:
+                    raise RuntimeError(f"{tunable.name} is read outside its module: probe one point at a time")
+                if tunable.name not in copies:
+                    copies[tunable.name] = self.perturbed_copies(tunable)[0]
+                swapped.append((module, key, module._parameters[key]))
+                module._parameters[key] = copies[tunable.name]  # type: ignore[assignment]

@@ -1,0 +1,220 @@
+"""Load any Hugging Face causal or masked language model, frozen and ready to be scored."""
+
+import contextlib
+import difflib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+from transformers.utils import logging as hf_logging
+
+from mezo import smollm2
+from mezo.errors import MezoError
+from mezo.registry import look_up
+
+Kind = Literal["causal", "masked"]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A frozen model in eval mode, its tokenizer, and what is asked of it."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    kind: Kind
+    name: str  # as the person gave it
+
+    @property
+    def pad_token_id(self) -> int:
+        """What fills up a row. Never attended to, so any token serves where the tokenizer names none."""
+        for token in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
+            if isinstance(token, int):
+                return token
+        return 0
+
+
+def load(
+    name_or_path: str | Path,
+    dtype: str = "float32",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    note: Callable[[str], None] | None = None,
+) -> LoadedModel:
+    """Load a folder, a hub id, or the embedded `smollm2-135m`.
+
+    Only safetensors are read: other formats can run code when they are opened. Every parameter has
+    requires_grad False; the model keeps no key/value cache between calls.
+    note: told of slow things (the first fetch of the embedded model); default: standard error.
+
+    Raises MezoError if there is no such model, or it lacks a config, safetensors, a tokenizer or its
+    language-model head, or if the dtype or device cannot be had.
+    """
+    name = str(name_or_path)
+    torch_dtype = look_up(DTYPES, dtype, "dtype")
+    torch_device = resolve_device(device)
+    with _quiet():
+        source = _locate(name, note or _to_stderr)
+        config = _read(
+            name, "config", lambda: AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        )
+        kind = kind_of(config, name)
+        tokenizer = _read(
+            name,
+            "tokenizer",
+            lambda: AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code),
+        )
+        if kind == "masked" and tokenizer.mask_token_id is None:
+            raise MezoError(f"{name}: a masked language model, but its tokenizer has no mask token")
+        auto = AutoModelForCausalLM if kind == "causal" else AutoModelForMaskedLM
+        model, info = _read(
+            name,
+            "weights",
+            lambda: auto.from_pretrained(
+                source,
+                config=config,
+                dtype=torch_dtype,
+                use_safetensors=True,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+            ),
+        )
+    if info["missing_keys"]:
+        keys = sorted(info["missing_keys"])
+        raise MezoError(
+            f"{name}: no weights for {len(keys)} tensors of its {kind} language model ({keys[0]}, ...):"
+            f" they would be random; give a checkpoint that has its language-model head"
+        )
+    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.use_cache = False  # scoring reads each position once: a cache is memory for nothing
+    model.to(torch_device).eval().requires_grad_(False)
+    return LoadedModel(model, tokenizer, kind, name)
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` (a GPU if there is one), or a torch device name. Raises MezoError if it cannot be had."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise MezoError(f"unknown device {name!r}: expected auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise MezoError(
+                f"device {name!r} asked for, but torch {torch.__version__} sees no CUDA GPU: use cpu or auto"
+            )
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise MezoError(f"device {name!r} asked for, but there are only {torch.cuda.device_count()} GPUs")
+    return device
+
+
+def kind_of(config: Any, name: str) -> Kind:
+    """What the checkpoint was trained as; for a bare encoder or decoder, what its type is used as."""
+    if getattr(config, "is_encoder_decoder", False):
+        raise MezoError(
+            f"{name}: an encoder-decoder ({config.model_type}); expected a causal or a masked language model"
+        )
+    for architecture in config.architectures or ():
+        if architecture.endswith("ForMaskedLM"):
+            return "masked"
+        if architecture.endswith(("ForCausalLM", "LMHeadModel")):
+            return "causal"
+    if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        return "masked"
+    if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return "causal"
+    raise MezoError(
+        f"{name}: model type {config.model_type!r} is neither a causal nor a masked language model"
+    )
+
+
+def _locate(name: str, note: Callable[[str], None]) -> str:
+    """What from_pretrained is given: a folder that was checked, or a hub id."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        _check_folder(path)
+        return str(path)
+    if name == smollm2.NAME:
+        return str(smollm2.folder(note))
+    if path.is_file():
+        raise MezoError(f"{name}: a file; expected a model folder (config.json, *.safetensors, tokenizer)")
+    beside = sorted(p.name for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
+    close = [str(path.with_name(n)) for n in difflib.get_close_matches(path.name, beside, n=3, cutoff=0.75)]
+    close += difflib.get_close_matches(name, [smollm2.NAME], cutoff=0.75)
+    if close:
+        raise MezoError(f"no model {name!r}; did you mean {' or '.join(repr(c) for c in close)}?")
+    if name.count("/") > 1 or name.startswith((".", "/", "~")):  # no hub id looks like that
+        found = f"; {path.parent} holds {', '.join(beside[:8])}" if beside else ""
+        raise MezoError(f"no model folder {name!r}{found}")
+    return name
+
+
+def _check_folder(path: Path) -> None:
+    if not (path / "config.json").is_file():
+        if (path / "adapter_config.json").is_file():
+            raise MezoError(
+                f"{path}: an adapter, not a model: give its base model with --model, this with --adapter"
+            )
+        if (path / "model" / "config.json").is_file():
+            raise MezoError(f"{path}: no config.json in this folder; did you mean {str(path / 'model')!r}?")
+        raise MezoError(f"{path}: no config.json in this folder; expected a model saved by save_pretrained")
+    if any(path.glob("*.safetensors")):
+        return
+    unsafe = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in path.glob(pattern))
+    if unsafe:
+        raise MezoError(
+            f"{path}: weights only as {unsafe[0]}, which can run code when opened; expected *.safetensors:"
+            f" convert it once with transformers' save_pretrained"
+        )
+    raise MezoError(f"{path}: no *.safetensors in this folder; expected a model saved by save_pretrained")
+
+
+def _read(name: str, what: str, load_it: Callable[[], Any]) -> Any:
+    try:
+        return load_it()
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError, SafetensorError) as error:
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        hint = (
+            ""
+            if Path(name).expanduser().is_dir()
+            else f"; a local folder or {smollm2.NAME!r} needs no network"
+        )
+        if "trust_remote_code" in str(error):
+            said, hint = "it brings its own Python code; if you trust that code, add --trust-remote-code", ""
+        raise MezoError(f"{name}: cannot load the {what}: {said}{hint}") from error
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and no warnings that repeat what the checks here say better."""
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()

@@ -1,0 +1,125 @@
+"""Noise that is a function of (seed, tensor, global element index), the same bits on every device.
+
+`spec` holds the stream, written for reading; `cpu_kernels` (Numba) and `gpu_kernels` (Triton) make
+it fast. A weight is given as a 2-D view (rows, columns) with columns side by side in memory, and a
+`Where` that says which elements of the whole, unsharded tensor the view holds; so any cut of a
+tensor into shards or row blocks sees the same noise. Tied weights share one tensor id.
+
+Nothing is imported but what the device of the tensor at hand needs.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+from mezo.errors import MezoError, near
+from mezo.noise.seeds import INITIALISATION, PERTURBATION, derive_seed, tensor_id
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "INITIALISATION",
+    "PERTURBATION",
+    "Kind",
+    "Where",
+    "announce",
+    "derive_seed",
+    "fill_",
+    "perturb",
+    "perturb_pair",
+    "sum_of_squares",
+    "tensor_id",
+    "update_",
+]
+
+Kind = Literal["gaussian", "rademacher"]
+
+
+def _say(text: str) -> None:
+    print(f"mezo: {text}", file=sys.stderr, flush=True)
+
+
+announce: Callable[[str], object] = _say  # told, once, that a first use compiles; replace it freely
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where a 2-D view sits inside the whole, unsharded tensor."""
+
+    tensor_id: int  # uint32
+    start: int = 0  # global element index of view[0, 0]
+    row_stride: int | None = None  # global indices from one row to the next; None: the view's own columns
+
+
+def fill_(out: "torch.Tensor", where: Where, seed: int, *, kind: Kind = "gaussian", purpose: int = PERTURBATION) -> None:
+    """out (rows, columns), float32 = z."""
+    _backend(out.device.type).fill_(out, where, seed, kind, purpose)
+
+
+def perturb(
+    weight: "torch.Tensor", where: Where, seed: int, scale: float, out: "torch.Tensor", *, kind: Kind = "gaussian"
+) -> None:
+    """out = round_to_nearest_even(float32(weight) + float32(scale) * z).
+
+    `out` may be `weight` itself (the in-place walk of Malladi et al. 2023, algorithm 1) or another
+    tensor of its shape and dtype with any row stride; in part overlapping memory is not allowed.
+    """
+    _backend(weight.device.type).perturb(weight, where, seed, scale, out, None, kind)
+
+
+def perturb_pair(
+    weight: "torch.Tensor",
+    where: Where,
+    seed: int,
+    scale: float,
+    plus: "torch.Tensor",
+    minus: "torch.Tensor",
+    *,
+    kind: Kind = "gaussian",
+) -> None:
+    """plus, minus = round_to_nearest_even(float32(weight) +- float32(scale) * z); z is made once."""
+    _backend(weight.device.type).perturb(weight, where, seed, scale, plus, minus, kind)
+
+
+def update_(
+    weight: "torch.Tensor",
+    where: Where,
+    seeds: Sequence[int],
+    coefficients: Sequence[float],
+    *,
+    decay: float = 1.0,
+    rounding: Literal["stochastic", "nearest"] = "stochastic",
+    rounding_seed: int = 0,
+    kind: Kind = "gaussian",
+) -> None:
+    """weight = round(weight * decay + a_1 z_1 + a_2 z_2 + ...), in one pass over memory.
+
+    In float32, each operation rounded, in the order given; then float32 weights are stored as they
+    are, 16-bit weights are rounded to nearest even or stochastically, with 16 random bits an element
+    under the key `rounding_seed`: exactly unbiased, but for float16 results below 2^-17 (subnormal),
+    where the bias is at most 2^-17 of a unit in the last place.
+    """
+    _backend(weight.device.type).update_(weight, where, seeds, coefficients, decay, rounding, rounding_seed, kind)
+
+
+def sum_of_squares(where: Where, shape: tuple[int, int], seed: int, *, kind: Kind, device: Any = "cpu") -> int:
+    """The sum of round(4096 z)^2 over a view, an exact integer: the shards of a tensor add up to it.
+
+    So ||z|| = sqrt(sum) / 4096 has the same bits however the tensor is cut.
+    """
+    return _backend(str(device).partition(":")[0]).sum_of_squares(where, shape, seed, kind)
+
+
+_BACKENDS = {"cpu": "mezo.noise.cpu"}
+_loaded: dict[str, Any] = {}
+
+
+def _backend(device: str) -> Any:
+    if device not in _loaded:
+        if device not in _BACKENDS:
+            raise MezoError(f"no noise kernels for device {device!r}{near(device, _BACKENDS)}")
+        _loaded[device] = import_module(_BACKENDS[device])
+    return _loaded[device]

@@ -1,0 +1,32 @@
+"""Negative accuracy: the metric itself as the objective (MeZO, section 3.3)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mezo.objectives.base import Objective
+from mezo.scoring import ScoringBatch, candidate_scores
+
+
+@dataclass(frozen=True, slots=True)
+class NegativeAccuracy(Objective):
+    """-(share of examples whose best-scoring candidate is the right one), from -1 to 0.
+
+    It moves in steps of 1/N, so a small epsilon often gives two equal losses and no update. Of
+    equal scores the first wins, as in `scoring.predictions`. An undefined score makes it undefined
+    (nan) rather than wrong, so that a model gone astray is noticed.
+    """
+
+    name: str = "accuracy"
+    answers_only: bool = False
+    needs_candidates: bool = True
+
+    def __call__(self, batch: ScoringBatch, logprobs: np.ndarray) -> float:
+        scores = candidate_scores(batch, logprobs)  # (C,)
+        if np.isnan(scores).any():
+            return float("nan")
+        first = np.searchsorted(batch.candidate_example, np.arange(batch.num_examples))  # (N,)
+        highest = np.maximum.reduceat(scores, first)  # (N,)
+        best = np.flatnonzero(scores == highest[batch.candidate_example])  # at least one an example
+        winner = best[np.searchsorted(best, first)]  # (N,) the first best one of each example
+        return -float(np.mean(batch.candidate_is_answer[winner]))

@@ -1,0 +1,25 @@
+"""Cross-entropy over the answer tokens: ordinary language-model fine-tuning."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mezo.objectives.base import Objective
+from mezo.scoring import ScoringBatch
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCrossEntropy(Objective):
+    """-mean log p(token) over all answer tokens of the batch, in nats a token.
+
+    Every token weighs the same, so long answers weigh more than short ones. Wrong candidates,
+    where the batch holds any, are left out.
+    """
+
+    name: str = "answer-ce"
+    answers_only: bool = True
+    needs_candidates: bool = False
+
+    def __call__(self, batch: ScoringBatch, logprobs: np.ndarray) -> float:
+        of_answer = batch.candidate_is_answer[batch.query_candidate]
+        return -float(np.mean(logprobs[of_answer], dtype=np.float64))

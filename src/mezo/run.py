@@ -1,0 +1,225 @@
+"""The folder of one run: which file is called what, and how each is written and read."""
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from mezo.errors import MezoError
+from mezo.events import EvalRecord, StepRecord
+
+R = TypeVar("R", StepRecord, EvalRecord)
+_KINDS: dict[type, str] = {StepRecord: "step", EvalRecord: "eval"}
+_STEP, _EVAL = TypeAdapter(StepRecord), TypeAdapter(EvalRecord)
+
+
+class RunFolder:
+    """The names inside one run's folder. Making the object touches nothing on disk.
+
+    `create` starts a run in it, `open` reads one that is there.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"  # every setting, resolved
+        self.metrics = self.path / "metrics.jsonl"  # a line a step, a line an evaluation
+        self.trajectory = self.path / "trajectory.mezo"  # seeds and projected gradients: the run itself
+        self.adapter = self.path / "adapter"  # LoRA or prefix weights, in peft's format
+        self.model = self.path / "model"  # full-parameter tuning: the tuned model
+        self.plots = self.path / "plots"
+        self.card = self.path / "README.md"  # the model card
+
+    def _held(self) -> list[Path]:
+        journal = self.trajectory.with_name(self.trajectory.name + ".journal")
+        owned = (
+            self.config,
+            self.metrics,
+            self.trajectory,
+            journal,
+            self.adapter,
+            self.model,
+            self.plots,
+            self.card,
+        )
+        return [path for path in owned if path.exists() or path.is_symlink()]
+
+    @classmethod
+    def check(cls, path: Path | str, *, overwrite: bool = False) -> Self:
+        """Whether a run can be created in `path`; changes nothing.
+
+        Raises MezoError if it holds a run (unless `overwrite`), or files that a run would overwrite.
+        """
+        run = cls(path)
+        if run.path.exists() and not run.path.is_dir():
+            raise MezoError(
+                f"{run.path}: expected a folder for the run, found a file; choose another --output"
+            )
+        held = run._held()
+        if held and not overwrite:
+            what = "already holds a run" if run._is_run() else f"already holds {held[0].name}"
+            raise MezoError(f"{run.path}: {what}; choose another --output, or add --overwrite to replace it")
+        if held not in ([], [run.config]) and not run._is_run():  # config alone: a start that failed
+            raise MezoError(
+                f"{run.path}: holds {held[0].name} but no run of mezo, so --overwrite leaves it alone;"
+                f" choose another --output"
+            )
+        return run
+
+    @classmethod
+    def create(cls, path: Path | str, *, overwrite: bool = False) -> Self:
+        """Make the folder for a new run.
+
+        overwrite: remove an earlier run's files from it first; files that are not a run's stay.
+
+        Raises MezoError as `check` does, or if the folder cannot be made.
+        """
+        run = cls.check(path, overwrite=overwrite)
+        try:
+            for old in run._held():
+                shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+            run.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MezoError(f"{run.path}: cannot prepare the folder for the run: {error}") from None
+        return run
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """An existing run. Raises MezoError if there is none in `path`."""
+        run = cls(path)
+        if not run.path.is_dir():
+            raise MezoError(f"{run.path}: no such run folder; give the --output of an earlier `mezo train`")
+        if not run._is_run():
+            raise MezoError(
+                f"{run.path}: not a run of mezo (no {run.config.name} with {run.metrics.name} or"
+                f" {run.trajectory.name}); give the --output of an earlier `mezo train`"
+            )
+        return run
+
+    def _is_run(self) -> bool:
+        return self.config.is_file() and (self.metrics.is_file() or self.trajectory.is_file())
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path`, renamed to it if the block ends well: never half a file."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())  # mkstemp's 0600 is for secrets
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `path` whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _umask() -> int:
+    mask = os.umask(0)  # the only way to read it is to set it
+    os.umask(mask)
+    return mask
+
+
+class MetricsWriter:
+    """Appends to metrics.jsonl, a line a record, each handed to the system as soon as it is written.
+
+    A last line torn by a crash is cut off first, so that what is appended stands on its own line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path.exists():
+            data = path.read_bytes()
+            if not data.endswith(b"\n"):
+                os.truncate(path, data.rfind(b"\n") + 1)
+        self._file = path.open("a", buffering=1, encoding="utf-8")
+
+    def write(self, record: StepRecord | EvalRecord) -> None:
+        line = {"kind": _KINDS[type(record)], **asdict(record)}
+        self._file.write(to_json(line) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    steps: list[StepRecord]
+    evals: list[EvalRecord]
+
+
+def read_metrics(path: Path) -> Metrics:
+    """What metrics.jsonl holds; null losses and gradients come back as NaN.
+
+    A last line without its newline is a write that a crash cut short: it is dropped.
+    Raises MezoError, naming the line, if anything else is not a record, or the file cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise MezoError(f"{path}: cannot read the metrics: {error.strerror}") from None
+    metrics = Metrics([], [])
+    for number, line in enumerate(text.split("\n")[:-1], start=1):
+        where = f"{path}:{number}"
+        try:
+            values = json.loads(line)
+        except ValueError as error:
+            raise MezoError(f"{where}: expected a JSON object, found {line[:40]!r} ({error})") from None
+        kind = values.pop("kind", None) if isinstance(values, dict) else None
+        if kind == "step":
+            metrics.steps.append(_record(_STEP, values, where))
+        elif kind == "eval":
+            metrics.evals.append(_record(_EVAL, values, where))
+        else:
+            raise MezoError(f"{where}: expected an object of kind 'step' or 'eval', found {line[:40]!r}")
+    return metrics
+
+
+def _record(adapter: TypeAdapter[R], values: dict[str, Any], where: str) -> R:
+    for name, value in values.items():
+        if value is None and name != "accuracy":  # the one field of which null says something else
+            values[name] = math.nan
+        elif isinstance(value, list):
+            values[name] = [math.nan if item is None else item for item in value]
+    try:
+        return adapter.validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise MezoError(f"{where}: {field}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
+
+
+def to_json(values: dict[str, Any]) -> str:
+    """One line of JSON. Numbers that are not finite become null: JSON has no NaN."""
+    return json.dumps(_finite(values), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_finite(item) for item in value]
+    return value

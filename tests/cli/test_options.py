@@ -75,7 +75,7 @@ def test_every_field_has_words_and_none_is_left_over() -> None:
 
 
 def test_without_options_the_defaults_hold() -> None:
-    assert parse([]) == MeZOConfig()
+    assert parse([]) == MeZOConfig.build()
 
 
 @pytest.mark.parametrize("name", MeZOConfig.model_fields)
@@ -87,7 +87,7 @@ def test_an_option_sets_its_field_and_no_other(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n in OTHER if n != "train_examples"])
 def test_a_flag_wins_over_the_file(tmp_path: Path, name: str) -> None:
     file = tmp_path / "run.yaml"
-    file.write_text(MeZOConfig(task="other", num_steps=50).to_yaml())
+    file.write_text(MeZOConfig.build(task="other", num_steps=50).to_yaml())
     config = parse(["--config", str(file), *flags(name, OTHER[name])])
     assert config == MeZOConfig.build(**{"task": "other", "num_steps": 50, name: OTHER[name]})
 

@@ -3,9 +3,8 @@
 import json
 from pathlib import Path
 
-from transformers import LlamaConfig, LlamaForCausalLM, set_seed
-
 from tests.toys import byte_tokenizer
+from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
 
 def model(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -73,7 +74,7 @@ def test_subsets_of_different_seeds_differ() -> None:
         ({"shots_per_class": 11}, r"expected 11 examples of every class, found 10 of class 0 \(terrible\)"),
     ],
 )
-def test_impossible_samples(options: dict[str, int], message: str) -> None:
+def test_impossible_samples(options: dict[str, Any], message: str) -> None:
     with pytest.raises(MezoError, match=message):
         MeZODataset(REVIEWS, task="sst2", **options)
 
@@ -86,7 +87,7 @@ def test_shots_need_classes() -> None:
 def test_encode_keeps_the_order() -> None:
     tokenizer = byte_tokenizer()
     encoded = MeZODataset(REVIEWS, task="sst2").encode(tokenizer, "causal", 100)
-    assert [tokenizer.decode(e.prompt) for e in encoded] == [f"<s>review {i} It was" for i in range(20)]
+    assert [tokenizer.decode(list(e.prompt)) for e in encoded] == [f"<s>review {i} It was" for i in range(20)]
     assert [e.answer for e in encoded] == [row["label"] for row in REVIEWS]
 
 

@@ -1,5 +1,6 @@
 """Tokens: prompt + candidate are those of the joined text, on three kinds of tokenizer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +36,10 @@ def one(
 ) -> Example:
     (example,) = encode(task, [row], tokenizer, kind, max_length)
     return example
+
+
+def text_of(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:
+    return str(tokenizer.decode(list(tokens)))
 
 
 @pytest.fixture(scope="module")
@@ -151,13 +156,19 @@ def test_a_prompt_too_long_loses_its_beginning_but_not_bos(
 def test_every_candidate_leaves_the_same_room() -> None:
     example = one(REVIEW, review("x" * 50), BYTES, max_length=30)
     assert max(len(example.prompt + c) for c in example.candidates) == 30
-    assert BYTES.decode(example.prompt) == "<s>" + "x" * 13 + " It was"
+    assert text_of(BYTES, example.prompt) == "<s>" + "x" * 13 + " It was"
 
 
 def test_without_bos_there_must_be_a_prompt() -> None:
     with pytest.raises(MezoError, match=r"^data\.jsonl:3: expected a prompt, found an empty one"):
         one(COMPLETION, pair("", "x"), byte_tokenizer(bos=False))
     assert one(COMPLETION, pair("", "x"), BYTES).prompt == (1,)
+
+
+def test_without_bos_a_prompt_of_white_space_stays_whole() -> None:
+    tokenizer = byte_tokenizer(bos=False, words=(" yes",))
+    example = one(COMPLETION, pair(" ", "yes"), tokenizer)
+    assert (example.prompt, example.candidates) == ((4 + ord(" "),), (tuple(4 + b for b in b"yes"),))
 
 
 def test_without_bos_one_token_of_the_prompt_must_stay() -> None:
@@ -184,10 +195,10 @@ def test_masked_on_wordpiece(wordpiece: PreTrainedTokenizerBase) -> None:
 
 def test_masked_in_bytes() -> None:
     example = one(REVIEW, review("ab"), WORDS, "masked")
-    assert WORDS.decode(example.prompt) == "<s>ab It was <mask>."
+    assert text_of(WORDS, example.prompt) == "<s>ab It was <mask>."
     assert example.mask_position is not None
     assert example.prompt[example.mask_position] == WORDS.mask_token_id
-    assert [WORDS.decode(c) for c in example.candidates] == [" terrible", " great"]
+    assert [text_of(WORDS, c) for c in example.candidates] == [" terrible", " great"]
 
 
 def test_a_mask_that_the_sentence_spells_is_not_the_templates() -> None:
@@ -195,6 +206,12 @@ def test_a_mask_that_the_sentence_spells_is_not_the_templates() -> None:
     masks = [i for i, t in enumerate(example.prompt) if t == WORDS.mask_token_id]
     assert len(masks) == 2
     assert example.mask_position == masks[1]
+
+
+def test_a_mask_cut_off_with_the_sentence_is_not_counted() -> None:
+    example = one(REVIEW, review("q" * 40 + " <mask>"), WORDS, "masked", 20)
+    assert text_of(WORDS, example.prompt) == "<s>" + "q" * 9 + " It was <mask>."
+    assert example.mask_position == 18
 
 
 @given(sentence=safe.map(str.strip), max_length=st.integers(12, 40))
@@ -214,7 +231,7 @@ def test_masked_cuts_the_end_of_the_sentence_and_nothing_else(sentence: str, max
 
 def test_masked_keeps_as_much_of_the_sentence_as_fits() -> None:
     example = one(REVIEW, review("abcdefgh" * 9), WORDS, "masked", 20)
-    assert WORDS.decode(example.prompt) == "<s>abcdefgha It was <mask>."
+    assert text_of(WORDS, example.prompt) == "<s>abcdefgha It was <mask>."
     assert len(example.prompt) == 20
 
 
@@ -233,8 +250,8 @@ def test_a_label_word_of_many_tokens_is_named_with_its_pieces() -> None:
 
 
 def test_a_label_word_the_tokenizer_does_not_know(wordpiece: PreTrainedTokenizerBase) -> None:
-    with pytest.raises(MezoError, match=r"found ' \U000f0000', which is 1: '\[UNK\]'; choose another word"):
-        one(SST2(label_words=(" \U000f0000", " great")), review("abc"), wordpiece, "masked")
+    with pytest.raises(MezoError, match=r"found ' ☃', which is 1: '\[UNK\]'; choose another word"):
+        one(SST2(label_words=(" ☃", " great")), review("abc"), wordpiece, "masked")
 
 
 def test_a_tokenizer_without_a_mask(sentencepiece: PreTrainedTokenizerBase) -> None:
@@ -273,9 +290,9 @@ def test_every_row_may_bring_its_own_candidates() -> None:
         Row({"question": "bc", "choices": ["x", "yy", "zzz"], "answer": 0}, "data", 1),
     ]
     first, second = encode(Choice(), rows, BYTES, "causal", 50)
-    assert [BYTES.decode(c) for c in first.candidates] == [" it fell", " we"]
-    assert [BYTES.decode(c) for c in second.candidates] == [" x", " yy", " zzz"]
-    assert (BYTES.decode(second.prompt), first.answer, second.answer) == ("<s>bc so", 1, 0)
+    assert [text_of(BYTES, c) for c in first.candidates] == [" it fell", " we"]
+    assert [text_of(BYTES, c) for c in second.candidates] == [" x", " yy", " zzz"]
+    assert (text_of(BYTES, second.prompt), first.answer, second.answer) == ("<s>bc so", 1, 0)
     with pytest.raises(MezoError, match=r"data\[0\]: expected field 'answer' to be one of 0 \(x\); found 1"):
         encode(
             Choice(), [Row({"question": "", "choices": ["x"], "answer": 1}, "data", 0)], BYTES, "causal", 50
@@ -285,7 +302,7 @@ def test_every_row_may_bring_its_own_candidates() -> None:
 def test_a_mask_may_come_before_the_text() -> None:
     row = Row({"question": "<mask> " + "q" * 40, "choices": ["great", "terrible"], "answer": 0}, "data", 0)
     example = one(Choice(), row, WORDS, "masked", 20)
-    assert WORDS.decode(example.prompt) == "<s><mask>: <mask> " + "q" * 13 + "?"
+    assert text_of(WORDS, example.prompt) == "<s><mask>: <mask> " + "q" * 13 + "?"
     assert example.mask_position == 1
 
 

@@ -1,6 +1,7 @@
 """Tasks: the paper's templates, and complaints that say where to look."""
 
 import json
+from collections.abc import Mapping
 
 import pytest
 from tests.shared import shared
@@ -15,7 +16,7 @@ ROW = {
 ROW["demo"] = ROW["sst2"]
 
 
-def row(fields: dict[str, object], line: int = 3) -> Row:
+def row(fields: Mapping[str, object], line: int = 3) -> Row:
     return Row(fields, "data.jsonl", line, is_line=True)
 
 

@@ -11,6 +11,7 @@ from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 
 from mezo.events import EvalRecord, Observer, StepRecord
 from mezo.memory import peak_bytes
@@ -116,8 +117,8 @@ def observer_for(stream: TextIO) -> Iterator[Observer]:
         yield PlainObserver(stream)
         return
     columns = (
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-        BarColumn(bar_width=20),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}", table_column=Column(no_wrap=True, min_width=11)),
+        BarColumn(bar_width=12),
         TextColumn("{task.fields[figures]}", markup=False),
     )
     # Four redraws a second: each is work taken from the step under way.

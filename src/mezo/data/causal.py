@@ -28,7 +28,7 @@ def encode_causal(
         wholes = [next(joined) for _ in text.candidates]
         endings = _endings(prompt, wholes)
         if endings is None:
-            prompt, endings = _apart(tokenizer, text, prompt)
+            prompt, endings = _apart(tokenizer, text, prompt, wholes)
         examples.append(_fitted(first, prompt, endings, text, where, max_length))
     return examples
 
@@ -41,20 +41,17 @@ def _endings(prompt: list[int], wholes: Sequence[list[int]]) -> list[list[int]] 
 
 
 def _apart(
-    tokenizer: "PreTrainedTokenizerBase", text: TextExample, prompt: list[int]
+    tokenizer: "PreTrainedTokenizerBase", text: TextExample, prompt: list[int], wholes: Sequence[list[int]]
 ) -> tuple[list[int], list[list[int]]]:
     """Prompt and candidates whose border is no border between tokens.
 
     Most often the prompt ends in a space that belongs to the candidate's first token ("Answer: " +
     "yes"): the space goes over to the candidates. Else they are tokenised apart.
     """
-    shorter = text.prompt.rstrip()
-    bare, *wholes = token_ids(
-        tokenizer, [shorter, *(text.prompt + c for c in text.candidates)], special=False
-    )
-    endings = _endings(bare, wholes)
-    if endings is not None:
-        return bare, endings
+    (shorter,) = token_ids(tokenizer, [text.prompt.rstrip()], special=False)
+    endings = _endings(shorter, wholes)
+    if shorter and endings is not None:
+        return shorter, endings
     return prompt, [continuation(tokenizer, c) for c in text.candidates]
 
 

@@ -1,6 +1,6 @@
 """`MeZODataset`: raw examples of a task, read, checked and sampled, ready to be tokenised."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,9 @@ class MeZODataset:
     def __getitem__(self, index: int) -> Mapping[str, Any]:
         """The raw fields of an example."""
         return self.rows[index].fields
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return (row.fields for row in self.rows)
 
     def encode(self, tokenizer: "PreTrainedTokenizerBase", kind: Kind, max_length: int) -> EncodedDataset:
         """Tokenise for a "causal" or "masked" model, no row longer than `max_length` tokens."""

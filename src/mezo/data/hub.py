@@ -22,5 +22,5 @@ def load(home: HubDataset, split: str) -> Any:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise MezoError(
             f"{home.id!r} is no file or folder here, and its split {theirs!r} could not be had from the Hugging Face "
-            f"Hub ({reason[:200]}); check the name, the split and the network, or give a .jsonl file"
+            f"Hub ({reason[:200]}); check the name, the split and the network, give a .jsonl file, or try task 'demo', which has its data here"
         ) from None

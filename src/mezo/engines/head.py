@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mezo.engines.probing import Probing
+from mezo.engines.scratch import BLOCK_ELEMENTS
 
 
 class Head:
@@ -47,7 +48,7 @@ class Head:
         total = torch.zeros(h.shape[:2], dtype=torch.float64, device=h.device)
         kept = h.new_empty(*h.shape[:2], num_tokens) if self.whole else None
         picked = h.new_zeros(self.num_probes, len(self.tokens))
-        limit = max(width, min(4 * 2**20, 2**23 * width // max(1, h.shape[0] * h.shape[1])))
+        limit = max(width, min(BLOCK_ELEMENTS, 2**23 * width // max(1, h.shape[0] * h.shape[1])))
         for start, stop in Probing.blocks(num_tokens, width, limit):
             biases = self._blocks("bias", start, stop) if bias is not None else {}
             chosen = ((self.tokens >= start) & (self.tokens < stop)).nonzero().squeeze(1)

@@ -78,8 +78,9 @@ class Probing:
         moving = any(p.scale != 0 for p in probes)
         try:
             if moving:
-                for module, keys in self._owners:
-                    if module not in (overrides or {}):
+                for module, owned in self._owners:
+                    keys = [key for key in owned if not self._is_whole(module, key)]
+                    if keys and module not in (overrides or {}):
                         handler = layers.handler_for(module)
                         module.__dict__["forward"] = partial(handler, self, module, module.forward, keys)
                         patched.append(module)
@@ -176,9 +177,9 @@ class Probing:
         return copies  # type: ignore[return-value]
 
     @staticmethod
-    def blocks(num_rows: int, row_length: int, limit: int = BLOCK_ELEMENTS) -> Iterator[tuple[int, int]]:
-        """(start, stop) of row blocks of at most `limit` elements."""
-        step = max(1, limit // max(1, row_length))
+    def blocks(num_rows: int, row_length: int, limit: int | None = None) -> Iterator[tuple[int, int]]:
+        """(start, stop) of row blocks of at most `limit` elements, BLOCK_ELEMENTS by default."""
+        step = max(1, (limit or BLOCK_ELEMENTS) // max(1, row_length))
         for start in range(0, num_rows, step):
             yield start, min(start + step, num_rows)
 
@@ -189,12 +190,16 @@ class Probing:
         mine = ((key, id(p)) for key, p in module._parameters.items() if p is not None)
         return [key for key, identity in mine if identity in self._of and identity not in inside]
 
+    def _is_whole(self, module: nn.Module, key: str) -> bool:
+        tunable = self.tunable(module, key)
+        return tunable is not None and tunable.name in self._whole
+
     def _swap_whole(self, swapped: list[tuple[nn.Module, str, nn.Parameter | None]]) -> None:
         copies: dict[str, torch.Tensor] = {}
         for module, keys in self._owners:
             for key in keys:
                 tunable = self.tunable(module, key)
-                if tunable is None or tunable.name not in self._whole:
+                if tunable is None or not self._is_whole(module, key):
                     continue
                 if len(self.probes) > 1:
                     raise RuntimeError(f"{tunable.name} is read outside its module: probe one point at a time")

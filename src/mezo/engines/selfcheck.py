@@ -52,12 +52,12 @@ def find_form(engine: "TransformersEngine", *, probes: bool) -> Form:
     )
     share = _attention_share(engine.model, config)
     pad = getattr(config, "pad_token_id", None) or 0
+    whole = not _head_is_last(engine)
     forms = [
         Form(True, offset, limit - offset, share, whole, stacked=False)
-        for whole in (False, True)
         for offset in dict.fromkeys((0, pad + 1))
-        if getattr(config, "_attn_implementation", "") == "sdpa"
-    ] + [Form(whole_head=whole, stacked=False) for whole in (False, True)]
+        if getattr(config, "_attn_implementation", "") == "sdpa"  # others may not take a mask of booleans
+    ] + [Form(whole_head=whole, stacked=False)]
     theta = [Probe(0, 0.0)]
     form = next((f for f in forms if _agrees(engine, f, batch, theta, expected)), None)
     if form is None:
@@ -76,6 +76,22 @@ def find_form(engine: "TransformersEngine", *, probes: bool) -> Form:
     if not watch.read_raw and _agrees(engine, stacked, batch, pair, apart):
         return stacked
     return form
+
+
+@torch.no_grad()
+def _head_is_last(engine: "TransformersEngine") -> bool:
+    """Whether the model returns what its output embedding makes, untouched: no soft cap, no scale."""
+    module = engine.head_module
+    made: list[torch.Tensor] = []
+
+    def ramp(hidden: torch.Tensor) -> torch.Tensor:
+        values = torch.linspace(-100, 100, module.weight.shape[0], device=hidden.device, dtype=hidden.dtype)
+        made.append(values.expand(*hidden.shape[:-1], -1))
+        return made[0]
+
+    with engine.probing.at([Probe(0, 0.0)], overrides={module: ramp}):
+        logits = engine.model(input_ids=torch.tensor([[5, 6, 7]], device=engine.model.device)).logits
+    return len(made) == 1 and logits.shape == made[0].shape and torch.equal(logits.float(), made[0].float())
 
 
 def _probe_batch(engine: "TransformersEngine") -> ScoringBatch:

@@ -1,7 +1,7 @@
 """Noise that is a function of (seed, tensor, global element index), the same bits on every device.
 
-`spec` holds the stream, written for reading; `cpu_kernels` (Numba) and `gpu_kernels` (Triton) make
-it fast. A weight is given as a 2-D view (rows, columns) with columns side by side in memory, and a
+`spec` holds the stream, written for reading; the `cpu_*` files (Numba) and `gpu_*` (Triton) make it
+fast. A weight is given as a 2-D view (rows, columns) with columns side by side in memory, and a
 `Where` that says which elements of the whole, unsharded tensor the view holds; so any cut of a
 tensor into shards or row blocks sees the same noise. Tied weights share one tensor id.
 
@@ -24,6 +24,7 @@ __all__ = [
     "INITIALISATION",
     "PERTURBATION",
     "Kind",
+    "Rounding",
     "Where",
     "announce",
     "derive_seed",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 Kind = Literal["gaussian", "rademacher"]
+Rounding = Literal["stochastic", "nearest"]
 
 
 def _say(text: str) -> None:
@@ -54,20 +56,31 @@ class Where:
     row_stride: int | None = None  # global indices from one row to the next; None: the view's own columns
 
 
-def fill_(out: "torch.Tensor", where: Where, seed: int, *, kind: Kind = "gaussian", purpose: int = PERTURBATION) -> None:
+def fill_(
+    out: "torch.Tensor", where: Where, seed: int, *, kind: Kind = "gaussian", purpose: int = PERTURBATION
+) -> None:
     """out (rows, columns), float32 = z."""
     _backend(out.device.type).fill_(out, where, seed, kind, purpose)
 
 
 def perturb(
-    weight: "torch.Tensor", where: Where, seed: int, scale: float, out: "torch.Tensor", *, kind: Kind = "gaussian"
+    weight: "torch.Tensor",
+    where: Where,
+    seed: int,
+    scale: float,
+    out: "torch.Tensor",
+    *,
+    rows: "torch.Tensor | None" = None,
+    kind: Kind = "gaussian",
 ) -> None:
     """out = round_to_nearest_even(float32(weight) + float32(scale) * z).
 
     `out` may be `weight` itself (the in-place walk of Malladi et al. 2023, algorithm 1) or another
     tensor of its shape and dtype with any row stride; in part overlapping memory is not allowed.
+    `rows` (n,) int64: only these rows, in this order, each as often as it is named (an embedding
+    look-up); then `out` is (n, columns) and not the weight.
     """
-    _backend(weight.device.type).perturb(weight, where, seed, scale, out, None, kind)
+    _backend(weight.device.type).perturb(weight, where, seed, scale, out, None, rows, kind)
 
 
 def perturb_pair(
@@ -78,10 +91,14 @@ def perturb_pair(
     plus: "torch.Tensor",
     minus: "torch.Tensor",
     *,
+    rows: "torch.Tensor | None" = None,
     kind: Kind = "gaussian",
 ) -> None:
-    """plus, minus = round_to_nearest_even(float32(weight) +- float32(scale) * z); z is made once."""
-    _backend(weight.device.type).perturb(weight, where, seed, scale, plus, minus, kind)
+    """plus, minus = round_to_nearest_even(float32(weight) +- float32(scale) * z); z is made once.
+
+    `rows`: as in `perturb`.
+    """
+    _backend(weight.device.type).perturb(weight, where, seed, scale, plus, minus, rows, kind)
 
 
 def update_(
@@ -91,7 +108,7 @@ def update_(
     coefficients: Sequence[float],
     *,
     decay: float = 1.0,
-    rounding: Literal["stochastic", "nearest"] = "stochastic",
+    rounding: Rounding = "stochastic",
     rounding_seed: int = 0,
     kind: Kind = "gaussian",
 ) -> None:
@@ -102,10 +119,14 @@ def update_(
     under the key `rounding_seed`: exactly unbiased, but for float16 results below 2^-17 (subnormal),
     where the bias is at most 2^-17 of a unit in the last place.
     """
-    _backend(weight.device.type).update_(weight, where, seeds, coefficients, decay, rounding, rounding_seed, kind)
+    _backend(weight.device.type).update_(
+        weight, where, seeds, coefficients, decay, rounding, rounding_seed, kind
+    )
 
 
-def sum_of_squares(where: Where, shape: tuple[int, int], seed: int, *, kind: Kind, device: Any = "cpu") -> int:
+def sum_of_squares(
+    where: Where, shape: tuple[int, int], seed: int, *, kind: Kind, device: Any = "cpu"
+) -> int:
     """The sum of round(4096 z)^2 over a view, an exact integer: the shards of a tensor add up to it.
 
     So ||z|| = sqrt(sum) / 4096 has the same bits however the tensor is cut.

@@ -1,0 +1,79 @@
+"""How the Numba kernels are compiled, kept and announced, and the instructions Numba has no words for.
+
+Compilation takes seconds, so its result is kept on disk: beside the source, else in the user's cache
+folder, or nowhere if neither can be written. Numba notices a change of the file that holds a kernel
+(by its time and size), but not of the files its callees are in; so a digest of all of them goes into
+the name under which a kernel is kept. Only module-level functions are kept: closures would be
+compiled again in every process. `parallel=True` is never used: it opens a second OpenMP pool, which
+makes torch's forward passes slow.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import event
+from numba.extending import intrinsic
+
+import mezo.noise
+
+U, Q, F, I, L = np.uint32, np.uint64, np.float32, np.int32, np.int64  # noqa: E741
+
+_OPTIONS: dict[str, Any] = dict(error_model="numpy", boundscheck=False)
+_SOURCES = sorted(Path(__file__).parent.glob("cpu_*.py"))
+_DIGEST = hashlib.blake2b(b"".join(path.read_bytes() for path in _SOURCES), digest_size=6).hexdigest()
+_SECONDS = 5  # measured: perturb and update for one element type, on a core of 2024
+
+
+def kernel(function: Any) -> Any:
+    """Decorate a module-level function called from Python; it runs without the interpreter lock."""
+    function.__qualname__ = f"{function.__name__}_{_DIGEST}"
+    try:
+        return njit(cache=True, nogil=True, **_OPTIONS)(function)
+    except RuntimeError:  # no folder to keep it in
+        return njit(nogil=True, **_OPTIONS)(function)
+
+
+inline: Any = njit(forceinline=True, **_OPTIONS)
+
+
+class _Announcer(event.Listener):
+    """Hears a kernel being compiled (not: loaded) for the first time in this process, and says so.
+
+    A wait of seconds that nobody announced looks like a hang.
+    """
+
+    told = False
+
+    def on_start(self, event: Any) -> None:
+        if not self.told and event.data["dispatcher"].py_func.__module__.startswith("mezo.noise."):
+            self.told = True
+            mezo.noise.announce(f"compiling the noise kernels for this CPU, once (about {_SECONDS} s)")
+
+    def on_end(self, event: Any) -> None: ...
+
+
+event.register("numba:compile", _Announcer())
+
+
+def _bits(typing: Any, x: Any) -> Any:
+    return types.uint32(types.float32), lambda context, b, sig, args: b.bitcast(args[0], ir.IntType(32))
+
+
+def _from_bits(typing: Any, x: Any) -> Any:
+    return types.float32(types.uint32), lambda context, b, sig, args: b.bitcast(args[0], ir.FloatType())
+
+
+def _pointer(typing: Any, address: Any, like: Any) -> Any:
+    def code(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        return b.inttoptr(args[0], context.get_value_type(sig.return_type))
+
+    return types.CPointer(like)(types.int64, like), code
+
+
+bits: Any = intrinsic(_bits)  # bits(x): float32 -> uint32, the same 32 bits
+from_bits: Any = intrinsic(_from_bits)  # from_bits(x): and back
+pointer: Any = intrinsic(_pointer)  # pointer(address, like): to elements of the type of `like`

@@ -30,7 +30,14 @@ def test_the_mean_of_many_estimates_is_the_gradient(name: str) -> None:
     x, y = torch.randn(30, 4, dtype=torch.float64), torch.randn(30, dtype=torch.float64)
 
     def loss(theta: torch.Tensor) -> torch.Tensor:
-        return ((torch.tanh(x @ theta[..., :16].view(-1, 4, 4)) @ theta[..., 16:].view(-1, 4, 1)).squeeze(-1) - y).square().mean(-1)
+        return (
+            (
+                (torch.tanh(x @ theta[..., :16].view(-1, 4, 4)) @ theta[..., 16:].view(-1, 4, 1)).squeeze(-1)
+                - y
+            )
+            .square()
+            .mean(-1)
+        )
 
     theta = torch.randn(d, dtype=torch.float64, requires_grad=True)
     loss(theta).sum().backward()

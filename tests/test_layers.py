@@ -11,7 +11,7 @@ SOURCE = Path(mezo.__file__).parent
 
 # Lowest first. A module may import its own layer and those before it, never one after it.
 LAYERS = (
-    {"errors", "registry", "types", "events", "scoring", "config", "memory"},
+    {"errors", "registry", "types", "events", "scoring", "config", "memory", "interrupts"},
     {"noise"},
     {
         "weights",

@@ -50,7 +50,9 @@ def test_one_step_is_the_same_however_probes_are_made(kind: str) -> None:
     if kind == "tensors":
         opt = mezo.MeZO(model.named_parameters(), lr=0.0, eps=1e-3, seed=5)
     else:
-        opt = mezo.MeZO(model, lr=0.0, eps=1e-3, seed=5, memory="regenerate" if kind == "walk" else "materialize")
+        opt = mezo.MeZO(
+            model, lr=0.0, eps=1e-3, seed=5, memory="regenerate" if kind == "walk" else "materialize"
+        )
     opt.step(lambda: loss_of(model, ids, targets))
     assert opt.last_update is not None
     assert (fingerprint(model.named_parameters()) == before) == (kind != "walk")

@@ -22,7 +22,9 @@ def test_sgd_by_hand() -> None:
     weights = Weights([("m", matrix), ("v", vector)])
     SGD(weight_decay=0.5).apply_(weights, None, Update(0, 0.1, (Direction(1, 3.0), Direction(2, -1.0))))
     for name, tensor, keep in (("m", matrix, 0.95), ("v", vector, 1.0)):  # vectors do not decay
-        expected = 2.0 * keep - 0.1 * (3.0 * z(name, 1, tuple(tensor.shape)) - z(name, 2, tuple(tensor.shape))) / 2
+        expected = (
+            2.0 * keep - 0.1 * (3.0 * z(name, 1, tuple(tensor.shape)) - z(name, 2, tuple(tensor.shape))) / 2
+        )
         torch.testing.assert_close(tensor, expected, rtol=1e-6, atol=1e-6)  # four float32 roundings
 
 
@@ -60,7 +62,15 @@ def test_the_mean_update_is_within_one_percent_in_bfloat16() -> None:
     for r in range(repeats):
         for rounding in ("stochastic", "nearest"):
             w = w0.clone()
-            noise.update_(w.view(1, -1), Where(noise.tensor_id("w")), [9], [1e-6], rounding=rounding, rounding_seed=r, kind="rademacher")
+            noise.update_(
+                w.view(1, -1),
+                Where(noise.tensor_id("w")),
+                [9],
+                [1e-6],
+                rounding=rounding,
+                rounding_seed=r,
+                kind="rademacher",
+            )
             applied = float(((w.double() - w0.double()) * rademacher[0].double()).mean())
             if rounding == "stochastic":
                 total += applied

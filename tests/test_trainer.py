@@ -1,12 +1,15 @@
 """A run from end to end on toy models: it learns, it is saved, it replays to the same bytes."""
 
 import math
+import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.models import tiny
+from tests.toys import byte_tokenizer
 
 import mezo
 from mezo import trajectory
@@ -18,11 +21,12 @@ from mezo.events import Observer
 from mezo.replay import replay
 from mezo.run import RunFolder, read_metrics
 from mezo.trainer import MeZOTrainer, MezoWarning
-from tests.models import tiny
-from tests.toys import byte_tokenizer
 
 WORDS = (" great", " terrible")
-ROWS = [{"sentence": s, "label": int(s.startswith("g"))} for s in ("gab", "hat", "gig", "hub", "get", "him", "god", "hen") * 4]
+ROWS = [
+    {"sentence": s, "label": int(s.startswith("g"))}
+    for s in ("gab", "hat", "gig", "hub", "get", "him", "god", "hen") * 4
+]
 
 
 @pytest.fixture
@@ -36,7 +40,14 @@ def base(tmp_path: Path) -> Path:
 
 def config_for(base: Path, **changes: Any) -> MeZOConfig:
     values = dict(
-        model=str(base), task="sst2", batch_size=4, num_steps=70, learning_rate=1e-3, epsilon=1e-3, eval_every=25, seed=2
+        model=str(base),
+        task="sst2",
+        batch_size=4,
+        num_steps=70,
+        learning_rate=1e-3,
+        epsilon=1e-3,
+        eval_every=25,
+        seed=2,
     )
     return MeZOConfig.build(**{**values, **changes})
 
@@ -60,7 +71,9 @@ def same_files(a: Path, b: Path) -> bool:
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_a_run_replays_to_the_same_bytes(base: Path, tmp_path: Path, tuning: str, dtype: str) -> None:
-    config = config_for(base, tuning=tuning, dtype=dtype, num_directions=2, schedule="cosine", weight_decay=0.01)
+    config = config_for(
+        base, tuning=tuning, dtype=dtype, num_directions=2, schedule="cosine", weight_decay=0.01
+    )
     result = run(config, tmp_path / "run")
     written = replay(tmp_path / "run", output=tmp_path / "again")
     assert same_files(written, tmp_path / "run" / written.name)
@@ -79,7 +92,9 @@ def test_what_a_run_leaves_behind(base: Path, tmp_path: Path) -> None:
     assert metrics.evals == result.evals
     assert [e.step for e in result.evals] == [0, 25, 50, 70]
     recorded = trajectory.read(folder.trajectory)
-    assert np.array_equal(recorded.records, np.array([s.projected_grads for s in result.steps], dtype=np.float32))
+    assert np.array_equal(
+        recorded.records, np.array([s.projected_grads for s in result.steps], dtype=np.float32)
+    )
 
 
 def test_it_learns_what_it_is_given(base: Path) -> None:
@@ -103,23 +118,45 @@ def test_normalized_directions_match_plain_ones_at_the_right_scale(base: Path) -
     d = tiny("llama").num_parameters()
     normal = run(
         config_for(
-            base, num_steps=5, eval_every=0, normalize_perturbations=True, epsilon=1e-3 * d**0.5, learning_rate=1e-3 * d
+            base,
+            num_steps=5,
+            eval_every=0,
+            normalize_perturbations=True,
+            epsilon=1e-3 * d**0.5,
+            learning_rate=1e-3 * d,
         )
     )
     assert np.allclose(plain.losses, normal.losses, rtol=1e-3)
-    ratios = [a.projected_grads[0] / b.projected_grads[0] for a, b in zip(plain.steps, normal.steps, strict=True)]
+    ratios = [
+        a.projected_grads[0] / b.projected_grads[0] for a, b in zip(plain.steps, normal.steps, strict=True)
+    ]
     assert np.allclose(ratios, d, rtol=0.05)  # what is recorded is the slope per ||z||^2 of plain z
 
 
-def test_interrupt_saves_everything(base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["between steps", "inside an update"])
+def test_interrupt_saves_everything(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     class Impatient(Observer):
         def on_step(self, record: Any) -> None:
-            if record.step == 9:
-                raise KeyboardInterrupt
+            if record.step == 9 and where == "between steps":
+                signal.raise_signal(signal.SIGINT)
 
-    result = run(config_for(base), tmp_path / "run", observer=Impatient())
+    train, validation = data()
+    trainer = MeZOTrainer(
+        config_for(base), train=train, validation=validation, output=tmp_path / "run", observer=Impatient()
+    )
+    apply = trainer.engine.apply
+
+    def interrupted(update: Any) -> None:
+        if update.step == 9 and where == "inside an update":
+            signal.raise_signal(signal.SIGINT)
+        apply(update)
+
+    monkeypatch.setattr(trainer.engine, "apply", interrupted)
+    result = trainer.train()
     assert result.interrupted
-    assert len(result.steps) == 10 or len(result.steps) == 9
+    assert len(result.steps) == 10
     written = replay(tmp_path / "run", output=tmp_path / "again")
     assert same_files(written, tmp_path / "run" / "model")
 
@@ -132,7 +169,9 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_weights(
     whole = trainer.engine.losses
     counted = iter(range(100))
     monkeypatch.setattr(
-        trainer.engine, "losses", lambda batch, probes: [math.nan, 1.0] if next(counted) == 12 else whole(batch, probes)
+        trainer.engine,
+        "losses",
+        lambda batch, probes: [math.nan, 1.0] if next(counted) == 12 else whole(batch, probes),
     )
     with pytest.raises(NonFiniteLoss, match=r"step 12: the loss is not finite \(losses nan, 1\)"):
         trainer.train()
@@ -191,7 +230,7 @@ def test_mistakes_are_told_before_anything_is_written(base: Path, tmp_path: Path
 
 def test_finetune_on_prompts_and_completions(base: Path) -> None:
     rows = [{"prompt": "say ab", "completion": "ba"}, {"prompt": "say cd", "completion": "dc"}]
-    with pytest.warns(MezoWarning, match="will hardly move a LoRA adapter .* the paper uses 5e-05"):
+    with pytest.warns(MezoWarning, match="will hardly move a LoRA adapter.* the paper uses 5e-05"):
         result = mezo.mezo_finetune(str(base), rows, num_steps=3, batch_size=2)
     assert result.config.tuning == "lora"
     assert len(result.losses) == 3
@@ -202,7 +241,9 @@ def test_finetune_on_prompts_and_completions(base: Path) -> None:
 
 def test_finetune_names_its_mistakes(base: Path) -> None:
     rows = [{"prompt": "a", "completion": "b"}]
-    with pytest.raises(MezoError, match=r"no argument 'learning_rat'; did you mean 'learning_rate'|no argument"):
+    with pytest.raises(
+        MezoError, match=r"no argument 'learning_rat'; did you mean 'learning_rate'|no argument"
+    ):
         mezo.mezo_finetune(str(base), rows, learning_rat=1.0)
     with pytest.raises(MezoError, match="server_args are options of a serving engine"):
         mezo.mezo_finetune(str(base), rows, server_args={})
@@ -212,4 +253,6 @@ def test_objective_accuracy_moves_only_when_predictions_change(base: Path) -> No
     result = run(config_for(base, objective="accuracy", num_steps=20, epsilon=1e-6, eval_every=0))
     assert result.metrics["zero_gradient_fraction"] == 1.0
     moved = run(config_for(base, objective="accuracy", num_steps=20, epsilon=0.1, eval_every=0))
-    assert moved.metrics["zero_gradient_fraction"] < 1.0
+    share = moved.metrics["zero_gradient_fraction"]
+    assert share is not None
+    assert share < 1.0

@@ -96,7 +96,9 @@ def test_a_crash_between_block_and_journal_counts_nothing_twice(tmp_path: Path) 
 
 @settings(max_examples=300)
 @given(st.data())
-def test_a_flipped_bit_is_never_believed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_a_flipped_bit_is_never_believed(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     path = tmp_path_factory.getbasetemp() / "flip.mezo"
     path.unlink(missing_ok=True)
     records = drawn(BLOCK_RECORDS + 20)
@@ -116,7 +118,9 @@ def test_a_flipped_bit_is_never_believed(tmp_path_factory: pytest.TempPathFactor
 
 @settings(max_examples=200)
 @given(st.binary(max_size=200))
-def test_any_bytes_are_a_trajectory_or_a_clean_error(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
+def test_any_bytes_are_a_trajectory_or_a_clean_error(
+    tmp_path_factory: pytest.TempPathFactory, raw: bytes
+) -> None:
     path = tmp_path_factory.getbasetemp() / "any.mezo"
     for content in (raw, b"MEZOTRJ1" + raw):
         path.write_bytes(content)

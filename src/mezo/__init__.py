@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from mezo.api import mezo_finetune
     from mezo.config import MeZOConfig
     from mezo.data import MeZODataset
+    from mezo.errors import MezoError
     from mezo.optim import MeZO
     from mezo.trainer import MeZOTrainer, TrainResult
 

@@ -15,6 +15,7 @@ from mezo.models import load
 from mezo.objectives import OBJECTIVES
 from mezo.replay import replay as replay
 from mezo.setup import encode, engine_at, objective_for
+from mezo.tasks import task_for
 from mezo.trainer import MeZOTrainer, TrainResult
 
 # of mezo_finetune beyond the config's own
@@ -57,13 +58,17 @@ def mezo_finetune(
     known = set(MeZOConfig.model_fields) - {"model"}
     for name in kwargs:
         if name not in known:
-            raise MezoError(f"mezo_finetune has no argument {name!r}{near(name, known | {*_TRAINER_ARGUMENTS})}")
+            raise MezoError(
+                f"mezo_finetune has no argument {name!r}{near(name, known | {*_TRAINER_ARGUMENTS})}"
+            )
     tuning = {"tuning": "lora", "lora_rank": lora_rank} if lora_rank else {"tuning": "full"}
     given = isinstance(train_dataset, MeZODataset)
     config = MeZOConfig.build(
         **{
             "model": str(model_path),
-            "task": train_dataset.task.name if isinstance(train_dataset, MeZODataset) else "prompt-completion",
+            "task": train_dataset.task.name
+            if isinstance(train_dataset, MeZODataset)
+            else "prompt-completion",
             "data": str(train_dataset) if isinstance(train_dataset, str | PathLike) else None,
             "learning_rate": learning_rate,
             "num_steps": num_steps,
@@ -75,25 +80,42 @@ def mezo_finetune(
             **kwargs,
         }
     )
-    sampling = {"seed": config.seed, "max_examples": config.train_examples, "shots_per_class": config.shots_per_class}
-    train = train_dataset if given else MeZODataset(train_dataset, task=config.task, **sampling)
+    sampling = {
+        "seed": config.seed,
+        "max_examples": config.train_examples,
+        "shots_per_class": config.shots_per_class,
+    }
+    task = task_for(config.task, config.label_words)
+    train = train_dataset if given else MeZODataset(train_dataset, task=task, **sampling)
     if validation is not None and not isinstance(validation, MeZODataset):
-        validation = MeZODataset(validation, task=config.task, split="validation", max_examples=config.eval_examples)
+        validation = MeZODataset(
+            validation, task=train.task, split="validation", max_examples=config.eval_examples
+        )
     return MeZOTrainer(config, train=train, validation=validation, **trainer).train()
 
 
 def evaluate(
-    config: MeZOConfig, *, adapter: Path | None = None, split: str = "validation", observer: Observer | None = None
+    config: MeZOConfig,
+    *,
+    adapter: Path | None = None,
+    split: str = "validation",
+    observer: Observer | None = None,
 ) -> dict[str, Any]:
     """Accuracy and loss of the config's model on a split of its task's data, as a plain dict.
 
     adapter: a peft adapter's folder, put on top of the model.
     """
     dataset = MeZODataset(
-        config.data, task=config.task, split=split, seed=config.seed, max_examples=config.eval_examples
+        config.data,
+        task=task_for(config.task, config.label_words),
+        split=split,
+        seed=config.seed,
+        max_examples=config.eval_examples,
     )
     objective = objective_for(config, dataset.task)
-    loaded = load(config.model, config.dtype, config.device, config.trust_remote_code, observer and observer.on_note)
+    loaded = load(
+        config.model, config.dtype, config.device, config.trust_remote_code, observer and observer.on_note
+    )
     engine = engine_at(loaded, objective, adapter=adapter)
     loss = OBJECTIVES["candidate-ce"] if objective.name == "accuracy" else objective
     examples = encode(dataset, loaded, config)

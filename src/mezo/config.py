@@ -37,9 +37,10 @@ class MeZOConfig(BaseModel):
     model: str = "smollm2-135m"  # a folder, a hub id, or the embedded default
     task: str = "sst2"
     data: str | None = None  # folder or file of examples; None: the task's own hub data set
+    label_words: tuple[str, ...] | None = None  # of the classes, in the task's order; None: the task's own
     tuning: Literal["full", "lora", "prefix"] = "full"
-    lora_rank: int = Field(8, ge=1)
-    lora_alpha: float = Field(16.0, gt=0)
+    lora_rank: int = Field(default=8, ge=1)
+    lora_alpha: int = Field(default=16, ge=1)
     lora_targets: tuple[str, ...] | None = None  # None: the query and value projections
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "auto"
@@ -47,28 +48,28 @@ class MeZOConfig(BaseModel):
 
     # the method
     estimator: str = "two-point"
-    num_directions: int = Field(1, ge=1)  # n of n-SPSA
-    epsilon: float = Field(1e-3, gt=0)
+    num_directions: int = Field(default=1, ge=1)  # n of n-SPSA
+    epsilon: float = Field(default=1e-3, gt=0)
     noise: Literal["gaussian", "rademacher"] = "gaussian"
     normalize_perturbations: bool = False
     optimizer: str = "sgd"
-    learning_rate: float = Field(1e-6, ge=0)
+    learning_rate: float = Field(default=1e-6, ge=0)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_steps: int = Field(0, ge=0)
-    weight_decay: float = Field(0.0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     objective: str = "auto"  # auto: candidates where the task has them, else answer tokens
     rounding: Literal["stochastic", "nearest"] = "stochastic"  # of 16-bit weights
     memory: Literal["materialize", "regenerate"] = "materialize"
 
     # the budget
-    num_steps: int = Field(10_000, ge=1)
-    batch_size: int = Field(64, ge=1)
-    max_length: int = Field(512, ge=8)
-    train_examples: int | None = Field(None, ge=1)  # a fixed-size subset, by seed
-    shots_per_class: int | None = Field(None, ge=1)  # k-shot: k examples of every label
-    eval_examples: int | None = Field(None, ge=1)
-    eval_every: int = Field(0, ge=0)  # steps; 0: only before and after
-    seed: int = Field(0, ge=0, lt=2**64)
+    num_steps: int = Field(default=10_000, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    max_length: int = Field(default=512, ge=8)
+    train_examples: int | None = Field(default=None, ge=1)  # a fixed-size subset, by seed
+    shots_per_class: int | None = Field(default=None, ge=1)  # k-shot: k examples of every label
+    eval_examples: int | None = Field(default=None, ge=1)
+    eval_every: int = Field(default=0, ge=0)  # steps; 0: only before and after
+    seed: int = Field(default=0, ge=0, lt=2**64)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -87,7 +88,9 @@ class MeZOConfig(BaseModel):
             raise MezoError(_one_line(error, cls.model_fields)) from None
 
     @classmethod
-    def paper(cls, family: Literal["roberta", "opt"], tuning: Literal["full", "lora", "prefix"], **changes: Any) -> Self:
+    def paper(
+        cls, family: Literal["roberta", "opt"], tuning: Literal["full", "lora", "prefix"], **changes: Any
+    ) -> Self:
         """The paper's hyperparameters (Tables 15 and 16; the middle of each learning-rate grid).
 
         Raises MezoError if the family or the tuning mode is not one of the paper's.

@@ -15,7 +15,13 @@ _CHUNK = 64  # examples scored in one call
 
 
 def evaluate(
-    engine: Engine, examples: Sequence[Example], loss: Objective, *, has_candidates: bool, step: int = 0, split: str = "validation"
+    engine: Engine,
+    examples: Sequence[Example],
+    loss: Objective,
+    *,
+    has_candidates: bool,
+    step: int = 0,
+    split: str = "validation",
 ) -> EvalRecord:
     """Score every example at theta, 64 at a time, in an order that puts like lengths together."""
     began = time.monotonic()
@@ -40,7 +46,9 @@ def evaluate(
     )
 
 
-def _loss_of(loss: Any, posed: Any, logprobs: np.ndarray, chunk: Sequence[Example], has_candidates: bool) -> float:
+def _loss_of(
+    loss: Any, posed: Any, logprobs: np.ndarray, chunk: Sequence[Example], has_candidates: bool
+) -> float:
     if not (loss.answers_only and has_candidates):
         return loss(posed, logprobs)
     wanted = posed.candidate_is_answer[posed.query_candidate]

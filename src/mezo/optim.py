@@ -59,11 +59,14 @@ class MeZO(torch.optim.Optimizer):
         named = [(name, p) for name, p in _named(model_or_params) if p.requires_grad or module is None]
         self.weights = Weights(named, kind=noise)
         super().__init__([p for _, p in named], {"lr": lr, "eps": eps, "weight_decay": weight_decay})
-        self.seed, self.num_directions, self.rounding = seed, num_directions, rounding
+        self.seed, self.num_directions = seed, num_directions
+        self.rounding: Literal["stochastic", "nearest"] = rounding
         self.estimator_name, self.normalize = estimator, normalize
         self.last_update: Update | None = None
         self.steps_done = 0
-        self._probing = Probing(module, self.weights) if module is not None and memory == "materialize" else None
+        self._probing = (
+            Probing(module, self.weights) if module is not None and memory == "materialize" else None
+        )
         self._in_place = InPlace(self.weights) if memory == "regenerate" else None
         self._watched = False
         self._estimator()  # an unknown name is an error here, not at the first step
@@ -77,7 +80,9 @@ class MeZO(torch.optim.Optimizer):
         weights). Raises NonFiniteLoss, with theta untouched, if a loss is not finite.
         """
         if closure is None:
-            raise MezoError("MeZO needs a closure that computes the loss: opt.step(lambda: model(**batch).loss)")
+            raise MezoError(
+                "MeZO needs a closure that computes the loss: opt.step(lambda: model(**batch).loss)"
+            )
         group = self.param_groups[0]
         estimator = self._estimator()
         seeds = [derive_seed(self.seed, self.steps_done, k) for k in range(self.num_directions)]
@@ -138,7 +143,11 @@ class _RandomState:
 
     def __init__(self) -> None:
         self.cpu = torch.get_rng_state()
-        self.cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+        self.cuda = (
+            torch.cuda.get_rng_state_all()
+            if torch.cuda.is_available() and torch.cuda.is_initialized()
+            else None
+        )
 
     def restore(self) -> None:
         torch.set_rng_state(self.cpu)

@@ -16,7 +16,9 @@ from mezo.types import Update
 from mezo.weights import fingerprint
 
 
-def replay(run: Path | str, *, model: str | None = None, output: Path | str, observer: Observer | None = None) -> Path:
+def replay(
+    run: Path | str, *, model: str | None = None, output: Path | str, observer: Observer | None = None
+) -> Path:
     """Make the final weights of a run again, without data and without a forward pass.
 
     run: a RUN folder, or a trajectory file. model: the base model; by default the one the run names.
@@ -29,7 +31,9 @@ def replay(run: Path | str, *, model: str | None = None, output: Path | str, obs
     recorded = trajectory.read(run if run.is_file() else RunFolder.open(run).trajectory)
     header = recorded.header
     if header.get("noise") != NOISE_VERSION:
-        raise MezoError(f"{run}: made with noise stream {header.get('noise')!r}, this mezo has {NOISE_VERSION}")
+        raise MezoError(
+            f"{run}: made with noise stream {header.get('noise')!r}, this mezo has {NOISE_VERSION}"
+        )
     if not isinstance(header.get("config"), dict):
         raise MezoError(f"{run}: the trajectory's header has no config")
     config = MeZOConfig.build(**header["config"])
@@ -51,7 +55,9 @@ def replay(run: Path | str, *, model: str | None = None, output: Path | str, obs
     for update in updates(config, recorded):
         state = optimizer.apply_(weights, state, update)
     if recorded.dropped_bytes:
-        observer.on_note(f"dropped {recorded.dropped_bytes} bytes of a torn tail; replayed {len(recorded)} whole steps")
+        observer.on_note(
+            f"dropped {recorded.dropped_bytes} bytes of a torn tail; replayed {len(recorded)} whole steps"
+        )
     Path(output).mkdir(parents=True, exist_ok=True)
     save(tuned, loaded.tokenizer, target)
     return target

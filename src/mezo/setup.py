@@ -40,7 +40,9 @@ def objective_for(config: MeZOConfig, task: Task) -> Objective:
         name = "candidate-ce" if task.has_candidates else "answer-ce"
     objective = look_up(OBJECTIVES, name, "objective")
     if objective.needs_candidates and not task.has_candidates:
-        raise MezoError(f"objective {name!r} compares candidates, and task {task.name!r} has none; use answer-ce")
+        raise MezoError(
+            f"objective {name!r} compares candidates, and task {task.name!r} has none; use answer-ce"
+        )
     return objective
 
 
@@ -69,7 +71,9 @@ def set_up(config: MeZOConfig, loaded: LoadedModel, objective: Objective) -> Ben
     return Bench(model, loaded.tokenizer, weights, engine)
 
 
-def engine_at(loaded: LoadedModel, objective: Objective, *, adapter: Path | None = None) -> TransformersEngine:
+def engine_at(
+    loaded: LoadedModel, objective: Objective, *, adapter: Path | None = None
+) -> TransformersEngine:
     """An engine that only evaluates: the loaded model as it is, with a peft adapter on it or not.
 
     Raises MezoError if `adapter` is not one for this model.
@@ -86,7 +90,9 @@ def encode(dataset: MeZODataset, loaded: LoadedModel, config: MeZOConfig) -> Enc
 
 
 def learning_rate(config: MeZOConfig, step: int) -> float:
-    return config.learning_rate * schedule(config.schedule, step, config.num_steps, warmup_steps=config.warmup_steps)
+    return config.learning_rate * schedule(
+        config.schedule, step, config.num_steps, warmup_steps=config.warmup_steps
+    )
 
 
 def recorded_update(config: MeZOConfig, step: int, projected_grads: Any) -> Update:

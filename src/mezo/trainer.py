@@ -1,5 +1,6 @@
 """The training loop: evaluate, step, log, save."""
 
+import contextlib
 import math
 import time
 import warnings
@@ -17,15 +18,15 @@ from mezo.data import EncodedDataset, MeZODataset
 from mezo.errors import MezoError, MissingSplit
 from mezo.evaluation import evaluate
 from mezo.events import EvalRecord, Observer, StepRecord
+from mezo.interrupts import Interrupts
 from mezo.models import LoadedModel, kind_of, load
 from mezo.noise.spec import VERSION as NOISE_VERSION
 from mezo.objectives import OBJECTIVES
 from mezo.plots import write_plots
-from mezo.registry import look_up
 from mezo.run import MetricsWriter, RunFolder, write_text
 from mezo.scoring import Example
 from mezo.setup import encode, estimator_for, learning_rate, objective_for, set_up
-from mezo.tasks import TASKS
+from mezo.tasks import Task, task_for
 from mezo.trajectory import TrajectoryWriter
 from mezo.tuning import save
 from mezo.weights import fingerprint
@@ -104,21 +105,21 @@ class MeZOTrainer:
     ):
         self.config, self.observer = config, observer or WarningObserver()
         self.output, self.overwrite = None if output is None else Path(output), overwrite
-        task = train.task if train is not None else look_up(TASKS, config.task, "task")
+        task = train.task if train is not None else task_for(config.task, config.label_words)
         self.objective = objective_for(config, task)
         self.has_candidates = task.has_candidates
         self._advise()
         own_data = train is None
         train = train or MeZODataset(
             config.data,
-            task=config.task,
+            task=task,
             split="train",
             seed=config.seed,
             max_examples=config.train_examples,
             shots_per_class=config.shots_per_class,
         )
         if validation is None and own_data:
-            validation = self._own_validation(config)
+            validation = self._own_validation(config, task)
         if config.batch_size > len(train):
             raise MezoError(
                 f"batch_size={config.batch_size} is larger than the training set of {len(train)} examples; "
@@ -126,11 +127,18 @@ class MeZOTrainer:
             )
         if model is None:
             self.observer.on_note(f"loading {config.model} in {config.dtype}")
-            loaded = load(config.model, config.dtype, config.device, config.trust_remote_code, self.observer.on_note)
+            loaded = load(
+                config.model, config.dtype, config.device, config.trust_remote_code, self.observer.on_note
+            )
         else:
             if tokenizer is None:
                 raise MezoError("a model object needs its tokenizer: pass tokenizer=")
-            loaded = LoadedModel(model.eval().requires_grad_(False), tokenizer, kind_of(model.config, config.model), config.model)
+            loaded = LoadedModel(
+                model.eval().requires_grad_(False),
+                tokenizer,
+                kind_of(model.config, config.model),
+                config.model,
+            )
         self.train_set = encode(train, loaded, config)
         self.validation_set = None if validation is None else encode(validation, loaded, config)
         noise.announce = self.observer.on_note
@@ -150,23 +158,29 @@ class MeZOTrainer:
         began = time.monotonic()
         self.observer.on_start(0, config.num_steps, self.summary())
         failure: MezoError | None = None
-        try:
-            self._evaluate(result, files, 0)
-            for step in range(config.num_steps):
-                batch = self.train_set.batch(step, config.batch_size, config.seed)
-                record = self._step(step, batch, files)
-                result.steps.append(record)
-                self.observer.on_step(record)
-                if config.eval_every and (step + 1) % config.eval_every == 0 and step + 1 < config.num_steps:
-                    self._evaluate(result, files, step + 1)
-            self._evaluate(result, files, config.num_steps)
-        except KeyboardInterrupt:
-            result.interrupted = True
-        except MezoError as error:
-            failure = error
-        result.seconds = time.monotonic() - began
-        result.peak_memory_bytes = memory.peak_bytes()
-        self._save(result, files)
+        with Interrupts() as interrupts:
+            try:
+                self._evaluate(result, files, 0)
+                for step in range(config.num_steps):
+                    batch = self.train_set.batch(step, config.batch_size, config.seed)
+                    with interrupts.held():
+                        result.steps.append(self._step(step, batch, files))
+                    self.observer.on_step(result.steps[-1])
+                    if (
+                        config.eval_every
+                        and (step + 1) % config.eval_every == 0
+                        and step + 1 < config.num_steps
+                    ):
+                        self._evaluate(result, files, step + 1)
+                self._evaluate(result, files, config.num_steps)
+            except KeyboardInterrupt:
+                result.interrupted = True
+            except MezoError as error:
+                failure = error
+            result.seconds = time.monotonic() - began
+            result.peak_memory_bytes = memory.peak_bytes()
+            with contextlib.suppress(KeyboardInterrupt), interrupts.held():
+                self._save(result, files)
         self.observer.on_end()
         if failure is not None:
             raise failure
@@ -200,13 +214,17 @@ class MeZOTrainer:
 
     # ---------------------------------------------------------------- evaluation
 
-    def evaluate(self, dataset: EncodedDataset | None = None, *, step: int = 0, split: str = "validation") -> EvalRecord:
+    def evaluate(
+        self, dataset: EncodedDataset | None = None, *, step: int = 0, split: str = "validation"
+    ) -> EvalRecord:
         """Accuracy and loss at theta. The loss is the objective's; for accuracy, the candidates' cross-entropy."""
         examples = dataset if dataset is not None else self.validation_set
         if examples is None:
             raise MezoError("there are no validation examples to evaluate on")
         loss = OBJECTIVES["candidate-ce"] if self.objective.name == "accuracy" else self.objective
-        return evaluate(self.engine, examples, loss, has_candidates=self.has_candidates, step=step, split=split)
+        return evaluate(
+            self.engine, examples, loss, has_candidates=self.has_candidates, step=step, split=split
+        )
 
     def _evaluate(self, result: TrainResult, files: "_Files | None", step: int) -> None:
         if self.validation_set is None:
@@ -269,12 +287,16 @@ class MeZOTrainer:
                 f"{MeZOConfig.paper('opt', 'lora').learning_rate:g} (OPT)"
             )
 
-    def _own_validation(self, config: MeZOConfig) -> MeZODataset | None:
+    def _own_validation(self, config: MeZOConfig, task: Task) -> MeZODataset | None:
         if config.data is not None and Path(config.data).is_file():
             return None
         try:
             return MeZODataset(
-                config.data, task=config.task, split="validation", seed=config.seed, max_examples=config.eval_examples
+                config.data,
+                task=task,
+                split="validation",
+                seed=config.seed,
+                max_examples=config.eval_examples,
             )
         except MissingSplit:
             return None

@@ -53,7 +53,9 @@ class TrajectoryWriter:
 
     def __init__(self, path: Path, header: dict[str, Any], num_directions: int):
         if path.exists():
-            raise MezoError(f"{path} exists already: a trajectory is never overwritten; choose another folder")
+            raise MezoError(
+                f"{path} exists already: a trajectory is never overwritten; choose another folder"
+            )
         self.path, self.num_directions = path, num_directions
         full = {"format": FORMAT_VERSION, "num_directions": num_directions, **header}
         text = json.dumps(full, sort_keys=True, allow_nan=False).encode()
@@ -71,7 +73,9 @@ class TrajectoryWriter:
     def append(self, projected_grads: Sequence[float]) -> None:
         """Add the record of the next step; on return it survives the death of this process."""
         if len(projected_grads) != self.num_directions:
-            raise ValueError(f"expected {self.num_directions} projected gradients, found {len(projected_grads)}")
+            raise ValueError(
+                f"expected {self.num_directions} projected gradients, found {len(projected_grads)}"
+            )
         record = np.asarray(projected_grads, dtype="<f4").tobytes()
         body = struct.pack("<Q", self._step + len(self._pending)) + record
         self._journal.write(body + struct.pack("<I", zlib.crc32(body)))
@@ -100,7 +104,9 @@ class TrajectoryWriter:
             return
         data = b"".join(self._pending)
         count = len(self._pending)
-        self._file.write(struct.pack("<H", count) + data + struct.pack("<I", _block_crc(self._step, count, data)))
+        self._file.write(
+            struct.pack("<H", count) + data + struct.pack("<I", _block_crc(self._step, count, data))
+        )
         _sync(self._file)
         # only now may the journal forget: a crash in between leaves the records in both
         self._step += count
@@ -132,7 +138,10 @@ def read(path: Path) -> Trajectory:
             dropped = len(raw) - at
             break
         data = raw[at + 2 : end - 4]
-        sound = 0 < count <= BLOCK_RECORDS and _block_crc(step, count, data) == struct.unpack_from("<I", raw, end - 4)[0]
+        sound = (
+            0 < count <= BLOCK_RECORDS
+            and _block_crc(step, count, data) == struct.unpack_from("<I", raw, end - 4)[0]
+        )
         if not sound:
             damaged = (at, count)
             break
@@ -143,14 +152,18 @@ def read(path: Path) -> Trajectory:
     if damaged is not None and not len(extra):
         raise MezoError(
             f"{path}: damaged at byte {damaged[0]}: the checksum of the records from step {step} on does not fit; "
-            f"steps 0 to {step - 1} are sound" if step else f"{path}: damaged at byte {damaged[0]}, in the record of step 0"
+            f"steps 0 to {step - 1} are sound"
+            if step
+            else f"{path}: damaged at byte {damaged[0]}, in the record of step 0"
         )
     return Trajectory(header, np.concatenate([records, extra]).astype(np.float32), dropped + torn)
 
 
 def _read_header(path: Path, raw: bytes) -> tuple[dict[str, Any], int]:
     if raw[: len(MAGIC)] != MAGIC:
-        raise MezoError(f"{path}: not a mezo trajectory: expected it to begin with {MAGIC.decode()}, found {raw[:8]!r}")
+        raise MezoError(
+            f"{path}: not a mezo trajectory: expected it to begin with {MAGIC.decode()}, found {raw[:8]!r}"
+        )
     start = len(MAGIC) + 4
     size = struct.unpack_from("<I", raw, len(MAGIC))[0] if len(raw) >= start else _MAX_HEADER + 1
     if size > _MAX_HEADER or start + size + 4 > len(raw):
@@ -163,7 +176,9 @@ def _read_header(path: Path, raw: bytes) -> tuple[dict[str, Any], int]:
         raise MezoError(f"{path}: the header is not JSON") from None
     if not isinstance(header, dict) or header.get("format") != FORMAT_VERSION:
         found = header.get("format") if isinstance(header, dict) else header
-        raise MezoError(f"{path}: expected trajectory format {FORMAT_VERSION}, found {found!r}; use the mezo that wrote it")
+        raise MezoError(
+            f"{path}: expected trajectory format {FORMAT_VERSION}, found {found!r}; use the mezo that wrote it"
+        )
     n = header.get("num_directions")
     if not isinstance(n, int) or isinstance(n, bool) or not 0 < n < 1 << 16:
         raise MezoError(f"{path}: the header's num_directions is {n!r}, expected a whole number above 0")

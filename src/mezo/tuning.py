@@ -61,7 +61,9 @@ def lora(model: Any, config: MeZOConfig) -> Any:
         fan_in_fan_out=type(_find(model, targets)).__name__ == "Conv1D",
     )
     tuned = get_peft_model(model, settings)
-    settings.base_model_name_or_path = config.model  # what `load` takes; peft would write the folder it came from
+    settings.base_model_name_or_path = (
+        config.model
+    )  # what `load` takes; peft would write the folder it came from
     for name, tensor in tuned.named_parameters():
         if tensor.requires_grad and "lora_A" in name:
             flat = torch.empty(1, tensor.numel(), device=tensor.device)
@@ -87,7 +89,9 @@ def _find(model: Any, targets: list[str]) -> Any:
     for name, module in model.named_modules():
         if name.rsplit(".", 1)[-1] in targets:
             return module
-    linear = sorted({n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)})
+    linear = sorted(
+        {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    )
     raise MezoError(
         f"no module of this {model.config.model_type!r} model is named {' or '.join(targets)}; "
         f"set lora_targets to some of: {', '.join(linear)}"
@@ -119,18 +123,22 @@ def with_adapter(model: Any, folder: Path) -> Any:
     from peft import PeftModel
 
     if not (folder / "adapter_config.json").is_file() or not (folder / "adapter_model.safetensors").is_file():
-        raise MezoError(f"{folder}: expected a peft adapter (adapter_config.json and adapter_model.safetensors)")
+        raise MezoError(
+            f"{folder}: expected a peft adapter (adapter_config.json and adapter_model.safetensors)"
+        )
     try:
         return PeftModel.from_pretrained(model, str(folder)).eval().requires_grad_(False)
     except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
-        raise MezoError(f"{folder}: this adapter does not fit the model: {' '.join(str(error).split())[:300]}") from None
+        raise MezoError(
+            f"{folder}: this adapter does not fit the model: {' '.join(str(error).split())[:300]}"
+        ) from None
 
 
 def save(model: Any, tokenizer: Any, target: Path) -> None:
     """Write a tuned model, or its adapter, in the formats transformers and peft load.
 
     Into a folder beside `target`, then rename: never half a model under the final name.
-"""
+    """
     temporary = target.with_name(f".{target.name}.writing")
     shutil.rmtree(temporary, ignore_errors=True)
     try:

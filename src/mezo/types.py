@@ -11,6 +11,9 @@ class Probe:
     scale: float  # signed; in the units of theta
 
 
+THETA = Probe(seed=0, scale=0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Direction:
     """The estimated slope of the loss along z(seed)."""

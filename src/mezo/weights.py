@@ -46,12 +46,18 @@ class Weights:
         for raw, tensor in named:
             name = canonical(raw)
             if tensor.dtype not in (torch.float32, torch.bfloat16, torch.float16):
-                raise MezoError(f"{name}: cannot tune a {tensor.dtype} tensor; load it in float32, bfloat16 or float16")
+                raise MezoError(
+                    f"{name}: cannot tune a {tensor.dtype} tensor; load it in float32, bfloat16 or float16"
+                )
             if not tensor.is_contiguous():
-                raise MezoError(f"{name}: cannot tune a tensor that is not contiguous; call .contiguous() on it first")
+                raise MezoError(
+                    f"{name}: cannot tune a tensor that is not contiguous; call .contiguous() on it first"
+                )
             identity = noise.tensor_id(name)
             if identity in by_id:
-                raise MezoError(f"the tensors {by_id[identity]!r} and {name!r} share the noise stream {identity:#x}; rename one")
+                raise MezoError(
+                    f"the tensors {by_id[identity]!r} and {name!r} share the noise stream {identity:#x}; rename one"
+                )
             by_id[identity] = name
             self.tunables.append(Tunable(name, tensor, identity))
         if not self.tunables:
@@ -95,7 +101,9 @@ class Weights:
     def norm(self, seed: int) -> float:
         """||z(seed)||_2 over all tunable elements; an exact sum, so the same on every device."""
         total = sum(
-            noise.sum_of_squares(Where(t.tensor_id), (1, t.tensor.numel()), seed, kind=self.kind, device=t.tensor.device)
+            noise.sum_of_squares(
+                Where(t.tensor_id), (1, t.tensor.numel()), seed, kind=self.kind, device=t.tensor.device
+            )
             for t in self.tunables
         )
         return math.sqrt(total) / 4096
@@ -110,5 +118,7 @@ def fingerprint(named: Iterable[tuple[str, torch.Tensor]]) -> str:
     digest = blake2b(digest_size=16)
     for name, tensor in sorted(named, key=lambda pair: pair[0]):
         raw = tensor.detach().contiguous().view(-1).view(torch.uint8).cpu().numpy()
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {zlib.crc32(raw):08x}\n".encode())
+        digest.update(
+            f"{name} {tuple(tensor.shape)} {tensor.dtype} {zlib.crc32(memoryview(raw)):08x}\n".encode()
+        )
     return digest.hexdigest()

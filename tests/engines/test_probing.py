@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from tests.models import ARCHITECTURES, MASKED, VOCABULARY, tiny
 
 from mezo import noise
 from mezo.config import MeZOConfig
@@ -16,7 +17,6 @@ from mezo.optimizers import SGD
 from mezo.scoring import Example, pose
 from mezo.tuning import tune
 from mezo.types import Direction, Probe, Update
-from tests.models import ARCHITECTURES, MASKED, VOCABULARY, tiny
 
 PROBES = [Probe(7, 1e-2), Probe(7, -1e-2), Probe(2**63 + 5, 1e-2), Probe(2**63 + 5, -1e-2)]
 
@@ -60,7 +60,10 @@ def reference(engine: TransformersEngine, batch, probe: Probe) -> np.ndarray:
         t.tensor.data.copy_(shifted.to(t.tensor.dtype))
     out = []
     with torch.no_grad():
-        tables = [engine.model(input_ids=torch.tensor([row])).logits[0].float().log_softmax(-1) for row in batch.rows]
+        tables = [
+            engine.model(input_ids=torch.tensor([row])).logits[0].float().log_softmax(-1)
+            for row in batch.rows
+        ]
     for row, position, token in zip(batch.query_row, batch.query_position, batch.query_token, strict=True):
         out.append(float(tables[row][position, token]))
     for t, data in zip(engine.weights.tunables, theta, strict=True):
@@ -207,7 +210,8 @@ def test_step_equals_algorithm_1_written_out() -> None:
     for k in range(2):
         seed = noise.derive_seed(9, 4, k)
         plus, minus = (
-            OBJECTIVES["candidate-ce"](posed, reference(other, posed, Probe(seed, sign * eps))) for sign in (1, -1)
+            OBJECTIVES["candidate-ce"](posed, reference(other, posed, Probe(seed, sign * eps)))
+            for sign in (1, -1)
         )
         g = (plus - minus) / (2 * eps)
         # losses of order 1 agree to about 1e-6, and the difference is divided by 2 eps

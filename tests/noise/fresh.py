@@ -19,7 +19,7 @@ def run(code: str, *arguments: str, source: Path = SOURCE, **environment: str) -
         env={**os.environ, "PYTHONPATH": paths, **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr

@@ -13,6 +13,7 @@ _FIELDS = (
     "model",
     "task",
     "data",
+    "label_words",
     "dtype",
     "device",
     "trust_remote_code",

@@ -28,6 +28,9 @@ WORDS: dict[str, Words] = {
     "model": Words(WHAT, "Model folder, hub id, or smollm2-135m (built in).", ("--model", "-m")),
     "task": Words(WHAT, "Task by name; `mezo tasks` lists them.", ("--task", "-t")),
     "data": Words(WHAT, "Folder or JSONL file of examples; default: the task's own data.", ("--data", "-d")),
+    "label_words": Words(
+        WHAT, "Words that stand for the classes, by comma, in the task's order; default: its own."
+    ),
     "tuning": Words(WHAT, "Tune all weights, LoRA factors, or a prefix of keys and values."),
     "lora_rank": Words(WHAT, "Rank of the LoRA factors."),
     "lora_alpha": Words(WHAT, "LoRA scale is alpha / rank."),
@@ -49,7 +52,7 @@ WORDS: dict[str, Words] = {
     "weight_decay": Words(METHOD, "Decoupled weight decay, times the learning rate."),
     "objective": Words(METHOD, "What is minimised; auto: the loss over candidates where the task has them."),
     "rounding": Words(METHOD, "Rounding of updates to 16-bit weights."),
-    "memory": Words(METHOD, "Where perturbed weights live: a scratch block, or made again in place."),
+    "memory": Words(METHOD, "Perturbed weights in a scratch block, or the paper's walk in place."),
     "num_steps": Words(BUDGET, "Updates.", ("--steps", "-n")),
     "batch_size": Words(BUDGET, "Examples a step.", ("--batch-size", "-b")),
     "max_length": Words(BUDGET, "Tokens an example may have; longer ones are cut."),

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from mezo.scoring import Example, ScoringBatch
-from mezo.types import Probe, Update
+from mezo.types import THETA, Probe, Update
 
 
 class Engine(abc.ABC):
     @abc.abstractmethod
-    def logprobs(self, batch: ScoringBatch, probes: Sequence[Probe]) -> np.ndarray:
+    def logprobs(self, batch: ScoringBatch, probes: Sequence[Probe] = (THETA,)) -> np.ndarray:
         """(P, Q) float64: every query's log-probability at theta + scale * z(seed), for each probe."""
 
     @abc.abstractmethod

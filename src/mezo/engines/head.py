@@ -91,7 +91,7 @@ class Head:
             for i in range(self.num_probes):
                 yield i, block
 
-    def _blocks(self, key: str, start: int, stop: int) -> dict[int, torch.Tensor]:
+    def _blocks(self, key: str, start: int, stop: int) -> dict[int, Any]:
         tunable = self.probing.tunable(self.module, key)
         if tunable is not None and any(pair.scale for pair in self.probing.pairs):
             return {i: b.float()[start:stop] for i, b in enumerate(self.probing.perturbed_copies(tunable))}

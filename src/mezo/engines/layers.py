@@ -33,17 +33,23 @@ def handler_for(module: nn.Module) -> Callable[..., Any]:
     return any_module
 
 
-def linear(probing: "Probing", module: nn.Linear, forward: Forward, keys: list[str], x: torch.Tensor) -> torch.Tensor:
+def linear(
+    probing: "Probing", module: nn.Linear, forward: Forward, keys: list[str], x: torch.Tensor
+) -> torch.Tensor:
     """x @ W_p^T + b_p, W written a row block at a time: a row of W is a column of the result."""
     return _matmul(probing, module, x, out_features=module.out_features, transposed=False)
 
 
-def conv1d(probing: "Probing", module: Any, forward: Forward, keys: list[str], x: torch.Tensor) -> torch.Tensor:
+def conv1d(
+    probing: "Probing", module: Any, forward: Forward, keys: list[str], x: torch.Tensor
+) -> torch.Tensor:
     """GPT-2's layer: x @ W_p + b_p; a row block of W is a share of the sum."""
     return _matmul(probing, module, x, out_features=module.nf, transposed=True)
 
 
-def _matmul(probing: "Probing", module: Any, x: torch.Tensor, *, out_features: int, transposed: bool) -> torch.Tensor:
+def _matmul(
+    probing: "Probing", module: Any, x: torch.Tensor, *, out_features: int, transposed: bool
+) -> torch.Tensor:
     inputs, restore = _by_probe(probing, x)
     out = x.new_empty(len(probing.probes), inputs.shape[1], out_features)
     weight, bias = probing.tunable(module, "weight"), probing.tunable(module, "bias")
@@ -73,7 +79,9 @@ def _matmul(probing: "Probing", module: Any, x: torch.Tensor, *, out_features: i
     return restore(out)
 
 
-def embedding(probing: "Probing", module: nn.Embedding, forward: Forward, keys: list[str], ids: torch.Tensor) -> torch.Tensor:
+def embedding(
+    probing: "Probing", module: nn.Embedding, forward: Forward, keys: list[str], ids: torch.Tensor
+) -> torch.Tensor:
     """Only the rows that are looked up are perturbed."""
     table = probing.tunable(module, "weight")
     assert table is not None
@@ -101,9 +109,13 @@ def embedding_subclass(
         return forward(*args, **kwargs)
 
 
-def any_module(probing: "Probing", module: nn.Module, forward: Forward, keys: list[str], *args: Any, **kwargs: Any) -> Any:
+def any_module(
+    probing: "Probing", module: nn.Module, forward: Forward, keys: list[str], *args: Any, **kwargs: Any
+) -> Any:
     """Run the module's own forward once a probe, on that probe's rows, with its tensors swapped."""
-    copies = {key: probing.perturbed_copies(t) for key in keys if (t := probing.tunable(module, key)) is not None}
+    copies = {
+        key: probing.perturbed_copies(t) for key in keys if (t := probing.tunable(module, key)) is not None
+    }
     originals = {key: module._parameters[key] for key in copies}
     results = []
     try:
@@ -118,7 +130,9 @@ def any_module(probing: "Probing", module: nn.Module, forward: Forward, keys: li
     return _join(probing, results)
 
 
-def _by_probe(probing: "Probing", x: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+def _by_probe(
+    probing: "Probing", x: torch.Tensor
+) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
     """x as (P, rows of one probe, features), and the way back for a result of that form."""
     count = len(probing.probes)
     lead = x.shape[:-1]

@@ -51,7 +51,9 @@ def _first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     return bins
 
 
-def arrange(rows: Sequence[Sequence[int]], bins: Sequence[Sequence[int]], *, pad: int, causal: bool) -> Layout:
+def arrange(
+    rows: Sequence[Sequence[int]], bins: Sequence[Sequence[int]], *, pad: int, causal: bool
+) -> Layout:
     """Lay the rows out bin by bin."""
     width = max(sum(len(rows[r]) for r in b) for b in bins)
     ids = torch.full((len(bins), width), pad, dtype=torch.int64)

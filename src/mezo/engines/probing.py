@@ -140,12 +140,22 @@ class Probing:
                     plus.copy_(block)
                 elif pair.plus and pair.minus:
                     noise.perturb_pair(
-                        flat, where, pair.seed, pair.scale, plus.view(1, -1), minus.view(1, -1), kind=self.weights.kind
+                        flat,
+                        where,
+                        pair.seed,
+                        pair.scale,
+                        plus.view(1, -1),
+                        minus.view(1, -1),
+                        kind=self.weights.kind,
                     )
                 elif pair.plus:
-                    noise.perturb(flat, where, pair.seed, pair.scale, plus.view(1, -1), kind=self.weights.kind)
+                    noise.perturb(
+                        flat, where, pair.seed, pair.scale, plus.view(1, -1), kind=self.weights.kind
+                    )
                 else:
-                    noise.perturb(flat, where, pair.seed, -pair.scale, minus.view(1, -1), kind=self.weights.kind)
+                    noise.perturb(
+                        flat, where, pair.seed, -pair.scale, minus.view(1, -1), kind=self.weights.kind
+                    )
                 for i in pair.plus:
                     yield i, plus
                 for i in pair.minus:
@@ -162,7 +172,12 @@ class Probing:
                         for k, row in enumerate(rows.tolist()):
                             place = Where(tunable.tensor_id, row * table.shape[1])
                             noise.perturb(
-                                table[row : row + 1], place, pair.seed, scale, out[k : k + 1], kind=self.weights.kind
+                                table[row : row + 1],
+                                place,
+                                pair.seed,
+                                scale,
+                                out[k : k + 1],
+                                kind=self.weights.kind,
                             )
                 for i in pair.plus:
                     yield i, plus
@@ -202,7 +217,9 @@ class Probing:
                 if tunable is None or not self._is_whole(module, key):
                     continue
                 if len(self.probes) > 1:
-                    raise RuntimeError(f"{tunable.name} is read outside its module: probe one point at a time")
+                    raise RuntimeError(
+                        f"{tunable.name} is read outside its module: probe one point at a time"
+                    )
                 if tunable.name not in copies:
                     copies[tunable.name] = self.perturbed_copies(tunable)[0]
                 swapped.append((module, key, module._parameters[key]))

@@ -131,7 +131,9 @@ def _values(engine: "TransformersEngine", form: Form, batch: ScoringBatch, probe
     return engine._in_shares(batch, probes)
 
 
-def _agrees(engine: "TransformersEngine", form: Form, batch: ScoringBatch, probes: Any, expected: np.ndarray) -> bool:
+def _agrees(
+    engine: "TransformersEngine", form: Form, batch: ScoringBatch, probes: Any, expected: np.ndarray
+) -> bool:
     try:
         found = _values(engine, form, batch, probes)
     except (TypeError, ValueError, RuntimeError, IndexError):

@@ -15,10 +15,8 @@ from mezo.engines.probing import Probing
 from mezo.objectives import Objective
 from mezo.optimizers import Optimizer
 from mezo.scoring import Example, ScoringBatch, pose
-from mezo.types import Probe, Update
+from mezo.types import THETA, Probe, Update
 from mezo.weights import Weights
-
-THETA = Probe(seed=0, scale=0.0)
 
 
 class TransformersEngine(Engine):
@@ -91,7 +89,9 @@ class TransformersEngine(Engine):
         return out
 
     @torch.no_grad()
-    def _forward(self, batch: ScoringBatch, share: list[int], mine: np.ndarray, probes: Sequence[Probe]) -> np.ndarray:
+    def _forward(
+        self, batch: ScoringBatch, share: list[int], mine: np.ndarray, probes: Sequence[Probe]
+    ) -> np.ndarray:
         rows = [batch.rows[r] for r in share]
         layout = self._layout(rows)
         local = torch.from_numpy(batch.query_row[mine] - share[0])
@@ -108,7 +108,11 @@ class TransformersEngine(Engine):
         )
         inputs = self._inputs(layout, len(probes))
         with self.probing.at(probes, rows=len(inputs["input_ids"]), overrides={self.head_module: head}):
-            logits = self.model(**inputs, use_cache=False).logits if self.kind == "causal" else self.model(**inputs).logits
+            logits = (
+                self.model(**inputs, use_cache=False).logits
+                if self.kind == "causal"
+                else self.model(**inputs).logits
+            )
         self.tokens_computed += inputs["input_ids"].numel()
         return head.result(logits).numpy()
 

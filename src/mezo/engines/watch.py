@@ -2,15 +2,16 @@
 
 from typing import Any
 
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import torch
 from mezo.weights import Weights
 
-
 # these take a tensor for its shape, dtype and device alone
-_METADATA_ONLY = {f"aten::{new}" for new in ("new_empty", "new_zeros", "new_ones", "new_full", "empty_like", "zeros_like")}
+_METADATA_ONLY = {
+    f"aten::{new}" for new in ("new_empty", "new_zeros", "new_ones", "new_full", "empty_like", "zeros_like")
+}
 
 
 class Watch(TorchDispatchMode):

@@ -5,7 +5,9 @@ fast. A weight is given as a 2-D view (rows, columns) with columns side by side 
 `Where` that says which elements of the whole, unsharded tensor the view holds; so any cut of a
 tensor into shards or row blocks sees the same noise. Tied weights share one tensor id.
 
-Nothing is imported but what the device of the tensor at hand needs.
+Every operation raises MezoError for a tensor that is not 2-D, whose columns are apart in memory, or
+whose dtype is not float32, bfloat16 or float16; for outputs unlike the weight; and for unknown names
+of noise, rounding or device. Nothing is imported but what the device of the tensor at hand needs.
 """
 
 import sys
@@ -117,7 +119,8 @@ def update_(
     In float32, each operation rounded, in the order given; then float32 weights are stored as they
     are, 16-bit weights are rounded to nearest even or stochastically, with 16 random bits an element
     under the key `rounding_seed`: exactly unbiased, but for float16 results below 2^-17 (subnormal),
-    where the bias is at most 2^-17 of a unit in the last place.
+    where the bias is at most 2^-17 of a unit in the last place. Infinities and NaNs stay what they
+    are. Not atomic: an interrupt in the middle leaves some pieces updated and others not.
     """
     _backend(weight.device.type).update_(
         weight, where, seeds, coefficients, decay, rounding, rounding_seed, kind
@@ -125,16 +128,16 @@ def update_(
 
 
 def sum_of_squares(
-    where: Where, shape: tuple[int, int], seed: int, *, kind: Kind, device: Any = "cpu"
+    where: Where, shape: tuple[int, int], seed: int, *, kind: Kind, device: "torch.device | str" = "cpu"
 ) -> int:
     """The sum of round(4096 z)^2 over a view, an exact integer: the shards of a tensor add up to it.
 
     So ||z|| = sqrt(sum) / 4096 has the same bits however the tensor is cut.
     """
-    return _backend(str(device).partition(":")[0]).sum_of_squares(where, shape, seed, kind)
+    return _backend(str(device).partition(":")[0]).sum_of_squares(where, shape, seed, kind, device)
 
 
-_BACKENDS = {"cpu": "mezo.noise.cpu"}
+_BACKENDS = {"cpu": "mezo.noise.cpu", "cuda": "mezo.noise.gpu"}
 _loaded: dict[str, Any] = {}
 
 
@@ -142,5 +145,10 @@ def _backend(device: str) -> Any:
     if device not in _loaded:
         if device not in _BACKENDS:
             raise MezoError(f"no noise kernels for device {device!r}{near(device, _BACKENDS)}")
-        _loaded[device] = import_module(_BACKENDS[device])
+        try:
+            _loaded[device] = import_module(_BACKENDS[device])
+        except ModuleNotFoundError as error:
+            raise MezoError(
+                f"noise on {device!r} needs the package {error.name!r}, which is not installed"
+            ) from None
     return _loaded[device]

@@ -123,7 +123,9 @@ def update_(
     _run(piece, rows, cols, start)
 
 
-def sum_of_squares(where: "Where", shape: tuple[int, int], seed: int, kind: str) -> int:
+def sum_of_squares(
+    where: "Where", shape: tuple[int, int], seed: int, kind: str, device: torch.device | str
+) -> int:
     rows, cols = shape
     row_stride = cols if where.row_stride is None else where.row_stride
     start, key, number, tensor = where.start, _signed(seed), look_up(_KIND, kind, "noise"), where.tensor_id

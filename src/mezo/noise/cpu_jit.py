@@ -28,18 +28,6 @@ _DIGEST = hashlib.blake2b(b"".join(path.read_bytes() for path in _SOURCES), dige
 _SECONDS = 5  # measured: perturb and update for one element type, on a core of 2024
 
 
-def kernel(function: Any) -> Any:
-    """Decorate a module-level function called from Python; it runs without the interpreter lock."""
-    function.__qualname__ = f"{function.__name__}_{_DIGEST}"
-    try:
-        return njit(cache=True, nogil=True, **_OPTIONS)(function)
-    except RuntimeError:  # no folder to keep it in
-        return njit(nogil=True, **_OPTIONS)(function)
-
-
-inline: Any = njit(forceinline=True, **_OPTIONS)
-
-
 class _Announcer(event.Listener):
     """Hears a kernel being compiled (not: loaded) for the first time in this process, and says so.
 
@@ -47,13 +35,29 @@ class _Announcer(event.Listener):
     """
 
     told = False
+    how_often = "once"
 
     def on_start(self, event: Any) -> None:
         if not self.told and event.data["dispatcher"].py_func.__module__.startswith("mezo.noise."):
             self.told = True
-            mezo.noise.announce(f"compiling the noise kernels for this CPU, once (about {_SECONDS} s)")
+            mezo.noise.announce(
+                f"compiling the noise kernels for this CPU, {self.how_often} (about {_SECONDS} s)"
+            )
 
     def on_end(self, event: Any) -> None: ...
+
+
+def kernel(function: Any) -> Any:
+    """Decorate a module-level function called from Python; it runs without the interpreter lock."""
+    function.__qualname__ = f"{function.__name__}_{_DIGEST}"
+    try:
+        return njit(cache=True, nogil=True, **_OPTIONS)(function)
+    except RuntimeError:  # no folder to keep it in
+        _Announcer.how_often = "in every run: set NUMBA_CACHE_DIR to a folder that can be written"
+        return njit(nogil=True, **_OPTIONS)(function)
+
+
+inline: Any = njit(forceinline=True, **_OPTIONS)
 
 
 event.register("numba:compile", _Announcer())

@@ -1,0 +1,147 @@
+"""The Triton kernels without a GPU: their results in Triton's interpreter, their machine code read.
+
+The interpreter is chosen by a variable that Triton reads when it is imported, hence a process of its own.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.noise.fresh import run
+
+pytest.importorskip("triton")
+
+# Small programs (16 lanes) and small views: the interpreter takes some 0.2 s a launch.
+INTERPRETED = """
+import itertools, sys
+import numpy as np, torch
+from mezo import noise
+from mezo.noise import Where, gpu, spec
+from tests.noise.oracle import DTYPES, KINDS, index, perturbed, same_bits, updated
+from tests.noise.test_rounding import every_value
+
+gpu._LANES = 16
+SEED = 0xFEDCBA9876543210
+part = sys.argv[1]
+np.seterr(over="ignore", invalid="ignore")
+
+def weights(shape, dtype):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+if part == "views":
+    places = [((1, 1), Where(1, 2**33 + 5)), ((3, 150), Where(7, 77)), ((3, 37), Where(2**32 - 1, 1990, 2**40 + 1))]
+    for (shape, where), kind in itertools.product(places, KINDS):
+        out = torch.empty(shape)
+        gpu.fill_(out, where, SEED, kind, 2)
+        assert same_bits(out, torch.from_numpy(spec.noise(index(where, shape), where.tensor_id, SEED, kind, 2)))
+        for dtype in DTYPES:
+            w = weights(shape, dtype)
+            plus, minus = torch.empty_like(w), torch.empty_like(w)
+            gpu.perturb(w, where, SEED, 1e-2, plus, minus, None, kind)
+            assert same_bits(plus, perturbed(w, where, SEED, 1e-2, kind))
+            assert same_bits(minus, perturbed(w, where, SEED, -1e-2, kind))
+            gpu.perturb(w, where, SEED, 1e-2, w, None, None, kind)
+            assert same_bits(w, plus)
+        total = gpu.sum_of_squares(where, shape, SEED, kind, "cpu")
+        assert total == noise.sum_of_squares(where, shape, SEED, kind=kind)
+elif part == "updates":
+    where, shape = Where(9, 77, 1000), (2, 37)
+    directions = [([], []), ([SEED], [0.1]), ([1, SEED], [0.1, -0.2]), ([1, 2, 2**64 - 1], [1e-3, 1.0, -7.0])]
+    for (seeds, a), dtype, kind in zip(directions * 3, itertools.cycle(DTYPES), itertools.cycle(KINDS)):
+        for rounding in ("stochastic", "nearest") if dtype != torch.float32 else ("nearest",):
+            w = weights((2, 50), dtype)[:, 5:42]
+            expected = updated(w, where, seeds, a, decay=0.9, rounding=rounding, rounding_seed=SEED ^ 5, kind=kind)
+            gpu.update_(w, where, seeds, a, 0.9, rounding, SEED ^ 5, kind)
+            assert same_bits(w, expected), (seeds, kind, dtype, rounding)
+elif part == "values":
+    gpu._LANES = 4096
+    for dtype, rounding in itertools.product(DTYPES[1:], ("stochastic", "nearest")):
+        for a, decay in (([0.3], 1.0), ([3e38], 1.0), ([1e-7], 2.0**-9 * 0.7)):
+            w = every_value(dtype)
+            expected = updated(w, Where(2), [1], a, decay=decay, rounding=rounding, rounding_seed=4)
+            gpu.update_(w, Where(2), [1], a, decay, rounding, 4, "gaussian")
+            assert same_bits(w, expected), (dtype, rounding, a, decay)
+elif part == "rows":
+    for dtype in DTYPES:
+        table, rows, where = weights((9, 33), dtype), torch.tensor([8, 0, 3, 3]), Where(5, 100)
+        plus, minus = torch.empty(4, 33, dtype=dtype), torch.empty(4, 33, dtype=dtype)
+        gpu.perturb(table, where, SEED, 0.1, plus, minus, rows, "gaussian")
+        assert same_bits(plus, perturbed(table, where, SEED, 0.1, "gaussian")[rows])
+        assert same_bits(minus, perturbed(table, where, SEED, -0.1, "gaussian")[rows])
+print("equal")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["views", "updates", "values", "rows"])
+def test_interpreted_kernels_equal_the_specification(part: str) -> None:
+    output, _ = run(INTERPRETED, part, TRITON_INTERPRET="1")
+    assert output.endswith("equal\n")
+
+
+def compiled(
+    name: str, constants: dict[str, Any], capability: int, options: dict[str, Any] | None = None
+) -> str:
+    """The PTX of a kernel, by default with the options that the launches use."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from mezo.noise import gpu, gpu_kernels
+
+    kernel = getattr(gpu_kernels, name)
+    pointers = dict.fromkeys(("w", "plus", "minus"), MEMORY[constants.get("FORM", 0)])
+    constants = {**constants, "LANES": 256}
+    signature = {**SCALARS, **pointers, **dict.fromkeys(constants, "constexpr")}
+    source = ASTSource(kernel, {name: signature[name] for name in kernel.arg_names}, constexprs=constants)
+    target = GPUTarget("cuda", capability, 32)
+    return triton.compile(source, target=target, options=options or gpu.OPTIONS).asm["ptx"]
+
+
+FUSED = re.compile(r"\b(fma|mad)\.(?!lo|hi|wide)[\w.]*f32")
+MEMORY = {0: "*fp32", 1: "*i16", 2: "*i16"}
+SCALARS = {
+    **dict.fromkeys(("tensor", "purpose"), "u32"),
+    **dict.fromkeys(("seed", "rounding_seed"), "u64"),
+    **dict.fromkeys(("cols", "programs", "directions"), "i32"),
+    **dict.fromkeys(("start", "row_stride", "w_stride", "out_stride", "plus_stride", "minus_stride"), "i64"),
+    **dict.fromkeys(("scale", "decay"), "fp32"),
+    **dict(index="*i64", seeds="*i64", coefficients="*fp32", sums="*i64", out="*fp32"),
+}
+
+
+@pytest.fixture(autouse=True)
+def triton_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "capability"), [(0, 80), (0, 90), (1, 90)])
+@pytest.mark.parametrize(
+    ("name", "constants"),
+    [
+        ("fill", {}),
+        ("sum_of_squares", {}),
+        ("perturb", dict(FORM=0, PAIR=True, INDEXED=False)),
+        ("perturb", dict(FORM=1, PAIR=True, INDEXED=True)),
+        ("update", dict(FORM=0, STOCHASTIC=False)),
+        ("update", dict(FORM=1, STOCHASTIC=True)),
+        ("update", dict(FORM=2, STOCHASTIC=True)),
+    ],
+)
+def test_compiled_kernels_fuse_nothing(
+    name: str, constants: dict[str, Any], kind: int, capability: int
+) -> None:
+    """No f32 multiply-add, no flushing of subnormals, and a correctly rounded square root."""
+    ptx = compiled(name, {**constants, "KIND": kind}, capability)
+    assert not FUSED.search(ptx)
+    assert ".ftz" not in ptx
+    assert set(re.findall(r"\bsqrt\.[\w.]+", ptx)) == ({"sqrt.rn.f32"} if kind == 0 else set())
+
+
+@pytest.mark.slow
+def test_fused_operations_would_be_seen() -> None:
+    """The same kernel, with the option that every launch must not have."""
+    constants = dict(FORM=0, PAIR=False, INDEXED=False, KIND=0)
+    assert FUSED.search(compiled("perturb", constants, 90, dict(enable_fp_fusion=True)))

@@ -30,7 +30,7 @@ def weights(shape, dtype):
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
 
 if part == "views":
-    places = [((1, 1), Where(1, 2**33 + 5)), ((3, 150), Where(7, 77)), ((3, 37), Where(2**32 - 1, 1990, 2**40 + 1))]
+    places = [((3, 150), Where(7, 77)), ((3, 37), Where(2**32 - 1, 1990, 2**40 + 1))]
     for (shape, where), kind in itertools.product(places, KINDS):
         out = torch.empty(shape)
         gpu.fill_(out, where, SEED, kind, 2)

@@ -74,7 +74,7 @@ def test_a_failing_call_is_raised_after_the_others_have_ended() -> None:
     with pytest.raises(OSError, match="broken"):
         pool.run([fail, slow, fail, *[slow] * 50], 2)
     assert len(begun) == len(ended) < 51
-    pool.run([slow, slow], 2)  # the helpers are still there
+    pool.run([slow, slow], 2)  # the workers are still there
     assert len(ended) == len(begun)
 
 
@@ -96,7 +96,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_forked_child_makes_its_own_helpers() -> None:
+def test_a_forked_child_makes_its_own_workers() -> None:
     run(FORK, PYTHONWARNINGS="ignore")
 
 

@@ -165,20 +165,16 @@ class Probing:
         """(probe index, the given rows of the tensor at that probe): what an embedding needs."""
         table = tunable.rows()
         shape = (len(rows), table.shape[1])
+        where = Where(tunable.tensor_id)
         with self.scratch.take(shape, table) as plus, self.scratch.take(shape, table) as minus:
             for pair in self.pairs:
-                for out, scale, wanted in ((plus, pair.scale, pair.plus), (minus, -pair.scale, pair.minus)):
-                    if wanted:
-                        for k, row in enumerate(rows.tolist()):
-                            place = Where(tunable.tensor_id, row * table.shape[1])
-                            noise.perturb(
-                                table[row : row + 1],
-                                place,
-                                pair.seed,
-                                scale,
-                                out[k : k + 1],
-                                kind=self.weights.kind,
-                            )
+                scale, kind = pair.scale, self.weights.kind
+                if pair.plus and pair.minus:
+                    noise.perturb_pair(table, where, pair.seed, scale, plus, minus, rows=rows, kind=kind)
+                elif pair.plus:
+                    noise.perturb(table, where, pair.seed, scale, plus, rows=rows, kind=kind)
+                else:
+                    noise.perturb(table, where, pair.seed, -scale, minus, rows=rows, kind=kind)
                 for i in pair.plus:
                     yield i, plus
                 for i in pair.minus:

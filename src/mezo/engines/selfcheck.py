@@ -57,7 +57,7 @@ def find_form(engine: "TransformersEngine", *, probes: bool) -> Form:
         Form(True, offset, limit - offset, share, whole, stacked=False)
         for offset in dict.fromkeys((0, pad + 1))
         if getattr(config, "_attn_implementation", "") == "sdpa"  # others may not take a mask of booleans
-    ] + [Form(whole_head=whole, stacked=False)]
+    ] + [Form(pack_limit=limit, whole_head=whole, stacked=False)]
     theta = [Probe(0, 0.0)]
     form = next((f for f in forms if _agrees(engine, f, batch, theta, expected)), None)
     if form is None:

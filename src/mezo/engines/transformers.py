@@ -122,7 +122,7 @@ class TransformersEngine(Engine):
             bins = plan(lengths, attention_share=self.form.attention_share, limit=self.form.pack_limit)
         else:
             bins = [[r] for r in range(len(rows))]
-        return arrange(rows, bins, pad=self.pad, causal=self.kind == "causal")
+        return arrange(rows, bins, pad=self.pad, causal=self.kind == "causal", limit=self.form.pack_limit)
 
     def _inputs(self, layout: Layout, copies: int) -> dict[str, torch.Tensor]:
         device = self.model.device

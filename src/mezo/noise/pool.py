@@ -20,7 +20,7 @@ class _Job:
     def __init__(self, calls: Sequence[Call]) -> None:
         self.calls = deque(calls)
         self.done: SimpleQueue[BaseException | None] = SimpleQueue()
-        self.entered: list[None] = []  # one per helper that has begun ...
+        self.entered: list[None] = []  # one per worker that has begun ...
         self.left: list[None] = []  # ... and that has ended; appending is atomic
 
     def work(self) -> None:
@@ -32,7 +32,7 @@ class _Job:
             call()
             self.done.put(None)
 
-    def help(self) -> None:
+    def assist(self) -> None:
         self.entered.append(None)
         try:
             self.work()
@@ -49,19 +49,19 @@ class _Job:
 
 
 _jobs: SimpleQueue[_Job] = SimpleQueue()
-_helpers: list[threading.Thread] = []
+_workers: list[threading.Thread] = []
 
 
 def run(calls: Sequence[Call], threads: int) -> None:
-    """Make all calls, on this thread and up to `threads - 1` helpers; return when all have ended.
+    """Make all calls, on this thread and up to `threads - 1` workers; return when all have ended.
 
     If a call fails or this thread is interrupted, calls not begun are dropped and those under way
     are waited for, so that nothing writes to memory whose owner believes the work is over.
     """
     wanted = min(threads, len(calls)) - 1
-    while len(_helpers) < wanted:
-        _helpers.append(threading.Thread(target=_serve, args=(_jobs,), daemon=True, name="mezo-noise"))
-        _helpers[-1].start()
+    while len(_workers) < wanted:
+        _workers.append(threading.Thread(target=_serve, args=(_jobs,), daemon=True, name="mezo-noise"))
+        _workers[-1].start()
     job = _Job(calls)
     for _ in range(wanted):
         _jobs.put(job)
@@ -77,15 +77,15 @@ def run(calls: Sequence[Call], threads: int) -> None:
 
 def _serve(jobs: SimpleQueue[_Job]) -> None:
     while True:
-        jobs.get().help()
+        jobs.get().assist()
 
 
-def _forget_helpers() -> None:
+def _forget_workers() -> None:
     """Threads do not survive a fork; neither may the list of them, nor a queue in mid-operation."""
     global _jobs
-    _helpers.clear()
+    _workers.clear()
     _jobs = SimpleQueue()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_helpers)
+    os.register_at_fork(after_in_child=_forget_workers)

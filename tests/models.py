@@ -1,6 +1,7 @@
 """Tiny random models of many architectures, the same ones in every run."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -85,3 +86,11 @@ def tiny(name: str, dtype: torch.dtype = torch.float32) -> Any:
                 p.add_(0.05 * torch.randn_like(p))
     model.tie_weights()
     return model.to(dtype).eval().requires_grad_(False)
+
+
+def same_files(a: Path, b: Path) -> bool:
+    """Whether two folders hold the same files, byte for byte."""
+    names = sorted(p.name for p in a.iterdir())
+    return names == sorted(p.name for p in b.iterdir()) and all(
+        (a / n).read_bytes() == (b / n).read_bytes() for n in names
+    )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.models import tiny
+from tests.models import same_files, tiny
 from tests.toys import byte_tokenizer
 
 import mezo
@@ -59,13 +59,6 @@ def data() -> tuple[MeZODataset, MeZODataset]:
 def run(config: MeZOConfig, output: Path | None = None, **options: Any) -> mezo.TrainResult:
     train, validation = data()
     return MeZOTrainer(config, train=train, validation=validation, output=output, **options).train()
-
-
-def same_files(a: Path, b: Path) -> bool:
-    names = sorted(p.name for p in a.iterdir())
-    return names == sorted(p.name for p in b.iterdir()) and all(
-        (a / n).read_bytes() == (b / n).read_bytes() for n in names
-    )
 
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])

@@ -85,7 +85,7 @@ def mezo_finetune(
         "max_examples": config.train_examples,
         "shots_per_class": config.shots_per_class,
     }
-    task = task_for(config.task, config.label_words)
+    task = task_for(config.task, config.label_words, config.template)
     train = train_dataset if given else MeZODataset(train_dataset, task=task, **sampling)
     if validation is not None and not isinstance(validation, MeZODataset):
         validation = MeZODataset(
@@ -107,7 +107,7 @@ def evaluate(
     """
     dataset = MeZODataset(
         config.data,
-        task=task_for(config.task, config.label_words),
+        task=task_for(config.task, config.label_words, config.template),
         split=split,
         seed=config.seed,
         max_examples=config.eval_examples,

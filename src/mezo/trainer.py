@@ -105,7 +105,7 @@ class MeZOTrainer:
     ):
         self.config, self.observer = config, observer or WarningObserver()
         self.output, self.overwrite = None if output is None else Path(output), overwrite
-        task = train.task if train is not None else task_for(config.task, config.label_words)
+        task = train.task if train is not None else task_for(config.task, config.label_words, config.template)
         self.objective = objective_for(config, task)
         self.has_candidates = task.has_candidates
         self._advise()

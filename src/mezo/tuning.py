@@ -142,8 +142,10 @@ def save(model: Any, tokenizer: Any, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.writing")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
+        # peft would ask the hub whether the base model's embeddings were resized: they never are here
+        own = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
         with quiet():
-            model.save_pretrained(temporary)
+            model.save_pretrained(temporary, **own)
         if not hasattr(model, "peft_config"):
             tokenizer.save_pretrained(temporary)
         shutil.rmtree(target, ignore_errors=True)

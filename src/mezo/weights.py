@@ -118,7 +118,5 @@ def fingerprint(named: Iterable[tuple[str, torch.Tensor]]) -> str:
     digest = blake2b(digest_size=16)
     for name, tensor in sorted(named, key=lambda pair: pair[0]):
         raw = tensor.detach().contiguous().view(-1).view(torch.uint8).cpu().numpy()
-        digest.update(
-            f"{name} {tuple(tensor.shape)} {tensor.dtype} {zlib.crc32(raw.data):08x}\n".encode()
-        )
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {zlib.crc32(raw.data):08x}\n".encode())
     return digest.hexdigest()

@@ -16,6 +16,7 @@ OTHER: dict[str, Any] = {
     "task": "demo",
     "data": "folder",
     "label_words": ("bad", "good"),
+    "template": "Review: {sentence} So,",
     "tuning": "lora",
     "lora_rank": 4,
     "lora_alpha": 3,

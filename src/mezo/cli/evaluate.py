@@ -14,6 +14,7 @@ _FIELDS = (
     "task",
     "data",
     "label_words",
+    "template",
     "dtype",
     "device",
     "trust_remote_code",

@@ -31,6 +31,9 @@ WORDS: dict[str, Words] = {
     "label_words": Words(
         WHAT, "Words that stand for the classes, by comma, in the task's order; default: its own."
     ),
+    "template": Words(
+        WHAT, "A prompt of your own with {field}s of the data; \\n is a new line. Default: the task's."
+    ),
     "tuning": Words(WHAT, "Tune all weights, LoRA factors, or a prefix of keys and values."),
     "lora_rank": Words(WHAT, "Rank of the LoRA factors."),
     "lora_alpha": Words(WHAT, "LoRA scale is alpha / rank."),
@@ -138,6 +141,8 @@ def _kind_of(annotation: Any) -> tuple[type, tuple[str, ...]]:
 
 
 def _parsed(name: str, value: Any) -> Any:
+    if name == "template":
+        return value.replace("\\n", "\n")  # a shell has no easy way to write a new line
     annotation = MeZOConfig.model_fields[name].annotation
     is_list = any(get_origin(a) is tuple for a in (annotation, *get_args(annotation)))
     return tuple(part.strip() for part in value.split(",") if part.strip()) if is_list else value

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 
-
 # Widths are multiples of this: matrix libraries keep compiled code for every shape they have met, and
 # batches of every length would fill their caches (bfloat16: 0.3 GB in 1,400 steps).
 _GRAIN = 16

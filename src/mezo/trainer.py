@@ -11,7 +11,7 @@ from typing import Any
 
 import mezo
 from mezo import memory, noise
-from mezo.algorithm import mezo_step
+from mezo.algorithm import NonFiniteLoss, mezo_step
 from mezo.card import write_card
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset, MeZODataset
@@ -175,6 +175,8 @@ class MeZOTrainer:
                 self._evaluate(result, files, config.num_steps)
             except KeyboardInterrupt:
                 result.interrupted = True
+            except NonFiniteLoss as error:
+                failure = self._naming_the_batch(error, len(result.steps))
             except MezoError as error:
                 failure = error
             result.seconds = time.monotonic() - began
@@ -211,6 +213,11 @@ class MeZOTrainer:
             files.trajectory.append(slopes)
             files.metrics.write(record)
         return record
+
+    def _naming_the_batch(self, error: NonFiniteLoss, step: int) -> NonFiniteLoss:
+        rows = self.train_set.batch_indices(step, self.config.batch_size, self.config.seed)
+        shown = ", ".join(map(str, rows[:16])) + (", ..." if len(rows) > 16 else "")
+        return NonFiniteLoss(f"{error} (batch: training examples {shown}, counted from 0)")
 
     # ---------------------------------------------------------------- evaluation
 

@@ -16,7 +16,11 @@ class EncodedDataset(Sequence[Example]):
     examples: tuple[Example, ...]
 
     def batch(self, step: int, batch_size: int, seed: int) -> list[Example]:
-        """The examples of a step: a pure function of the arguments, whatever was asked before.
+        """The examples of a step; see `batch_indices`."""
+        return [self.examples[i] for i in self.batch_indices(step, batch_size, seed)]
+
+    def batch_indices(self, step: int, batch_size: int, seed: int) -> list[int]:
+        """Which examples make up a step: a pure function of the arguments, whatever was asked before.
 
         Epoch e is a random order of all examples by (seed, e); the batches are cut from the epochs
         laid end to end, so every example is seen once in each. Raises MezoError if `batch_size` is
@@ -29,7 +33,7 @@ class EncodedDataset(Sequence[Example]):
                 "choose a smaller batch, or give more data"
             )
         places = range(step * batch_size, (step + 1) * batch_size)
-        return [self.examples[permutation(n, "epoch", seed, place // n)[place % n]] for place in places]
+        return [int(permutation(n, "epoch", seed, place // n)[place % n]) for place in places]
 
     def __len__(self) -> int:
         return len(self.examples)

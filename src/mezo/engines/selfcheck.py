@@ -49,6 +49,8 @@ def find_form(engine: "TransformersEngine", *, probes: bool) -> Form:
     limit = min(
         getattr(config, "max_position_embeddings", None) or 1 << 30,
         getattr(config, "sliding_window", None) or 1 << 30,
+        getattr(config, "attention_chunk_size", None) or 1 << 30,
+        (getattr(config, "local_attention", None) or 1 << 31) // 2,  # to both sides (ModernBERT)
     )
     share = _attention_share(engine.model, config)
     pad = getattr(config, "pad_token_id", None) or 0

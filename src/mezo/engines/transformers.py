@@ -93,7 +93,9 @@ class TransformersEngine(Engine):
         self, batch: ScoringBatch, share: list[int], mine: np.ndarray, probes: Sequence[Probe]
     ) -> np.ndarray:
         rows = [batch.rows[r] for r in share]
-        layout = self._layout(rows)
+        # what is longer than positions or an attention window allow is left to the model's own masks
+        packed = self.form.packed and max(map(len, rows)) <= self.form.pack_limit
+        layout = self._layout(rows, packed)
         local = torch.from_numpy(batch.query_row[mine] - share[0])
         positions = layout.row_start[local] + torch.from_numpy(batch.query_position[mine])
         tokens = torch.from_numpy(batch.query_token[mine])
@@ -106,7 +108,7 @@ class TransformersEngine(Engine):
             tokens.to(device),
             whole=self.form.whole_head,
         )
-        inputs = self._inputs(layout, len(probes))
+        inputs = self._inputs(layout, len(probes), packed)
         with self.probing.at(probes, rows=len(inputs["input_ids"]), overrides={self.head_module: head}):
             logits = (
                 self.model(**inputs, use_cache=False).logits
@@ -116,22 +118,22 @@ class TransformersEngine(Engine):
         self.tokens_computed += inputs["input_ids"].numel()
         return head.result(logits).numpy()
 
-    def _layout(self, rows: Sequence[Sequence[int]]) -> Layout:
+    def _layout(self, rows: Sequence[Sequence[int]], packed: bool) -> Layout:
         lengths = [len(row) for row in rows]
-        if self.form.packed and max(lengths) <= self.form.pack_limit:
+        if packed:
             bins = plan(lengths, attention_share=self.form.attention_share, limit=self.form.pack_limit)
         else:
             bins = [[r] for r in range(len(rows))]
         return arrange(rows, bins, pad=self.pad, causal=self.kind == "causal", limit=self.form.pack_limit)
 
-    def _inputs(self, layout: Layout, copies: int) -> dict[str, torch.Tensor]:
+    def _inputs(self, layout: Layout, copies: int, packed: bool) -> dict[str, torch.Tensor]:
         device = self.model.device
 
         def stack(x: torch.Tensor) -> torch.Tensor:
             return x.to(device).repeat(copies, *[1] * (x.dim() - 1))
 
         inputs = {"input_ids": stack(layout.input_ids)}
-        if self.form.packed:
+        if packed:
             inputs["position_ids"] = stack(layout.position_ids + self.form.position_offset)
             if layout.mask is not None:
                 inputs["attention_mask"] = stack(layout.mask)

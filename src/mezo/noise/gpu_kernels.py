@@ -4,6 +4,9 @@ w, plus, minus, out: pointers to float32 or, for 16-bit types, int16; *_stride: 
 to the next. start, row_stride, tensor: the `Where`. programs: how many cover a row.
 """
 
+# Outside a kernel, Triton's functions only raise: a type checker takes their results for nothing.
+# pyright: reportGeneralTypeIssues=false
+
 # pyright: reportInvalidTypeForm=false
 
 import triton

@@ -1,9 +1,11 @@
 """Which tensors are tuned: all of them, or a LoRA adapter's. One function a mode."""
 
+import contextlib
 import math
 import os
 import shutil
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,8 @@ def lora(model: Any, config: MeZOConfig) -> Any:
         task_type=None,
         fan_in_fan_out=type(_find(model, targets)).__name__ == "Conv1D",
     )
-    tuned = get_peft_model(model, settings)
+    with _quiet_peft():
+        tuned = get_peft_model(model, settings)
     settings.base_model_name_or_path = (
         config.model
     )  # what `load` takes; peft would write the folder it came from
@@ -118,6 +121,14 @@ def tune(model: Any, config: MeZOConfig) -> tuple[Any, Weights]:
     return ready, weights
 
 
+@contextlib.contextmanager
+def _quiet_peft() -> Iterator[None]:
+    """peft 0.21 asks transformers 5 for a property by its old name; its user can do nothing about that."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
+
+
 def with_adapter(model: Any, folder: Path) -> Any:
     """The model with a saved peft adapter on it. Raises MezoError if it is not one for this model."""
     from peft import PeftModel
@@ -127,7 +138,8 @@ def with_adapter(model: Any, folder: Path) -> Any:
             f"{folder}: expected a peft adapter (adapter_config.json and adapter_model.safetensors)"
         )
     try:
-        return PeftModel.from_pretrained(model, str(folder)).eval().requires_grad_(False)
+        with _quiet_peft():
+            return PeftModel.from_pretrained(model, str(folder)).eval().requires_grad_(False)
     except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
         raise MezoError(
             f"{folder}: this adapter does not fit the model: {' '.join(str(error).split())[:300]}"

@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mezo.errors import MezoError, near
 
-# Malladi et al. 2023, appendix D: Table 15 (RoBERTa-large) and Table 16 (OPT); the first value of
-# each grid, batch size and step count. LoRA for RoBERTa uses weight decay 0.1.
+# Malladi et al. 2023, appendix D: of the learning rates searched, the middle one of RoBERTa-large's
+# three (Table 15) and the larger of OPT's two; batch size and step count. RoBERTa's LoRA has weight
+# decay 0.1.
 _PAPER: dict[str, dict[str, dict[str, Any]]] = {
     "roberta": {
         "full": dict(learning_rate=1e-6, epsilon=1e-3, weight_decay=0.0),
@@ -92,7 +93,7 @@ class MeZOConfig(BaseModel):
     def paper(
         cls, family: Literal["roberta", "opt"], tuning: Literal["full", "lora", "prefix"], **changes: Any
     ) -> Self:
-        """The paper's hyperparameters (Tables 15 and 16; the middle of each learning-rate grid).
+        """The paper's hyperparameters; of several learning rates, the middle one or the larger of two.
 
         Raises MezoError if the family or the tuning mode is not one of the paper's.
         """

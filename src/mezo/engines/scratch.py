@@ -35,6 +35,3 @@ class Scratch:
             yield buffer[:size].view(shape)
         finally:
             free.append(buffer)
-
-    def clear(self) -> None:
-        self._free.clear()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mezo.engines import product
 from mezo.engines.probing import Probing
 from mezo.engines.scratch import BLOCK_ELEMENTS
 
@@ -53,9 +54,7 @@ class Head:
             biases = self._blocks("bias", start, stop) if bias is not None else {}
             chosen = ((self.tokens >= start) & (self.tokens < stop)).nonzero().squeeze(1)
             for i, block in self._each("weight", start, stop):
-                logits = h[i] @ block.t()
-                if biases:
-                    logits += biases[i]
+                logits = product.linear(h[i], block, biases.get(i))
                 if kept is not None:
                     kept[i, :, start:stop] = logits
                     continue

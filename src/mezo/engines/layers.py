@@ -14,6 +14,9 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from mezo.engines import product
+from mezo.engines.product import linear_into
+
 if TYPE_CHECKING:
     from mezo.engines.probing import Probing
 
@@ -47,6 +50,16 @@ def conv1d(
     return _matmul(probing, module, x, out_features=module.nf, transposed=True)
 
 
+def is_faster_here(module: nn.Module) -> bool:
+    """Whether `unperturbed_linear` computes what this module does, and faster."""
+    return type(module).forward is nn.Linear.forward and product.by_onednn(module.weight)  # type: ignore[arg-type]
+
+
+def unperturbed_linear(module: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    """A layer that is not tuned, or not probed now: all probes, stacked along the batch, share its product."""
+    return product.linear(x, module.weight, module.bias)
+
+
 def _matmul(
     probing: "Probing", module: Any, x: torch.Tensor, *, out_features: int, transposed: bool
 ) -> torch.Tensor:
@@ -57,25 +70,21 @@ def _matmul(
     if bias is not None:
         biases = probing.perturbed_copies(bias)
     if weight is None:
-        raw = module.weight if transposed else module.weight.t()
-        torch.matmul(inputs, raw, out=out)
+        raw = module.weight.t() if transposed else module.weight
+        for i in range(len(out)):
+            linear_into(out[i], inputs[i], raw, biases and biases[i])
     elif transposed:
         for n, (start, stop) in enumerate(probing.blocks(*weight.tensor.shape)):
             for i, block in probing.perturbed(weight, start, stop):
                 share = inputs[i, :, start:stop]
-                torch.mm(share, block, out=out[i]) if n == 0 else out[i].addmm_(share, block)
+                if n == 0:
+                    linear_into(out[i], share, block.t(), biases and biases[i])
+                else:
+                    out[i] += product.linear(share, block.t())
     else:
         for start, stop in probing.blocks(*weight.tensor.shape):
             for i, block in probing.perturbed(weight, start, stop):
-                target = out[i, :, start:stop]
-                if biases is None:
-                    torch.mm(inputs[i], block.t(), out=target)
-                else:
-                    torch.addmm(biases[i][start:stop], inputs[i], block.t(), out=target)
-        biases = None
-    if biases is not None:
-        for o, b in zip(out, biases, strict=True):
-            o += b
+                linear_into(out[i, :, start:stop], inputs[i], block, biases and biases[i][start:stop])
     return restore(out)
 
 

@@ -53,6 +53,9 @@ class Probing:
         self._of = {id(t.tensor): t for t in weights.tunables}
         self._whole: set[str] = set()  # tensors that are read outside their owner's forward
         self._owners = [(m, keys) for m in model.modules() if (keys := self._keys_of(m))]
+        self._products = [
+            (m, partial(layers.unperturbed_linear, m)) for m in model.modules() if layers.is_faster_here(m)
+        ]
         self.probes: Sequence[Probe] = ()
         self.pairs: list[Pair] = []
         self.rows: int | None = None
@@ -77,6 +80,9 @@ class Probing:
         swapped: list[tuple[nn.Module, str, nn.Parameter | None]] = []
         moving = any(p.scale != 0 for p in probes)
         try:
+            for module, handler in self._products:  # those of tuned weights are replaced again below
+                module.__dict__["forward"] = handler
+                patched.append(module)
             if moving:
                 for module, owned in self._owners:
                     keys = [key for key in owned if not self._is_whole(module, key)]

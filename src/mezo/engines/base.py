@@ -10,6 +10,10 @@ from mezo.types import THETA, Probe, Update
 
 
 class Engine(abc.ABC):
+    def prepare(self, batch: Sequence[Example]) -> Sequence[Example]:
+        """The batch, made ready for `losses` ahead of its step; another thread may call this."""
+        return batch
+
     @abc.abstractmethod
     def logprobs(self, batch: ScoringBatch, probes: Sequence[Probe] = (THETA,)) -> np.ndarray:
         """(P, Q) float64: every query's log-probability at theta + scale * z(seed), for each probe."""

@@ -10,15 +10,15 @@ import torch
 from torch import nn
 
 from mezo.engines import product
+from mezo.engines.batch import Queries
 from mezo.engines.probing import Probing
 from mezo.engines.scratch import BLOCK_ELEMENTS
+from mezo.profiling import span
 
 
 class Head:
     """Takes the place of the output embedding's forward for one pass.
 
-    `positions`: (Q,) index of each query in one probe's hidden states, laid flat.
-    `tokens`: (Q,) the token whose log-probability is asked for.
     `whole`: the model does something to its logits (a soft cap, a scale), so they are handed to it
     in full, (1, P * positions, V), and read from what it makes of them.
     After the pass `result(logits)` is (P, Q) float64.
@@ -29,18 +29,21 @@ class Head:
         probing: Probing,
         module: nn.Module,
         num_probes: int,
-        positions: torch.Tensor,
-        tokens: torch.Tensor,
+        queries: Queries,
         *,
         whole: bool = False,
     ):
         self.probing, self.module, self.num_probes, self.whole = probing, module, num_probes, whole
-        self.unique, self.inverse = positions.unique(return_inverse=True)
-        self.tokens = tokens
+        self.queries = queries
         self._logprobs: torch.Tensor | None = None
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        h = hidden.reshape(self.num_probes, -1, hidden.shape[-1]).index_select(1, self.unique)
+        with span("head"):
+            return self._forward(hidden)
+
+    def _forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        tokens, inverse = self.queries.tokens, self.queries.inverse
+        h = hidden.reshape(self.num_probes, -1, hidden.shape[-1]).index_select(1, self.queries.positions)
         # 16-bit logits would lose the differences that a probe makes: the head works in float32
         h = h.float()
         weight, bias = self._parameter("weight"), self._parameter("bias")
@@ -48,32 +51,33 @@ class Head:
         best = h.new_full(h.shape[:2], -torch.inf)
         total = torch.zeros(h.shape[:2], dtype=torch.float64, device=h.device)
         kept = h.new_empty(*h.shape[:2], num_tokens) if self.whole else None
-        picked = h.new_zeros(self.num_probes, len(self.tokens))
+        picked = h.new_zeros(self.num_probes, len(tokens))
         limit = max(width, min(BLOCK_ELEMENTS, 2**23 * width // max(1, h.shape[0] * h.shape[1])))
         for start, stop in Probing.blocks(num_tokens, width, limit):
             biases = self._blocks("bias", start, stop) if bias is not None else {}
-            chosen = ((self.tokens >= start) & (self.tokens < stop)).nonzero().squeeze(1)
+            chosen = self.queries.within(start, stop)
             for i, block in self._each("weight", start, stop):
                 logits = product.linear(h[i], block, biases.get(i))
                 if kept is not None:
                     kept[i, :, start:stop] = logits
                     continue
                 top = torch.maximum(best[i], logits.amax(-1))
-                picked[i, chosen] = logits[self.inverse[chosen], self.tokens[chosen] - start]
+                picked[i, chosen] = logits[inverse[chosen], tokens[chosen] - start]
                 total[i] *= (best[i] - top).double().exp()
                 total[i] += logits.sub_(top.unsqueeze(-1)).exp_().sum(-1, dtype=torch.float64)
                 best[i] = top
         if kept is not None:
             return kept.view(1, -1, num_tokens)
         log_sum = best.double() + total.log()
-        self._logprobs = picked.double() - log_sum[:, self.inverse]
+        self._logprobs = picked.double() - log_sum[:, inverse]
         return hidden.new_zeros(1, 1, 1)  # what the model makes of its logits is not looked at
 
     def result(self, logits: torch.Tensor) -> torch.Tensor:
         """(P, Q) float64 on the CPU; `logits` is what the model returned."""
         if self._logprobs is None:
-            table = logits.view(self.num_probes, len(self.unique), -1).float().log_softmax(-1)
-            self._logprobs = table[:, self.inverse, self.tokens].double()
+            q = self.queries
+            table = logits.view(self.num_probes, len(q.positions), -1).float().log_softmax(-1)
+            self._logprobs = table[:, q.inverse, q.tokens].double()
         return self._logprobs.cpu()
 
     def _parameter(self, key: str) -> Any:

@@ -1,6 +1,8 @@
 """The default engine: any Hugging Face causal or masked language model, in this process."""
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -8,15 +10,32 @@ import torch
 
 from mezo.engines import selfcheck
 from mezo.engines.base import Engine
+from mezo.engines.batch import Prepared, Share, join, prepare, stacked
+from mezo.engines.counts import Counts
 from mezo.engines.head import Head
 from mezo.engines.inplace import InPlace
-from mezo.engines.layout import Layout, arrange, plan
 from mezo.engines.probing import Probing
+from mezo.engines.shared_cache import SharedKeys
 from mezo.objectives import Objective
 from mezo.optimizers import Optimizer
+from mezo.profiling import span
 from mezo.scoring import Example, ScoringBatch, pose
 from mezo.types import THETA, Probe, Update
 from mezo.weights import Weights
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedBatch(Sequence[Example]):
+    """The examples of a step, and what `TransformersEngine.prepare` made of them."""
+
+    examples: tuple[Example, ...]
+    prepared: Prepared
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.examples[index]
 
 
 class TransformersEngine(Engine):
@@ -38,6 +57,7 @@ class TransformersEngine(Engine):
         pad_token_id: int,
         memory: Literal["materialize", "regenerate"] = "materialize",
         probes: bool = True,
+        share_prefixes: bool = True,
         max_tokens: int = 8192,
     ):
         self.model, self.weights, self.objective, self.optimizer = model, weights, objective, optimizer
@@ -46,98 +66,94 @@ class TransformersEngine(Engine):
         self.head_module = model.get_output_embeddings()
         self.probing = Probing(model, weights)
         self.in_place = InPlace(weights) if memory == "regenerate" else None
-        self.tokens_computed = 0  # that went through the model, padding included
+        self.share_prefixes = share_prefixes
+        self.counts = Counts()
+        self._usual_probes = 2
         self.form = selfcheck.Form()
         self.form = selfcheck.find_form(self, probes=probes and self.in_place is None)
 
     # ---------------------------------------------------------------- the engine interface
 
-    def losses(self, batch: Sequence[Example], probes: Sequence[Probe]) -> list[float]:
+    def prepare(self, batch: Sequence[Example]) -> PreparedBatch:
         posed = pose(batch, answers_only=self.objective.answers_only)
-        return [self.objective(posed, row) for row in self.logprobs(posed, probes)]
+        return PreparedBatch(tuple(batch), self._laid_out(posed, self._usual_probes))
+
+    def losses(self, batch: Sequence[Example], probes: Sequence[Probe]) -> list[float]:
+        if not isinstance(batch, PreparedBatch):
+            batch = self.prepare(batch)
+        self._usual_probes = self._at_once(probes)
+        values = self._logprobs(batch.prepared, probes)
+        return [self.objective(batch.prepared.posed, row) for row in values]
 
     def logprobs(self, batch: ScoringBatch, probes: Sequence[Probe] = (THETA,)) -> np.ndarray:
-        if self.in_place is not None or not self.form.stacked:
-            return np.concatenate([self._one_by_one(batch, probe) for probe in probes])
-        return self._in_shares(batch, probes)
+        return self._logprobs(self._laid_out(batch, self._at_once(probes)), probes)
 
     def apply(self, update: Update) -> None:
         self.state = self.optimizer.apply_(self.weights, self.state, update)
 
     # ---------------------------------------------------------------- one pass
 
-    def _one_by_one(self, batch: ScoringBatch, probe: Probe) -> np.ndarray:
-        if self.in_place is None:
-            return self._in_shares(batch, [probe])
-        with self.in_place.at(probe):
-            return self._in_shares(batch, [THETA])
+    def _at_once(self, probes: Sequence[Probe]) -> int:
+        """How many of the probes go through the model together."""
+        return 1 if self.in_place is not None or not self.form.stacked else len(probes)
 
-    def _in_shares(self, batch: ScoringBatch, probes: Sequence[Probe]) -> np.ndarray:
-        """Split the rows where one pass would hold too many tokens at once."""
-        limit = max(1, self.max_tokens // len(probes))
-        out = np.empty((len(probes), len(batch.query_row)))
-        share: list[int] = []
-        tokens = 0
-        for r, row in enumerate(batch.rows):
-            share.append(r)
-            tokens += len(row)
-            last = r == len(batch.rows) - 1
-            if last or tokens + len(batch.rows[r + 1]) > limit:
-                mine = np.isin(batch.query_row, share)
-                out[:, mine] = self._forward(batch, share, mine, probes)
-                share, tokens = [], 0
-        return out
+    def _laid_out(self, posed: ScoringBatch, num_probes: int) -> Prepared:
+        return prepare(
+            posed,
+            num_probes,
+            self.form,
+            pad=self.pad,
+            causal=self.kind == "causal",
+            share_prefixes=self.share_prefixes,
+            max_tokens=self.max_tokens,
+            device=self.model.device,
+        )
+
+    def _logprobs(self, prepared: Prepared, probes: Sequence[Probe]) -> np.ndarray:
+        at_once = self._at_once(probes)
+        if prepared.num_probes != at_once:
+            prepared = self._laid_out(prepared.posed, at_once)
+        if at_once == len(probes) and self.in_place is None:
+            return self._in_shares(prepared, probes)
+        return np.concatenate([self._one_by_one(prepared, probe) for probe in probes])
+
+    def _one_by_one(self, prepared: Prepared, probe: Probe) -> np.ndarray:
+        if self.in_place is None:
+            return self._in_shares(prepared, [probe])
+        with self.in_place.at(probe):
+            return self._in_shares(prepared, [THETA])
+
+    def _in_shares(self, prepared: Prepared, probes: Sequence[Probe]) -> np.ndarray:
+        with span("forward"):
+            parts = [(share.mine, self._forward(share, probes)) for share in prepared.shares]
+        return join(parts, len(probes), len(prepared.posed.query_row))
 
     @torch.no_grad()
-    def _forward(
-        self, batch: ScoringBatch, share: list[int], mine: np.ndarray, probes: Sequence[Probe]
-    ) -> np.ndarray:
-        rows = [batch.rows[r] for r in share]
-        # what is longer than positions or an attention window allow is left to the model's own masks
-        packed = self.form.packed and max(map(len, rows)) <= self.form.pack_limit
-        layout = self._layout(rows, packed)
-        local = torch.from_numpy(batch.query_row[mine] - share[0])
-        positions = layout.row_start[local] + torch.from_numpy(batch.query_position[mine])
-        tokens = torch.from_numpy(batch.query_token[mine])
-        device = self.model.device
+    def _forward(self, share: Share, probes: Sequence[Probe]) -> np.ndarray:
+        began, copies = time.perf_counter(), len(probes)
         head = Head(
-            self.probing,
-            self.head_module,
-            len(probes),
-            positions.to(device),
-            tokens.to(device),
-            whole=self.form.whole_head,
+            self.probing, self.head_module, copies, share.queries, whole=self.form.whole_head
         )
-        inputs = self._inputs(layout, len(probes), packed)
+        inputs = self._inputs(share, copies)
         with self.probing.at(probes, rows=len(inputs["input_ids"]), overrides={self.head_module: head}):
-            logits = (
-                self.model(**inputs, use_cache=False).logits
-                if self.kind == "causal"
-                else self.model(**inputs).logits
-            )
-        self.tokens_computed += inputs["input_ids"].numel()
-        return head.result(logits).numpy()
+            answers = head.result(self.model(**inputs).logits).numpy()
+        self.counts.add(share.layout, copies, time.perf_counter() - began)
+        return answers
 
-    def _layout(self, rows: Sequence[Sequence[int]], packed: bool) -> Layout:
-        lengths = [len(row) for row in rows]
-        if packed:
-            bins = plan(lengths, attention_share=self.form.attention_share, limit=self.form.pack_limit)
-        else:
-            bins = [[r] for r in range(len(rows))]
-        return arrange(rows, bins, pad=self.pad, causal=self.kind == "causal", limit=self.form.pack_limit)
-
-    def _inputs(self, layout: Layout, copies: int, packed: bool) -> dict[str, torch.Tensor]:
-        device = self.model.device
-
-        def stack(x: torch.Tensor) -> torch.Tensor:
-            return x.to(device).repeat(copies, *[1] * (x.dim() - 1))
-
-        inputs = {"input_ids": stack(layout.input_ids)}
-        if packed:
-            inputs["position_ids"] = stack(layout.position_ids + self.form.position_offset)
+    def _inputs(self, share: Share, copies: int) -> dict[str, Any]:
+        layout = share.layout
+        inputs: dict[str, Any] = {"input_ids": stacked(layout.input_ids, copies)}
+        if self.kind == "causal":
+            inputs["use_cache"] = False
+        if share.packed:
+            inputs["position_ids"] = stacked(layout.position_ids + self.form.position_offset, copies)
             if layout.mask is not None:
-                inputs["attention_mask"] = stack(layout.mask)
+                inputs["attention_mask"] = stacked(layout.mask, copies)
+            if layout.keys is not None:
+                inputs["past_key_values"] = SharedKeys(layout.keys, layout.computed)
+                inputs["use_cache"] = True
         else:
             width = layout.input_ids.shape[1]
-            inputs["attention_mask"] = stack((torch.arange(width) < layout.lengths.unsqueeze(1)).long())
+            place = torch.arange(width, device=layout.lengths.device)
+            inputs["attention_mask"] = stacked((place < layout.lengths.unsqueeze(1)).long(), copies)
         return inputs

@@ -1,5 +1,6 @@
 """The model card: true to the run, and whatever a name holds, it stays text."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,21 @@ def test_what_a_card_says(tmp_path: Path) -> None:
     assert f"mezo replay {tmp_path}/run --model smollm2-135m --output {tmp_path}/run-replayed" in text
     for name in MeZOConfig.model_fields:
         assert f"| `{name}` | `" in text
+
+
+def test_reuse_is_told_where_there_was_some(tmp_path: Path) -> None:
+    assert "computed again" not in card(tmp_path / "plain")
+    run = RunFolder.create(tmp_path / "run")
+    with MetricsWriter(run.metrics) as writer:
+        for saved in (1.5, math.nan):
+            writer.write(
+                StepRecord(
+                    0, 0.7, 1e-6, (1.0,), 0.1, 250, tokens_asked=1000, tokens_reused=750, seconds_saved=saved
+                )
+            )
+    write_card(run, Outcome(MeZOConfig.build(num_steps=2), interrupted=False))
+    line = "Of the 2,000 tokens its steps asked for, 75.0 % were not computed again, which saved about 2 s."
+    assert line in run.card.read_text().splitlines()
 
 
 def test_front_matter_names_the_base_model_on_the_hub(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ SOURCE = Path(mezo.__file__).parent
 
 # Lowest first. A module may import its own layer and those before it, never one after it.
 LAYERS = (
-    {"errors", "registry", "types", "events", "scoring", "config", "memory", "interrupts"},
+    {"errors", "registry", "types", "events", "scoring", "config", "memory", "interrupts", "profiling"},
     {"noise"},
     {
         "weights",
@@ -27,7 +27,7 @@ LAYERS = (
     },
     {"trajectory", "plots", "card"},
     {"engines"},
-    {"algorithm", "evaluation", "setup"},
+    {"algorithm", "evaluation", "setup", "measuring", "result"},
     {"trainer", "optim", "replay"},
     {"api"},
     {"bench"},

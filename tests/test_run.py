@@ -1,6 +1,8 @@
 """The run folder: nothing is lost by accident, and what a crash tears is read back to the last whole line."""
 
 import contextlib
+import dataclasses
+import json
 import math
 import os
 from pathlib import Path
@@ -25,6 +27,10 @@ step_records = st.builds(
     projected_grads=st.lists(numbers, min_size=1, max_size=4).map(tuple),
     seconds=numbers,
     tokens=st.integers(0, 10**9),
+    tokens_asked=st.integers(0, 10**9),
+    tokens_reused=st.integers(0, 10**9),
+    seconds_saved=numbers,
+    profile=st.none() | st.dictionaries(st.text(), st.floats(0, 1e6), max_size=3),
 )
 eval_records = st.builds(
     EvalRecord,
@@ -213,6 +219,25 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, complaint: str) -> None:
         read_metrics(path)
     assert f"{path}:2: {complaint}" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_lines_of_an_older_run_are_read(tmp_path: Path) -> None:
+    line = (
+        '{"kind": "step", "step": 0, "loss": 0.7, "learning_rate": 1e-06, "projected_grads": [0.5, -2.0],'
+        ' "seconds": 0.1, "tokens": 64}\n'
+    )
+    (tmp_path / "metrics.jsonl").write_text(line)
+    assert read_metrics(tmp_path / "metrics.jsonl").steps == [STEP]
+    assert (STEP.tokens_asked, STEP.tokens_reused, STEP.seconds_saved, STEP.profile) == (0, 0, 0.0, None)
+
+
+def test_a_profile_is_on_a_line_only_where_there_is_one(tmp_path: Path) -> None:
+    with MetricsWriter(tmp_path / "m") as writer:
+        writer.write(STEP)
+        writer.write(dataclasses.replace(STEP, profile={"noise": 0.5, "other": 0.25}))
+    plain, profiled = (json.loads(line) for line in (tmp_path / "m").read_text().splitlines())
+    assert "profile" not in plain
+    assert profiled["profile"] == {"noise": 0.5, "other": 0.25}
 
 
 def test_missing_metrics_are_told(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """A run from end to end on toy models: it learns, it is saved, it replays to the same bytes."""
 
+import gzip
+import json
 import math
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,13 @@ from tests.models import same_files, tiny
 from tests.toys import byte_tokenizer
 
 import mezo
-from mezo import trajectory
+from mezo import profiling, trajectory
 from mezo.algorithm import NonFiniteLoss
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
 from mezo.errors import MezoError
-from mezo.events import Observer
+from mezo.events import Observer, token_reuse
+from mezo.measuring import Counted
 from mezo.replay import replay
 from mezo.run import RunFolder, read_metrics
 from mezo.trainer import MeZOTrainer, MezoWarning
@@ -174,6 +178,136 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_weights(
     assert len(trajectory.read(RunFolder.open(tmp_path / "run").trajectory)) == 12
     written = replay(tmp_path / "run", output=tmp_path / "again")
     assert same_files(written, tmp_path / "run" / "model")
+
+
+def test_batches_made_ahead_are_those_of_a_plain_loop(base: Path) -> None:
+    train, validation = data()
+    config = config_for(base, num_steps=12, batch_size=5)  # epochs of 32 end inside a batch
+    trainer = MeZOTrainer(config, train=train, validation=validation)
+    plain = [trainer.train_set.batch(step, 5, config.seed) for step in range(12)]
+    prepare, prepared = trainer.engine.prepare, []
+    trainer.engine.prepare = lambda batch: (prepared.append(list(batch)), prepare(batch))[1]
+    trainer.train()
+    assert prepared == plain
+    assert not [t for t in threading.enumerate() if t.name.startswith("mezo-ahead")]
+
+
+def test_a_batch_that_cannot_be_prepared_ends_the_run_at_its_step(base: Path, tmp_path: Path) -> None:
+    train, validation = data()
+    trainer = MeZOTrainer(config_for(base), train=train, validation=validation, output=tmp_path / "run")
+    prepare, asked = trainer.engine.prepare, iter(range(100))
+
+    def failing(batch: Any) -> Any:
+        if next(asked) == 7:
+            raise MezoError("no batch")
+        return prepare(batch)
+
+    trainer.engine.prepare = failing
+    with pytest.raises(MezoError, match="no batch"):
+        trainer.train()
+    assert len(trajectory.read(RunFolder.open(tmp_path / "run").trajectory)) == 7
+    written = replay(tmp_path / "run", output=tmp_path / "again")
+    assert same_files(written, tmp_path / "run" / "model")
+
+
+def test_a_profile_changes_nothing_and_accounts_for_all(base: Path, tmp_path: Path) -> None:
+    config = config_for(base, num_steps=8, eval_every=3)
+    result = run(config, tmp_path / "run", profile=True)
+    assert result.losses == run(config).losses
+    assert read_metrics(RunFolder(tmp_path / "run").metrics).steps == result.steps
+    assert len(result.profile) == 8
+    assert {"data", "update", "logging", "other"} <= set(result.profile[-1]) <= set(profiling.NAMES)
+    # the record is made inside the step, after its clock is read: what came before is all accounted for
+    first = result.steps[0]
+    assert first.profile is not None
+    assert sum(first.profile.values()) >= first.seconds
+    assert sum(sum(p.values()) for p in result.profile) <= result.seconds
+    report = json.loads((tmp_path / "run" / "profile.json").read_text())
+    assert list(report["spans"]) == list(profiling.NAMES)
+    assert (report["steps"], report["warm_up_steps_left_out"], report["device"]) == (6, 2, "cpu")
+    assert sum(s["share"] for s in report["spans"].values()) == pytest.approx(
+        1, abs=7 * 5e-5
+    )  # 4 digits each
+
+
+def test_without_a_profile_nothing_of_it_is_kept(base: Path, tmp_path: Path) -> None:
+    result = run(config_for(base, num_steps=3), tmp_path / "run")
+    assert result.profile == []
+    assert "profile" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert not (tmp_path / "run" / "profile.json").exists()
+
+
+@pytest.mark.parametrize(("num_steps", "traced"), [(6, 2), (3, 1), (2, 0)])
+def test_a_trace_is_of_some_steps_after_the_first_two(
+    base: Path, tmp_path: Path, num_steps: int, traced: int
+) -> None:
+    notes: list[str] = []
+
+    class Hearing(Observer):
+        def on_note(self, text: str) -> None:
+            notes.append(text)
+
+    result = run(
+        config_for(base, num_steps=num_steps, eval_every=0),
+        tmp_path / "run",
+        trace_steps=2,
+        observer=Hearing(),
+    )
+    assert result.profile == []
+    path = tmp_path / "run" / "trace.json.gz"
+    assert path.exists() == bool(traced)
+    assert any("no trace" in note for note in notes) == (not traced)
+    if traced:
+        events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+        updates = [e for e in events if e.get("name") == "update" and e.get("cat") == "user_annotation"]
+        assert len(updates) == traced
+        assert any(e.get("cat") == "cpu_op" for e in events)
+    assert [p.name for p in path.parent.iterdir() if p.name.startswith(".")] == []
+
+
+def test_an_interrupt_keeps_the_profile_and_the_trace(base: Path, tmp_path: Path) -> None:
+    class Impatient(Observer):
+        def on_step(self, record: Any) -> None:
+            if record.step == 5:
+                signal.raise_signal(signal.SIGINT)
+
+    result = run(config_for(base), tmp_path / "run", observer=Impatient(), profile=True, trace_steps=50)
+    assert result.interrupted
+    assert len(result.profile) == 6
+    assert json.loads((tmp_path / "run" / "profile.json").read_text())["steps"] == 4
+    assert "traceEvents" in json.loads(gzip.decompress((tmp_path / "run" / "trace.json.gz").read_bytes()))
+    assert not [t for t in threading.enumerate() if t.name.startswith("mezo-ahead")]
+
+
+def test_a_trace_needs_a_place(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(MezoError, match=r"trace_steps=2: expected .* and an output= folder"):
+        run(config_for(base), trace_steps=2)
+    with pytest.raises(MezoError, match="trace_steps=-1: expected a number of steps"):
+        run(config_for(base), tmp_path / "run", trace_steps=-1)
+
+
+def test_counts_are_of_the_step(base: Path) -> None:
+    """Evaluations go through the engine, too: what they take is no step's."""
+    train, validation = data()
+    trainer = MeZOTrainer(config_for(base, num_steps=6, eval_every=2), train=train, validation=validation)
+    counted: list[Counted] = []
+    losses = trainer.engine.losses
+
+    def watched(batch: Any, probes: Any) -> list[float]:
+        before = Counted.of(trainer.engine)
+        found = losses(batch, probes)
+        counted.append(Counted.of(trainer.engine) - before)
+        return found
+
+    trainer.engine.losses = watched
+    result = trainer.train()
+    spent = [Counted(s.tokens_asked, s.tokens, s.tokens_reused, s.seconds_saved) for s in result.steps]
+    assert spent == counted
+    assert all(s.tokens > 0 for s in result.steps)
+    asked, reused = sum(s.asked for s in spent), sum(s.reused for s in spent)
+    assert result.metrics["token_reuse_rate"] == token_reuse(asked, reused)
+    assert token_reuse(0, 0) == 0.0
+    assert token_reuse(4, 3) == 0.75
 
 
 def test_the_adapter_scores_equally_in_peft(base: Path, tmp_path: Path) -> None:

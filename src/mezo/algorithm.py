@@ -7,6 +7,7 @@ from mezo.engines.base import Engine
 from mezo.errors import MezoError
 from mezo.estimators import Estimator
 from mezo.noise import derive_seed
+from mezo.profiling import span
 from mezo.scoring import Example
 from mezo.types import Update
 
@@ -32,7 +33,8 @@ def mezo_step(
     directions = estimator.tell(probes, losses)  #     g = (l+ - l-) / (2 eps)
     check_finite(step, losses, [d.projected_grad for d in directions])
     update = Update(step, learning_rate, directions)
-    engine.apply(update)  #                            theta <- theta - lr * mean_k g_k z_k
+    with span("update"):
+        engine.apply(update)  #                        theta <- theta - lr * mean_k g_k z_k
     # -------------------------------------------------------------------------------------------
     return update, losses
 

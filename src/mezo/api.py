@@ -19,7 +19,7 @@ from mezo.tasks import task_for
 from mezo.trainer import MeZOTrainer, TrainResult
 
 # of mezo_finetune beyond the config's own
-_TRAINER_ARGUMENTS = ("output", "overwrite", "observer", "model", "tokenizer")
+_TRAINER_ARGUMENTS = ("output", "overwrite", "observer", "model", "tokenizer", "profile", "trace_steps")
 
 
 def mezo_finetune(
@@ -47,7 +47,7 @@ def mezo_finetune(
     server_args: options of a serving engine; the transformers engine takes none.
     kwargs: any other field of MeZOConfig, and validation_dataset, output (the RUN folder; nothing is
         written without it), overwrite, observer, tokenizer, model (an object to use instead of
-        loading model_path).
+        loading model_path), profile, trace_steps (see MeZOTrainer).
 
     Raises MezoError for anything a person can mend.
     """

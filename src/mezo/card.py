@@ -8,7 +8,7 @@ from typing import Protocol
 import yaml
 
 from mezo.config import MeZOConfig
-from mezo.events import EvalRecord
+from mezo.events import EvalRecord, token_reuse
 from mezo.run import Metrics, RunFolder, read_metrics, write_text
 
 _PAPER = "[Malladi et al. 2023](https://arxiv.org/abs/2305.17333)"
@@ -87,8 +87,20 @@ def _summary(outcome: Outcome, metrics: Metrics) -> str:
         f" {config.num_directions} direction{'s' if config.num_directions > 1 else ''} a step;"
         f" {outcome.seconds:.0f} s, at most {outcome.peak_memory_bytes / 2**30:.2f} GiB of memory.\n"
     )
+    text += _reuse(metrics)
     overview = "\n![Loss, accuracy and projected gradients over the run](plots/overview.png)\n"
     return text + (overview if metrics.steps else "")
+
+
+def _reuse(metrics: Metrics) -> str:
+    asked = sum(s.tokens_asked for s in metrics.steps)
+    reused = sum(s.tokens_reused for s in metrics.steps)
+    if reused <= 0:
+        return ""
+    saved = math.fsum(s.seconds_saved for s in metrics.steps if math.isfinite(s.seconds_saved))
+    share = f"{100 * token_reuse(asked, reused):.1f} %"
+    time = f", which saved about {saved:.0f} s" if saved >= 0.5 else ""
+    return f"\nOf the {asked:,} tokens its steps asked for, {share} were not computed again{time}.\n"
 
 
 def _results(metrics: Metrics) -> str:

@@ -63,6 +63,10 @@ class MeZOConfig(BaseModel):
     rounding: Literal["stochastic", "nearest"] = "stochastic"  # of 16-bit weights
     memory: Literal["materialize", "regenerate"] = "materialize"
 
+    # what is computed once; the losses are the same to rounding
+    enable_kv_cache_optimization: bool = True  # tokens that begin several rows of a batch
+    activation_cache_mb: int = Field(default=0, ge=0)  # kept across steps, from below the lowest tuned layer
+
     # the budget
     num_steps: int = Field(default=10_000, ge=1)
     batch_size: int = Field(default=64, ge=1)

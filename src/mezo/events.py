@@ -1,5 +1,6 @@
 """What a run tells whoever watches it. Each record is also a line of metrics.jsonl."""
 
+import warnings
 from dataclasses import dataclass
 
 
@@ -9,8 +10,18 @@ class StepRecord:
     loss: float  # mean of the objective over the step's probes
     learning_rate: float
     projected_grads: tuple[float, ...]  # one a direction
-    seconds: float  # of the whole step
-    tokens: int  # that went through the model, all probes together
+    seconds: float  # of the whole step, waiting for its batch included
+    tokens: int  # that went through the model, padding included, all probes together
+    tokens_asked: int = 0  # that its probes would take with nothing reused; 0: not counted (older runs)
+    tokens_reused: int = 0  # of these, not computed again
+    seconds_saved: float = 0.0  # by that, as the engine estimates it
+    # seconds by span name, if the run is profiled; logging is that since the record of the step before
+    profile: dict[str, float] | None = None
+
+
+def token_reuse(asked: int, reused: int) -> float:
+    """The share of the tokens asked for that were not computed, 0 to 1; 0 if none were counted."""
+    return reused / asked if asked else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +47,15 @@ class Observer:
     def on_eval(self, record: EvalRecord) -> None: ...
 
     def on_end(self) -> None: ...
+
+
+class MezoWarning(UserWarning):
+    """Something that will probably not do what its user wants."""
+
+
+class WarningObserver(Observer):
+    """Passes notes on as Python warnings: for runs that nobody watches otherwise."""
+
+    def on_note(self, text: str) -> None:
+        if text.startswith("warning: "):
+            warnings.warn(text.removeprefix("warning: "), MezoWarning, stacklevel=4)

@@ -36,6 +36,8 @@ class RunFolder:
         self.model = self.path / "model"  # full-parameter tuning: the tuned model
         self.plots = self.path / "plots"
         self.card = self.path / "README.md"  # the model card
+        self.profile = self.path / "profile.json"  # where a step's time went, if that was asked for
+        self.trace = self.path / "trace.json.gz"  # some steps in Chrome's trace format, if asked for
 
     def _held(self) -> list[Path]:
         journal = self.trajectory.with_name(self.trajectory.name + ".journal")
@@ -48,6 +50,8 @@ class RunFolder:
             self.model,
             self.plots,
             self.card,
+            self.profile,
+            self.trace,
         )
         return [path for path in owned if path.exists() or path.is_symlink()]
 
@@ -150,6 +154,8 @@ class MetricsWriter:
 
     def write(self, record: StepRecord | EvalRecord) -> None:
         line = {"kind": _KINDS[type(record)], **asdict(record)}
+        if line.get("profile", ...) is None:  # most runs have none: no field for it on every line
+            del line["profile"]
         self._file.write(to_json(line) + "\n")
         self._file.flush()
 

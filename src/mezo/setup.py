@@ -67,6 +67,8 @@ def set_up(config: MeZOConfig, loaded: LoadedModel, objective: Objective) -> Ben
         kind=loaded.kind,
         pad_token_id=loaded.pad_token_id,
         memory=config.memory,
+        share_prefixes=config.enable_kv_cache_optimization,
+        activation_cache_bytes=config.activation_cache_mb << 20,
     )
     return Bench(model, loaded.tokenizer, weights, engine)
 

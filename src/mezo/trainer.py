@@ -3,9 +3,9 @@
 import contextlib
 import math
 import time
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,70 +15,28 @@ from mezo.algorithm import NonFiniteLoss, mezo_step
 from mezo.card import write_card
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset, MeZODataset
-from mezo.errors import MezoError, MissingSplit
+from mezo.data.ahead import ahead
+from mezo.data.configured import training_set, validation_set
+from mezo.errors import MezoError
 from mezo.evaluation import evaluate
-from mezo.events import EvalRecord, Observer, StepRecord
+from mezo.events import EvalRecord, MezoWarning, Observer, StepRecord, WarningObserver
 from mezo.interrupts import Interrupts
+from mezo.measuring import Counted, Measuring, write_profile
 from mezo.models import LoadedModel, kind_of, load
 from mezo.noise.spec import VERSION as NOISE_VERSION
 from mezo.objectives import OBJECTIVES
 from mezo.plots import write_plots
+from mezo.profiling import WARM_UP, span
+from mezo.result import TrainResult
 from mezo.run import MetricsWriter, RunFolder, write_text
-from mezo.scoring import Example
 from mezo.setup import encode, estimator_for, learning_rate, objective_for, set_up
-from mezo.tasks import Task, task_for
+from mezo.tasks import task_for
 from mezo.trajectory import TrajectoryWriter
 from mezo.tuning import save
+from mezo.types import Update
 from mezo.weights import fingerprint
 
-
-class MezoWarning(UserWarning):
-    """Something that will probably not do what its user wants."""
-
-
-class WarningObserver(Observer):
-    """Passes notes on as Python warnings: for runs that nobody watches otherwise."""
-
-    def on_note(self, text: str) -> None:
-        if text.startswith("warning: "):
-            warnings.warn(text.removeprefix("warning: "), MezoWarning, stacklevel=4)
-
-
-@dataclass
-class TrainResult:
-    """What a run came to."""
-
-    config: MeZOConfig
-    output: Path | None
-    steps: list[StepRecord] = field(default_factory=list)
-    evals: list[EvalRecord] = field(default_factory=list)
-    interrupted: bool = False
-    trajectory: Path | None = None
-    model: Any = None  # the tuned model itself, with its adapter if it has one
-    tokenizer: Any = None
-    peak_memory_bytes: int = 0
-    seconds: float = 0.0
-
-    @property
-    def losses(self) -> list[float]:
-        """The mean loss of each step's probes."""
-        return [s.loss for s in self.steps]
-
-    @property
-    def metrics(self) -> dict[str, float | int | None]:
-        """First and last evaluation, and the share of steps whose every projected gradient was 0."""
-        first, last = (self.evals[0], self.evals[-1]) if self.evals else (None, None)
-        zero = sum(not any(s.projected_grads) for s in self.steps)
-        return {
-            "steps": len(self.steps),
-            "accuracy_before": first and first.accuracy,
-            "accuracy_after": last and last.accuracy,
-            "loss_before": first and first.loss,
-            "loss_after": last and last.loss,
-            "zero_gradient_fraction": zero / len(self.steps) if self.steps else 0.0,
-            "peak_memory_bytes": self.peak_memory_bytes,
-            "seconds": self.seconds,
-        }
+__all__ = ["MeZOTrainer", "MezoWarning", "TrainResult"]
 
 
 class MeZOTrainer:
@@ -87,6 +45,8 @@ class MeZOTrainer:
     train, validation: default to the config's data (validation is optional: a folder without that
     split, or a single file, trains without evaluation). model, tokenizer: objects instead of the
     config's model; the model is changed in place. output: the RUN folder; None writes nothing.
+    profile: measure where each step's time goes (StepRecord.profile, RUN/profile.json).
+    trace_steps: write a timeline of so many steps, after the first two, to RUN/trace.json.gz.
 
     Raises MezoError, before anything is written, for data, settings or a model that cannot be used.
     """
@@ -102,7 +62,14 @@ class MeZOTrainer:
         output: Path | str | None = None,
         overwrite: bool = False,
         observer: Observer | None = None,
+        profile: bool = False,
+        trace_steps: int = 0,
     ):
+        if trace_steps and (trace_steps < 0 or output is None):
+            raise MezoError(
+                f"trace_steps={trace_steps}: expected a number of steps, 1 or more, and an output= folder "
+                "for the trace"
+            )
         self.config, self.observer = config, observer or WarningObserver()
         self.output, self.overwrite = None if output is None else Path(output), overwrite
         task = train.task if train is not None else task_for(config.task, config.label_words, config.template)
@@ -110,16 +77,9 @@ class MeZOTrainer:
         self.has_candidates = task.has_candidates
         self._advise()
         own_data = train is None
-        train = train or MeZODataset(
-            config.data,
-            task=task,
-            split="train",
-            seed=config.seed,
-            max_examples=config.train_examples,
-            shots_per_class=config.shots_per_class,
-        )
+        train = train or training_set(config, task)
         if validation is None and own_data:
-            validation = self._own_validation(config, task)
+            validation = validation_set(config, task)
         if config.batch_size > len(train):
             raise MezoError(
                 f"batch_size={config.batch_size} is larger than the training set of {len(train)} examples; "
@@ -146,6 +106,12 @@ class MeZOTrainer:
         self.bench = set_up(config, loaded, self.objective)
         self.engine, self.weights = self.bench.engine, self.bench.weights
         self.estimator = estimator_for(config, self.weights)
+        self.measuring = Measuring(
+            next(loaded.model.parameters()).device,
+            profile=profile,
+            trace_steps=trace_steps,
+            trace_path=None if self.output is None else RunFolder(self.output).trace,
+        )
 
     # ---------------------------------------------------------------- the loop
 
@@ -161,17 +127,12 @@ class MeZOTrainer:
         with Interrupts() as interrupts:
             try:
                 self._evaluate(result, files, 0)
-                for step in range(config.num_steps):
-                    batch = self.train_set.batch(step, config.batch_size, config.seed)
-                    with interrupts.held():
-                        result.steps.append(self._step(step, batch, files))
-                    self.observer.on_step(result.steps[-1])
-                    if (
-                        config.eval_every
-                        and (step + 1) % config.eval_every == 0
-                        and step + 1 < config.num_steps
-                    ):
-                        self._evaluate(result, files, step + 1)
+                with ahead(self._prepared, 0, config.num_steps) as batches:
+                    for step in range(config.num_steps):
+                        with self.measuring.step():
+                            self._step(step, batches, result, files, interrupts.held)
+                        if self._evaluation_is_due(step + 1):
+                            self._evaluate(result, files, step + 1)
                 self._evaluate(result, files, config.num_steps)
             except KeyboardInterrupt:
                 result.interrupted = True
@@ -188,31 +149,56 @@ class MeZOTrainer:
             raise failure
         return result
 
-    def _step(self, step: int, batch: Sequence[Example], files: "_Files | None") -> StepRecord:
-        config = self.config
-        began, tokens = time.monotonic(), self.engine.tokens_computed
-        update, losses = mezo_step(
-            self.engine,
-            self.estimator,
-            batch,
-            step=step,
-            run_seed=config.seed,
-            num_directions=config.num_directions,
-            learning_rate=learning_rate(config, step),
-        )
-        slopes = tuple(d.projected_grad for d in update.directions)
-        record = StepRecord(
-            step=step,
+    def _prepared(self, step: int) -> Any:
+        """The step's batch, ready for the engine. Runs beside the step before: a function of `step` alone."""
+        return self.engine.prepare(self.train_set.batch(step, self.config.batch_size, self.config.seed))
+
+    def _step(
+        self,
+        step: int,
+        batches: Iterator[Any],
+        result: TrainResult,
+        files: "_Files | None",
+        held: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        """One step, in the result and in the files, or in neither. held: a block that no Ctrl-C cuts."""
+        began = time.monotonic()
+        with span("data"):
+            batch = next(batches)
+        with held():
+            before = Counted.of(self.engine)
+            update, losses = mezo_step(
+                self.engine,
+                self.estimator,
+                batch,
+                step=step,
+                run_seed=self.config.seed,
+                num_directions=self.config.num_directions,
+                learning_rate=learning_rate(self.config, step),
+            )
+            with span("logging"):
+                record = self._record(update, losses, began, before)
+                result.steps.append(record)
+                if files is not None:
+                    files.trajectory.append(record.projected_grads)
+                    files.metrics.write(record)
+        with span("logging"):
+            self.observer.on_step(record)
+
+    def _record(self, update: Update, losses: list[float], began: float, before: Counted) -> StepRecord:
+        spent = Counted.of(self.engine) - before
+        return StepRecord(
+            step=update.step,
             loss=math.fsum(losses) / len(losses),
             learning_rate=update.learning_rate,
-            projected_grads=slopes,
+            projected_grads=tuple(d.projected_grad for d in update.directions),
             seconds=time.monotonic() - began,
-            tokens=self.engine.tokens_computed - tokens,
+            tokens=spent.computed,
+            tokens_asked=spent.asked,
+            tokens_reused=spent.reused,
+            seconds_saved=spent.seconds_saved,
+            profile=self.measuring.taken(),
         )
-        if files is not None:
-            files.trajectory.append(slopes)
-            files.metrics.write(record)
-        return record
 
     def _naming_the_batch(self, error: NonFiniteLoss, step: int) -> NonFiniteLoss:
         rows = self.train_set.batch_indices(step, self.config.batch_size, self.config.seed)
@@ -232,6 +218,10 @@ class MeZOTrainer:
         return evaluate(
             self.engine, examples, loss, has_candidates=self.has_candidates, step=step, split=split
         )
+
+    def _evaluation_is_due(self, done: int) -> bool:
+        every = self.config.eval_every
+        return every > 0 and done % every == 0 and done < self.config.num_steps
 
     def _evaluate(self, result: TrainResult, files: "_Files | None", step: int) -> None:
         if self.validation_set is None:
@@ -274,6 +264,10 @@ class MeZOTrainer:
         save(self.bench.model, self.bench.tokenizer, target)
         write_plots(files.run)
         write_card(files.run, result)
+        if result.profile:
+            write_profile(files.run.profile, result.profile, self.measuring.device)
+        if not self.measuring.finish():
+            self.observer.on_note(f"no trace: it begins after step {WARM_UP}, and the run was over by then")
 
     # ---------------------------------------------------------------- words
 
@@ -293,20 +287,6 @@ class MeZOTrainer:
                 f"the paper uses {MeZOConfig.paper('roberta', 'lora').learning_rate:g} (RoBERTa) and "
                 f"{MeZOConfig.paper('opt', 'lora').learning_rate:g} (OPT)"
             )
-
-    def _own_validation(self, config: MeZOConfig, task: Task) -> MeZODataset | None:
-        if config.data is not None and Path(config.data).is_file():
-            return None
-        try:
-            return MeZODataset(
-                config.data,
-                task=task,
-                split="validation",
-                seed=config.seed,
-                max_examples=config.eval_examples,
-            )
-        except MissingSplit:
-            return None
 
 
 @dataclass(frozen=True)

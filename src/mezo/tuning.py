@@ -90,7 +90,7 @@ def lora_targets(model: Any) -> list[str]:
 
 def _find(model: Any, targets: list[str]) -> Any:
     for name, module in model.named_modules():
-        if name.rsplit(".", 1)[-1] in targets:
+        if any(name == target or name.endswith(f".{target}") for target in targets):
             return module
     linear = sorted(
         {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}

@@ -62,6 +62,9 @@ class Weights:
             self.tunables.append(Tunable(name, tensor, identity))
         if not self.tunables:
             raise MezoError("there is nothing to tune: no trainable tensor was found")
+        self._group = noise.Group(
+            [t.tensor for t in self.tunables], [Where(t.tensor_id) for t in self.tunables]
+        )
 
     @property
     def num_elements(self) -> int:
@@ -80,23 +83,19 @@ class Weights:
         `decay` spares vectors (biases and norms), as the paper's code does. 16-bit tensors are
         rounded with bits drawn from the first seed's own rounding stream.
         """
-        for t in self.tunables:
-            noise.update_(
-                t.flat(),
-                Where(t.tensor_id),
-                seeds,
-                coefficients,
-                decay=decay if t.tensor.dim() >= 2 else 1.0,
-                rounding=rounding,
-                rounding_seed=seeds[0],
-                kind=self.kind,
-            )
+        noise.update_all_(
+            self._group,
+            seeds,
+            coefficients,
+            decays=None if decay == 1 else [decay if t.tensor.dim() >= 2 else 1.0 for t in self.tunables],
+            rounding=rounding,
+            rounding_seed=seeds[0],
+            kind=self.kind,
+        )
 
     def add_noise_(self, seed: int, scale: float) -> None:
         """theta <- theta + scale * z(seed), rounded to nearest: the paper's in-place walk."""
-        for t in self.tunables:
-            flat = t.flat()
-            noise.perturb(flat, Where(t.tensor_id), seed, scale, flat, kind=self.kind)
+        noise.perturb_all(self._group, seed, scale, self._group.weights, kind=self.kind)
 
     def norm(self, seed: int) -> float:
         """||z(seed)||_2 over all tunable elements; an exact sum, so the same on every device."""

@@ -15,6 +15,7 @@ from tests.cli import toy
 import mezo
 from mezo.cli import main
 from mezo.config import MeZOConfig
+from mezo.profiling import NAMES
 from mezo.tasks import TASKS
 
 SOURCES = str(Path(mezo.__file__).parents[1])
@@ -103,6 +104,7 @@ def test_tasks_lists_them_all(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--epsilom", "1"], "No such option: --epsilom"),
         (["train", "--steps", "many"], "'--steps'"),
         (["train", "--steps", "0"], "num_steps=0: input should be greater than or equal to 1"),
+        (["train", "--trace", "-1"], "'--trace'"),
         (["train", "--tuning", "all"], "tuning='all': input should be 'full', 'lora' or 'prefix'"),
         (["train", "--task", "sst3"], "unknown task 'sst3'; did you mean 'sst2'"),
         (["train", "--config", "none.yaml"], "none.yaml: not a readable YAML config"),
@@ -182,6 +184,26 @@ def test_train_reports_before_and_after_and_where(
         "card": "README.md",
     }.items():
         assert f"{name:<9} {output / place}" in lines
+
+
+def test_a_profile_and_a_trace_on_request(
+    model: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "run"
+    assert main(train_arguments(model, data, output, "--profile", "--trace", "1")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"profile   {output / 'profile.json'}" in lines
+    assert f"trace     {output / 'trace.json.gz'}" in lines
+    assert (output / "trace.json.gz").is_file()
+    table = lines[lines.index("profile    median ms    share   (1 step after the first 2)") + 1 :]
+    assert [line[:9].strip() for line in table] == ["a step", *NAMES]
+    assert all(line.endswith(" %") for line in table[1:])
+    spans = json.loads((output / "profile.json").read_text())["spans"]
+    assert table[1:] == [
+        f"{name:<9} {s['median_ms']:>10.1f} {100 * s['share']:>6.1f} %" for name, s in spans.items()
+    ]
+    steps = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    assert all(("profile" in line) == (line["kind"] == "step") for line in steps)
 
 
 def test_a_run_is_not_replaced_unless_asked(

@@ -37,6 +37,8 @@ OTHER: dict[str, Any] = {
     "objective": "accuracy",
     "rounding": "nearest",
     "memory": "regenerate",
+    "enable_kv_cache_optimization": False,
+    "activation_cache_mb": 64,
     "num_steps": 99,
     "batch_size": 5,
     "max_length": 33,
@@ -66,8 +68,8 @@ def parse(arguments: list[str]) -> MeZOConfig:
 
 def flags(name: str, value: Any) -> list[str]:
     flag = WORDS[name].flags[0] if WORDS[name].flags else f"--{name.replace('_', '-')}"
-    if value is True:
-        return [flag]
+    if isinstance(value, bool):
+        return [flag.split("/")[0 if value else 1]]
     return [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
 
 

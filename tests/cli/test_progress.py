@@ -32,6 +32,20 @@ def test_slow_steps_are_told_in_seconds() -> None:
     assert "40.0 s/step  80 s left" in str(pace)
 
 
+def test_reuse_is_shown_from_the_first_token_on() -> None:
+    pace = Pace(0, 100)
+    pace.add(step(0, 1.0))
+    assert "reuse" not in str(pace)
+    pace.add(
+        StepRecord(1, 1.0, 1e-6, (1.0,), 0.5, 100, tokens_asked=400, tokens_reused=300, seconds_saved=0.2)
+    )
+    assert "49 s left  reuse 75 %  " in str(pace)  # too little time to speak of
+    pace.add(
+        StepRecord(2, 1.0, 1e-6, (1.0,), 0.5, 0, tokens_asked=600, tokens_reused=600, seconds_saved=11.8)
+    )
+    assert "48 s left  reuse 90 %, saved 12 s  " in str(pace)
+
+
 def test_before_the_first_step_nothing_is_known() -> None:
     assert math.isnan(Pace(0, 10).loss)
     assert "? left" in str(Pace(0, 10))

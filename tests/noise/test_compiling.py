@@ -1,8 +1,10 @@
 """First use: announced once, kept on disk, and never kept past a change of the source."""
 
+import ctypes
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.noise.fresh import run
@@ -40,9 +42,25 @@ def test_first_use_is_announced_and_kept_until_the_source_changes(tmp_path: Path
 
 def test_where_nothing_can_be_written_kernels_still_compile() -> None:
     """Numba refuses to keep a function that has no folder, here because it has no file either."""
-    namespace: dict[str, object] = {"__name__": "nowhere"}
-    exec("def double(x):\n    return x + x", namespace)
-    assert cpu_jit.kernel(namespace["double"])(21) == 42
+    namespace: dict[str, Any] = {"__name__": "nowhere", "add": cpu_jit.atomic_add}
+    exec("def once(address):\n    add(address, 1)", namespace)
+    count = ctypes.c_int64(41)
+    cpu_jit.kernel(namespace["once"]).call(ctypes.addressof(count))
+    assert count.value == 42
+
+
+GENERIC = """
+from tests.noise import test_kernels, test_rounding
+import torch
+for rounding in ("stochastic", "nearest"):
+    test_rounding.test_every_value_of_the_type(torch.float16, rounding)
+test_kernels.test_perturb("odd", "gaussian", torch.float16, "cpu")
+"""
+
+
+@pytest.mark.slow
+def test_a_processor_without_float16_makes_the_same_bits(tmp_path: Path) -> None:
+    run(GENERIC, NUMBA_CPU_NAME="generic", NUMBA_CACHE_DIR=str(tmp_path))
 
 
 def test_the_package_imports_without_numba_torch_or_triton() -> None:

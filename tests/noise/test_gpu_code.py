@@ -69,12 +69,38 @@ elif part == "rows":
         gpu.perturb(table, where, SEED, 0.1, plus, minus, rows, "gaussian")
         assert same_bits(plus, perturbed(table, where, SEED, 0.1, "gaussian")[rows])
         assert same_bits(minus, perturbed(table, where, SEED, -0.1, "gaussian")[rows])
+    gpu.check_index = lambda index, weight: index  # as for an index on a GPU
+    beyond, out = torch.tensor([3, 9, -1]), torch.zeros(3, 33)
+    gpu.perturb(weights((9, 33), torch.float32), Where(5), SEED, 0.1, out, None, beyond, "gaussian")
+    assert out.isnan().tolist() == [[False] * 33, [True] * 33, [True] * 33]
+elif part == "groups":
+    shapes, decays = [(3, 37), (0,), (150,), (2, 3, 5), (2, 60)], [0.9, 1.0, 1.0, 0.5, 0.75]
+    noise._loaded["cpu"] = gpu
+    for dtype, kind, extra in zip(DTYPES, itertools.cycle(KINDS), (0, 7, 0)):
+        ws = [weights(shape, dtype) for shape in shapes]
+        wheres = [Where(i, 50 * i) for i in range(len(ws))]
+        view = [w if w.dim() == 2 else w.view(1, -1) for w in ws]
+        group = noise.Group(ws, wheres)
+        plus, minus = ([torch.empty(len(w), w.shape[1] + extra, dtype=dtype)[:, :w.shape[1]] if w.dim() == 2
+                        else torch.empty_like(w) for w in ws] for _ in range(2))
+        noise.perturb_pair_all(group, SEED, 1e-2, plus, minus, kind=kind)
+        for v, where, p, m in zip(view, wheres, plus, minus):
+            assert same_bits(p.reshape(v.shape), perturbed(v, where, SEED, 1e-2, kind))
+            assert same_bits(m.reshape(v.shape), perturbed(v, where, SEED, -1e-2, kind))
+        expected = [updated(v, where, [1, SEED], [0.1, -0.2], decay=d, rounding_seed=SEED, kind=kind,
+                            rounding="nearest" if dtype == torch.float32 else "stochastic")
+                    for v, where, d in zip(view, wheres, decays)]
+        noise.update_all_(group, [1, SEED], [0.1, -0.2], decays=decays, rounding_seed=SEED, kind=kind)
+        assert all(same_bits(v, e) for v, e in zip(view, expected))
+        expected = [perturbed(v, where, SEED, 1e-2, kind) for v, where in zip(view, wheres)]
+        noise.perturb_all(group, SEED, 1e-2, group.weights, kind=kind)
+        assert all(same_bits(v, e) for v, e in zip(view, expected))
 print("equal")
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["views", "updates", "values", "rows"])
+@pytest.mark.parametrize("part", ["views", "updates", "values", "rows", "groups"])
 def test_interpreted_kernels_equal_the_specification(part: str) -> None:
     output, _ = run(INTERPRETED, part, TRITON_INTERPRET="1")
     assert output.endswith("equal\n")
@@ -104,10 +130,10 @@ MEMORY = {0: "*fp32", 1: "*i16", 2: "*i16"}
 SCALARS = {
     **dict.fromkeys(("tensor", "purpose"), "u32"),
     **dict.fromkeys(("seed", "rounding_seed"), "u64"),
-    **dict.fromkeys(("cols", "programs", "directions"), "i32"),
+    **dict.fromkeys(("cols", "programs", "directions", "height"), "i32"),
     **dict.fromkeys(("start", "row_stride", "w_stride", "out_stride", "plus_stride", "minus_stride"), "i64"),
     **dict.fromkeys(("scale", "decay"), "fp32"),
-    **dict(index="*i64", seeds="*i64", coefficients="*fp32", sums="*i64", out="*fp32"),
+    **dict(index="*i64", arguments="*i64", table="*i64", owner="*i32", sums="*i64", out="*fp32"),
 }
 
 
@@ -128,6 +154,10 @@ def triton_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("update", dict(FORM=0, STOCHASTIC=False)),
         ("update", dict(FORM=1, STOCHASTIC=True)),
         ("update", dict(FORM=2, STOCHASTIC=True)),
+        ("perturb_all", dict(FORM=0, PAIR=True)),
+        ("perturb_all", dict(FORM=1, PAIR=False)),
+        ("update_all", dict(FORM=0, STOCHASTIC=False)),
+        ("update_all", dict(FORM=1, STOCHASTIC=True)),
     ],
 )
 def test_compiled_kernels_fuse_nothing(

@@ -3,7 +3,7 @@
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tests.noise.fresh import run
 from tests.noise.oracle import DTYPES, KINDS, same_bits
 
 from mezo import noise
-from mezo.noise import Where, pool
+from mezo.noise import Where, pool, team
 
 
 @pytest.fixture
@@ -50,32 +50,97 @@ def test_the_number_of_threads_does_not_matter(
         assert one[4] == many[4]
 
 
-def test_the_pool_makes_every_call_once() -> None:
+def results(start: torch.Tensor) -> list[torch.Tensor]:
+    w, plus, minus = start.clone(), torch.empty_like(start), torch.empty_like(start)
+    noise.update_(w, Where(7), [1, 2], [0.1, 0.2], rounding_seed=3)
+    noise.perturb_pair(start, Where(7), 1, 0.1, plus, minus)
+    return [w, plus, minus]
+
+
+@pytest.mark.usefixtures("threads")
+def test_noise_between_matrix_products() -> None:
+    """On the threads that have just multiplied matrices, and multiply again right after."""
+    start = torch.randn(1, 300_000).bfloat16()
+    a, b = torch.randn(200, 300).bfloat16(), torch.randn(300, 400).bfloat16()
+    torch.set_num_threads(1)
+    product, expected = a @ b, results(start)
+    for count in (1, 2, 3, 2):
+        torch.set_num_threads(count)
+        for _ in range(20):
+            assert torch.allclose(a @ b, product)
+            assert all(same_bits(x, y) for x, y in zip(results(start), expected, strict=True))
+
+
+@pytest.mark.usefixtures("threads")
+def test_without_openmp_plain_threads_do_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = torch.randn(1, 300_000)
+    expected = results(start)
     made: list[int] = []
+
+    def counted(work: Callable[[], object], threads: int) -> None:
+        made.append(threads)
+        pool_run(work, threads)
+
+    pool_run = pool.run
+    monkeypatch.setattr(pool, "run", counted)
+    monkeypatch.setattr(team, "_parallel", lambda: None)
+    torch.set_num_threads(3)
+    assert all(same_bits(x, y) for x, y in zip(results(start), expected, strict=True))
+    assert made == [3, 3]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the pool does the work")
+def test_torch_lends_its_threads() -> None:
+    if not torch.backends.openmp.is_available():
+        pytest.skip("this torch was built without OpenMP")
+    assert team._parallel() is not None
+
+
+@pytest.mark.usefixtures("threads")
+def test_several_threads_may_call_at_once() -> None:
+    torch.set_num_threads(2)
+    start = torch.randn(1, 200_000)
+    expected = results(start)
+    equal: list[bool] = []
+
+    def work() -> None:
+        torch.set_num_threads(2)  # OpenMP keeps the number for each thread
+        for _ in range(5):
+            equal.append(all(same_bits(x, y) for x, y in zip(results(start), expected, strict=True)))
+
+    callers = [threading.Thread(target=work) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert equal == [True] * 15
+
+
+def test_the_pool_calls_once_on_each_thread() -> None:
     for count in (1, 2, 4):
-        made.clear()
-        pool.run([lambda i=i: made.append(i) for i in range(200)], count)
-        assert sorted(made) == list(range(200))
+        together = threading.Barrier(count, timeout=60)  # passed only if all call at once
+        made: list[int] = []
+        pool.run(lambda: made.append(together.wait()), count)  # noqa: B023
+        assert sorted(made) == list(range(count))
 
 
 def test_a_failing_call_is_raised_after_the_others_have_ended() -> None:
-    running, begun, ended = threading.Event(), [], []
+    running, ended = threading.Event(), []
+    first = iter([True, False])
 
-    def slow() -> None:
-        begun.append(1)
+    def work() -> None:
+        if next(first):
+            running.wait(60)  # until another thread is inside
+            raise OSError("broken")
         running.set()
         threading.Event().wait(0.05)
         ended.append(1)
 
-    def fail() -> None:
-        running.wait(5)  # until another thread is inside `slow`
-        raise OSError("broken")
-
     with pytest.raises(OSError, match="broken"):
-        pool.run([fail, slow, fail, *[slow] * 50], 2)
-    assert len(begun) == len(ended) < 51
-    pool.run([slow, slow], 2)  # the workers are still there
-    assert len(ended) == len(begun)
+        pool.run(work, 2)
+    assert ended == [1]
+    pool.run(lambda: ended.append(1), 2)  # the workers are still there
+    assert len(ended) == 3
 
 
 # The child makes no torch operation: OpenMP, where torch has used it, may hang in a forked child.

@@ -1,94 +1,148 @@
-"""Peak memory of a full-parameter step over plain inference of the same batch.
+"""`mezo bench memory`: peak memory of a step over plain inference of the same batch.
 
 Each case runs in a process of its own; the peak is counted from after the model is loaded, so it
 holds the weights but not what loading them took.
 """
 
 import json
-import re
 import statistics
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-CASES = ("inference", "mezo", "reference", "adamw")
+from mezo.bench.report import Column, Report, Row, of_ratio
+from mezo.bench.timing import Note, Spread
+from mezo.errors import MezoError
+
+BASE = "inference"
+CASES = {
+    BASE: "two forward passes with full logits, nothing computed from them",
+    "loaded": "the same, in a process that holds the libraries of our step",
+    "loss": "inference, and the objective from these logits",
+    "mezo": "two steps of this package",
+    "reference": "two steps of the published in-place walk",
+    "adamw": "two steps of AdamW with backpropagation",
+}
+PASSAGES = ("icl", "boolq", "multirc", "record", "copa")
+BATCHES = ("synthetic", "sst2", *PASSAGES)
 
 
-def run(
-    *, model: str = "smollm2-135m", dtype: str = "float32", repeats: int = 3, cases: tuple[str, ...] = CASES
-) -> dict[str, Any]:
-    """Peaks in MB of every case (median of `repeats` processes, interleaved) and their ratios to inference.
+@dataclass(frozen=True)
+class Options:
+    model: str = "smollm2-135m"
+    dtypes: Sequence[str] = ("float32",)
+    tunings: Sequence[str] = ("full",)
+    batches: Sequence[str] = ("synthetic",)
+    data: str | None = None
+    batch_size: int | None = None
+    repeats: int = 3
+    threads: int | None = None
+    seed: int = 0
+    cases: Sequence[str] = ()  # (): all, but no AdamW behind long shared beginnings
 
-    Batch: 16 rows of 64 tokens, every position scored. inference: two forward passes with full
-    logits. mezo: our step. reference: the published in-place walk. adamw: one backpropagation step.
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What one process measures."""
+
+    case: str
+    model: str
+    dtype: str
+    tuning: str
+    batch: str
+    data: str | None
+    batch_size: int | None
+    threads: int | None
+    seed: int
+
+
+def run(options: Options, note: Note = lambda text: None) -> Report:
+    """Peaks of every case, `repeats` processes each, in turn, and their ratios to inference.
+
+    Raises MezoError for a setting that cannot be had, or where the system does not count peaks.
     """
+    rows = [
+        measure(dtype, tuning, batch, options, note)
+        for batch in options.batches
+        for dtype in options.dtypes
+        for tuning in options.tunings
+    ]
+    import torch
+
+    columns = (*_COLUMNS, *(_column(case) for case in CASES if any(case in row["peak_mb"] for row in rows)))
+    columns += (Column("mezo / loaded", of_ratio("mezo_over_loaded")),)
+    count = options.threads or torch.get_num_threads()
+    return Report("memory", vars(options), rows, columns, count)
+
+
+def measure(dtype: str, tuning: str, batch: str, options: Options, note: Note) -> Row:
+    cases = tuple(options.cases) or tuple(c for c in CASES if c != "adamw" or batch not in PASSAGES)
     peaks: dict[str, list[float]] = {case: [] for case in cases}
-    for _ in range(repeats):
-        for case in cases:
-            command = [sys.executable, "-W", "ignore", "-m", "mezo.bench.memory", case, model, dtype]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            peaks[case].append(json.loads(done.stdout.splitlines()[-1]) / 2**20)
-    base = statistics.median(peaks["inference"])
+    made_of = ""
+    for number in range(options.repeats):
+        note(f"{dtype}, {tuning}, {batch}: process of each case, {number + 1} of {options.repeats}")
+        for case in cases[:: -1 if number % 2 else 1]:
+            found = _in_a_process(
+                Case(
+                    case,
+                    options.model,
+                    dtype,
+                    tuning,
+                    batch,
+                    options.data,
+                    options.batch_size,
+                    options.threads,
+                    options.seed,
+                )
+            )
+            peaks[case].append(found["peak"] / 1e6)
+            made_of = found["batch"]
     return {
-        "model": model,
+        "model": options.model,
         "dtype": dtype,
-        "batch": "16 x 64, every position scored",
-        **{f"{case}_peak_mb": round(statistics.median(p), 1) for case, p in peaks.items()},
-        **{f"{case}_over_inference": round(statistics.median(p) / base, 3) for case, p in peaks.items()},
-        **{
-            f"{case}_over_inference_min_max": [round(f(p) / base, 3) for f in (min, max)]
-            for case, p in peaks.items()
-        },
+        "tuning": tuning,
+        "batch": made_of,
+        "peak_mb": {case: Spread.of(values).as_dict() for case, values in peaks.items()},
+        "ratios": over_inference(peaks),
     }
 
 
-def _case(case: str, model: str, dtype: str) -> int:
-    import torch
+def over_inference(peaks: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Every peak over the median one of inference: processes are not run in pairs as rounds are.
 
-    from mezo.algorithm import mezo_step
-    from mezo.bench.reference import reference_step
-    from mezo.bench.workload import engine_for, full_batch, model_for, padded
-    from mezo.estimators import TwoPoint
-
-    loaded = model_for(model, dtype)
-    batch = full_batch(loaded.model.config.vocab_size)
-    ids, mask = padded(batch, 1)
-
-    def loss() -> torch.Tensor:
-        logits = loaded.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten())
-
-    engine = engine_for(loaded) if case == "mezo" else None
-    _forget_peak()
-    for step in range(2):
-        if engine is not None:
-            mezo_step(
-                engine, TwoPoint(1e-3), batch, step=step, run_seed=0, num_directions=1, learning_rate=1e-6
-            )
-        elif case == "reference":
-            reference_step(loaded.model, loss, lr=1e-6, eps=1e-3, seed=step)
-        elif case == "adamw":
-            loaded.model.requires_grad_(True)
-            optimizer = torch.optim.AdamW(loaded.model.parameters(), lr=1e-6)
-            loss().backward()
-            optimizer.step()
-        else:
-            with torch.no_grad():
-                loss()
-    return _peak()
+    And ours over inference that has the same libraries loaded: their size is the same for a model of
+    any size, so this is the ratio that large models approach.
+    """
+    pairs = [(case, BASE) for case in peaks] + [("mezo", "loaded")]
+    return {
+        f"{case}_over_{base}": Spread.of([p / statistics.median(peaks[base]) for p in peaks[case]]).as_dict()
+        for case, base in pairs
+        if case in peaks and base in peaks
+    }
 
 
-def _forget_peak() -> None:
-    """Let the kernel count the peak from here on (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")
+def _in_a_process(case: Case) -> dict[str, Any]:
+    command = [sys.executable, "-W", "ignore", "-m", "mezo.bench.peak", json.dumps(asdict(case))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the process of case {case.case!r} failed:\n{done.stderr.strip()}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    if "error" in found:
+        raise MezoError(found["error"])
+    return found
 
 
-def _peak() -> int:
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
+def _column(case: str) -> Column:
+    if case == BASE:
+        return Column("inference, MB", lambda row: f"{row['peak_mb'][BASE]['median']:.0f}")
+    return Column(f"{case} / {BASE}", of_ratio(f"{case}_over_{BASE}"))
 
 
-if __name__ == "__main__":
-    print(json.dumps(_case(*sys.argv[1:4])))
+_COLUMNS = (
+    Column("model", lambda row: row["model"]),
+    Column("dtype", lambda row: row["dtype"]),
+    Column("tuning", lambda row: row["tuning"]),
+    Column("batch", lambda row: row["batch"]),
+)

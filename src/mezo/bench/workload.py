@@ -1,29 +1,54 @@
-"""The models and batches that benchmarks run on."""
+"""The models that benchmarks run on, and their synthetic batch."""
 
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from mezo.config import MeZOConfig
 from mezo.engines.transformers import TransformersEngine
-from mezo.models import LoadedModel, load
+from mezo.errors import MezoError
+from mezo.models import DTYPES, LoadedModel, load
 from mezo.objectives import OBJECTIVES
 from mezo.optimizers import SGD
+from mezo.registry import look_up
 from mezo.scoring import Example
-from mezo.tuning import tune
+from mezo.tuning import TUNING, tune
+from mezo.weights import Weights
 
 OPT_SHAPE = "opt-125m-shape"
 
 
 def model_for(name: str, dtype: str) -> LoadedModel:
-    """`opt-125m-shape`: OPT-125M with random weights; anything else is loaded."""
+    """`opt-125m-shape`: OPT-125M with random weights and no tokenizer; anything else is loaded.
+
+    Raises MezoError for a model or a dtype that is not there, or a model that is not causal.
+    """
+    torch_dtype = look_up(DTYPES, dtype, "dtype")
     if name != OPT_SHAPE:
-        return load(name, dtype, "cpu")
+        loaded = load(name, dtype, "cpu")
+        if loaded.kind != "causal":
+            raise MezoError(f"{name}: a masked language model; the benchmarks take a causal one")
+        return loaded
     from transformers import OPTConfig, OPTForCausalLM
 
+    state = torch.random.get_rng_state()
     torch.manual_seed(0)
-    model: Any = OPTForCausalLM(OPTConfig()).to(getattr(torch, dtype)).eval().requires_grad_(False)
+    model: Any = OPTForCausalLM(OPTConfig())
+    torch.random.set_rng_state(state)
+    model.to(torch_dtype).eval().requires_grad_(False)
     return LoadedModel(model, None, "causal", name)  # type: ignore[arg-type]  # no text goes in
+
+
+def copied(loaded: LoadedModel) -> LoadedModel:
+    """The same model once more, in memory of its own."""
+    return LoadedModel(copy.deepcopy(loaded.model), loaded.tokenizer, loaded.kind, loaded.name)
+
+
+def pad_of(loaded: LoadedModel) -> int:
+    return 1 if loaded.tokenizer is None else loaded.pad_token_id
 
 
 def full_batch(vocabulary: int, *, batch_size: int = 16, length: int = 64) -> list[Example]:
@@ -33,23 +58,32 @@ def full_batch(vocabulary: int, *, batch_size: int = 16, length: int = 64) -> li
     return [Example(tuple(row[:1]), (tuple(row[1:]),), 0) for row in rows]
 
 
-def padded(batch: list[Example], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The batch as (B, T) ids and mask, right-padded: what a plain forward pass is given."""
-    rows = [e.prompt + e.candidates[e.answer] for e in batch]
-    width = max(map(len, rows))
-    ids = torch.full((len(rows), width), pad)
-    mask = torch.zeros_like(ids)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row)
-        mask[i, : len(row)] = 1
-    return ids, mask
+@dataclass(frozen=True)
+class Tuned:
+    """A model made ready for a tuning mode: itself, with its adapter if any, and what of it is tuned."""
+
+    model: Any
+    weights: Weights
+    pad: int
+
+    @property
+    def parameters(self) -> Sequence[torch.Tensor]:
+        return [t.tensor for t in self.weights.tunables]
+
+    def engine(self, objective: str, **options: Any) -> TransformersEngine:
+        return TransformersEngine(
+            self.model,
+            self.weights,
+            OBJECTIVES[objective],
+            SGD(),
+            kind="causal",
+            pad_token_id=self.pad,
+            **options,
+        )
 
 
-def engine_for(
-    loaded: LoadedModel, *, tuning: str = "full", objective: str = "answer-ce"
-) -> TransformersEngine:
+def tuned(loaded: LoadedModel, tuning: str) -> Tuned:
+    """Raises MezoError for a tuning mode that is not there."""
+    look_up(TUNING, tuning, "tuning mode")
     model, weights = tune(loaded.model, MeZOConfig.build(tuning=tuning, model=loaded.name))
-    pad = 1 if loaded.tokenizer is None else loaded.pad_token_id
-    return TransformersEngine(
-        model, weights, OBJECTIVES[objective], SGD(), kind=loaded.kind, pad_token_id=pad
-    )
+    return Tuned(model, weights, pad_of(loaded))

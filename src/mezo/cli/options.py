@@ -56,6 +56,14 @@ WORDS: dict[str, Words] = {
     "objective": Words(METHOD, "What is minimised; auto: the loss over candidates where the task has them."),
     "rounding": Words(METHOD, "Rounding of updates to 16-bit weights."),
     "memory": Words(METHOD, "Perturbed weights in a scratch block, or the paper's walk in place."),
+    "enable_kv_cache_optimization": Words(
+        METHOD,
+        "Compute tokens that begin several prompts of a batch once. On by default.",
+        ("--enable-kv-cache-optimization/--no-kv-cache-optimization",),
+    ),
+    "activation_cache_mb": Words(
+        METHOD, "Megabytes for what comes out of layers below the lowest tuned one, kept across steps."
+    ),
     "num_steps": Words(BUDGET, "Updates.", ("--steps", "-n")),
     "batch_size": Words(BUDGET, "Examples a step.", ("--batch-size", "-b")),
     "max_length": Words(BUDGET, "Tokens an example may have; longer ones are cut."),
@@ -121,7 +129,7 @@ def _option(name: str) -> inspect.Parameter:
     if field.default is not None and kind is not bool:
         text += f" [dim]\\[{field.default:g}][/dim]" if kind is float else f" [dim]\\[{field.default}][/dim]"
     option = typer.Option(
-        # A boolean has no --no- form: it would fill half the help, and every default is False.
+        # A boolean that is False by default has no --no- form: it would fill half the help.
         *(words.flags or (f"--{name.replace('_', '-')}",)),
         help=text,
         rich_help_panel=words.panel,

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
-from mezo.events import EvalRecord, Observer, StepRecord
+from mezo.events import EvalRecord, Observer, StepRecord, token_reuse
 from mezo.memory import peak_bytes
 
 _WINDOW = 50  # steps behind the shown loss and speed
@@ -27,11 +27,16 @@ class Pace:
         self.done, self.num_steps = first_step, num_steps
         self._losses: deque[float] = deque(maxlen=_WINDOW)
         self._seconds: deque[float] = deque(maxlen=_WINDOW)
+        self._asked = self._reused = 0
+        self._saved = 0.0  # seconds
 
     def add(self, record: StepRecord) -> None:
         self.done = record.step + 1
         self._losses.append(record.loss)
         self._seconds.append(record.seconds)
+        self._asked += record.tokens_asked
+        self._reused += record.tokens_reused
+        self._saved += record.seconds_saved
 
     @property
     def loss(self) -> float:
@@ -41,10 +46,19 @@ class Pace:
     def seconds_per_step(self) -> float:
         return sum(self._seconds) / len(self._seconds) if self._seconds else math.nan
 
+    @property
+    def reuse(self) -> str:
+        """What reuse has come to since the start; nothing where there was none."""
+        if self._reused <= 0:
+            return ""
+        saved = f", saved {duration(self._saved)}" if self._saved >= 0.5 else ""
+        return f"reuse {100 * token_reuse(self._asked, self._reused):.0f} %{saved}"
+
     def __str__(self) -> str:
         pace, left = self.seconds_per_step, (self.num_steps - self.done) * self.seconds_per_step
         speed = f"{1 / pace:.1f} steps/s" if 0 < pace < 1 else f"{pace:.1f} s/step"
-        return f"loss {self.loss:.4f}  {speed}  {duration(left)} left  {memory()}"
+        parts = (f"loss {self.loss:.4f}", speed, f"{duration(left)} left", self.reuse, memory())
+        return "  ".join(part for part in parts if part)
 
 
 class PlainObserver(Observer):

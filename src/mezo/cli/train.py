@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mezo.cli.options import WORDS, with_config
+from mezo.cli.profile import table
 from mezo.cli.progress import duration, observer_for
 from mezo.config import MeZOConfig
 
@@ -44,6 +45,17 @@ def train(
         None, "--output", "-o", help="Folder for everything the run writes; default: runs/TASK-TUNING-SEED."
     ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run that is in the folder."),
+    profile: bool = typer.Option(
+        False, "--profile", help="Measure where each step's time goes: a table at the end, and profile.json."
+    ),
+    trace: int = typer.Option(
+        0,
+        "--trace",
+        min=0,
+        metavar="N",
+        show_default=False,
+        help="Record a timeline of N steps into trace.json.gz, for ui.perfetto.dev; a few are enough.",
+    ),
 ) -> None:
     """Fine-tune a model with forward passes only.
 
@@ -57,7 +69,10 @@ def train(
     with observer_for(sys.stdout) as observer:
         from mezo.trainer import MeZOTrainer
 
-        result = MeZOTrainer(config, output=folder, overwrite=overwrite, observer=observer).train()
+        trainer = MeZOTrainer(
+            config, output=folder, overwrite=overwrite, observer=observer, profile=profile, trace_steps=trace
+        )
+        result = trainer.train()
     _report(result, folder)
     if result.interrupted:
         raise typer.Exit(130)
@@ -78,13 +93,21 @@ def _report(result: "TrainResult", folder: Path) -> None:
             print(f"accuracy  {100 * first.accuracy:.1f} % -> {100 * last.accuracy:.1f} %{when}")
         print(f"loss      {first.loss:.4f} -> {last.loss:.4f}{when}")
     print(f"time      {duration(result.seconds)}, peak memory {result.peak_memory_bytes / 2**30:.2f} GiB")
+    reused, saved = result.metrics["token_reuse_rate"], result.metrics["seconds_saved"]
+    if reused:
+        time = f", about {duration(saved)} saved" if saved and saved >= 0.5 else ""
+        print(f"reuse     {100 * reused:.1f} % of the tokens{time}")
     places = {
         "weights": run.model if run.model.exists() else run.adapter,
         "replay": run.trajectory,
         "metrics": run.metrics,
         "plots": run.plots,
         "card": run.card,
+        "profile": run.profile,
+        "trace": run.trace,
     }
     for name, path in places.items():
         if path.exists():
             print(f"{name:<9} {path}")
+    if result.profile:
+        print("\n" + table(result.profile))

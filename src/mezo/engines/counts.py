@@ -12,11 +12,13 @@ class Counts:
     asked: int = 0  # tokens of all rows
     computed: int = 0  # tokens that went through the model, padding included
     reused: int = 0  # tokens asked for that another row's computation served
-    seconds_saved: float = 0.0  # what the reused tokens would have taken at the rate of those computed
+    seconds_saved: float = 0.0  # estimated: at the rate of what was computed
 
-    def add(self, layout: Layout, num_probes: int, seconds: float) -> None:
+    def add(self, layout: Layout, num_probes: int, spared: float, seconds: float) -> None:
+        """spared: the share of the layers' work for all probes that was not done, 0 to 1."""
         reused = layout.asked - layout.distinct
         self.asked += num_probes * layout.asked
         self.computed += num_probes * layout.computed
         self.reused += num_probes * reused
-        self.seconds_saved += seconds * reused / layout.computed
+        whole = seconds / (1 - spared)
+        self.seconds_saved += whole - seconds + whole * reused / layout.computed

@@ -33,6 +33,8 @@ def handler_for(module: nn.Module) -> Callable[..., Any]:
         return embedding_subclass
     if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):
         return conv1d
+    if "RMSNorm" in type(module).__name__ and _spreads(module):
+        return gain
     return any_module
 
 
@@ -116,6 +118,49 @@ def embedding_subclass(
 
     with LookUp():
         return forward(*args, **kwargs)
+
+
+def gain(
+    probing: "Probing", module: nn.Module, forward: Forward, keys: list[str], x: torch.Tensor
+) -> torch.Tensor:
+    """A root-mean-square norm: one gain a feature, so the probes need not be taken apart."""
+    weight = probing.tunable(module, "weight")
+    count = len(probing.probes)
+    if weight is None or keys != ["weight"] or x.shape[0] % count:
+        return any_module(probing, module, forward, keys, x)
+    copies = torch.stack(probing.perturbed_copies(weight)).repeat_interleave(x.shape[0] // count, 0)
+    original = module._parameters["weight"]
+    module._parameters["weight"] = copies.view(x.shape[0], *[1] * (x.dim() - 2), -1)  # type: ignore[assignment]
+    try:
+        return forward(x)
+    finally:
+        module._parameters["weight"] = original
+
+
+_spreading: dict[type, bool] = {}
+
+
+@torch.no_grad()
+def _spreads(module: nn.Module) -> bool:
+    """Whether a norm takes a gain for each row of its input; found out once a type, by comparing."""
+    kind, original = type(module), module._parameters.get("weight")
+    if kind not in _spreading:
+        _spreading[kind] = False
+        if original is not None and original.dim() == 1:
+            x = torch.linspace(-1, 2, 6 * len(original)).to(original).view(2, 3, -1)
+            gains = torch.linspace(0.5, 3, 2 * len(original)).to(x).view(2, -1)
+            try:
+                expected = []
+                for row, one in zip(x, gains, strict=True):
+                    module._parameters["weight"] = one  # type: ignore[assignment]
+                    expected.append(kind.forward(module, row))
+                module._parameters["weight"] = gains.unsqueeze(1)  # type: ignore[assignment]
+                _spreading[kind] = torch.equal(kind.forward(module, x), torch.stack(expected))
+            except (RuntimeError, TypeError, ValueError):
+                pass  # it wants its gain as it is
+            finally:
+                module._parameters["weight"] = original
+    return _spreading[kind]
 
 
 def any_module(

@@ -89,9 +89,12 @@ def _packings(
     longest, total = max(lengths), sum(lengths)
     one_each = [[r] for r in range(len(lengths))]
     plain = causal or min(lengths) == longest  # no mask, and causal attention computes half
-    yield len(lengths) * _up(longest, _grain(len(lengths))) * (
-        1 + attention_share * longest * (0.5 if plain and causal else 1.0)
-    ), one_each
+    yield (
+        len(lengths)
+        * _up(longest, _grain(len(lengths)))
+        * (1 + attention_share * longest * (0.5 if plain and causal else 1.0)),
+        one_each,
+    )
     for capacity in sorted({longest, *(min(max(longest, w), limit, total) for w in _WIDTHS)}):
         bins = _first_fit(lengths, max(longest, capacity))
         width = _up(max(sum(lengths[r] for r in b) for b in bins), _grain(len(bins)))
@@ -147,10 +150,8 @@ def _stand(
 
 def _shared_widths(tree: Tree, limit: int) -> Iterator[int]:
     total = len(tree.tokens)
-    for rows in sorted({-(-total // w) for w in _WIDTHS if w <= limit}):
-        width = _up(-(-total // rows), _grain(rows))
-        if width <= limit:
-            yield width
+    for rows in sorted({-(-total // min(w, limit)) for w in _WIDTHS}):
+        yield min(limit, _up(-(-total // rows), _grain(rows)))
 
 
 def _shared_cost(tree: Tree, width: int, attention_share: float) -> float:

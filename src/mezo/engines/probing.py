@@ -20,7 +20,9 @@ from torch import nn
 from mezo import noise
 from mezo.engines import layers
 from mezo.engines.scratch import BLOCK_ELEMENTS, Scratch
+from mezo.engines.small import SmallTensors
 from mezo.noise import Where
+from mezo.profiling import span
 from mezo.types import Probe
 from mezo.weights import Tunable, Weights
 
@@ -56,6 +58,9 @@ class Probing:
         self._products = [
             (m, partial(layers.unperturbed_linear, m)) for m in model.modules() if layers.is_faster_here(m)
         ]
+        tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}  # by rows, not whole
+        self._small = SmallTensors((t for t in weights.tunables if id(t.tensor) not in tables), weights.kind)
+        self._small_values: list[list[torch.Tensor]] = []
         self.probes: Sequence[Probe] = ()
         self.pairs: list[Pair] = []
         self.rows: int | None = None
@@ -84,6 +89,7 @@ class Probing:
                 module.__dict__["forward"] = handler
                 patched.append(module)
             if moving:
+                self._small_values = self._small.perturb(self.pairs, len(probes))
                 for module, owned in self._owners:
                     keys = [key for key in owned if not self._is_whole(module, key)]
                     if keys and module not in (overrides or {}):
@@ -101,6 +107,11 @@ class Probing:
             for module, key, original in swapped:
                 module._parameters[key] = original
             self.probes, self.pairs, self.rows = (), [], None
+            self._small_values = []
+
+    def owners(self) -> list[nn.Module]:
+        """The modules that hold tuned tensors."""
+        return [module for module, _ in self._owners]
 
     def swap_whole(self, names: set[str]) -> None:
         """From now on perturb these tensors as a whole for the length of a pass, one probe at a time.
@@ -112,13 +123,13 @@ class Probing:
     @contextmanager
     def only(self, i: int) -> Iterator[None]:
         """Inside the block there is one probe, the i-th: for the forward of a module that holds others."""
-        probes, pairs, rows = self.probes, self.pairs, self.rows
-        self.probes = [probes[i]]
+        probes, pairs, rows, small = self.probes, self.pairs, self.rows, self._small_values
+        self.probes, self._small_values = [probes[i]], [small[i]]
         self.pairs, self.rows = pair_up(self.probes), None if rows is None else rows // len(probes)
         try:
             yield
         finally:
-            self.probes, self.pairs, self.rows = probes, pairs, rows
+            self.probes, self.pairs, self.rows, self._small_values = probes, pairs, rows, small
 
     # ---------------------------------------------------------------- for the layer handlers
 
@@ -133,35 +144,30 @@ class Probing:
 
         Each tensor yielded is valid until the next one is asked for.
         """
+        if (n := self._small.of(tunable)) is not None:
+            for i, values in enumerate(self._small_values):
+                yield i, values[n].view(tunable.rows().shape)[start:stop]
+            return
         rows = tunable.rows()
         block = rows[start:stop]
         flat = block.reshape(1, -1)
         where = Where(tunable.tensor_id, start * rows.shape[1])
+        kind = self.weights.kind
         with (
             self.scratch.take(tuple(block.shape), block) as plus,
             self.scratch.take(tuple(block.shape), block) as minus,
         ):
             for pair in self.pairs:
-                if pair.scale == 0:
-                    plus.copy_(block)
-                elif pair.plus and pair.minus:
-                    noise.perturb_pair(
-                        flat,
-                        where,
-                        pair.seed,
-                        pair.scale,
-                        plus.view(1, -1),
-                        minus.view(1, -1),
-                        kind=self.weights.kind,
-                    )
-                elif pair.plus:
-                    noise.perturb(
-                        flat, where, pair.seed, pair.scale, plus.view(1, -1), kind=self.weights.kind
-                    )
-                else:
-                    noise.perturb(
-                        flat, where, pair.seed, -pair.scale, minus.view(1, -1), kind=self.weights.kind
-                    )
+                with span("noise"):
+                    if pair.scale == 0:
+                        plus.copy_(block)
+                    elif pair.plus and pair.minus:
+                        p, m = plus.view(1, -1), minus.view(1, -1)
+                        noise.perturb_pair(flat, where, pair.seed, pair.scale, p, m, kind=kind)
+                    elif pair.plus:
+                        noise.perturb(flat, where, pair.seed, pair.scale, plus.view(1, -1), kind=kind)
+                    else:
+                        noise.perturb(flat, where, pair.seed, -pair.scale, minus.view(1, -1), kind=kind)
                 for i in pair.plus:
                     yield i, plus
                 for i in pair.minus:
@@ -175,19 +181,25 @@ class Probing:
         with self.scratch.take(shape, table) as plus, self.scratch.take(shape, table) as minus:
             for pair in self.pairs:
                 scale, kind = pair.scale, self.weights.kind
-                if pair.plus and pair.minus:
-                    noise.perturb_pair(table, where, pair.seed, scale, plus, minus, rows=rows, kind=kind)
-                elif pair.plus:
-                    noise.perturb(table, where, pair.seed, scale, plus, rows=rows, kind=kind)
-                else:
-                    noise.perturb(table, where, pair.seed, -scale, minus, rows=rows, kind=kind)
+                with span("noise"):
+                    if pair.plus and pair.minus:
+                        noise.perturb_pair(table, where, pair.seed, scale, plus, minus, rows=rows, kind=kind)
+                    elif pair.plus:
+                        noise.perturb(table, where, pair.seed, scale, plus, rows=rows, kind=kind)
+                    else:
+                        noise.perturb(table, where, pair.seed, -scale, minus, rows=rows, kind=kind)
                 for i in pair.plus:
                     yield i, plus
                 for i in pair.minus:
                     yield i, minus
 
     def perturbed_copies(self, tunable: Tunable) -> list[torch.Tensor]:
-        """The whole tensor at each probe, in probe order: for small tensors and unknown modules."""
+        """The whole tensor at each probe, in probe order: for small tensors and unknown modules.
+
+        Not to be written; those of small tensors are valid as long as the block of `at`.
+        """
+        if (n := self._small.of(tunable)) is not None:
+            return [values[n] for values in self._small_values]
         copies: list[torch.Tensor | None] = [None] * len(self.probes)
         for i, value in self.perturbed(tunable):
             copies[i] = value.reshape(tunable.tensor.shape).clone()

@@ -69,10 +69,10 @@ def find_form(engine: "TransformersEngine", *, probes: bool) -> Form:
             f"{type(engine.model).__name__}: log-probabilities computed here do not agree with the model's own "
             f"logits; this architecture is not supported"
         )
-    if form.packed and engine.kind == "causal":
-        # a narrow rectangle, so that rows are cut and keys are handed on in every way there is
-        if _agrees(engine, replace(form, shared=True, width=5), batch, theta, expected):
-            form = replace(form, shared=True)
+    # a narrow rectangle, so that rows are cut and keys are handed on in every way there is
+    narrow = replace(form, shared=True, width=5)
+    if form.packed and engine.kind == "causal" and _agrees(engine, narrow, batch, theta, expected):
+        form = replace(form, shared=True)
     if not probes:
         return form
     pair = [Probe(1, _PROBE_SCALE), Probe(1, -_PROBE_SCALE)]
@@ -81,9 +81,12 @@ def find_form(engine: "TransformersEngine", *, probes: bool) -> Form:
     engine.probing.swap_whole(watch.read_raw)
     apart = np.concatenate([_values(engine, form, batch, [p]) for p in pair])
     stacked = replace(form, stacked=True)
-    if not watch.read_raw and _agrees(engine, stacked, batch, pair, apart):
-        return stacked
-    return form
+    if watch.read_raw or not _agrees(engine, stacked, batch, pair, apart):
+        return form
+    engine.find_below()
+    if engine.below is not None and not _agrees(engine, stacked, batch, pair, apart):
+        engine.below = None
+    return stacked
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import torch
 from mezo.engines import selfcheck
 from mezo.engines.base import Engine
 from mezo.engines.batch import Prepared, Share, join, prepare, stacked
+from mezo.engines.below import Below, find_below
 from mezo.engines.counts import Counts
 from mezo.engines.head import Head
 from mezo.engines.inplace import InPlace
@@ -58,6 +59,7 @@ class TransformersEngine(Engine):
         memory: Literal["materialize", "regenerate"] = "materialize",
         probes: bool = True,
         share_prefixes: bool = True,
+        activation_cache_bytes: int = 0,
         max_tokens: int = 8192,
     ):
         self.model, self.weights, self.objective, self.optimizer = model, weights, objective, optimizer
@@ -68,9 +70,12 @@ class TransformersEngine(Engine):
         self.in_place = InPlace(weights) if memory == "regenerate" else None
         self.share_prefixes = share_prefixes
         self.counts = Counts()
+        self.below: Below | None = None
+        self._activation_cache_bytes = activation_cache_bytes
         self._usual_probes = 2
         self.form = selfcheck.Form()
         self.form = selfcheck.find_form(self, probes=probes and self.in_place is None)
+        self.counts = Counts()  # of the work asked for from here on
 
     # ---------------------------------------------------------------- the engine interface
 
@@ -90,6 +95,13 @@ class TransformersEngine(Engine):
 
     def apply(self, update: Update) -> None:
         self.state = self.optimizer.apply_(self.weights, self.state, update)
+
+    def find_below(self) -> None:
+        """Set apart the layers below the lowest tuned one, if there are any."""
+        ids = torch.tensor([[5, 6, 7]], device=self.model.device)
+        self.below = find_below(
+            self.model, self.probing.owners(), lambda: self.model(input_ids=ids), self._activation_cache_bytes
+        )
 
     # ---------------------------------------------------------------- one pass
 
@@ -131,13 +143,16 @@ class TransformersEngine(Engine):
     @torch.no_grad()
     def _forward(self, share: Share, probes: Sequence[Probe]) -> np.ndarray:
         began, copies = time.perf_counter(), len(probes)
-        head = Head(
-            self.probing, self.head_module, copies, share.queries, whole=self.form.whole_head
-        )
-        inputs = self._inputs(share, copies)
-        with self.probing.at(probes, rows=len(inputs["input_ids"]), overrides={self.head_module: head}):
-            answers = head.result(self.model(**inputs).logits).numpy()
-        self.counts.add(share.layout, copies, time.perf_counter() - began)
+        head = Head(self.probing, self.head_module, copies, share.queries, whole=self.form.whole_head)
+        rows = copies * len(share.layout.input_ids)
+        with self.probing.at(probes, rows=rows, overrides={self.head_module: head}):
+            if self.below is None or copies == 1:
+                answers = head.result(self.model(**self._inputs(share, copies)).logits).numpy()
+                spared = 0.0
+            else:
+                with self.below.once(share, copies) as spared:
+                    answers = head.result(self.model(**self._inputs(share, 1)).logits).numpy()
+        self.counts.add(share.layout, copies, spared, time.perf_counter() - began)
         return answers
 
     def _inputs(self, share: Share, copies: int) -> dict[str, Any]:

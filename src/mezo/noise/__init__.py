@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from mezo.errors import MezoError, near
+from mezo.noise.group import Group
 from mezo.noise.seeds import INITIALISATION, PERTURBATION, derive_seed, tensor_id
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "INITIALISATION",
     "PERTURBATION",
+    "Group",
     "Kind",
     "Rounding",
     "Where",
@@ -32,10 +34,13 @@ __all__ = [
     "derive_seed",
     "fill_",
     "perturb",
+    "perturb_all",
     "perturb_pair",
+    "perturb_pair_all",
     "sum_of_squares",
     "tensor_id",
     "update_",
+    "update_all_",
 ]
 
 Kind = Literal["gaussian", "rademacher"]
@@ -120,11 +125,70 @@ def update_(
     are, 16-bit weights are rounded to nearest even or stochastically, with 16 random bits an element
     under the key `rounding_seed`: exactly unbiased, but for float16 results below 2^-17 (subnormal),
     where the bias is at most 2^-17 of a unit in the last place. Infinities and NaNs stay what they
-    are. Not atomic: an interrupt in the middle leaves some pieces updated and others not.
+    are. An interrupt (Ctrl-C) is raised when the operation has ended, not in its middle.
     """
     _backend(weight.device.type).update_(
         weight, where, seeds, coefficients, decay, rounding, rounding_seed, kind
     )
+
+
+def perturb_all(
+    group: Group,
+    seed: int,
+    scale: float,
+    out: "Sequence[torch.Tensor]",
+    *,
+    kind: Kind = "gaussian",
+) -> None:
+    """`perturb` of every tensor of a group, in one kernel call per device and element type.
+
+    `out` may be `group.weights`; elsewise it has tensors of the same shapes and dtypes.
+    """
+    _check_number("outputs", out, group)
+    for part in group.parts(_backend):
+        part.backend.perturb_all(part.table, seed, scale, part.of(out), None, kind)
+
+
+def perturb_pair_all(
+    group: Group,
+    seed: int,
+    scale: float,
+    plus: "Sequence[torch.Tensor]",
+    minus: "Sequence[torch.Tensor]",
+    *,
+    kind: Kind = "gaussian",
+) -> None:
+    """`perturb_pair` of every tensor of a group, in one kernel call per device and element type."""
+    _check_number("outputs", plus, group)
+    _check_number("outputs", minus, group)
+    for part in group.parts(_backend):
+        part.backend.perturb_all(part.table, seed, scale, part.of(plus), part.of(minus), kind)
+
+
+def update_all_(
+    group: Group,
+    seeds: Sequence[int],
+    coefficients: Sequence[float],
+    *,
+    decays: Sequence[float] | None = None,
+    rounding: Rounding = "stochastic",
+    rounding_seed: int = 0,
+    kind: Kind = "gaussian",
+) -> None:
+    """`update_` of every tensor of a group, in one kernel call per device and element type.
+
+    `decays`: a factor for each tensor; None: 1 for all.
+    """
+    if decays is not None:
+        _check_number("decays", decays, group)
+    for part in group.parts(_backend):
+        own = None if decays is None else part.of(decays)
+        part.backend.update_all_(part.table, seeds, coefficients, own, rounding, rounding_seed, kind)
+
+
+def _check_number(what: str, given: Sequence[object], group: Group) -> None:
+    if len(given) != len(group.weights):
+        raise MezoError(f"expected {len(group.weights)} {what}, one for each tensor, found {len(given)}")
 
 
 def sum_of_squares(

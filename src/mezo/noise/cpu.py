@@ -1,40 +1,97 @@
-"""The noise operations on CPU tensors: layout, pieces of 64K elements, the pool."""
+"""The noise operations on CPU tensors: each is one call of a kernel on a table of tensors (`cpu_table`)."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+import ctypes
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 
 from mezo.noise import cpu_kernels as kernels
-from mezo.noise import pool
-from mezo.noise.cpu_stream import BLOCK, GAUSSIAN, RADEMACHER
-from mezo.noise.layout import check_directions, check_index, check_noise_buffer, layout, look_up_dtype
+from mezo.noise import cpu_table as t
+from mezo.noise import team
+from mezo.noise.cpu_jit import Native
+from mezo.noise.cpu_stream import GAUSSIAN, RADEMACHER
+from mezo.noise.layout import (
+    check_directions,
+    check_index,
+    check_noise_buffer,
+    check_outputs,
+    flattened,
+    layout,
+    look_up_dtype,
+)
 from mezo.registry import look_up
 
 if TYPE_CHECKING:
     from mezo.noise import Where
 
-_LIKE = {torch.float32: np.float32(0), torch.bfloat16: np.uint16(0), torch.float16: np.int16(0)}
+Tensors: TypeAlias = Sequence[torch.Tensor]
+
+_PERTURB = {
+    torch.float32: kernels.perturb_fp32,
+    torch.bfloat16: kernels.perturb_bf16,
+    torch.float16: kernels.perturb_fp16,
+}
+_UPDATE = {
+    torch.float32: kernels.update_fp32,
+    torch.bfloat16: kernels.update_bf16,
+    torch.float16: kernels.update_fp16,
+}
 _KIND = {"gaussian": GAUSSIAN, "rademacher": RADEMACHER}
 _ROUNDING = {"nearest": kernels.NEAREST, "stochastic": kernels.STOCHASTIC}
-_PIECE = 1 << 16  # elements; some 50 us of Gaussian work
-_INLINE = 1 << 15  # elements; up to here, waking another thread costs more than it brings
+_ALONE = 1 << 15  # elements; up to here, waking other threads costs more than they bring
+
+_Call = ctypes.c_int64 * t.WORDS
+_Row = ctypes.c_int64 * t.COLUMNS
+_DOUBLE, _LONG = struct.Struct("d"), struct.Struct("q")
+_ONE = 0x3F800000  # the bits of 1.0
+
+
+class Rows(NamedTuple):
+    """A table for a kernel."""
+
+    words: Any  # a ctypes array, (tensors * COLUMNS) int64
+    tensors: int
+    pieces: int
+    elements: int
+
+    def copied(self) -> "tuple[Rows, np.ndarray]":
+        """A copy, and a view of its words (tensors, COLUMNS) to write to."""
+        words = type(self.words).from_buffer_copy(self.words)
+        view = np.frombuffer(words, np.int64).reshape(self.tensors, t.COLUMNS)
+        return self._replace(words=words), view
+
+
+class Table:
+    """Tensors of one element type on which one kernel call works."""
+
+    def __init__(self, weights: Tensors, wheres: "Sequence[Where]") -> None:
+        self.dtype = weights[0].dtype
+        self.wheres, self.weights = wheres, weights
+        self.places = [(w.shape, w.stride()) for w in weights]
+        look_up_dtype(_UPDATE, weights[0])
+        self.rows = _rows(wheres, [flattened(w, where) for w, where in zip(weights, wheres, strict=True)])
+
+    def onto(self, *outputs: Tensors) -> Rows:
+        """The rows with outputs beside the weights: PLUS, and if there are two, MINUS."""
+        if not check_outputs(self.weights, self.places, outputs):
+            flat = [
+                [flattened(tensor, where) for tensor, where in zip(tensors, self.wheres, strict=True)]
+                for tensors in (self.weights, *outputs)
+            ]
+            return _rows(self.wheres, *flat)
+        rows, words = self.rows.copied()
+        for column, tensors in zip((t.PLUS, t.MINUS), outputs, strict=False):
+            words[:, column] = [tensor.data_ptr() for tensor in tensors]
+            words[:, column + 1] = words[:, t.WEIGHT_STRIDE]
+        return rows
 
 
 def fill_(out: torch.Tensor, where: "Where", seed: int, kind: str, purpose: int) -> None:
     check_noise_buffer(out)
-    rows, cols, (stride,), start, row_stride = layout(where, out)
-    o, key, number, tensor = out.data_ptr(), _signed(seed), look_up(_KIND, kind, "noise"), where.tensor_id
-
-    def piece(row: int, height: int, col: int, width: int) -> None:
-        g = start + row * row_stride + col
-        kernels.fill(
-            o + row * stride + col * 4, stride, height, width, g, row_stride, tensor, key, number, purpose
-        )
-
-    _run(piece, rows, cols, start)
+    _launch(kernels.fill, _rows([where], [out]), kind, seed=seed, purpose=purpose)
 
 
 def perturb(
@@ -47,40 +104,18 @@ def perturb(
     index: torch.Tensor | None,
     kind: str,
 ) -> None:
-    outputs = (plus,) if minus is None else (plus, minus)
-    rows, cols, strides, start, row_stride = layout(where, weight, *outputs, index=index)
-    like, w, p, m, chosen = look_up_dtype(_LIKE, weight), weight.data_ptr(), plus.data_ptr(), 0, 0
-    if minus is not None:
-        m = minus.data_ptr()
+    outputs = ([plus],) if minus is None else ([plus], [minus])
     if index is not None:
         index = check_index(index, weight)  # rebound, so that a contiguous copy lives until the work is done
-        chosen = index.data_ptr()
-    w_stride, p_stride, m_stride = strides[0], strides[1], strides[-1]
-    size, key, scale = weight.element_size(), _signed(seed), float(scale)
-    number, tensor = look_up(_KIND, kind, "noise"), where.tensor_id
+    rows = _rows([where], [weight], *outputs, index=index)
+    _launch(look_up_dtype(_PERTURB, weight), rows, kind, seed=seed, scale=scale)
 
-    def piece(row: int, height: int, col: int, width: int) -> None:
-        taken = 0 if chosen else row  # an index counts rows of the weight from its own first
-        kernels.perturb(
-            like,
-            w + taken * w_stride + col * size,
-            w_stride,
-            chosen and chosen + row * 8,
-            p + row * p_stride + col * size,
-            p_stride,
-            m and m + row * m_stride + col * size,
-            m_stride,
-            height,
-            width,
-            start + taken * row_stride + col,
-            row_stride,
-            tensor,
-            key,
-            scale,
-            number,
-        )
 
-    _run(piece, rows, cols, start)
+def perturb_all(
+    table: Table, seed: int, scale: float, plus: Tensors, minus: Tensors | None, kind: str
+) -> None:
+    rows = table.onto(plus) if minus is None else table.onto(plus, minus)
+    _launch(_PERTURB[table.dtype], rows, kind, seed=seed, scale=scale)
 
 
 def update_(
@@ -94,68 +129,108 @@ def update_(
     kind: str,
 ) -> None:
     check_directions(seeds, coefficients)
-    rows, cols, (stride,), start, row_stride = layout(where, weight)
-    like, w, size = look_up_dtype(_LIKE, weight), weight.data_ptr(), weight.element_size()
-    keys, factors = np.array(seeds, np.uint64), np.array(coefficients, np.float32)
-    decay, number, tensor = float(decay), look_up(_KIND, kind, "noise"), where.tensor_id
-    mode, rounding_key = look_up(_ROUNDING, rounding, "rounding"), _signed(rounding_seed)
-    if size == 4:
-        mode = kernels.NEAREST  # float32 is stored as it is: no bits need be drawn
+    rows, kernel = _rows([where], [weight]), look_up_dtype(_UPDATE, weight)
+    rows.words[t.DECAY] = _float_bits(decay)
+    mode = _mode(weight.dtype, rounding)
+    _launch(kernel, rows, kind, seeds, coefficients, rounding=mode, rounding_seed=rounding_seed)
 
-    def piece(row: int, height: int, col: int, width: int) -> None:
-        kernels.update(
-            like,
-            w + row * stride + col * size,
-            stride,
-            height,
-            width,
-            start + row * row_stride + col,
-            row_stride,
-            tensor,
-            keys,
-            factors,
-            decay,
-            number,
-            mode,
-            rounding_key,
-        )
 
-    _run(piece, rows, cols, start)
+def update_all_(
+    table: Table,
+    seeds: Sequence[int],
+    coefficients: Sequence[float],
+    decays: Sequence[float] | None,
+    rounding: str,
+    rounding_seed: int,
+    kind: str,
+) -> None:
+    check_directions(seeds, coefficients)
+    rows = table.rows
+    if decays is not None:
+        rows, words = rows.copied()
+        words[:, t.DECAY] = np.array(decays, np.float32).view(np.int32)
+    mode = _mode(table.dtype, rounding)
+    _launch(_UPDATE[table.dtype], rows, kind, seeds, coefficients, rounding=mode, rounding_seed=rounding_seed)
 
 
 def sum_of_squares(
     where: "Where", shape: tuple[int, int], seed: int, kind: str, device: torch.device | str
 ) -> int:
-    rows, cols = shape
-    row_stride = cols if where.row_stride is None else where.row_stride
-    start, key, number, tensor = where.start, _signed(seed), look_up(_KIND, kind, "noise"), where.tensor_id
-    sums: list[int] = []
-
-    def piece(row: int, height: int, col: int, width: int) -> None:
-        g = start + row * row_stride + col
-        sums.append(kernels.sum_of_squares(height, width, g, row_stride, tensor, key, number))
-
-    _run(piece, rows, cols, start)
-    return sum(sums)
+    height, width = shape
+    row_stride = width if where.row_stride is None else where.row_stride
+    row = _row(where, height, width, where.start, row_stride)
+    rows = Rows(_Row(*row), 1, t.pieces(height, width, where.start), height * width)
+    return _launch(kernels.sum_of_squares, rows, kind, seed=seed)
 
 
-def _run(piece: Callable[[int, int, int, int], None], rows: int, cols: int, start: int) -> None:
-    """Call piece(row, height, column, width) until rows x cols are covered, on torch's number of threads."""
-    if rows * cols <= _INLINE or (threads := torch.get_num_threads()) == 1:
-        piece(0, rows, 0, cols)
-        return
-    height = max(1, _PIECE // cols)
-    calls = []
-    for row in range(0, rows, height):
-        left = 0
-        while left < cols:  # cut where a block of the stream ends, so that no block is made twice
-            right = min(cols, left + _PIECE - (start + left) % BLOCK)
-            calls.append(partial(piece, row, min(height, rows - row), left, right - left))
-            left = right
-    pool.run(calls, threads)
+def _mode(dtype: torch.dtype, rounding: str) -> int:
+    mode = look_up(_ROUNDING, rounding, "rounding")
+    return kernels.NEAREST if dtype == torch.float32 else mode  # float32 is stored as it is
 
 
-def _signed(seed: Any) -> int:
-    """The seed's 64 bits as a signed integer: Numba would compile once more for unsigned ones."""
-    seed = int(seed)
-    return seed - (1 << 64) if seed >> 63 else seed
+def _float_bits(value: float) -> int:
+    return ctypes.c_int32.from_buffer(ctypes.c_float(value)).value
+
+
+def _row(
+    where: "Where", height: int, width: int, start: int, row_stride: int, memory: Sequence[int] = ()
+) -> list[int]:
+    empty = (0,) * (t.HEIGHT - len(memory))
+    return [*memory, *empty, height, width, start, row_stride, where.tensor_id, _ONE, 0]
+
+
+def _rows(wheres: "Sequence[Where]", *tensors: Tensors, index: torch.Tensor | None = None) -> Rows:
+    """tensors: the weights, then what is written, the first of them PLUS and the second MINUS."""
+    words: list[int] = []
+    pieces = elements = 0
+    for where, *operands in zip(wheres, *tensors, strict=True):
+        height, width, strides, start, row_stride = layout(where, *operands, index=index)
+        memory = []
+        for i, operand in enumerate(operands):
+            memory += operand.data_ptr(), strides[i]
+        if index is not None:
+            memory += *[0] * (t.INDEX - len(memory)), index.data_ptr()
+        words += _row(where, height, width, start, row_stride, memory)
+        words[-1] = pieces
+        pieces += t.pieces(height, width, start)
+        elements += height * width
+    return Rows((ctypes.c_int64 * len(words))(*words), len(wheres), pieces, elements)
+
+
+def _launch(
+    kernel: Native,
+    rows: Rows,
+    kind: str,
+    seeds: Sequence[int] = (),
+    coefficients: Sequence[float] = (),
+    *,
+    seed: int = 0,
+    scale: float = 0.0,
+    purpose: int = 0,
+    rounding: int = 0,
+    rounding_seed: int = 0,
+) -> int:
+    """Run a kernel over all pieces of a table, on torch's number of threads; the call's TOTAL."""
+    number = look_up(_KIND, kind, "noise")
+    if not rows.pieces:
+        return 0
+    n = len(seeds)
+    keys = (ctypes.c_int64 * n)(*map(int, seeds))  # takes the 64 bits of an integer of either sign
+    factors = (ctypes.c_float * n)(*coefficients)
+    call = _Call(
+        0,
+        rows.pieces,
+        ctypes.addressof(rows.words),
+        rows.tensors,
+        number,
+        int(seed),
+        _LONG.unpack(_DOUBLE.pack(scale))[0],
+        purpose,
+        ctypes.addressof(keys),
+        ctypes.addressof(factors),
+        n,
+        rounding,
+        int(rounding_seed),
+    )  # in the order of `cpu_table`
+    team.run(kernel, ctypes.addressof(call), 1 if rows.elements <= _ALONE else torch.get_num_threads())
+    return call[t.TOTAL]

@@ -1,8 +1,8 @@
 """Element types in Numba: float32, uint16 (the bits of a bfloat16), int16 (the bits of a float16).
 
 `load(x)` is exact. `nearest(f, like)` and `stochastic(f, r, like)` round a float32 to the type of
-`like`. Written in integers, since rounding instructions differ in what they do with NaN, and not
-every processor has them.
+`like`. Written in integers but for float16 (`cpu_half`), since rounding instructions differ in what
+they do with NaN, and not every processor has them.
 """
 
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from mezo.noise.cpu_half import load_fp16, nearest_fp16
 from mezo.noise.cpu_jit import F, I, U, bits, from_bits, inline
 
 
@@ -20,38 +21,15 @@ def _load_bf16(h: Any) -> Any:
 
 
 @inline
-def _load_fp16(h: Any) -> Any:
-    u = U(np.uint16(h))
-    m = U((u & U(0x7FFF)) << U(13))
-    normal = U(m + U(0x38000000))
-    subnormal = bits(F(F(I(u & U(0x3FF))) * F(5.960464477539063e-08)))  # 2^-24
-    m = normal if m >= U(0x800000) else subnormal
-    m = U(U((u & U(0x7FFF)) << U(13)) | U(0x7F800000)) if (u & U(0x7C00)) == U(0x7C00) else m
-    return from_bits(U(m | ((u & U(0x8000)) << U(16))))
-
-
-@inline
 def _nearest_fp32(f: Any) -> Any:
-    u = bits(f)
-    return from_bits(U(0x7FC00000)) if (u & U(0x7FFFFFFF)) > U(0x7F800000) else f
+    return from_bits(U(0x7FC00000)) if f != f else f
 
 
 @inline
 def _nearest_bf16(f: Any) -> Any:
     u = bits(f)
     v = U(U(u + U(0x7FFF) + ((u >> U(16)) & U(1))) >> U(16))
-    return np.uint16(U(0x7FC0) if (u & U(0x7FFFFFFF)) > U(0x7F800000) else v)
-
-
-@inline
-def _nearest_fp16(f: Any) -> Any:
-    u = bits(f)
-    s = U(u & U(0x80000000))
-    m = U(u ^ s)
-    subnormal = U(bits(F(from_bits(m) + F(0.5))) - U(0x3F000000))  # the sum rounds at 2^-24
-    normal = min(U(U(U(m - U(0x38000000)) + U(0xFFF) + ((m >> U(13)) & U(1))) >> U(13)), U(0x7C00))
-    v = U((subnormal if m < U(0x38800000) else normal) | (s >> U(16)))
-    return np.int16(U(0x7E00) if m > U(0x7F800000) else v)
+    return np.uint16(U(0x7FC0) if f != f else v)
 
 
 @inline
@@ -97,7 +75,7 @@ def _load_as(x):
     if x == types.uint16:
         return lambda x: _load_bf16(x)
     if x == types.int16:
-        return lambda x: _load_fp16(x)
+        return lambda x: load_fp16(x)
     return lambda x: x
 
 
@@ -106,7 +84,7 @@ def _nearest_as(f, like):
     if like == types.uint16:
         return lambda f, like: _nearest_bf16(f)
     if like == types.int16:
-        return lambda f, like: _nearest_fp16(f)
+        return lambda f, like: nearest_fp16(f)
     return lambda f, like: _nearest_fp32(f)
 
 

@@ -8,13 +8,16 @@ compiled again in every process. `parallel=True` is never used: it opens a secon
 makes torch's forward passes slow.
 """
 
+import ctypes
 import hashlib
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import cfunc, njit, types
 from numba.core import event
 from numba.extending import intrinsic
 
@@ -47,14 +50,35 @@ class _Announcer(event.Listener):
     def on_end(self, event: Any) -> None: ...
 
 
-def kernel(function: Any) -> Any:
-    """Decorate a module-level function called from Python; it runs without the interpreter lock."""
+class Native:
+    """A C function `void (int64 address)`, which threads of any library may call. Compiled when first used."""
+
+    def __init__(self, function: Callable[[int], None]) -> None:
+        self.function = function
+
+    @cached_property
+    def callback(self) -> Any:
+        signature = types.void(types.int64)
+        try:
+            return cfunc(signature, cache=True, **_OPTIONS)(self.function)
+        except RuntimeError:  # no folder to keep it in
+            _Announcer.how_often = "in every run: set NUMBA_CACHE_DIR to a folder that can be written"
+            return cfunc(signature, **_OPTIONS)(self.function)
+
+    @cached_property
+    def address(self) -> int:
+        return self.callback.address
+
+    @cached_property
+    def call(self) -> Callable[[int], None]:
+        """To run it on this thread, without the interpreter lock."""
+        return ctypes.CFUNCTYPE(None, ctypes.c_int64)(self.address)
+
+
+def kernel(function: Callable[[int], None]) -> Native:
+    """Decorate a module-level function that is given one address."""
     function.__qualname__ = f"{function.__name__}_{_DIGEST}"
-    try:
-        return njit(cache=True, nogil=True, **_OPTIONS)(function)
-    except RuntimeError:  # no folder to keep it in
-        _Announcer.how_often = "in every run: set NUMBA_CACHE_DIR to a folder that can be written"
-        return njit(nogil=True, **_OPTIONS)(function)
+    return Native(function)
 
 
 inline: Any = njit(forceinline=True, **_OPTIONS)
@@ -71,6 +95,20 @@ def _from_bits(typing: Any, x: Any) -> Any:
     return types.float32(types.uint32), lambda context, b, sig, args: b.bitcast(args[0], ir.FloatType())
 
 
+def _from_half(typing: Any, x: Any) -> Any:
+    def code(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        return b.fpext(b.bitcast(args[0], ir.HalfType()), ir.FloatType())
+
+    return types.float32(types.int16), code
+
+
+def _to_half(typing: Any, x: Any) -> Any:
+    def code(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        return b.bitcast(b.fptrunc(args[0], ir.HalfType()), ir.IntType(16))
+
+    return types.int16(types.float32), code
+
+
 def _pointer(typing: Any, address: Any, like: Any) -> Any:
     def code(context: Any, b: Any, sig: Any, args: Any) -> Any:
         return b.inttoptr(args[0], context.get_value_type(sig.return_type))
@@ -78,6 +116,17 @@ def _pointer(typing: Any, address: Any, like: Any) -> Any:
     return types.CPointer(like)(types.int64, like), code
 
 
+def _atomic_add(typing: Any, address: Any, amount: Any) -> Any:
+    def code(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        place = b.inttoptr(args[0], ir.IntType(64).as_pointer())
+        return b.atomic_rmw("add", place, args[1], "monotonic")
+
+    return types.int64(types.int64, types.int64), code
+
+
 bits: Any = intrinsic(_bits)  # bits(x): float32 -> uint32, the same 32 bits
 from_bits: Any = intrinsic(_from_bits)  # from_bits(x): and back
+from_half: Any = intrinsic(_from_half)  # from_half(h): the value of float16 bits (int16) as a float32
+to_half: Any = intrinsic(_to_half)  # to_half(x): float32 to float16 bits (int16), to nearest even
 pointer: Any = intrinsic(_pointer)  # pointer(address, like): to elements of the type of `like`
+atomic_add: Any = intrinsic(_atomic_add)  # atomic_add(address, n): the int64 there, before n is added

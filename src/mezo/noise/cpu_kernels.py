@@ -1,173 +1,213 @@
-"""What one thread does to one 2-D piece of a tensor.
+"""What each thread does for an operation: take a piece of a tensor, work on it, take the next.
 
-A piece arrives as an address, a row stride and a shape, because boxing arrays costs more than a
-small LoRA tensor's noise. Work goes by blocks of the global index, in float32 buffers that stay in
-the first-level cache; a block's input is read before its output is written, so output may be the
-input itself.
+A kernel is handed one address (`cpu_table` says of what): that is all an OpenMP runtime passes on,
+and boxing arrays costs more than a small LoRA tensor's noise. Work goes by blocks of the global
+index, in float32 buffers that stay in the first-level cache; a block's input is read before its
+output is written, so output may be the input itself.
 
-like: a scalar of the element type. w, plus, minus, out: the address of element [0, 0]; *_stride:
-bytes from one row to the next. start, row_stride, tensor: the `Where`.
+`like` is a scalar of the element type; a kernel is compiled for each.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numba import carray  # pyright: ignore[reportPrivateImportUsage]
 
+from mezo.noise import cpu_table as t
 from mezo.noise.cpu_formats import load, nearest, stochastic
-from mezo.noise.cpu_jit import F, I, L, U, kernel, pointer
+from mezo.noise.cpu_jit import F, I, L, U, atomic_add, from_bits, inline, kernel, pointer
 from mezo.noise.cpu_stream import BLOCK, noise, rounding_bits
 
-NEAREST, STOCHASTIC = 0, 1
+NEAREST: Final = 0
+STOCHASTIC: Final = 1
+_BF16, _FP16 = np.uint16(0), np.int16(0)  # their bits
 
 
 @kernel
-def fill(
-    out: int,
-    out_stride: int,
-    rows: int,
-    cols: int,
-    start: int,
-    row_stride: int,
-    tensor: int,
-    seed: int,
-    kind: int,
-    purpose: int,
-) -> None:
-    """out (rows, cols) float32 = z."""
+def fill(address: int) -> None:
+    """w (rows, columns) float32 = z."""
+    call = t.words(address)
+    table = t.table(call)
+    pieces, kind, seed, purpose = call[t.PIECES], call[t.KIND], call[t.SEED], U(call[t.PURPOSE])
     z, words = np.empty(BLOCK, np.float32), np.empty(64, np.uint32)
-    for row in range(rows):
-        g = start + row * row_stride
-        o = carray(pointer(out + row * out_stride, F(0)), (cols,))
-        for block in range(g >> 9, (g + cols + 511) >> 9):
-            base = (block << 9) - g  # the block's first element, counted in columns
-            first, last = max(0, -base), min(BLOCK, cols - base)
-            noise(z, words, block == g >> 9, kind, block, first, last, U(tensor), U(purpose), seed)
-            os, zs = o[base + first : base + last], z[first:last]
-            for i in range(last - first):
-                os[i] = zs[i]
+    at = 0
+    while True:
+        number = atomic_add(address, L(1))
+        if number >= pieces:
+            break
+        at = t.find(table, at, number)
+        a = table[at]
+        tensor = U(a[t.ID])
+        top, rows, left, cols = t.piece(a, number - a[t.BEFORE])
+        for row in range(top, top + rows):
+            g = a[t.START] + row * a[t.ROW_STRIDE] + left
+            o = t.row_of(a[t.WEIGHT] + row * a[t.WEIGHT_STRIDE], F(0), a[t.WIDTH], left, left + cols)
+            for block in range(g >> 9, (g + cols + 511) >> 9):
+                base = (block << 9) - g  # the block's first element, counted in columns of the piece
+                first, last = max(0, -base), min(BLOCK, cols - base)
+                fresh = block == g >> 9
+                noise(z, words, fresh, kind, block, first, last, tensor, purpose, seed)
+                os, zs = o[base + first : base + last], z[first:last]
+                for i in range(last - first):
+                    os[i] = zs[i]
 
 
-@kernel
-def perturb(
-    like: Any,
-    w: int,
-    w_stride: int,
-    index: int,
-    plus: int,
-    plus_stride: int,
-    minus: int,
-    minus_stride: int,
-    rows: int,
-    cols: int,
-    start: int,
-    row_stride: int,
-    tensor: int,
-    seed: int,
-    scale: float,
-    kind: int,
-) -> None:
+@inline
+def _perturb(address: Any, like: Any) -> None:
     """plus = nearest(w + scale z), and, unless its address is 0, minus = nearest(w - scale z).
 
-    Unless its address is 0, index (rows,) int64 holds the row of w, and of the whole tensor, that
+    Unless its address is 0, INDEX (rows,) int64 holds the row of w, and of the whole tensor, that
     belongs in each row of plus and minus.
     """
+    call = t.words(address)
+    table = t.table(call)
+    pieces, kind, seed = call[t.PIECES], call[t.KIND], call[t.SEED]
     z, words = np.empty(BLOCK, np.float32), np.empty(64, np.uint32)
-    y = np.empty(BLOCK, np.float32)
-    a = F(scale)
-    chosen = carray(pointer(index, L(0)), (rows,))
-    for row in range(rows):
-        source = chosen[row] if index else row
-        g = start + source * row_stride
-        x = carray(pointer(w + source * w_stride, like), (cols,))
-        p = carray(pointer(plus + row * plus_stride, like), (cols,))
-        m = carray(pointer(minus + row * minus_stride, like), (cols,))
-        for block in range(g >> 9, (g + cols + 511) >> 9):
-            base = (block << 9) - g
-            first, last = max(0, -base), min(BLOCK, cols - base)
-            noise(z, words, block == g >> 9, kind, block, first, last, U(tensor), U(0), seed)
-            xs, ps, zs, n = (
-                x[base + first : base + last],
-                p[base + first : base + last],
-                z[first:last],
-                last - first,
-            )
-            if minus:
-                ms = m[base + first : base + last]
-                for i in range(n):
-                    v = F(a * zs[i])
-                    u = load(xs[i])
-                    y[i] = F(u - v)
-                    zs[i] = F(u + v)
-                for i in range(n):
-                    ms[i] = nearest(y[i], like)
-            else:
-                for i in range(n):
-                    zs[i] = F(load(xs[i]) + F(a * zs[i]))
-            for i in range(n):
-                ps[i] = nearest(zs[i], like)
+    scale = F(carray(pointer(address, 0.0), (t.WORDS,))[t.SCALE])
+    at = 0
+    while True:
+        number = atomic_add(address, L(1))
+        if number >= pieces:
+            break
+        at = t.find(table, at, number)
+        a = table[at]
+        tensor = U(a[t.ID])
+        top, rows, left, cols = t.piece(a, number - a[t.BEFORE])
+        width, right, index, pair = a[t.WIDTH], left + cols, a[t.INDEX], a[t.MINUS] != 0
+        for row in range(top, top + rows):
+            source = carray(pointer(index, L(0)), (a[t.HEIGHT],))[row] if index else row
+            g = a[t.START] + source * a[t.ROW_STRIDE] + left
+            x = t.row_of(a[t.WEIGHT] + source * a[t.WEIGHT_STRIDE], like, width, left, right)
+            p = t.row_of(a[t.PLUS] + row * a[t.PLUS_STRIDE], like, width, left, right)
+            m = t.row_of(a[t.MINUS] + row * a[t.MINUS_STRIDE], like, width, left, right)
+            for block in range(g >> 9, (g + cols + 511) >> 9):
+                base = (block << 9) - g
+                first, last = max(0, -base), min(BLOCK, cols - base)
+                fresh = block == g >> 9
+                noise(z, words, fresh, kind, block, first, last, tensor, U(0), seed)
+                n = last - first
+                xs, ps, zs = x[base + first : base + last], p[base + first : base + last], z[first:last]
+                # one loop for each way that memory may be shared: where it might, none is vectorised
+                if pair:
+                    ms = m[base + first : base + last]
+                    for i in range(n):
+                        v = F(scale * zs[i])
+                        u = load(xs[i])
+                        ps[i] = nearest(F(u + v), like)
+                        ms[i] = nearest(F(u - v), like)
+                elif a[t.PLUS] == a[t.WEIGHT]:
+                    for i in range(n):
+                        xs[i] = nearest(F(load(xs[i]) + F(scale * zs[i])), like)
+                else:
+                    for i in range(n):
+                        ps[i] = nearest(F(load(xs[i]) + F(scale * zs[i])), like)
 
 
-@kernel
-def update(
-    like: Any,
-    w: int,
-    w_stride: int,
-    rows: int,
-    cols: int,
-    start: int,
-    row_stride: int,
-    tensor: int,
-    seeds: Any,
-    coefficients: Any,
-    decay: float,
-    kind: int,
-    rounding: int,
-    rounding_seed: int,
-) -> None:
-    """w = round(w decay + a_1 z_1 + a_2 z_2 ...), summed in this order; seeds (n,), coefficients (n,)."""
-    z, words = np.empty(BLOCK, np.float32), np.empty((len(seeds), 64), np.uint32)
+@inline
+def _update(address: Any, like: Any) -> None:
+    """w = round(w decay + a_1 z_1 + a_2 z_2 ...), summed in this order."""
+    call = t.words(address)
+    table = t.table(call)
+    pieces, kind = call[t.PIECES], call[t.KIND]
+    directions, rounding, rounding_seed = call[t.DIRECTIONS], call[t.ROUNDING], call[t.ROUNDING_SEED]
+    z, words = np.empty(BLOCK, np.float32), np.empty((directions, 64), np.uint32)
     y, r = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.uint32)
-    keep = F(decay)
-    for row in range(rows):
-        g = start + row * row_stride
-        x = carray(pointer(w + row * w_stride, like), (cols,))
-        for block in range(g >> 9, (g + cols + 511) >> 9):
-            base = (block << 9) - g
-            first, last = max(0, -base), min(BLOCK, cols - base)
-            xs, zs, n = x[base + first : base + last], z[first:last], last - first
-            for i in range(n):
-                y[i] = F(load(xs[i]) * keep)
-            for k in range(len(seeds)):
-                noise(z, words[k], block == g >> 9, kind, block, first, last, U(tensor), U(0), seeds[k])
-                a = coefficients[k]
+    seeds = carray(pointer(call[t.SEEDS], L(0)), (directions,))
+    coefficients = carray(pointer(call[t.COEFFICIENTS], F(0)), (directions,))
+    at = 0
+    while True:
+        number = atomic_add(address, L(1))
+        if number >= pieces:
+            break
+        at = t.find(table, at, number)
+        a = table[at]
+        tensor = U(a[t.ID])
+        top, rows, left, cols = t.piece(a, number - a[t.BEFORE])
+        decay = from_bits(U(a[t.DECAY]))
+        for row in range(top, top + rows):
+            g = a[t.START] + row * a[t.ROW_STRIDE] + left
+            x = t.row_of(a[t.WEIGHT] + row * a[t.WEIGHT_STRIDE], like, a[t.WIDTH], left, left + cols)
+            for block in range(g >> 9, (g + cols + 511) >> 9):
+                base = (block << 9) - g
+                first, last = max(0, -base), min(BLOCK, cols - base)
+                xs, zs, n = x[base + first : base + last], z[first:last], last - first
                 for i in range(n):
-                    y[i] = F(y[i] + F(a * zs[i]))
-            if rounding == STOCHASTIC:
-                rounding_bits(r, block, first, last, U(tensor), rounding_seed)
-                rs = r[first:last]
-                for i in range(n):
-                    xs[i] = stochastic(y[i], rs[i], like)
-            else:
-                for i in range(n):
-                    xs[i] = nearest(y[i], like)
+                    y[i] = F(load(xs[i]) * decay)
+                for k in range(directions):
+                    fresh = block == g >> 9
+                    noise(z, words[k], fresh, kind, block, first, last, tensor, U(0), seeds[k])
+                    c = coefficients[k]
+                    for i in range(n):
+                        y[i] = F(y[i] + F(c * zs[i]))
+                if rounding == STOCHASTIC:
+                    rounding_bits(r, block, first, last, tensor, rounding_seed)
+                    rs = r[first:last]
+                    for i in range(n):
+                        xs[i] = stochastic(y[i], rs[i], like)
+                else:
+                    for i in range(n):
+                        xs[i] = nearest(y[i], like)
 
 
 @kernel
-def sum_of_squares(
-    rows: int, cols: int, start: int, row_stride: int, tensor: int, seed: int, kind: int
-) -> Any:
-    """The sum of round(4096 z)^2, exact: below 2^29 each, so no tensor overflows 64 bits."""
+def sum_of_squares(address: int) -> None:
+    """TOTAL += the sum of round(4096 z)^2, exact: below 2^29 each, so no tensor overflows 64 bits."""
+    call = t.words(address)
+    table = t.table(call)
+    pieces, kind, seed = call[t.PIECES], call[t.KIND], call[t.SEED]
     z, words = np.empty(BLOCK, np.float32), np.empty(64, np.uint32)
     total = L(0)
-    for row in range(rows):
-        g = start + row * row_stride
-        for block in range(g >> 9, (g + cols + 511) >> 9):
-            base = (block << 9) - g
-            first, last = max(0, -base), min(BLOCK, cols - base)
-            noise(z, words, block == g >> 9, kind, block, first, last, U(tensor), U(0), seed)
-            for i in range(first, last):
-                # adding and taking away 1.5 * 2^23 rounds to the nearest integer, ties to even
-                v = L(I(F(F(F(z[i] * F(4096.0)) + F(12582912.0)) - F(12582912.0))))
-                total += v * v
-    return total
+    at = 0
+    while True:
+        number = atomic_add(address, L(1))
+        if number >= pieces:
+            break
+        at = t.find(table, at, number)
+        a = table[at]
+        tensor = U(a[t.ID])
+        top, rows, left, cols = t.piece(a, number - a[t.BEFORE])
+        for row in range(top, top + rows):
+            g = a[t.START] + row * a[t.ROW_STRIDE] + left
+            for block in range(g >> 9, (g + cols + 511) >> 9):
+                base = (block << 9) - g
+                first, last = max(0, -base), min(BLOCK, cols - base)
+                fresh = block == g >> 9
+                noise(z, words, fresh, kind, block, first, last, tensor, U(0), seed)
+                for i in range(first, last):
+                    # adding and taking away 1.5 * 2^23 rounds to the nearest integer, ties to even
+                    v = L(I(F(F(F(z[i] * F(4096.0)) + F(12582912.0)) - F(12582912.0))))
+                    total += v * v
+    atomic_add(address + 8 * t.TOTAL, total)
+
+
+# Numba keeps module-level functions, hence one for each type.
+
+
+@kernel
+def perturb_fp32(address: int) -> None:
+    _perturb(address, F(0))
+
+
+@kernel
+def perturb_bf16(address: int) -> None:
+    _perturb(address, _BF16)
+
+
+@kernel
+def perturb_fp16(address: int) -> None:
+    _perturb(address, _FP16)
+
+
+@kernel
+def update_fp32(address: int) -> None:
+    _update(address, F(0))
+
+
+@kernel
+def update_bf16(address: int) -> None:
+    _update(address, _BF16)
+
+
+@kernel
+def update_fp16(address: int) -> None:
+    _update(address, _FP16)

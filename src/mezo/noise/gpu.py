@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from mezo.noise import gpu_formats as formats
-from mezo.noise import gpu_kernels
+from mezo.noise import gpu_kernels, gpu_table
 from mezo.noise.gpu_stream import GAUSSIAN, RADEMACHER
+from mezo.noise.gpu_table import programs as programs_of
+from mezo.noise.gpu_table import send
 from mezo.noise.layout import check_directions, check_index, check_noise_buffer, layout, look_up_dtype
 from mezo.registry import look_up
 
@@ -32,7 +35,7 @@ OPTIONS: dict[str, Any] = dict(enable_fp_fusion=False)
 def fill_(out: torch.Tensor, where: "Where", seed: int, kind: str, purpose: int) -> None:
     check_noise_buffer(out)
     rows, cols, _, start, row_stride = layout(where, out)
-    programs = _programs(cols)
+    programs = programs_of(cols, _LANES)
     number = look_up(_KIND, kind, "noise")
     if rows and cols:
         with torch.cuda.device_of(out):
@@ -67,7 +70,7 @@ def perturb(
     form, number = look_up_dtype(_FORM, weight), look_up(_KIND, kind, "noise")
     if index is not None:
         index = check_index(index, weight)
-    programs = _programs(cols)
+    programs = programs_of(cols, _LANES)
     w, p = _memory(weight), _memory(plus)
     m = p if minus is None else _memory(minus)
     if rows and cols:
@@ -76,6 +79,7 @@ def perturb(
                 w,
                 w.stride(0),
                 p if index is None else index,
+                weight.shape[0],
                 p,
                 p.stride(0),
                 m,
@@ -110,12 +114,8 @@ def update_(
     rows, cols, _, start, row_stride = layout(where, weight)
     form, number = look_up_dtype(_FORM, weight), look_up(_KIND, kind, "noise")
     stochastic = look_up(_ROUNDING, rounding, "rounding") and weight.element_size() == 2
-    programs = _programs(cols)
-    signed = [seed - (1 << 64) if seed >> 63 else seed for seed in seeds]
-    keys = torch.tensor(signed or [0], dtype=torch.int64, device=weight.device)
-    factors = torch.tensor(
-        [float(a) for a in coefficients] or [0.0], dtype=torch.float32, device=weight.device
-    )
+    programs = programs_of(cols, _LANES)
+    arguments = _arguments(seeds, coefficients, [], weight.device)
     w = _memory(weight)
     if rows and cols:
         with torch.cuda.device_of(weight):
@@ -127,10 +127,71 @@ def update_(
                 start,
                 row_stride,
                 where.tensor_id,
-                keys,
-                factors,
-                len(signed),
+                arguments,
+                len(seeds),
                 float(decay),
+                rounding_seed,
+                number,
+                form,
+                stochastic,
+                _LANES,
+                **OPTIONS,
+            )
+
+
+class Table(gpu_table.Table):
+    def __init__(self, weights: Sequence[torch.Tensor], wheres: "Sequence[Where]") -> None:
+        look_up_dtype(_FORM, weights[0])
+        super().__init__(weights, wheres, _LANES)
+
+
+def perturb_all(
+    table: Table,
+    seed: int,
+    scale: float,
+    plus: Sequence[torch.Tensor],
+    minus: Sequence[torch.Tensor] | None,
+    kind: str,
+) -> None:
+    rows = table.onto(plus) if minus is None else table.onto(plus, minus)
+    form, number = _FORM[table.dtype], look_up(_KIND, kind, "noise")
+    if len(rows.owner):
+        with torch.cuda.device_of(rows.owner):
+            kernels.perturb_all[(len(rows.owner),)](
+                rows.words,
+                rows.owner,
+                seed,
+                float(scale),
+                number,
+                form,
+                minus is not None,
+                _LANES,
+                **OPTIONS,
+            )
+
+
+def update_all_(
+    table: Table,
+    seeds: Sequence[int],
+    coefficients: Sequence[float],
+    decays: Sequence[float] | None,
+    rounding: str,
+    rounding_seed: int,
+    kind: str,
+) -> None:
+    check_directions(seeds, coefficients)
+    rows = table.rows
+    form, number = _FORM[table.dtype], look_up(_KIND, kind, "noise")
+    stochastic = look_up(_ROUNDING, rounding, "rounding") and table.dtype != torch.float32
+    decays = [1.0] * len(table.weights) if decays is None else decays
+    arguments = _arguments(seeds, coefficients, decays, table.device)
+    if len(rows.owner):
+        with torch.cuda.device_of(rows.owner):
+            kernels.update_all[(len(rows.owner),)](
+                rows.words,
+                rows.owner,
+                arguments,
+                len(seeds),
                 rounding_seed,
                 number,
                 form,
@@ -145,7 +206,7 @@ def sum_of_squares(
 ) -> int:
     rows, cols = shape
     row_stride = cols if where.row_stride is None else where.row_stride
-    programs, number = _programs(cols), look_up(_KIND, kind, "noise")
+    programs, number = programs_of(cols, _LANES), look_up(_KIND, kind, "noise")
     sums = torch.zeros(rows * programs, dtype=torch.int64, device=device)
     if rows and cols:
         with torch.cuda.device_of(sums):
@@ -164,9 +225,13 @@ def sum_of_squares(
     return int(sums.sum())
 
 
-def _programs(cols: int) -> int:
-    """How many programs cover a row, wherever in a block of 128 elements it begins."""
-    return -(-(cols + 127) // (8 * _LANES))
+def _arguments(
+    seeds: Sequence[int], coefficients: Sequence[float], decays: Sequence[float], device: torch.device
+) -> torch.Tensor:
+    """One copy for all: int64 seeds, then the bits of the coefficients and of the decays."""
+    bits = np.array([*coefficients, *decays], np.float32).view(np.uint32)
+    words = np.concatenate([np.array(seeds, np.uint64), bits.astype(np.uint64)]).view(np.int64)
+    return send(words if len(words) else np.zeros(1, np.int64), device)
 
 
 def _memory(tensor: torch.Tensor) -> torch.Tensor:

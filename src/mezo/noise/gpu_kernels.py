@@ -12,8 +12,23 @@ to the next. start, row_stride, tensor: the `Where`. programs: how many cover a 
 import triton
 import triton.language as tl
 
-from mezo.noise.gpu_formats import load, nearest, stochastic, store
-from mezo.noise.gpu_stream import noise, words
+from mezo.noise.gpu_formats import FLOAT32, load, nearest, stochastic, store
+from mezo.noise.gpu_stream import from_bits, noise, words
+from mezo.noise.gpu_table import (
+    COLUMNS,
+    FIRST,
+    ID,
+    MINUS,
+    MINUS_STRIDE,
+    PLUS,
+    PLUS_STRIDE,
+    PROGRAMS,
+    ROW_STRIDE,
+    START,
+    WEIGHT,
+    WEIGHT_STRIDE,
+    WIDTH,
+)
 
 _PLAIN = ["tensor", "seed", "start", "row_stride", "cols", "programs"]
 
@@ -68,11 +83,38 @@ def _perturb(w, plus, minus, column, cols, z, scale, FORM: tl.constexpr, PAIR: t
         store(minus, column, mask, nearest(x - d, FORM), FORM)
 
 
-@triton.jit(do_not_specialize=_PLAIN)
+@triton.jit
+def _perturb_lanes(
+    w,
+    plus,
+    minus,
+    c,
+    o,
+    cols,
+    tensor,
+    seed,
+    scale,
+    KIND: tl.constexpr,
+    FORM: tl.constexpr,
+    PAIR: tl.constexpr,
+):
+    z0, z1, z2, z3, z4, z5, z6, z7 = noise(c, tensor, tl.full((), 0, tl.uint32), seed, KIND)
+    _perturb(w, plus, minus, o, cols, z0, scale, FORM, PAIR)
+    _perturb(w, plus, minus, o + 16, cols, z1, scale, FORM, PAIR)
+    _perturb(w, plus, minus, o + 32, cols, z2, scale, FORM, PAIR)
+    _perturb(w, plus, minus, o + 48, cols, z3, scale, FORM, PAIR)
+    _perturb(w, plus, minus, o + 64, cols, z4, scale, FORM, PAIR)
+    _perturb(w, plus, minus, o + 80, cols, z5, scale, FORM, PAIR)
+    _perturb(w, plus, minus, o + 96, cols, z6, scale, FORM, PAIR)
+    _perturb(w, plus, minus, o + 112, cols, z7, scale, FORM, PAIR)
+
+
+@triton.jit(do_not_specialize=[*_PLAIN, "height"])
 def perturb(
     w,
     w_stride,
     index,
+    height,
     plus,
     plus_stride,
     minus,
@@ -90,20 +132,21 @@ def perturb(
     INDEXED: tl.constexpr,
     LANES: tl.constexpr,
 ):
-    """plus = nearest(w + scale z), and if PAIR, minus = nearest(w - scale z); if INDEXED, of the rows index."""
+    """plus = nearest(w + scale z), and if PAIR, minus = nearest(w - scale z).
+
+    If INDEXED, of the rows index; those outside 0 to height - 1 come out as NaN, since the host does
+    not look at row numbers.
+    """
     row = (tl.program_id(0) // programs).to(tl.int64)
-    source = tl.load(index + row) if INDEXED else row
+    source = row
+    if INDEXED:
+        source = tl.load(index + row)
+        inside = (source >= 0) & (source < height)
+        source = tl.where(inside, source, 0)
+        scale = tl.where(inside, scale, from_bits(tl.full((), 0x7FC00000, tl.uint32)))
     c, o = _lanes(tl.program_id(0) % programs, start + source * row_stride, LANES)
-    z0, z1, z2, z3, z4, z5, z6, z7 = noise(c, tensor, tl.full((), 0, tl.uint32), seed, KIND)
     x, p, m = w + source * w_stride, plus + row * plus_stride, minus + row * minus_stride
-    _perturb(x, p, m, o, cols, z0, scale, FORM, PAIR)
-    _perturb(x, p, m, o + 16, cols, z1, scale, FORM, PAIR)
-    _perturb(x, p, m, o + 32, cols, z2, scale, FORM, PAIR)
-    _perturb(x, p, m, o + 48, cols, z3, scale, FORM, PAIR)
-    _perturb(x, p, m, o + 64, cols, z4, scale, FORM, PAIR)
-    _perturb(x, p, m, o + 80, cols, z5, scale, FORM, PAIR)
-    _perturb(x, p, m, o + 96, cols, z6, scale, FORM, PAIR)
-    _perturb(x, p, m, o + 112, cols, z7, scale, FORM, PAIR)
+    _perturb_lanes(x, p, m, c, o, cols, tensor, seed, scale, KIND, FORM, PAIR)
 
 
 @triton.jit
@@ -117,29 +160,27 @@ def _rounded(w, column, cols, x, r, FORM: tl.constexpr, STOCHASTIC: tl.constexpr
     store(w, column, (column >= 0) & (column < cols), v, FORM)
 
 
-@triton.jit(do_not_specialize=[*_PLAIN, "directions", "rounding_seed"])
-def update(
+@triton.jit
+def _float(address):
+    """The float32 whose bits are in the int64 there."""
+    return from_bits(tl.load(address).to(tl.uint32))
+
+
+@triton.jit
+def _update_lanes(
     w,
-    w_stride,
+    c,
+    o,
     cols,
-    programs,
-    start: tl.int64,
-    row_stride: tl.int64,
-    tensor: tl.uint32,
-    seeds,
-    coefficients,
+    tensor,
+    arguments,
     directions,
-    decay: tl.float32,
-    rounding_seed: tl.uint64,
+    decay,
+    rounding_seed,
     KIND: tl.constexpr,
     FORM: tl.constexpr,
     STOCHASTIC: tl.constexpr,
-    LANES: tl.constexpr,
 ):
-    """w = round(w decay + a_1 z_1 + a_2 z_2 ...); seeds (directions,) int64, coefficients (directions,) float32."""
-    row = (tl.program_id(0) // programs).to(tl.int64)
-    c, o = _lanes(tl.program_id(0) % programs, start + row * row_stride, LANES)
-    w += row * w_stride
     x0 = _decayed(w, o, cols, decay, FORM)
     x1 = _decayed(w, o + 16, cols, decay, FORM)
     x2 = _decayed(w, o + 32, cols, decay, FORM)
@@ -149,8 +190,8 @@ def update(
     x6 = _decayed(w, o + 96, cols, decay, FORM)
     x7 = _decayed(w, o + 112, cols, decay, FORM)
     for k in range(directions):
-        a = tl.load(coefficients + k)
-        seed = tl.load(seeds + k)
+        seed = tl.load(arguments + k)
+        a = _float(arguments + directions + k)
         z0, z1, z2, z3, z4, z5, z6, z7 = noise(c, tensor, tl.full((), 0, tl.uint32), seed, KIND)
         x0 += a * z0
         x1 += a * z1
@@ -171,6 +212,94 @@ def update(
     _rounded(w, o + 80, cols, x5, r2 >> 16, FORM, STOCHASTIC)
     _rounded(w, o + 96, cols, x6, r3 & 0xFFFF, FORM, STOCHASTIC)
     _rounded(w, o + 112, cols, x7, r3 >> 16, FORM, STOCHASTIC)
+
+
+@triton.jit(do_not_specialize=[*_PLAIN, "directions", "rounding_seed"])
+def update(
+    w,
+    w_stride,
+    cols,
+    programs,
+    start: tl.int64,
+    row_stride: tl.int64,
+    tensor: tl.uint32,
+    arguments,
+    directions,
+    decay: tl.float32,
+    rounding_seed: tl.uint64,
+    KIND: tl.constexpr,
+    FORM: tl.constexpr,
+    STOCHASTIC: tl.constexpr,
+    LANES: tl.constexpr,
+):
+    """w = round(w decay + a_1 z_1 + a_2 z_2 ...); arguments int64: the seeds, the bits of the coefficients."""
+    row = (tl.program_id(0) // programs).to(tl.int64)
+    c, o = _lanes(tl.program_id(0) % programs, start + row * row_stride, LANES)
+    w += row * w_stride
+    _update_lanes(w, c, o, cols, tensor, arguments, directions, decay, rounding_seed, KIND, FORM, STOCHASTIC)
+
+
+@triton.jit
+def _memory(address, FORM: tl.constexpr):
+    if FORM == FLOAT32:
+        pointer = address.to(tl.pointer_type(tl.float32))
+    else:
+        pointer = address.to(tl.pointer_type(tl.int16))
+    return pointer
+
+
+@triton.jit
+def _member(table, owner, LANES: tl.constexpr):
+    """(its number, row of it, row of the table, counters, columns) of this program's tensor; see `gpu_table`."""
+    number = tl.load(owner + tl.program_id(0))
+    entry = table + number * COLUMNS
+    mine = tl.program_id(0) - tl.load(entry + FIRST)
+    programs = tl.load(entry + PROGRAMS)
+    row = mine // programs
+    c, o = _lanes(mine % programs, tl.load(entry + START) + row * tl.load(entry + ROW_STRIDE), LANES)
+    return number, row, entry, c, o
+
+
+@triton.jit(do_not_specialize=["seed"])
+def perturb_all(
+    table,
+    owner,
+    seed: tl.uint64,
+    scale: tl.float32,
+    KIND: tl.constexpr,
+    FORM: tl.constexpr,
+    PAIR: tl.constexpr,
+    LANES: tl.constexpr,
+):
+    """`perturb` of all tensors of a table; owner (programs,) int32: which of them a program works on."""
+    _, row, entry, c, o = _member(table, owner, LANES)
+    w = _memory(tl.load(entry + WEIGHT), FORM) + row * tl.load(entry + WEIGHT_STRIDE)
+    p = _memory(tl.load(entry + PLUS), FORM) + row * tl.load(entry + PLUS_STRIDE)
+    m = p
+    if PAIR:
+        m = _memory(tl.load(entry + MINUS), FORM) + row * tl.load(entry + MINUS_STRIDE)
+    cols, tensor = tl.load(entry + WIDTH), tl.load(entry + ID).to(tl.uint32)
+    _perturb_lanes(w, p, m, c, o, cols, tensor, seed, scale, KIND, FORM, PAIR)
+
+
+@triton.jit(do_not_specialize=["directions", "rounding_seed"])
+def update_all(
+    table,
+    owner,
+    arguments,
+    directions,
+    rounding_seed: tl.uint64,
+    KIND: tl.constexpr,
+    FORM: tl.constexpr,
+    STOCHASTIC: tl.constexpr,
+    LANES: tl.constexpr,
+):
+    """`update` of all tensors of a table; arguments: then the bits of each tensor's decay."""
+    number, row, entry, c, o = _member(table, owner, LANES)
+    w = _memory(tl.load(entry + WEIGHT), FORM) + row * tl.load(entry + WEIGHT_STRIDE)
+    cols, tensor = tl.load(entry + WIDTH), tl.load(entry + ID).to(tl.uint32)
+    decay = _float(arguments + 2 * directions + number)
+    _update_lanes(w, c, o, cols, tensor, arguments, directions, decay, rounding_seed, KIND, FORM, STOCHASTIC)
 
 
 @triton.jit

@@ -28,16 +28,40 @@ def layout(
         rows = index.numel()
     size, strides = weight.element_size(), [_row_stride(weight)]
     for tensor in outputs:
-        if tensor.shape != (rows, cols) or tensor.dtype != weight.dtype or tensor.device != weight.device:
-            raise MezoError(
-                f"expected an output like the weight, ({rows}, {cols}) {weight.dtype} on {weight.device}, "
-                f"found {tuple(tensor.shape)} {tensor.dtype} on {tensor.device}"
-            )
+        check_output(tensor, weight, (rows, cols))
         strides.append(_row_stride(tensor))
     row_stride = cols if where.row_stride is None else where.row_stride
     if rows > 1 and index is None and row_stride == cols and all(stride == cols for stride in strides):
         rows, cols = 1, rows * cols
     return rows, cols, [stride * size for stride in strides], where.start, row_stride
+
+
+def flattened(tensor: torch.Tensor, where: "Where") -> torch.Tensor:
+    """A 2-D view as it is; a contiguous tensor of any other shape, whole and unsharded, as one row."""
+    whole = where.row_stride is None and tensor.dim() != 2 and tensor.is_contiguous()
+    return tensor.detach().view(1, -1) if whole else tensor
+
+
+def check_output(out: torch.Tensor, weight: torch.Tensor, shape: tuple[int, ...]) -> None:
+    if out.shape != shape or out.dtype != weight.dtype or out.device != weight.device:
+        raise MezoError(
+            f"expected an output like the weight, {tuple(shape)} {weight.dtype} on {weight.device}, "
+            f"found {tuple(out.shape)} {out.dtype} on {out.device}"
+        )
+
+
+def check_outputs(
+    weights: Sequence[torch.Tensor],
+    places: Sequence[tuple[torch.Size, tuple[int, ...]]],
+    outputs: Sequence[Sequence[torch.Tensor]],
+) -> bool:
+    """Whether the outputs also have the strides of their weights; `places`: shapes and strides of these."""
+    same = True
+    for tensors in outputs:
+        for weight, out, (shape, strides) in zip(weights, tensors, places, strict=True):
+            check_output(out, weight, shape)
+            same = same and out.stride() == strides
+    return same
 
 
 def _row_stride(tensor: torch.Tensor) -> int:
@@ -48,10 +72,13 @@ def _row_stride(tensor: torch.Tensor) -> int:
 
 
 def check_index(index: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """The row numbers, contiguous; a MezoError unless they are int64, 1-D and rows of the weight."""
+    """The row numbers, contiguous; a MezoError unless they are int64, 1-D and rows of the weight.
+
+    Their values are looked at only in the memory of the host: a look at a GPU's would wait for it.
+    """
     if index.dtype != torch.int64 or index.dim() != 1:
         raise MezoError(f"expected row numbers (n,) torch.int64, found {tuple(index.shape)} {index.dtype}")
-    if index.numel():
+    if index.numel() and not index.is_cuda:
         low, high = (int(bound) for bound in torch.aminmax(index))
         if low < 0 or high >= weight.shape[0]:
             raise MezoError(f"expected row numbers from 0 to {weight.shape[0] - 1}, found {low} to {high}")

@@ -1,78 +1,59 @@
-"""A persistent pool of plain threads for kernels that release the interpreter lock.
-
-Plain threads sleep when idle. A second OpenMP pool (Numba's `parallel=True`) spins, and takes the
-cores from torch's: forward passes were measured ten times slower.
-"""
+"""Plain threads for kernels that release the interpreter lock, where OpenMP's cannot be had (`team`)."""
 
 import os
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from queue import SimpleQueue
-
-Call = Callable[[], object]
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 
 class _Job:
-    """Calls, taken one by one by whoever is free; each that ends well puts a None into `done`."""
-
-    def __init__(self, calls: Sequence[Call]) -> None:
-        self.calls = deque(calls)
-        self.done: SimpleQueue[BaseException | None] = SimpleQueue()
-        self.entered: list[None] = []  # one per worker that has begun ...
-        self.left: list[None] = []  # ... and that has ended; appending is atomic
-
-    def work(self) -> None:
-        while self.calls:
-            try:
-                call = self.calls.popleft()
-            except IndexError:  # another thread took the last one
-                return
-            call()
-            self.done.put(None)
+    def __init__(self, work: Callable[[], object]) -> None:
+        self.work = work
+        self.ended: list[BaseException | None] = []  # one entry a worker; appending is atomic
+        self.woken: SimpleQueue[None] = SimpleQueue()
 
     def assist(self) -> None:
-        self.entered.append(None)
+        error: BaseException | None = None
         try:
             self.work()
-        except BaseException as error:  # raised on the thread that asked
-            self.done.put(error)
-        finally:
-            self.left.append(None)
+        except BaseException as raised:  # raised on the thread that asked
+            error = raised
+        self.ended.append(error)
+        self.woken.put(None)
 
-    def abandon(self) -> None:
-        """Drop the calls not begun and wait for those under way."""
-        self.calls.clear()
-        while len(self.left) < len(self.entered):
-            time.sleep(0.0001)
+    def wait(self, workers: int) -> None:
+        while len(self.ended) < workers:
+            with suppress(Empty):  # an interrupt may swallow a token, hence the limit
+                self.woken.get(timeout=0.01)
 
 
 _jobs: SimpleQueue[_Job] = SimpleQueue()
 _workers: list[threading.Thread] = []
 
 
-def run(calls: Sequence[Call], threads: int) -> None:
-    """Make all calls, on this thread and up to `threads - 1` workers; return when all have ended.
+def run(work: Callable[[], object], threads: int) -> None:
+    """Call `work` on this thread and on `threads - 1` workers; return when all calls have ended.
 
-    If a call fails or this thread is interrupted, calls not begun are dropped and those under way
-    are waited for, so that nothing writes to memory whose owner believes the work is over.
+    An interrupt, or what a call raises, is raised after that, so that nothing writes to memory whose
+    owner believes the work is over.
     """
-    wanted = min(threads, len(calls)) - 1
-    while len(_workers) < wanted:
+    while len(_workers) < threads - 1:
         _workers.append(threading.Thread(target=_serve, args=(_jobs,), daemon=True, name="mezo-noise"))
         _workers[-1].start()
-    job = _Job(calls)
-    for _ in range(wanted):
+    job = _Job(work)
+    for _ in range(threads - 1):
         _jobs.put(job)
     try:
-        job.work()
-        for _ in calls:
-            if error := job.done.get():
-                raise error
-    except BaseException:
-        job.abandon()
-        raise
+        work()
+    finally:
+        try:
+            job.wait(threads - 1)
+        except BaseException:
+            job.wait(threads - 1)
+            raise
+    for error in filter(None, job.ended):
+        raise error
 
 
 def _serve(jobs: SimpleQueue[_Job]) -> None:

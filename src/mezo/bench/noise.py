@@ -1,0 +1,151 @@
+"""`mezo bench noise`: how fast the noise is, beside a bare pass over the same memory.
+
+`bare` multiplies the weights by one in place: what reading and writing them costs.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from mezo import noise
+from mezo.bench.report import Column, Report, Row, of_ratio, spread
+from mezo.bench.timing import Note, Seconds, interleaved, ratio, spreads, threads
+from mezo.errors import MezoError
+from mezo.models import DTYPES
+from mezo.noise import Where
+from mezo.registry import look_up
+from mezo.weights import Weights
+
+KINDS: dict[str, noise.Kind] = {"gaussian": "gaussian", "rademacher": "rademacher"}
+WHERE = Where(noise.tensor_id("benchmark"))
+CASES = {
+    "bare": "in-place multiplication by one",
+    "perturb": "the paper's walk, onto the weight itself",
+    "pair": "theta + eps z and theta - eps z, written beside theta",
+    "update": "one direction's step",
+    "update-2": "two directions' step",
+    "torch": "torch.normal and an addition",
+}
+ADAPTER = "adapter"
+
+
+@dataclass(frozen=True)
+class Options:
+    elements: int = 1 << 24
+    dtypes: Sequence[str] = ("float32", "bfloat16")
+    kinds: Sequence[str] = tuple(KINDS)
+    threads: Sequence[int] = ()  # () : as many as torch has
+    rounds: int = 7
+
+
+def run(options: Options, note: Note = lambda text: None) -> Report:
+    """Every dtype, kind and number of threads in turn. Raises MezoError for unknown ones."""
+    if options.elements < 1:
+        raise MezoError(f"expected a number of elements of 1 or more, found {options.elements}")
+    rows, most = [], 0
+    for wanted in options.threads or [None]:
+        with threads(wanted) as count:
+            most = max(most, count)
+            for name in options.dtypes:
+                dtype = look_up(DTYPES, name, "dtype")
+                for kind in options.kinds:
+                    look_up(KINDS, kind, "noise")
+                    note(f"{count} threads, {name}, {kind}")
+                    rows.append(measure(dtype, KINDS[kind], count, options))
+            rows.append(adapter(count, options.rounds))
+    return Report("noise", vars(options), rows, _COLUMNS, most)
+
+
+def measure(dtype: torch.dtype, kind: noise.Kind, count: int, options: Options) -> Row:
+    """One dtype and kind, over `options.elements` weights."""
+    w = torch.randn(1, options.elements).to(dtype)
+    plus, minus = torch.empty_like(w), torch.empty_like(w)
+
+    def by_torch(number: int) -> None:
+        w.add_(torch.normal(0.0, 1.0, size=w.shape, dtype=dtype), alpha=1e-6)
+
+    cases: dict[str, Callable[[int], object]] = {
+        "bare": lambda _: w.mul_(1.0),
+        "perturb": lambda n: noise.perturb(w, WHERE, n, 1e-6, w, kind=kind),
+        "pair": lambda n: noise.perturb_pair(w, WHERE, n, 1e-6, plus, minus, kind=kind),
+        "update": lambda n: noise.update_(w, WHERE, [n], [1e-6], kind=kind),
+        "update-2": lambda n: noise.update_(w, WHERE, [n, n + 1], [1e-6, 1e-6], kind=kind),
+        "torch": by_torch,
+    }
+    seconds = interleaved(cases, options.rounds)
+    return {
+        "what": str(dtype).removeprefix("torch."),
+        "kind": kind,
+        "elements": options.elements,
+        "threads": count,
+        "seconds": spreads(seconds),
+        "rates": rates(seconds, options.elements, count),
+        "ratios": _over_bare(seconds),
+    }
+
+
+def adapter(count: int, rounds: int) -> Row:
+    """The update of an adapter: 120 small tensors, SmolLM2-135M's query and value projections at rank 8.
+
+    One of its times is that of 20 updates, since one is too short to be timed.
+    """
+    repeats = 20
+    tensors = [torch.zeros(shape) for _ in range(30) for shape in ((8, 576), (576, 8), (8, 576), (192, 8))]
+    weights = Weights((f"lora.{i}", tensor) for i, tensor in enumerate(tensors))
+    draws = [t.numel() for t in tensors]
+
+    def bare(number: int) -> None:
+        for _ in range(repeats):
+            for tensor in tensors:
+                tensor.mul_(1.0)
+
+    def update(number: int) -> None:
+        for _ in range(repeats):
+            weights.update_([number], [1e-6])
+
+    def by_torch(number: int) -> None:
+        for _ in range(repeats):
+            for tensor in tensors:
+                tensor.add_(torch.normal(0.0, 1.0, size=tensor.shape), alpha=1e-6)
+
+    seconds = interleaved({"bare": bare, "update": update, "torch": by_torch}, rounds)
+    seconds = {name: [value / repeats for value in values] for name, values in seconds.items()}
+    return {
+        "what": f"{ADAPTER}, {len(tensors)} tensors",
+        "kind": "gaussian",
+        "elements": sum(draws),
+        "threads": count,
+        "seconds": spreads(seconds),
+        "rates": rates(seconds, sum(draws), count),
+        "ratios": _over_bare(seconds),
+    }
+
+
+def rates(seconds: Seconds, elements: int, count: int) -> dict[str, dict[str, float]]:
+    """G elements/s of each thread."""
+    return spreads({name: [elements / s / count / 1e9 for s in values] for name, values in seconds.items()})
+
+
+def _over_bare(seconds: Seconds) -> dict[str, dict[str, float]]:
+    return {f"{name}_over_bare": ratio(seconds, name, "bare").as_dict() for name in seconds if name != "bare"}
+
+
+def _rate(case: str) -> Callable[[Row], str]:
+    return lambda row: spread(row["rates"].get(case))
+
+
+_COLUMNS = (
+    Column("threads", lambda row: str(row["threads"])),
+    Column("weights", lambda row: row["what"]),
+    Column("noise", lambda row: row["kind"]),
+    Column("bare", _rate("bare")),
+    Column("in place", _rate("perturb")),
+    Column("pair", _rate("pair")),
+    Column("update", _rate("update")),
+    Column("two directions", _rate("update-2")),
+    Column("torch", _rate("torch")),
+    Column("pair / bare", of_ratio("pair_over_bare")),
+    Column("update / bare", of_ratio("update_over_bare")),
+    Column("update, ms", lambda row: f"{1e3 * row['seconds']['update']['median']:.2f}"),
+)

@@ -1,0 +1,128 @@
+"""One process of `mezo bench memory`: runs one case and prints its peak."""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from mezo.algorithm import mezo_step
+from mezo.bench.memory import BASE, PASSAGES, Case
+from mezo.bench.passages import examples_for
+from mezo.bench.reference import Padded, reference_step
+from mezo.bench.text import stream
+from mezo.bench.timing import threads
+from mezo.bench.workload import Tuned, model_for, pad_of, tuned
+from mezo.errors import MezoError
+from mezo.estimators import TwoPoint
+from mezo.models import LoadedModel
+from mezo.objectives import OBJECTIVES
+from mezo.scoring import Example
+
+STEPS = 2  # what the second needs beside the first counts too
+EPSILON, LEARNING_RATE = 1e-3, 1e-6
+
+
+def peak_of(case: Case) -> tuple[int, str]:
+    """Bytes at the highest, from after the model was loaded; and what the batch was made of."""
+    loaded = model_for(case.model, case.dtype)
+    batch, objective, made_of = _batch(case, loaded)
+    _forget_peak()
+    with threads(case.threads):
+        step = _plain(loaded, batch, objective, case.case) if case.case in (BASE, "loss") else None
+        step = step or _tuning(tuned(loaded, case.tuning), loaded, batch, objective, case)
+        for number in range(STEPS):
+            step(number)
+        return _peak(), made_of
+
+
+def _batch(case: Case, loaded: LoadedModel) -> tuple[list[Example], str, str]:
+    """The examples, the objective, and what they are made of."""
+    if case.batch in PASSAGES:
+        batch, made_of = examples_for(
+            case.batch, loaded, data=case.data, batch_size=case.batch_size, max_length=1024, seed=case.seed
+        )
+        return batch, "candidate-ce", f"{case.batch}, {made_of}"
+    batches = stream(
+        case.batch, loaded, data=case.data, batch_size=case.batch_size or 16, length=64, seed=case.seed
+    )
+    return batches.batch(0), batches.objective, batches.name
+
+
+def _plain(loaded: LoadedModel, batch: list[Example], objective: str, case: str) -> Callable[[int], object]:
+    padded = Padded(batch, OBJECTIVES[objective], pad_of(loaded))
+
+    def forward(number: int) -> None:
+        with torch.no_grad():
+            _ = padded.logits(loaded.model) if case == BASE else padded.loss(loaded.model)
+
+    return forward
+
+
+def _tuning(
+    model: Tuned, loaded: LoadedModel, batch: list[Example], objective: str, case: Case
+) -> Callable[[int], object]:
+    if case.case == "loaded":
+        _ = model.engine(objective)  # its self-check has probed
+        return _plain(loaded, batch, objective, BASE)
+    if case.case == "mezo":
+        engine = model.engine(objective)
+        return lambda number: mezo_step(
+            engine,
+            TwoPoint(EPSILON),
+            batch,
+            step=number,
+            run_seed=case.seed,
+            num_directions=1,
+            learning_rate=LEARNING_RATE,
+        )
+    if case.case == "reference":
+        padded = Padded(batch, OBJECTIVES[objective], model.pad)
+        return lambda number: reference_step(
+            model.parameters, lambda: padded.loss(model.model), lr=LEARNING_RATE, eps=EPSILON, seed=number
+        )
+    return _adamw(model, Padded(batch, OBJECTIVES["answer-ce"], model.pad))
+
+
+def _adamw(model: Tuned, padded: Padded) -> Callable[[int], object]:
+    """Backpropagation of the cross-entropy of the answers, whatever the objective of the others."""
+    for p in model.parameters:
+        p.requires_grad_(True)
+    optimizer = torch.optim.AdamW(model.parameters, lr=LEARNING_RATE)
+
+    def step(number: int) -> None:
+        optimizer.zero_grad()
+        padded.loss(model.model).backward()
+        optimizer.step()
+
+    return step
+
+
+def _forget_peak() -> None:
+    """Let the kernel count the peak from here on (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        raise MezoError(
+            "peaks of memory are counted by Linux alone: /proc/self/clear_refs is not writable"
+        ) from None
+
+
+def _peak() -> int:
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def main(arguments: list[str]) -> None:
+    try:
+        peak, made_of = peak_of(Case(**json.loads(arguments[0])))
+        print(json.dumps({"peak": peak, "batch": made_of}))
+    except MezoError as error:
+        print(json.dumps({"error": str(error)}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,178 @@
+"""`mezo bench step`: a whole step, against two bare forward passes and against the published step."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from mezo.algorithm import mezo_step
+from mezo.bench.reference import Padded, reference_step
+from mezo.bench.report import Column, Report, Row, of_ratio, of_seconds
+from mezo.bench.text import Stream, stream
+from mezo.bench.timing import Note, Seconds, interleaved, ratio, spreads, threads
+from mezo.bench.workload import OPT_SHAPE, Tuned, copied, model_for, pad_of, tuned
+from mezo.engines import product
+from mezo.estimators import TwoPoint
+from mezo.models import LoadedModel
+from mezo.objectives import OBJECTIVES
+
+EPSILON, LEARNING_RATE = 1e-3, 1e-6  # what they are changes no time
+
+MEZO, PLAIN, BARE, REFERENCE, REFERENCE32 = "mezo", "mezo-mm", "bare", "reference", "reference-float32"
+CASES = {
+    MEZO: "a step of this package",
+    PLAIN: "the same with its float32 products left to torch.mm",
+    BARE: "two forward passes of the transformers model, right-padded, full logits",
+    REFERENCE: "a step as the published implementation takes it",
+    REFERENCE32: "that step in float32, for a setting in 16 bits",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One line of the table."""
+
+    model: str
+    dtype: str
+    tuning: str
+    batch: str
+
+
+HEADLINES = (
+    Setting("opt-125m-shape", "float32", "full", "synthetic"),
+    Setting("smollm2-135m", "float32", "full", "sst2"),
+    Setting("smollm2-135m", "bfloat16", "full", "sst2"),
+    Setting("smollm2-135m", "float32", "lora", "sst2"),
+    Setting("smollm2-135m", "bfloat16", "lora", "sst2"),
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    data: str | None = None
+    batch_size: int = 16
+    length: int = 64
+    rounds: int = 7
+    threads: int | None = None
+    seed: int = 0
+    cases: Sequence[str] = field(default=tuple(CASES))
+
+
+def run(settings: Sequence[Setting], options: Options, note: Note = lambda text: None) -> Report:
+    """Measure every setting; raises MezoError for one that cannot be had."""
+    rows = []
+    with threads(options.threads) as count:
+        for setting in settings:
+            note(" ".join((setting.model, setting.dtype, setting.tuning, setting.batch)))
+            rows.append(measure(setting, options))
+    return Report("step", vars(options), rows, _COLUMNS, count)
+
+
+def batches_of(model: str) -> tuple[str, ...]:
+    """What a model is given by default: text, if it can read."""
+    return ("synthetic",) if model == OPT_SHAPE else ("sst2",)
+
+
+def measure(setting: Setting, options: Options) -> Row:
+    plain = model_for(setting.model, setting.dtype)
+    batches = stream(
+        setting.batch,
+        plain,
+        data=options.data,
+        batch_size=options.batch_size,
+        length=options.length,
+        seed=options.seed,
+    )
+    cases = {
+        name: case for name, case in _cases(setting, plain, batches, options).items() if name in options.cases
+    }
+    seconds = interleaved(cases, options.rounds)
+    return {
+        "model": setting.model,
+        "dtype": setting.dtype,
+        "tuning": setting.tuning,
+        "batch": batches.name,
+        "seconds": spreads(seconds),
+        "ratios": ratios(seconds),
+    }
+
+
+def ratios(seconds: Seconds) -> dict[str, Any]:
+    """Every ratio the measured cases allow."""
+    pairs = {
+        "step_over_bare": (MEZO, BARE),
+        "mm_step_over_bare": (PLAIN, BARE),
+        "reference_over_bare": (REFERENCE, BARE),
+        "reference_over_step": (REFERENCE, MEZO),
+        "reference_over_mm_step": (REFERENCE, PLAIN),
+        "reference_float32_over_step": (REFERENCE32, MEZO),
+    }
+    return {
+        name: ratio(seconds, *pair).as_dict()
+        for name, pair in pairs.items()
+        if pair[0] in seconds and pair[1] in seconds
+    }
+
+
+def _cases(
+    setting: Setting, plain: LoadedModel, batches: Stream, options: Options
+) -> dict[str, Callable[[int], object]]:
+    """What is timed, by name; a model of its own for whoever writes its weights."""
+    wanted = options.cases
+    made: dict[str, Callable[[int], object]] = {}
+    if MEZO in wanted or PLAIN in wanted:
+        ours = tuned(copied(plain), setting.tuning).engine(batches.objective)
+
+        def step(number: int, inside: Callable[[], Any] = nullcontext) -> None:
+            with inside():
+                mezo_step(
+                    ours,
+                    TwoPoint(EPSILON),
+                    batches.batch(number),
+                    step=number,
+                    run_seed=options.seed,
+                    num_directions=1,
+                    learning_rate=LEARNING_RATE,
+                )
+
+        made[MEZO] = step
+        if setting.dtype == "float32":
+            made[PLAIN] = lambda number: step(number, product.plain)
+    if BARE in wanted:
+        made[BARE] = lambda number: _bare(plain, batches, number)
+    if REFERENCE in wanted:
+        made[REFERENCE] = _reference(tuned(copied(plain), setting.tuning), batches)
+    if REFERENCE32 in wanted and setting.dtype != "float32":
+        made[REFERENCE32] = _reference(tuned(model_for(setting.model, "float32"), setting.tuning), batches)
+    return made
+
+
+def _bare(plain: LoadedModel, batches: Stream, number: int) -> None:
+    padded = Padded(batches.batch(number), OBJECTIVES[batches.objective], pad_of(plain))
+    for _ in range(2):
+        padded.logits(plain.model)
+
+
+def _reference(model: Tuned, batches: Stream) -> Callable[[int], object]:
+    def step(number: int) -> None:
+        padded = Padded(batches.batch(number), OBJECTIVES[batches.objective], model.pad)
+        reference_step(
+            model.parameters, lambda: padded.loss(model.model), lr=LEARNING_RATE, eps=EPSILON, seed=number
+        )
+
+    return step
+
+
+_COLUMNS = (
+    Column("model", lambda row: row["model"]),
+    Column("dtype", lambda row: row["dtype"]),
+    Column("tuning", lambda row: row["tuning"]),
+    Column("batch", lambda row: row["batch"]),
+    Column("step, s", of_seconds(MEZO)),
+    Column("two bare, s", of_seconds(BARE)),
+    Column("reference, s", of_seconds(REFERENCE)),
+    Column("step / two bare", of_ratio("step_over_bare")),
+    Column("with torch.mm", of_ratio("mm_step_over_bare")),
+    Column("reference / step", of_ratio("reference_over_step")),
+    Column("float32 reference / step", of_ratio("reference_float32_over_step")),
+)

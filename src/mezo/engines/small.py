@@ -1,0 +1,62 @@
+"""Small tensors at every probe: the factors of an adapter, gains, biases.
+
+There are hundreds of them, and a kernel call each would cost more than their noise: so all are
+perturbed by one call before the pass, into buffers that are kept for the next.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from mezo import noise
+from mezo.noise import Where
+from mezo.profiling import span
+from mezo.weights import Tunable
+
+if TYPE_CHECKING:
+    from mezo.engines.probing import Pair
+
+LIMIT = 1 << 16  # elements; larger tensors go block by block through scratch memory
+
+
+class SmallTensors:
+    """Holds P copies of the tensors of at most `LIMIT` elements: P times an adapter, at most."""
+
+    def __init__(self, tunables: Iterable[Tunable], kind: noise.Kind):
+        small = [t for t in tunables if t.tensor.numel() <= LIMIT]
+        self._kind: noise.Kind = kind
+        self._place = {id(t.tensor): n for n, t in enumerate(small)}
+        self._group = noise.Group([t.tensor for t in small], [Where(t.tensor_id) for t in small])
+        self._buffers: list[list[torch.Tensor]] = []
+
+    def perturb(self, pairs: Sequence["Pair"], num_probes: int) -> list[list[torch.Tensor]]:
+        """All of them at every probe; valid until the next call."""
+        if not self._place:
+            return [[] for _ in range(num_probes)]
+        while len(self._buffers) < num_probes:
+            self._buffers.append([torch.empty_like(t.detach()) for t in self._group.weights])
+        values = self._buffers[:num_probes]
+        for pair in pairs:
+            with span("noise"):
+                self._perturb(pair, values)
+            for same in (pair.plus, pair.minus):
+                for i in same[1:]:
+                    values[i] = values[same[0]]
+        return values
+
+    def of(self, tunable: Tunable) -> int | None:
+        """Where in each probe's list a tensor stands; None if it is not a small one."""
+        return self._place.get(id(tunable.tensor))
+
+    def _perturb(self, pair: "Pair", values: list[list[torch.Tensor]]) -> None:
+        if pair.scale == 0:
+            values[pair.plus[0]] = [t.detach() for t in self._group.weights]
+        elif pair.plus and pair.minus:
+            plus, minus = values[pair.plus[0]], values[pair.minus[0]]
+            noise.perturb_pair_all(self._group, pair.seed, pair.scale, plus, minus, kind=self._kind)
+        else:
+            scale, out = (
+                (pair.scale, values[pair.plus[0]]) if pair.plus else (-pair.scale, values[pair.minus[0]])
+            )
+            noise.perturb_all(self._group, pair.seed, scale, out, kind=self._kind)

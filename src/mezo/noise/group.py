@@ -1,0 +1,57 @@
+"""A fixed list of tensors, so that one kernel call can work on all of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mezo.errors import MezoError
+
+if TYPE_CHECKING:
+    import torch
+
+    from mezo.noise import Where
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The tensors of a group on one device and of one element type."""
+
+    backend: Any
+    members: list[int]  # their numbers in the group
+    table: Any  # what the backend made of them
+
+    def of(self, values: Sequence[Any]) -> list[Any]:
+        return [values[i] for i in self.members]
+
+
+class Group:
+    """Tensors and their places: 2-D views, or contiguous tensors of any shape, each named once.
+
+    What the kernels need to know of them is gathered on first use, and again whenever a tensor's
+    memory has moved (`parameter.data = ...`, `model.to(device)`).
+    """
+
+    def __init__(self, weights: "Sequence[torch.Tensor]", wheres: "Sequence[Where]") -> None:
+        if len(weights) != len(wheres):
+            raise MezoError(f"expected a place for each tensor, found {len(wheres)} for {len(weights)}")
+        self.weights, self.wheres = tuple(weights), tuple(wheres)
+        self._addresses: list[int] = []
+        self._parts: list[Part] = []
+
+    def parts(self, backend: Callable[[str], Any]) -> list[Part]:
+        """For the operations of `mezo.noise`: the tensors by device and element type."""
+        addresses = [weight.data_ptr() for weight in self.weights]
+        if addresses != self._addresses:
+            self._parts, self._addresses = self._gather(backend), addresses
+        return self._parts
+
+    def _gather(self, backend: Callable[[str], Any]) -> list[Part]:
+        alike: dict[tuple[torch.device, torch.dtype], list[int]] = {}
+        for i, weight in enumerate(self.weights):
+            alike.setdefault((weight.device, weight.dtype), []).append(i)
+        parts = []
+        for (device, _), members in alike.items():
+            kernels = backend(device.type)
+            weights, wheres = ([of[i] for i in members] for of in (self.weights, self.wheres))
+            parts.append(Part(kernels, members, kernels.Table(weights, wheres)))
+        return parts

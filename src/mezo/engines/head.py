@@ -15,6 +15,10 @@ from mezo.engines.probing import Probing
 from mezo.engines.scratch import BLOCK_ELEMENTS
 from mezo.profiling import span
 
+# 16-bit blocks are widened to float32 on the way: small enough that both stay in a core's own cache
+# (SmolLM2-135M, bfloat16, one core: the head of a step takes 28 ms instead of 95)
+_WIDENED_ELEMENTS = 1 << 19
+
 
 class Head:
     """Takes the place of the output embedding's forward for one pass.
@@ -52,7 +56,10 @@ class Head:
         total = torch.zeros(h.shape[:2], dtype=torch.float64, device=h.device)
         kept = h.new_empty(*h.shape[:2], num_tokens) if self.whole else None
         picked = h.new_zeros(self.num_probes, len(tokens))
-        limit = max(width, min(BLOCK_ELEMENTS, 2**23 * width // max(1, h.shape[0] * h.shape[1])))
+        limit = min(BLOCK_ELEMENTS, 2**23 * width // max(1, h.shape[0] * h.shape[1]))
+        if weight.dtype != torch.float32 and weight.device.type == "cpu":
+            limit = min(limit, _WIDENED_ELEMENTS)
+        limit = max(width, limit)
         for start, stop in Probing.blocks(num_tokens, width, limit):
             biases = self._blocks("bias", start, stop) if bias is not None else {}
             chosen = self.queries.within(start, stop)

@@ -22,7 +22,7 @@ TARGETS = {
 }
 
 
-def engine_for(name: str, target: str | None = None, **options: int) -> TransformersEngine:
+def engine_for(name: str, target: str | None = None, activation_cache_bytes: int = 0) -> TransformersEngine:
     config = MeZOConfig.build(tuning="lora", lora_rank=4, lora_targets=(target or TARGETS[name],), seed=3)
     model, weights = tune(tiny(name), config)
     weights.update_([1], [0.1])  # B starts at zero: move it, or A's noise is never seen
@@ -33,14 +33,15 @@ def engine_for(name: str, target: str | None = None, **options: int) -> Transfor
         SGD(),
         kind="masked" if name == "bert" else "causal",
         pad_token_id=0,
-        **options,
+        activation_cache_bytes=activation_cache_bytes,
     )
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_top_layers_alone_see_every_probe(name: str) -> None:
     engine = engine_for(name)
-    assert engine.below is not None and engine.below.first == 1
+    assert engine.below is not None
+    assert engine.below.first == 1
     rows: list[int] = []
     hook = engine.below.layers[0].register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
     batch = pose(examples(engine.kind))
@@ -65,7 +66,7 @@ def test_rows_that_come_again_skip_the_lower_layers() -> None:
     plain, engine = engine_for("llama"), engine_for("llama", activation_cache_bytes=1 << 20)
     assert engine.below is not None
     ran: list[int] = []
-    engine.below.layers[0].mlp.register_forward_pre_hook(lambda module, args: ran.append(1))
+    engine.below.layers[0].get_submodule("mlp").register_forward_pre_hook(lambda module, args: ran.append(1))
     batch = examples("causal")
     for chosen in (batch, batch[::-1], batch[1:4]):
         posed, before = pose(chosen), len(ran)

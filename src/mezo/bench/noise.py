@@ -145,6 +145,7 @@ _COLUMNS = (
     Column("update", _rate("update")),
     Column("two directions", _rate("update-2")),
     Column("torch", _rate("torch")),
+    Column("in place / bare", of_ratio("perturb_over_bare")),
     Column("pair / bare", of_ratio("pair_over_bare")),
     Column("update / bare", of_ratio("update_over_bare")),
     Column("update, ms", lambda row: f"{1e3 * row['seconds']['update']['median']:.2f}"),

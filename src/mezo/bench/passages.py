@@ -134,16 +134,17 @@ def demonstrated(
 ) -> list[Example]:
     """SST-2 examples behind the same `shots` solved ones (Brown et al. 2020, in-context learning).
 
-    Of twice as many drawn, the longer ones are shown: about 600 tokens together.
+    Of five for every two, the longer ones are shown: some 600 tokens together.
     """
-    chosen = sentences(loaded, data).batch(0, 2 * shots + size, seed)
-    shown = sorted(chosen[: 2 * shots], key=lambda example: len(example.prompt))[shots:]
+    drawn = 5 * shots // 2
+    chosen = sentences(loaded, data).batch(0, drawn + size, seed)
+    shown = sorted(chosen[:drawn], key=lambda example: len(example.prompt))[drawn - shots :]
     shared: Tokens = beginning(loaded.tokenizer)
     gap = tuple(continuation(loaded.tokenizer, "\n\n"))
     first = len(shared)
     for example in shown:
         shared += example.prompt[first:] + example.candidates[example.answer] + gap
-    return [replace(example, prompt=shared + example.prompt[first:]) for example in chosen[2 * shots :]]
+    return [replace(example, prompt=shared + example.prompt[first:]) for example in chosen[drawn:]]
 
 
 def random_rows(lengths: Lengths, size: int, vocabulary: int, seed: int) -> list[Example]:

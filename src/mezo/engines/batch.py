@@ -104,7 +104,8 @@ def _share(
     asked = layout.place[start[posed.query_row[mine] - first] + posed.query_position[mine]]
     unique, inverse = np.unique(asked, return_inverse=True)
     tokens = posed.query_token[mine]
-    queries = Queries(*(to_device(torch.from_numpy(a), device) for a in (unique, inverse, tokens)), tokens)
+    positions, read, asked_for = (to_device(torch.from_numpy(a), device) for a in (unique, inverse, tokens))
+    queries = Queries(positions, read, asked_for, tokens)
     return Share(mine, on_device(layout, device), packed, rows, queries)
 
 

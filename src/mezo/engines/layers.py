@@ -57,7 +57,7 @@ def is_faster_here(module: nn.Module) -> bool:
     return type(module).forward is nn.Linear.forward and product.by_onednn(module.weight)  # type: ignore[arg-type]
 
 
-def unperturbed_linear(module: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+def unperturbed_linear(module: Any, x: torch.Tensor) -> torch.Tensor:
     """A layer that is not tuned, or not probed now: all probes, stacked along the batch, share its product."""
     return product.linear(x, module.weight, module.bias)
 
@@ -68,25 +68,24 @@ def _matmul(
     inputs, restore = _by_probe(probing, x)
     out = x.new_empty(len(probing.probes), inputs.shape[1], out_features)
     weight, bias = probing.tunable(module, "weight"), probing.tunable(module, "bias")
-    biases = None if module.bias is None else [module.bias] * len(out)
-    if bias is not None:
-        biases = probing.perturbed_copies(bias)
+    biases = [module.bias] * len(out) if bias is None else probing.perturbed_copies(bias)
     if weight is None:
         raw = module.weight.t() if transposed else module.weight
         for i in range(len(out)):
-            linear_into(out[i], inputs[i], raw, biases and biases[i])
+            linear_into(out[i], inputs[i], raw, biases[i])
     elif transposed:
         for n, (start, stop) in enumerate(probing.blocks(*weight.tensor.shape)):
             for i, block in probing.perturbed(weight, start, stop):
                 share = inputs[i, :, start:stop]
                 if n == 0:
-                    linear_into(out[i], share, block.t(), biases and biases[i])
+                    linear_into(out[i], share, block.t(), biases[i])
                 else:
                     out[i] += product.linear(share, block.t())
     else:
         for start, stop in probing.blocks(*weight.tensor.shape):
             for i, block in probing.perturbed(weight, start, stop):
-                linear_into(out[i, :, start:stop], inputs[i], block, biases and biases[i][start:stop])
+                share = None if biases[i] is None else biases[i][start:stop]
+                linear_into(out[i, :, start:stop], inputs[i], block, share)
     return restore(out)
 
 
@@ -97,7 +96,10 @@ def embedding(
     table = probing.tunable(module, "weight")
     assert table is not None
     inputs, restore = _by_probe(probing, ids.unsqueeze(-1))
-    used, place = inputs.unique(return_inverse=True)
+    if inputs.is_cuda:  # finding the distinct ones would make the host wait for the device
+        used, place = inputs.flatten(), torch.arange(inputs.numel(), device=inputs.device)
+    else:
+        used, place = inputs.unique(return_inverse=True)
     place = place.view(inputs.shape[:2])
     out = table.tensor.new_empty(len(probing.probes), inputs.shape[1], module.embedding_dim)
     for i, rows in probing.perturbed_rows(table, used):

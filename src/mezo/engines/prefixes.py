@@ -23,8 +23,8 @@ class Tree:
 
     def before(self, start: int, stop: int) -> np.ndarray:
         """The tokens before `start` that those in start:stop may attend to."""
-        needed = self.on_path[:, np.unique(self.node[start:stop])].any(axis=1)
-        return np.flatnonzero(needed[self.node[:start]])
+        needed = np.any(self.on_path[:, np.unique(self.node[start:stop])], axis=1)
+        return np.flatnonzero(np.take(needed, self.node[:start]))
 
 
 def grow(rows: Sequence[Sequence[int]]) -> Tree:

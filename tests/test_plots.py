@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mezo.events import EvalRecord, StepRecord
-from mezo.plots import curves, running_mean, window_for, write_plots
+from mezo.plots import curves, running_mean, window_for, write_comparison, write_plots
 from mezo.run import Metrics, MetricsWriter, RunFolder
 
 
@@ -87,3 +87,23 @@ def test_drawn_twice_is_the_same(tmp_path: Path) -> None:
     run = run_with(tmp_path / "run", [step(i, 1 / (i + 1)) for i in range(10)], [])
     first = [path.read_bytes() for path in write_plots(run)]
     assert [path.read_bytes() for path in write_plots(run.path)] == first
+
+
+def test_several_runs_in_one_picture(tmp_path: Path) -> None:
+    runs = {
+        "exact": run_with(tmp_path / "a", [step(0)], [evaluation(0), evaluation(1, 0.75)]),
+        "rounded": run_with(tmp_path / "b", [step(0)], [evaluation(0), evaluation(1, 0.625)]),
+        "unseen": run_with(tmp_path / "c", [step(0)], []),
+    }
+    written = write_comparison(runs, tmp_path / "plots" / "both")
+    assert written == [tmp_path / "plots" / "both.png", tmp_path / "plots" / "both.svg"]
+    comments = written[1].read_text()  # matplotlib writes every text of a picture as a comment
+    assert "<!-- exact -->" in comments
+    assert "<!-- rounded -->" in comments
+    assert "<!-- unseen -->" not in comments
+    assert write_comparison({"unseen": runs["unseen"]}, tmp_path / "none") == []
+    assert not (tmp_path / "none.png").exists()
+    losses = write_comparison(
+        {"free text": run_with(tmp_path / "d", [step(0)], [evaluation(1, None)])}, tmp_path / "loss"
+    )
+    assert len(losses) == 2

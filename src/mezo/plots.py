@@ -1,7 +1,7 @@
 """The plots of a run, from its metrics.jsonl: each as PNG and SVG, and all four on one page."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from mezo.run import Metrics, RunFolder, read_metrics, replacing
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and in grey.
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#9AA5B1"
+_COLORS = (_BLUE, _ORANGE, _GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Curves:
     grad: np.ndarray  # (S,) mean over directions of |projected gradient|, loss per unit of z
     zero: np.ndarray  # (S,) share of the directions whose projected gradient is exactly 0
     eval_step: np.ndarray  # (E,)
+    eval_loss: np.ndarray  # (E,)
     accuracy: np.ndarray  # (E,) in 0..1; NaN where the task has none
     standard_error: np.ndarray  # (E,) of the accuracy, binomial
     split: str
@@ -46,6 +48,7 @@ def curves(metrics: Metrics) -> Curves:
         grad=np.array([np.mean(np.abs(s.projected_grads)) for s in steps], dtype=float),
         zero=np.array([np.mean([g == 0 for g in s.projected_grads]) for s in steps], dtype=float),
         eval_step=np.array([e.step for e in evals], dtype=int),
+        eval_loss=np.array([e.loss for e in evals], dtype=float),
         accuracy=accuracy,
         standard_error=np.sqrt(accuracy * (1 - accuracy) / examples),
         split=split,
@@ -96,6 +99,33 @@ def write_plots(run: RunFolder | Path | str) -> list[Path]:
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     return written + _save(figure, folder.plots / "overview")
+
+
+def write_comparison(runs: Mapping[str, RunFolder], stem: Path) -> list[Path]:
+    """Draw validation loss and accuracy of several runs, by their names, into STEM.png and STEM.svg.
+
+    Runs without an evaluation are left out; nothing is written if none has any.
+    """
+    all_curves = {name: curves(read_metrics(run.metrics)) for name, run in runs.items()}
+    evaluated = {name: data for name, data in all_curves.items() if len(data.eval_step)}
+    if not evaluated:
+        return []
+    judged = any(np.isfinite(data.accuracy).any() for data in evaluated.values())
+    figure = Figure(figsize=(12.0 if judged else 7.0, 4.2), layout="constrained")
+    axes = figure.subplots(1, 1 + judged, squeeze=False).ravel()
+    for n, (name, data) in enumerate(evaluated.items()):
+        look = dict(color=_COLORS[n % len(_COLORS)], linewidth=1.8, marker="o", markersize=4, label=name)
+        axes[0].plot(data.eval_step, data.eval_loss, **look)
+        if judged:
+            error = 100 * data.standard_error
+            axes[1].errorbar(data.eval_step, 100 * data.accuracy, yerr=error, capsize=3, **look)
+    split = next(iter(evaluated.values())).split
+    _dress(axes[0], f"Loss on {split}", "loss")
+    if judged:
+        _dress(axes[1], f"Accuracy on {split}", "accuracy (%, bar: ± 1 standard error)")
+    axes[0].legend(frameon=False)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    return _save(figure, stem)
 
 
 def _loss(axis: Axes, data: Curves) -> None:

@@ -264,6 +264,11 @@ def test_plot(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(Path(path).is_file() for path in printed)
 
 
+def test_plot_of_several_runs(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plot", str(run), str(run), "--output", str(tmp_path / "both")]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "both.png"), str(tmp_path / "both.svg")]
+
+
 def test_ctrl_c_saves_everything(model: str, data: str, tmp_path: Path) -> None:
     output = tmp_path / "run"
     arguments = train_arguments(model, data, output, "--steps", "100000", "--eval-every", "1")

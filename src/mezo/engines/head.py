@@ -56,11 +56,13 @@ class Head:
         total = torch.zeros(h.shape[:2], dtype=torch.float64, device=h.device)
         kept = h.new_empty(*h.shape[:2], num_tokens) if self.whole else None
         picked = h.new_zeros(self.num_probes, len(tokens))
-        limit = min(BLOCK_ELEMENTS, 2**23 * width // max(1, h.shape[0] * h.shape[1]))
+        limit = min(
+            BLOCK_ELEMENTS * (4 if h.is_cuda else 1), 2**23 * width // max(1, h.shape[0] * h.shape[1])
+        )
         if weight.dtype != torch.float32 and weight.device.type == "cpu":
             limit = min(limit, _WIDENED_ELEMENTS)
         limit = max(width, limit)
-        for start, stop in Probing.blocks(num_tokens, width, limit):
+        for start, stop in Probing.blocks(weight, limit):
             biases = self._blocks("bias", start, stop) if bias is not None else {}
             chosen = self.queries.within(start, stop)
             for i, block in self._each("weight", start, stop):

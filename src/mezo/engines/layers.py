@@ -74,7 +74,7 @@ def _matmul(
         for i in range(len(out)):
             linear_into(out[i], inputs[i], raw, biases[i])
     elif transposed:
-        for n, (start, stop) in enumerate(probing.blocks(*weight.tensor.shape)):
+        for n, (start, stop) in enumerate(probing.blocks(weight.tensor)):
             for i, block in probing.perturbed(weight, start, stop):
                 share = inputs[i, :, start:stop]
                 if n == 0:
@@ -82,7 +82,7 @@ def _matmul(
                 else:
                     out[i] += product.linear(share, block.t())
     else:
-        for start, stop in probing.blocks(*weight.tensor.shape):
+        for start, stop in probing.blocks(weight.tensor):
             for i, block in probing.perturbed(weight, start, stop):
                 share = None if biases[i] is None else biases[i][start:stop]
                 linear_into(out[i, :, start:stop], inputs[i], block, share)

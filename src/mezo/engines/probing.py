@@ -206,9 +206,11 @@ class Probing:
         return copies  # type: ignore[return-value]
 
     @staticmethod
-    def blocks(num_rows: int, row_length: int, limit: int | None = None) -> Iterator[tuple[int, int]]:
-        """(start, stop) of row blocks of at most `limit` elements, BLOCK_ELEMENTS by default."""
-        step = max(1, (limit or BLOCK_ELEMENTS) // max(1, row_length))
+    def blocks(weight: torch.Tensor, limit: int | None = None) -> Iterator[tuple[int, int]]:
+        """(start, stop) of row blocks of a matrix of at most `limit` elements, by default as many as
+        its device likes."""
+        num_rows, row_length = weight.shape
+        step = max(1, (limit or BLOCK_ELEMENTS * (4 if weight.is_cuda else 1)) // max(1, row_length))
         for start in range(0, num_rows, step):
             yield start, min(start + step, num_rows)
 

@@ -56,6 +56,7 @@ def test_each_token_sees_its_own_row_up_to_itself(
         packed=packed,
         shared=shared,
         attention_share=0.01,
+        key_share=0.01,
         limit=1 << 30,
         width=width if shared and packed else None,
     )
@@ -83,7 +84,7 @@ def test_each_token_sees_its_own_row_up_to_itself(
 def test_sharing_equals_writing_theta(name: str, tuning: str) -> None:
     """Also right after an update: no key or value outlives the probe it was computed at."""
     engine, weights = engine_for(name, tuning)
-    engine.form = replace(engine.form, attention_share=0.0)  # share wherever it saves a token
+    engine.form = replace(engine.form, attention_share=0.0, key_share=0.0)  # share wherever it saves a token
     plain, others = engine_for(name, tuning, share_prefixes=False)
     batch = shared_batch(3 if name == "mistral-window" else 9)
     update = Update(0, 0.1, (Direction(5, 1.0),))

@@ -59,7 +59,7 @@ WORDS: dict[str, Words] = {
     "enable_kv_cache_optimization": Words(
         METHOD,
         "Compute tokens that begin several prompts of a batch once. On by default.",
-        ("--enable-kv-cache-optimization/--no-kv-cache-optimization",),
+        ("--kv-cache/--no-kv-cache",),
     ),
     "activation_cache_mb": Words(
         METHOD, "Megabytes for what comes out of layers below the lowest tuned one, kept across steps."

@@ -79,6 +79,7 @@ def prepare(
             packed=packed,
             shared=packed and form.shared and share_prefixes,
             attention_share=form.attention_share,
+            key_share=form.key_share,
             limit=form.pack_limit,
             width=form.width,
         )

@@ -51,6 +51,7 @@ def lay_out(
     packed: bool,
     shared: bool,
     attention_share: float,
+    key_share: float,
     limit: int,
     width: int | None = None,
 ) -> Layout:
@@ -58,7 +59,7 @@ def lay_out(
 
     packed: rows may stand beside one another. shared: leading tokens may be computed once; causal
     models only. attention_share: cost of one query-key pair relative to one token through all the
-    rest. limit: the widest rectangle (but a row is never cut for it unless sharing is allowed).
+    rest; key_share: of handing one token's keys and values to one row. limit: the widest rectangle (but a row is never cut for it unless sharing is allowed).
     width: take the shared form, this wide.
     """
     lengths = [len(row) for row in rows]
@@ -70,7 +71,9 @@ def lay_out(
     if shared and causal:
         tree = grow(rows)
         if width is None:
-            options = [(_shared_cost(tree, w, attention_share), w) for w in _shared_widths(tree, limit)]
+            options = [
+                (_shared_cost(tree, w, attention_share, key_share), w) for w in _shared_widths(tree, limit)
+            ]
             cost, width = min(options, default=(np.inf, 0))
         else:
             cost = -1.0
@@ -154,10 +157,11 @@ def _shared_widths(tree: Tree, limit: int) -> Iterator[int]:
         yield min(limit, _up(-(-total // rows), _grain(rows)))
 
 
-def _shared_cost(tree: Tree, width: int, attention_share: float) -> float:
+def _shared_cost(tree: Tree, width: int, attention_share: float, key_share: float) -> float:
     num_rows = -(-len(tree.tokens) // width)
     before = max(len(tree.before(b * width, (b + 1) * width)) for b in range(num_rows))
-    return num_rows * width * (1 + attention_share * (before + width))
+    handed = num_rows * (before + width) if before else 0
+    return num_rows * width * (1 + attention_share * (before + width)) + key_share * handed
 
 
 def _share(tree: Tree, width: int, pad: int) -> Layout:

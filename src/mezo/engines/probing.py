@@ -19,6 +19,7 @@ from torch import nn
 
 from mezo import noise
 from mezo.engines import layers
+from mezo.engines.adapters import LastCast, LoraForward, is_plain_lora
 from mezo.engines.scratch import BLOCK_ELEMENTS, Scratch
 from mezo.engines.small import SmallTensors
 from mezo.noise import Where
@@ -55,9 +56,11 @@ class Probing:
         self._of = {id(t.tensor): t for t in weights.tunables}
         self._whole: set[str] = set()  # tensors that are read outside their owner's forward
         self._owners = [(m, keys) for m in model.modules() if (keys := self._keys_of(m))]
-        self._products = [
+        self._products: list[tuple[nn.Module, Callable[..., Any]]] = [
             (m, partial(layers.unperturbed_linear, m)) for m in model.modules() if layers.is_faster_here(m)
         ]
+        self._cast = LastCast()
+        self._products += [(m, LoraForward(m, self._cast)) for m in model.modules() if is_plain_lora(m)]
         tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}  # by rows, not whole
         self._small = SmallTensors((t for t in weights.tunables if id(t.tensor) not in tables), weights.kind)
         self._small_values: list[list[torch.Tensor]] = []
@@ -108,6 +111,7 @@ class Probing:
                 module._parameters[key] = original
             self.probes, self.pairs, self.rows = (), [], None
             self._small_values = []
+            self._cast.forget()
 
     def owners(self) -> list[nn.Module]:
         """The modules that hold tuned tensors."""

@@ -34,6 +34,7 @@ class Form:
     position_offset: int = 0  # RoBERTa counts positions from padding_idx + 1
     pack_limit: int = 1 << 30  # longest rectangle row: positions and attention windows
     attention_share: float = 0.0  # cost of a query-key pair over that of a token elsewhere
+    key_share: float = 0.0  # cost of handing a token's keys and values to a row, likewise
     whole_head: bool = False  # logits go through the model's own last steps
     stacked: bool = True  # all probes in one pass
     shared: bool = False  # leading tokens that rows share are computed once
@@ -54,11 +55,11 @@ def find_form(engine: "TransformersEngine", *, probes: bool) -> Form:
         getattr(config, "attention_chunk_size", None) or 1 << 30,
         (getattr(config, "local_attention", None) or 1 << 31) // 2,  # to both sides (ModernBERT)
     )
-    share = _attention_share(engine.model, config)
+    share, key_share = _shares(engine.model, config)
     pad = getattr(config, "pad_token_id", None) or 0
     whole = not _head_is_last(engine)
     forms = [
-        Form(True, offset, limit - offset, share, whole, stacked=False)
+        Form(True, offset, limit - offset, share, key_share, whole, stacked=False)
         for offset in dict.fromkeys((0, pad + 1))
         if getattr(config, "_attn_implementation", "") == "sdpa"  # others may not take a mask of booleans
     ] + [Form(pack_limit=limit, whole_head=whole, stacked=False)]
@@ -154,9 +155,10 @@ def _agrees(
     return bool(np.all(np.abs(found - expected) <= tolerance))
 
 
-def _attention_share(model: Any, config: Any) -> float:
-    """Floating-point operations of one query-key pair over those of one token in the linear layers."""
+def _shares(model: Any, config: Any) -> tuple[float, float]:
+    """What a query-key pair costs, and a key and value handed to a row, over a token in the linear layers."""
     linear = 2 * sum(p.numel() for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n)
     layers, hidden = getattr(config, "num_hidden_layers", 1), getattr(config, "hidden_size", 1)
-    # masked attention runs at about a quarter of a matrix product's speed on a CPU
-    return 4 * 4 * layers * hidden / max(1, linear)
+    # On a CPU masked attention runs at about a quarter of a matrix product's speed, and an element is
+    # written and read again, by the cache and by the heads that share it, in the time of 640 operations.
+    return 4 * 4 * layers * hidden / max(1, linear), 640 * 2 * layers * hidden / max(1, linear)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from mezo.noise import Where, spec
+from mezo.noise.matched import matched
 
 FORMATS = {torch.bfloat16: spec.BFLOAT16, torch.float16: spec.FLOAT16}
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -46,12 +47,17 @@ def updated(
     rounding_seed: int = 0,
     kind: str = "gaussian",
 ) -> torch.Tensor:
-    where_all = index(where, (w.shape[0], w.shape[1]))
-    x = spec.updated(
-        w.float().numpy(), where_all, where.tensor_id, seeds, coefficients, decay=decay, kind=kind
-    )
-    bits = spec.rounding_bits(where_all, where.tensor_id, rounding_seed) if rounding == "stochastic" else None
-    return stored(x, w.dtype, bits)
+    e = index(where, (w.shape[0], w.shape[1]))
+    x = w.float().numpy()
+    bits = spec.rounding_bits(e, where.tensor_id, rounding_seed)
+    if rounding == "matched" and w.dtype in FORMATS and kind == "gaussian":
+        by = matched(seeds, coefficients, FORMATS[w.dtype])
+        if by is not None:
+            x = spec.rounded(x * np.float32(decay), FORMATS[w.dtype], bits)
+            u = spec.updated(np.zeros_like(x), e, where.tensor_id, seeds, coefficients)
+            return stored(spec.moved(x, u, FORMATS[w.dtype], bits, by), w.dtype)
+    x = spec.updated(x, e, where.tensor_id, seeds, coefficients, decay=decay, kind=kind)
+    return stored(x, w.dtype, None if rounding == "nearest" else bits)
 
 
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -52,7 +52,7 @@ def test_where_nothing_can_be_written_kernels_still_compile() -> None:
 GENERIC = """
 from tests.noise import test_kernels, test_rounding
 import torch
-for rounding in ("stochastic", "nearest"):
+for rounding in ("matched", "stochastic", "nearest"):
     test_rounding.test_every_value_of_the_type(torch.float16, rounding)
 test_kernels.test_perturb("odd", "gaussian", torch.float16, "cpu")
 """

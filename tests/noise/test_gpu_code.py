@@ -18,7 +18,7 @@ import itertools, sys
 import numpy as np, torch
 from mezo import noise
 from mezo.noise import Where, gpu, spec
-from tests.noise.oracle import DTYPES, KINDS, index, perturbed, same_bits, updated
+from tests.noise.oracle import DTYPES, KINDS, index, perturbed, same_bits, stored, updated
 from tests.noise.test_rounding import every_value
 
 gpu._LANES = 16
@@ -49,15 +49,15 @@ elif part == "updates":
     where, shape = Where(9, 77, 1000), (2, 37)
     directions = [([], []), ([SEED], [0.1]), ([1, SEED], [0.1, -0.2]), ([1, 2, 2**64 - 1], [1e-3, 1.0, -7.0])]
     for (seeds, a), dtype, kind in zip(directions * 3, itertools.cycle(DTYPES), itertools.cycle(KINDS)):
-        for rounding in ("stochastic", "nearest") if dtype != torch.float32 else ("nearest",):
+        for rounding in ("matched", "stochastic", "nearest") if dtype != torch.float32 else ("nearest",):
             w = weights((2, 50), dtype)[:, 5:42]
             expected = updated(w, where, seeds, a, decay=0.9, rounding=rounding, rounding_seed=SEED ^ 5, kind=kind)
             gpu.update_(w, where, seeds, a, 0.9, rounding, SEED ^ 5, kind)
             assert same_bits(w, expected), (seeds, kind, dtype, rounding)
 elif part == "values":
     gpu._LANES = 4096
-    for dtype, rounding in itertools.product(DTYPES[1:], ("stochastic", "nearest")):
-        for a, decay in (([0.3], 1.0), ([3e38], 1.0), ([1e-7], 2.0**-9 * 0.7)):
+    for dtype, rounding in itertools.product(DTYPES[1:], ("matched", "stochastic", "nearest")):
+        for a, decay in (([0.3], 1.0), ([1e-7], 1.0), ([3e38], 1.0), ([1e-7], 2.0**-9 * 0.7)):
             w = every_value(dtype)
             expected = updated(w, Where(2), [1], a, decay=decay, rounding=rounding, rounding_seed=4)
             gpu.update_(w, Where(2), [1], a, decay, rounding, 4, "gaussian")
@@ -87,20 +87,28 @@ elif part == "groups":
         for v, where, p, m in zip(view, wheres, plus, minus):
             assert same_bits(p.reshape(v.shape), perturbed(v, where, SEED, 1e-2, kind))
             assert same_bits(m.reshape(v.shape), perturbed(v, where, SEED, -1e-2, kind))
-        expected = [updated(v, where, [1, SEED], [0.1, -0.2], decay=d, rounding_seed=SEED, kind=kind,
-                            rounding="nearest" if dtype == torch.float32 else "stochastic")
-                    for v, where, d in zip(view, wheres, decays)]
-        noise.update_all_(group, [1, SEED], [0.1, -0.2], decays=decays, rounding_seed=SEED, kind=kind)
-        assert all(same_bits(v, e) for v, e in zip(view, expected))
+        for rounding in ("matched", "stochastic"):
+            expected = [updated(v, where, [1, SEED], [1e-3, -2e-3], decay=d, rounding_seed=SEED, kind=kind,
+                                rounding=rounding) for v, where, d in zip(view, wheres, decays)]
+            noise.update_all_(group, [1, SEED], [1e-3, -2e-3], decays=decays, rounding=rounding,
+                              rounding_seed=SEED, kind=kind)
+            assert all(same_bits(v, e) for v, e in zip(view, expected))
         expected = [perturbed(v, where, SEED, 1e-2, kind) for v, where in zip(view, wheres)]
         noise.perturb_all(group, SEED, 1e-2, group.weights, kind=kind)
         assert all(same_bits(v, e) for v, e in zip(view, expected))
+elif part == "store":
+    where, values = Where(9, 77, 1000), torch.randn(2, 50, generator=torch.Generator().manual_seed(0))[:, 5:42]
+    for dtype, rounding in itertools.product(DTYPES, ("stochastic", "nearest")):
+        w = torch.zeros(2, 37, dtype=dtype)
+        bits = spec.rounding_bits(index(where, w.shape), 9, SEED) if rounding == "stochastic" else None
+        gpu.store_(w, where, values, rounding, SEED)
+        assert same_bits(w, stored(values.numpy(), dtype, bits))
 print("equal")
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["views", "updates", "values", "rows", "groups"])
+@pytest.mark.parametrize("part", ["views", "updates", "values", "rows", "groups", "store"])
 def test_interpreted_kernels_equal_the_specification(part: str) -> None:
     output, _ = run(INTERPRETED, part, TRITON_INTERPRET="1")
     assert output.endswith("equal\n")
@@ -114,11 +122,11 @@ def compiled(
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from mezo.noise import gpu, gpu_kernels
+    from mezo.noise import gpu, gpu_kernels, gpu_updates
 
-    kernel = getattr(gpu_kernels, name)
+    kernel = getattr(gpu_updates if hasattr(gpu_updates, name) else gpu_kernels, name)
     pointers = dict.fromkeys(("w", "plus", "minus"), MEMORY[constants.get("FORM", 0)])
-    constants = {**constants, "LANES": 256}
+    constants = {**{k: v for k, v in constants.items() if k in kernel.arg_names}, "LANES": 256}
     signature = {**SCALARS, **pointers, **dict.fromkeys(constants, "constexpr")}
     source = ASTSource(kernel, {name: signature[name] for name in kernel.arg_names}, constexprs=constants)
     target = GPUTarget("cuda", capability, 32)
@@ -131,9 +139,14 @@ SCALARS = {
     **dict.fromkeys(("tensor", "purpose"), "u32"),
     **dict.fromkeys(("seed", "rounding_seed"), "u64"),
     **dict.fromkeys(("cols", "programs", "directions", "height"), "i32"),
-    **dict.fromkeys(("start", "row_stride", "w_stride", "out_stride", "plus_stride", "minus_stride"), "i64"),
+    **dict.fromkeys(
+        ("start", "row_stride", "w_stride", "out_stride", "plus_stride", "minus_stride", "values_stride"),
+        "i64",
+    ),
     **dict.fromkeys(("scale", "decay"), "fp32"),
-    **dict(index="*i64", arguments="*i64", table="*i64", owner="*i32", sums="*i64", out="*fp32"),
+    **dict(
+        index="*i64", arguments="*i64", table="*i64", owner="*i32", sums="*i64", out="*fp32", values="*fp32"
+    ),
 }
 
 
@@ -151,13 +164,17 @@ def triton_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("sum_of_squares", {}),
         ("perturb", dict(FORM=0, PAIR=True, INDEXED=False)),
         ("perturb", dict(FORM=1, PAIR=True, INDEXED=True)),
-        ("update", dict(FORM=0, STOCHASTIC=False)),
-        ("update", dict(FORM=1, STOCHASTIC=True)),
-        ("update", dict(FORM=2, STOCHASTIC=True)),
+        ("update", dict(FORM=0, ROUNDING=0)),
+        ("update", dict(FORM=1, ROUNDING=1)),
+        ("update", dict(FORM=2, ROUNDING=1)),
+        ("update", dict(FORM=1, ROUNDING=2)),
+        ("update", dict(FORM=2, ROUNDING=2)),
+        ("store_values", dict(FORM=1, ROUNDING=1)),
+        ("store_values", dict(FORM=2, ROUNDING=1)),
         ("perturb_all", dict(FORM=0, PAIR=True)),
         ("perturb_all", dict(FORM=1, PAIR=False)),
-        ("update_all", dict(FORM=0, STOCHASTIC=False)),
-        ("update_all", dict(FORM=1, STOCHASTIC=True)),
+        ("update_all", dict(FORM=0, ROUNDING=0)),
+        ("update_all", dict(FORM=1, ROUNDING=2)),
     ],
 )
 def test_compiled_kernels_fuse_nothing(
@@ -167,7 +184,9 @@ def test_compiled_kernels_fuse_nothing(
     ptx = compiled(name, {**constants, "KIND": kind}, capability)
     assert not FUSED.search(ptx)
     assert ".ftz" not in ptx
-    assert set(re.findall(r"\bsqrt\.[\w.]+", ptx)) == ({"sqrt.rn.f32"} if kind == 0 else set())
+    assert set(re.findall(r"\bsqrt\.[\w.]+", ptx)) == (
+        {"sqrt.rn.f32"} if kind == 0 and "store" not in name else set()
+    )
 
 
 @pytest.mark.slow

@@ -19,6 +19,8 @@ OPERATIONS: dict[str, Call] = {
     "perturb in place": lambda w, g, o: noise.perturb(w, Where(1), 2, 0.1, w),
     "perturb pair": lambda w, g, o: noise.perturb_pair(w, Where(1), 2, 0.1, o[0], o[1]),
     "update": lambda w, g, o: noise.update_(w, Where(1), [2, 3], [0.1, 0.2], decay=0.9),
+    "matched update": lambda w, g, o: noise.update_(w, Where(1), [2, 3], [0.1, 0.2], rounding="matched"),
+    "store": lambda w, g, o: noise.store_(w, Where(1), o[2]),
     "update all": lambda w, g, o: noise.update_all_(g, [2, 3], [0.1, 0.2], decays=[0.9, 1.0]),
     "perturb all": lambda w, g, o: noise.perturb_all(g, 2, 0.1, o[:2]),
     "perturb all in place": lambda w, g, o: noise.perturb_all(g, 2, 0.1, g.weights),

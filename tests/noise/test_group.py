@@ -39,7 +39,7 @@ def same(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> boo
 
 @devices
 @kinds
-@pytest.mark.parametrize("rounding", ["stochastic", "nearest"])
+@pytest.mark.parametrize("rounding", ["matched", "stochastic", "nearest"])
 @pytest.mark.parametrize(("seeds", "coefficients"), [([3], [-2e-3]), ([1, 2**64 - 1, 9], [0.1, -0.2, 1e-4])])
 def test_update(
     seeds: list[int], coefficients: list[float], rounding: noise.Rounding, kind: noise.Kind, device: str

@@ -72,7 +72,7 @@ def test_perturb(view: str, kind: noise.Kind, dtype: torch.dtype, device: str) -
 
 
 @devices
-@pytest.mark.parametrize("rounding", ["stochastic", "nearest"])
+@pytest.mark.parametrize("rounding", ["matched", "stochastic", "nearest"])
 @dtypes
 @kinds
 @views

@@ -31,7 +31,7 @@ def test_update(
 ) -> None:
     w, where = case
     decay = data.draw(st.floats(0.5, 1, width=32))
-    rounding: noise.Rounding = data.draw(st.sampled_from(["stochastic", "nearest"]))
+    rounding: noise.Rounding = data.draw(st.sampled_from(["matched", "stochastic", "nearest"]))
     key = data.draw(seeds)
     s, a = [seed for seed, _ in directions], [c for _, c in directions]
     expected = updated(w, where, s, a, decay=decay, rounding=rounding, rounding_seed=key, kind=kind)

@@ -12,7 +12,7 @@ from mezo.noise import Where, spec
 
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 halves = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-roundings = pytest.mark.parametrize("rounding", ["stochastic", "nearest"])
+roundings = pytest.mark.parametrize("rounding", ["matched", "stochastic", "nearest"])
 
 
 def every_value(dtype: torch.dtype) -> torch.Tensor:

@@ -41,6 +41,7 @@ def test_the_number_of_threads_does_not_matter(
             torch.empty(shape),
         )
         noise.update_(w, where, [1, 2], [0.1, 0.2], rounding_seed=3, kind=kind)
+        noise.update_(w, where, [3], [1e-5], rounding="matched", rounding_seed=4, kind=kind)
         noise.perturb_pair(start, where, 1, 0.1, plus, minus, kind=kind)
         noise.fill_(z, where, 1, kind=kind)
         total = noise.sum_of_squares(where, shape, 1, kind=kind)

@@ -23,7 +23,9 @@ CASES = {
     "bare": "in-place multiplication by one",
     "perturb": "the paper's walk, onto the weight itself",
     "pair": "theta + eps z and theta - eps z, written beside theta",
-    "update": "one direction's step",
+    "update": "one direction's step, 16-bit weights rounded stochastically",
+    "update-matched": "the same with matched rounding (of 16-bit weights; Rademacher noise has none)",
+    "update-nearest": "the same to nearest",
     "update-2": "two directions' step",
     "torch": "torch.normal and an addition",
 }
@@ -73,6 +75,12 @@ def measure(dtype: torch.dtype, kind: noise.Kind, count: int, options: Options) 
         "update-2": lambda n: noise.update_(w, WHERE, [n, n + 1], [1e-6, 1e-6], kind=kind),
         "torch": by_torch,
     }
+    if dtype != torch.float32:  # which is stored as it is
+        cases["update-nearest"] = lambda n: noise.update_(
+            w, WHERE, [n], [1e-6], rounding="nearest", kind=kind
+        )
+        if kind == "gaussian":
+            cases["update-matched"] = lambda n: noise.update_(w, WHERE, [n], [1e-6], rounding="matched")
     seconds = interleaved(cases, options.rounds)
     return {
         "what": str(dtype).removeprefix("torch."),
@@ -143,6 +151,8 @@ _COLUMNS = (
     Column("in place", _rate("perturb")),
     Column("pair", _rate("pair")),
     Column("update", _rate("update")),
+    Column("matched", _rate("update-matched")),
+    Column("nearest", _rate("update-nearest")),
     Column("two directions", _rate("update-2")),
     Column("torch", _rate("torch")),
     Column("in place / bare", of_ratio("perturb_over_bare")),

@@ -37,6 +37,7 @@ __all__ = [
     "perturb_all",
     "perturb_pair",
     "perturb_pair_all",
+    "store_",
     "sum_of_squares",
     "tensor_id",
     "update_",
@@ -44,7 +45,7 @@ __all__ = [
 ]
 
 Kind = Literal["gaussian", "rademacher"]
-Rounding = Literal["stochastic", "nearest"]
+Rounding = Literal["matched", "stochastic", "nearest"]
 
 
 def _say(text: str) -> None:
@@ -119,17 +120,42 @@ def update_(
     rounding_seed: int = 0,
     kind: Kind = "gaussian",
 ) -> None:
-    """weight = round(weight * decay + a_1 z_1 + a_2 z_2 + ...), in one pass over memory.
+    """weight = round(weight * decay + a_1 z_1 + a_2 z_2 ...), in one pass over memory.
 
     In float32, each operation rounded, in the order given; then float32 weights are stored as they
-    are, 16-bit weights are rounded to nearest even or stochastically, with 16 random bits an element
-    under the key `rounding_seed`: exactly unbiased, but for float16 results below 2^-17 (subnormal),
-    where the bias is at most 2^-17 of a unit in the last place. Infinities and NaNs stay what they
-    are. An interrupt (Ctrl-C) is raised when the operation has ended, not in its middle.
+    are, and 16-bit weights are rounded:
+
+    - nearest: to nearest even. Updates that are small beside the weight's own spacing are lost.
+    - stochastic: with 16 random bits an element under the key `rounding_seed`. Exactly unbiased, but for
+      float16 results below 2^-17 (subnormal), where the bias is at most 2^-17 of a unit in the last place.
+    - matched: to nearest, but elements of the largest updates move to the next value although nearest
+      would not move them, so many that the update keeps its size along every z_k. As faithful as
+      stochastic in the mean over elements, with half its noise or less (`mezo.noise.matched`). Decay comes
+      first, rounded stochastically; with Rademacher noise, all of one magnitude, it is stochastic rounding.
+
+    Infinities and NaNs stay what they are. An interrupt (Ctrl-C) is raised when the operation has ended,
+    not in its middle.
     """
     _backend(weight.device.type).update_(
         weight, where, seeds, coefficients, decay, rounding, rounding_seed, kind
     )
+
+
+def store_(
+    weight: "torch.Tensor",
+    where: Where,
+    values: "torch.Tensor",
+    *,
+    rounding: Rounding = "stochastic",
+    rounding_seed: int = 0,
+) -> None:
+    """weight = round(values), with the bits that `update_` would round with.
+
+    `values`: float32, of the weight's shape and on its device, rows perhaps apart in memory. For updates
+    that are computed elsewhere, block by block. Raises MezoError for matched rounding, which needs to
+    know an update from what it leads to.
+    """
+    _backend(weight.device.type).store_(weight, where, values, rounding, rounding_seed)
 
 
 def perturb_all(

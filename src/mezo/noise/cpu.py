@@ -10,6 +10,7 @@ import torch
 
 from mezo.noise import cpu_kernels as kernels
 from mezo.noise import cpu_table as t
+from mezo.noise import rounding as roundings
 from mezo.noise import team
 from mezo.noise.cpu_jit import Native
 from mezo.noise.cpu_stream import GAUSSIAN, RADEMACHER
@@ -39,8 +40,13 @@ _UPDATE = {
     torch.bfloat16: kernels.update_bf16,
     torch.float16: kernels.update_fp16,
 }
+_STORE = {
+    torch.float32: kernels.store_fp32,
+    torch.bfloat16: kernels.store_bf16,
+    torch.float16: kernels.store_fp16,
+}
 _KIND = {"gaussian": GAUSSIAN, "rademacher": RADEMACHER}
-_ROUNDING = {"nearest": kernels.NEAREST, "stochastic": kernels.STOCHASTIC}
+_NEAREST = roundings.Mode(roundings.NEAREST)
 _ALONE = 1 << 15  # elements; up to here, waking other threads costs more than they bring
 
 _Call = ctypes.c_int64 * t.WORDS
@@ -131,8 +137,19 @@ def update_(
     check_directions(seeds, coefficients)
     rows, kernel = _rows([where], [weight]), look_up_dtype(_UPDATE, weight)
     rows.words[t.DECAY] = _float_bits(decay)
-    mode = _mode(weight.dtype, rounding)
+    mode = roundings.of_update(weight.dtype, rounding, kind, seeds, coefficients)
     _launch(kernel, rows, kind, seeds, coefficients, rounding=mode, rounding_seed=rounding_seed)
+
+
+def store_(
+    weight: torch.Tensor, where: "Where", values: torch.Tensor, rounding: str, rounding_seed: int
+) -> None:
+    kernel, values = look_up_dtype(_STORE, weight), values.detach()
+    rows, mode = (
+        _rows([where], [weight], [values], dtype=torch.float32),
+        roundings.of_values(weight.dtype, rounding),
+    )
+    _launch(kernel, rows, rounding=mode, rounding_seed=rounding_seed)
 
 
 def update_all_(
@@ -149,7 +166,7 @@ def update_all_(
     if decays is not None:
         rows, words = rows.copied()
         words[:, t.DECAY] = np.array(decays, np.float32).view(np.int32)
-    mode = _mode(table.dtype, rounding)
+    mode = roundings.of_update(table.dtype, rounding, kind, seeds, coefficients)
     _launch(_UPDATE[table.dtype], rows, kind, seeds, coefficients, rounding=mode, rounding_seed=rounding_seed)
 
 
@@ -163,11 +180,6 @@ def sum_of_squares(
     return _launch(kernels.sum_of_squares, rows, kind, seed=seed)
 
 
-def _mode(dtype: torch.dtype, rounding: str) -> int:
-    mode = look_up(_ROUNDING, rounding, "rounding")
-    return kernels.NEAREST if dtype == torch.float32 else mode  # float32 is stored as it is
-
-
 def _float_bits(value: float) -> int:
     return ctypes.c_int32.from_buffer(ctypes.c_float(value)).value
 
@@ -179,12 +191,17 @@ def _row(
     return [*memory, *empty, height, width, start, row_stride, where.tensor_id, _ONE, 0]
 
 
-def _rows(wheres: "Sequence[Where]", *tensors: Tensors, index: torch.Tensor | None = None) -> Rows:
-    """tensors: the weights, then what is written, the first of them PLUS and the second MINUS."""
+def _rows(
+    wheres: "Sequence[Where]",
+    *tensors: Tensors,
+    index: torch.Tensor | None = None,
+    dtype: torch.dtype | None = None,
+) -> Rows:
+    """tensors: the weights, then what lies beside them, the first PLUS and the second MINUS, of `dtype`."""
     words: list[int] = []
     pieces = elements = 0
     for where, *operands in zip(wheres, *tensors, strict=True):
-        height, width, strides, start, row_stride = layout(where, *operands, index=index)
+        height, width, strides, start, row_stride = layout(where, *operands, index=index, dtype=dtype)
         memory = []
         for i, operand in enumerate(operands):
             memory += operand.data_ptr(), strides[i]
@@ -200,14 +217,14 @@ def _rows(wheres: "Sequence[Where]", *tensors: Tensors, index: torch.Tensor | No
 def _launch(
     kernel: Native,
     rows: Rows,
-    kind: str,
+    kind: str = "gaussian",
     seeds: Sequence[int] = (),
     coefficients: Sequence[float] = (),
     *,
     seed: int = 0,
     scale: float = 0.0,
     purpose: int = 0,
-    rounding: int = 0,
+    rounding: roundings.Mode = _NEAREST,
     rounding_seed: int = 0,
 ) -> int:
     """Run a kernel over all pieces of a table, on torch's number of threads; the call's TOTAL."""
@@ -217,6 +234,7 @@ def _launch(
     n = len(seeds)
     keys = (ctypes.c_int64 * n)(*map(int, seeds))  # takes the 64 bits of an integer of either sign
     factors = (ctypes.c_float * n)(*coefficients)
+    levels = (ctypes.c_float * len(rounding.levels))(*rounding.levels)
     call = _Call(
         0,
         rows.pieces,
@@ -229,8 +247,10 @@ def _launch(
         ctypes.addressof(keys),
         ctypes.addressof(factors),
         n,
-        rounding,
+        rounding.number,
         int(rounding_seed),
+        0,
+        ctypes.addressof(levels),
     )  # in the order of `cpu_table`
     team.run(kernel, ctypes.addressof(call), 1 if rows.elements <= _ALONE else torch.get_num_threads())
     return call[t.TOTAL]

@@ -67,6 +67,17 @@ def stochastic(f: Any, r: Any, like: Any) -> Any:
     """float32 f to one of its two neighbours, upwards if the dropped fraction and r / 2^16 reach 1."""
 
 
+def binade(f: Any, like: Any) -> Any:
+    """The exponent bits (int32) of the float32 f, of values of the type that are as far apart as those at f."""
+
+
+def spacing(exponent: Any, like: Any) -> Any:
+    """How far values of the type of `like` are apart where float32 has these exponent bits, as a float32.
+
+    No positive number where that is not a normal float32.
+    """
+
+
 # Numba compares the parameters below with those of the lambdas, which cannot be annotated.
 
 
@@ -95,3 +106,19 @@ def _stochastic_as(f, r, like):
     if like == types.int16:
         return lambda f, r, like: _stochastic_fp16(f, r)
     return lambda f, r, like: _nearest_fp32(f)
+
+
+@overload(binade, inline="always")
+def _binade_as(f, like):
+    if like == types.int16:
+        return lambda f, like: max(I(bits(f) & U(0x7F800000)), I(113 << 23))  # 2^-14, the smallest normal
+    return lambda f, like: I(bits(f) & U(0x7F800000))
+
+
+@overload(spacing, inline="always")
+def _spacing_as(exponent, like):
+    if like == types.uint16:
+        return lambda exponent, like: from_bits(U(exponent - I(7 << 23)))
+    if like == types.int16:
+        return lambda exponent, like: from_bits(U(exponent - I(10 << 23)))
+    return lambda exponent, like: F(0)

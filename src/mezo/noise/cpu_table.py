@@ -10,9 +10,10 @@ from numba import carray  # pyright: ignore[reportPrivateImportUsage]
 
 from mezo.noise.cpu_jit import L, inline, pointer
 
-# A call. SCALE is a float64; SEEDS (int64) and COEFFICIENTS (float32) are addresses of DIRECTIONS of them.
+# A call. SCALE is a float64; SEEDS (int64) and COEFFICIENTS (float32) are addresses of DIRECTIONS of
+# them; LEVELS of five float32, a `matched.Matched`.
 TAKEN, PIECES, TABLE, TENSORS, KIND, SEED, SCALE, PURPOSE = range(8)
-SEEDS, COEFFICIENTS, DIRECTIONS, ROUNDING, ROUNDING_SEED, TOTAL = range(8, 14)
+SEEDS, COEFFICIENTS, DIRECTIONS, ROUNDING, ROUNDING_SEED, TOTAL, LEVELS = range(8, 15)
 WORDS: Final = 16
 
 # A row of the table, a tensor. WEIGHT, PLUS, MINUS, INDEX: addresses, the last two 0 if there is none;

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from mezo.noise import gpu_formats as formats
-from mezo.noise import gpu_kernels, gpu_table
+from mezo.noise import gpu_kernels, gpu_table, gpu_updates
+from mezo.noise import rounding as roundings
 from mezo.noise.gpu_stream import GAUSSIAN, RADEMACHER
 from mezo.noise.gpu_table import programs as programs_of
 from mezo.noise.gpu_table import send
@@ -23,10 +24,10 @@ _FORM = {
     torch.bfloat16: formats.BFLOAT16.value,
     torch.float16: formats.FLOAT16.value,
 }
-_ROUNDING = {"nearest": False, "stochastic": True}
 _LANES = 256  # of eight elements each, a program
 
 kernels: Any = gpu_kernels  # their parameters are declared in Triton's types, not in those of the caller
+updates: Any = gpu_updates
 
 # A fused multiply-add changes 7% of the values (see `spec`).
 OPTIONS: dict[str, Any] = dict(enable_fp_fusion=False)
@@ -113,13 +114,13 @@ def update_(
     check_directions(seeds, coefficients)
     rows, cols, _, start, row_stride = layout(where, weight)
     form, number = look_up_dtype(_FORM, weight), look_up(_KIND, kind, "noise")
-    stochastic = look_up(_ROUNDING, rounding, "rounding") and weight.element_size() == 2
+    mode = roundings.of_update(weight.dtype, rounding, kind, seeds, coefficients)
     programs = programs_of(cols, _LANES)
-    arguments = _arguments(seeds, coefficients, [], weight.device)
+    arguments = _arguments(seeds, coefficients, mode, [], weight.device)
     w = _memory(weight)
     if rows and cols:
         with torch.cuda.device_of(weight):
-            kernels.update[(rows * programs,)](
+            updates.update[(rows * programs,)](
                 w,
                 w.stride(0),
                 cols,
@@ -133,7 +134,33 @@ def update_(
                 rounding_seed,
                 number,
                 form,
-                stochastic,
+                mode.number,
+                _LANES,
+                **OPTIONS,
+            )
+
+
+def store_(
+    weight: torch.Tensor, where: "Where", values: torch.Tensor, rounding: str, rounding_seed: int
+) -> None:
+    form, mode = look_up_dtype(_FORM, weight), roundings.of_values(weight.dtype, rounding)
+    rows, cols, _, start, row_stride = layout(where, weight, values, dtype=torch.float32)
+    programs, w = programs_of(cols, _LANES), _memory(weight)
+    if rows and cols:
+        with torch.cuda.device_of(weight):
+            updates.store_values[(rows * programs,)](
+                w,
+                w.stride(0),
+                values.detach(),
+                values.stride(0),
+                cols,
+                programs,
+                start,
+                row_stride,
+                where.tensor_id,
+                rounding_seed,
+                form,
+                mode.number,
                 _LANES,
                 **OPTIONS,
             )
@@ -182,12 +209,12 @@ def update_all_(
     check_directions(seeds, coefficients)
     rows = table.rows
     form, number = _FORM[table.dtype], look_up(_KIND, kind, "noise")
-    stochastic = look_up(_ROUNDING, rounding, "rounding") and table.dtype != torch.float32
+    mode = roundings.of_update(table.dtype, rounding, kind, seeds, coefficients)
     decays = [1.0] * len(table.weights) if decays is None else decays
-    arguments = _arguments(seeds, coefficients, decays, table.device)
+    arguments = _arguments(seeds, coefficients, mode, decays, table.device)
     if len(rows.owner):
         with torch.cuda.device_of(rows.owner):
-            kernels.update_all[(len(rows.owner),)](
+            updates.update_all[(len(rows.owner),)](
                 rows.words,
                 rows.owner,
                 arguments,
@@ -195,7 +222,7 @@ def update_all_(
                 rounding_seed,
                 number,
                 form,
-                stochastic,
+                mode.number,
                 _LANES,
                 **OPTIONS,
             )
@@ -226,12 +253,18 @@ def sum_of_squares(
 
 
 def _arguments(
-    seeds: Sequence[int], coefficients: Sequence[float], decays: Sequence[float], device: torch.device
+    seeds: Sequence[int],
+    coefficients: Sequence[float],
+    mode: roundings.Mode,
+    decays: Sequence[float],
+    device: torch.device,
 ) -> torch.Tensor:
-    """One copy for all: int64 seeds, then the bits of the coefficients and of the decays."""
-    bits = np.array([*coefficients, *decays], np.float32).view(np.uint32)
+    """One copy for all, int64: the seeds, the bits of the coefficients, of the thresholds, of the decays."""
+    first, *thresholds = mode.levels
+    bits = np.array([*coefficients, first, *thresholds, *decays], np.float32).view(np.uint32)
+    bits[len(coefficients)] = first  # an integer
     words = np.concatenate([np.array(seeds, np.uint64), bits.astype(np.uint64)]).view(np.int64)
-    return send(words if len(words) else np.zeros(1, np.int64), device)
+    return send(words, device)
 
 
 def _memory(tensor: torch.Tensor) -> torch.Tensor:

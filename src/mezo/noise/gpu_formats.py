@@ -14,22 +14,24 @@ FLOAT16 = tl.constexpr(2)
 
 
 @triton.jit
+def value(u, FORM: tl.constexpr):
+    """The value of the bits u (uint32) of a 16-bit type, as float32."""
+    if FORM == BFLOAT16:
+        x = from_bits(u << 16)
+    else:
+        m = (u & 0x7FFF) << 13
+        subnormal = bits((u & 0x3FF).to(tl.int32).to(tl.float32) * 5.960464477539063e-08)  # 2^-24
+        m = tl.where(m >= 0x800000, m + 0x38000000, subnormal)
+        m = tl.where((u & 0x7C00) == 0x7C00, ((u & 0x7FFF) << 13) | 0x7F800000, m)
+        x = from_bits(m | ((u & 0x8000) << 16))
+    return x
+
+
+@triton.jit
 def load(pointer, offset, mask, FORM: tl.constexpr):
     """The values at pointer + offset, as float32; 0 where not mask."""
     h = tl.load(pointer + offset, mask=mask, other=0)
-    if FORM == FLOAT32:
-        x = h
-    else:
-        u = h.to(tl.uint16, bitcast=True).to(tl.uint32)
-        if FORM == BFLOAT16:
-            x = from_bits(u << 16)
-        else:
-            m = (u & 0x7FFF) << 13
-            subnormal = bits((u & 0x3FF).to(tl.int32).to(tl.float32) * 5.960464477539063e-08)  # 2^-24
-            m = tl.where(m >= 0x800000, m + 0x38000000, subnormal)
-            m = tl.where((u & 0x7C00) == 0x7C00, ((u & 0x7FFF) << 13) | 0x7F800000, m)
-            x = from_bits(m | ((u & 0x8000) << 16))
-    return x
+    return h if FORM == FLOAT32 else value(h.to(tl.uint16, bitcast=True).to(tl.uint32), FORM)
 
 
 @triton.jit

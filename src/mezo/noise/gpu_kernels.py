@@ -12,32 +12,19 @@ to the next. start, row_stride, tensor: the `Where`. programs: how many cover a 
 import triton
 import triton.language as tl
 
-from mezo.noise.gpu_formats import FLOAT32, load, nearest, stochastic, store
-from mezo.noise.gpu_stream import from_bits, noise, words
+from mezo.noise.gpu_formats import load, nearest, store
+from mezo.noise.gpu_lanes import PLAIN, lanes, member, memory
+from mezo.noise.gpu_stream import from_bits, noise
 from mezo.noise.gpu_table import (
-    COLUMNS,
-    FIRST,
     ID,
     MINUS,
     MINUS_STRIDE,
     PLUS,
     PLUS_STRIDE,
-    PROGRAMS,
-    ROW_STRIDE,
-    START,
     WEIGHT,
     WEIGHT_STRIDE,
     WIDTH,
 )
-
-_PLAIN = ["tensor", "seed", "start", "row_stride", "cols", "programs"]
-
-
-@triton.jit
-def _lanes(piece, g, LANES: tl.constexpr):
-    """(counters of the lanes, column of each lane's first element), int64, for a row that starts at index g."""
-    c = (g >> 7) * 16 + piece.to(tl.int64) * LANES + tl.arange(0, LANES)
-    return c, (c >> 4) * 128 + (c & 15) - g
 
 
 @triton.jit
@@ -45,7 +32,7 @@ def _fill(out, column, cols, z):
     tl.store(out + column, z, mask=(column >= 0) & (column < cols))
 
 
-@triton.jit(do_not_specialize=[*_PLAIN, "purpose"])
+@triton.jit(do_not_specialize=[*PLAIN, "purpose"])
 def fill(
     out,
     out_stride,
@@ -60,7 +47,7 @@ def fill(
     LANES: tl.constexpr,
 ):
     row = (tl.program_id(0) // programs).to(tl.int64)
-    c, o = _lanes(tl.program_id(0) % programs, start + row * row_stride, LANES)
+    c, o = lanes(tl.program_id(0) % programs, start + row * row_stride, LANES)
     z0, z1, z2, z3, z4, z5, z6, z7 = noise(c, tensor, purpose, seed, KIND)
     to = out + row * out_stride
     _fill(to, o, cols, z0)
@@ -109,7 +96,7 @@ def _perturb_lanes(
     _perturb(w, plus, minus, o + 112, cols, z7, scale, FORM, PAIR)
 
 
-@triton.jit(do_not_specialize=[*_PLAIN, "height"])
+@triton.jit(do_not_specialize=[*PLAIN, "height"])
 def perturb(
     w,
     w_stride,
@@ -144,120 +131,9 @@ def perturb(
         inside = (source >= 0) & (source < height)
         source = tl.where(inside, source, 0)
         scale = tl.where(inside, scale, from_bits(tl.full((), 0x7FC00000, tl.uint32)))
-    c, o = _lanes(tl.program_id(0) % programs, start + source * row_stride, LANES)
+    c, o = lanes(tl.program_id(0) % programs, start + source * row_stride, LANES)
     x, p, m = w + source * w_stride, plus + row * plus_stride, minus + row * minus_stride
     _perturb_lanes(x, p, m, c, o, cols, tensor, seed, scale, KIND, FORM, PAIR)
-
-
-@triton.jit
-def _decayed(w, column, cols, decay, FORM: tl.constexpr):
-    return load(w, column, (column >= 0) & (column < cols), FORM) * decay
-
-
-@triton.jit
-def _rounded(w, column, cols, x, r, FORM: tl.constexpr, STOCHASTIC: tl.constexpr):
-    v = stochastic(x, r, FORM) if STOCHASTIC else nearest(x, FORM)
-    store(w, column, (column >= 0) & (column < cols), v, FORM)
-
-
-@triton.jit
-def _float(address):
-    """The float32 whose bits are in the int64 there."""
-    return from_bits(tl.load(address).to(tl.uint32))
-
-
-@triton.jit
-def _update_lanes(
-    w,
-    c,
-    o,
-    cols,
-    tensor,
-    arguments,
-    directions,
-    decay,
-    rounding_seed,
-    KIND: tl.constexpr,
-    FORM: tl.constexpr,
-    STOCHASTIC: tl.constexpr,
-):
-    x0 = _decayed(w, o, cols, decay, FORM)
-    x1 = _decayed(w, o + 16, cols, decay, FORM)
-    x2 = _decayed(w, o + 32, cols, decay, FORM)
-    x3 = _decayed(w, o + 48, cols, decay, FORM)
-    x4 = _decayed(w, o + 64, cols, decay, FORM)
-    x5 = _decayed(w, o + 80, cols, decay, FORM)
-    x6 = _decayed(w, o + 96, cols, decay, FORM)
-    x7 = _decayed(w, o + 112, cols, decay, FORM)
-    for k in range(directions):
-        seed = tl.load(arguments + k)
-        a = _float(arguments + directions + k)
-        z0, z1, z2, z3, z4, z5, z6, z7 = noise(c, tensor, tl.full((), 0, tl.uint32), seed, KIND)
-        x0 += a * z0
-        x1 += a * z1
-        x2 += a * z2
-        x3 += a * z3
-        x4 += a * z4
-        x5 += a * z5
-        x6 += a * z6
-        x7 += a * z7
-    r0, r1, r2, r3 = words(
-        c, tensor, tl.full((), 1, tl.uint32), rounding_seed
-    )  # unused, and dropped, if nearest
-    _rounded(w, o, cols, x0, r0 & 0xFFFF, FORM, STOCHASTIC)
-    _rounded(w, o + 16, cols, x1, r0 >> 16, FORM, STOCHASTIC)
-    _rounded(w, o + 32, cols, x2, r1 & 0xFFFF, FORM, STOCHASTIC)
-    _rounded(w, o + 48, cols, x3, r1 >> 16, FORM, STOCHASTIC)
-    _rounded(w, o + 64, cols, x4, r2 & 0xFFFF, FORM, STOCHASTIC)
-    _rounded(w, o + 80, cols, x5, r2 >> 16, FORM, STOCHASTIC)
-    _rounded(w, o + 96, cols, x6, r3 & 0xFFFF, FORM, STOCHASTIC)
-    _rounded(w, o + 112, cols, x7, r3 >> 16, FORM, STOCHASTIC)
-
-
-@triton.jit(do_not_specialize=[*_PLAIN, "directions", "rounding_seed"])
-def update(
-    w,
-    w_stride,
-    cols,
-    programs,
-    start: tl.int64,
-    row_stride: tl.int64,
-    tensor: tl.uint32,
-    arguments,
-    directions,
-    decay: tl.float32,
-    rounding_seed: tl.uint64,
-    KIND: tl.constexpr,
-    FORM: tl.constexpr,
-    STOCHASTIC: tl.constexpr,
-    LANES: tl.constexpr,
-):
-    """w = round(w decay + a_1 z_1 + a_2 z_2 ...); arguments int64: the seeds, the bits of the coefficients."""
-    row = (tl.program_id(0) // programs).to(tl.int64)
-    c, o = _lanes(tl.program_id(0) % programs, start + row * row_stride, LANES)
-    w += row * w_stride
-    _update_lanes(w, c, o, cols, tensor, arguments, directions, decay, rounding_seed, KIND, FORM, STOCHASTIC)
-
-
-@triton.jit
-def _memory(address, FORM: tl.constexpr):
-    if FORM == FLOAT32:
-        pointer = address.to(tl.pointer_type(tl.float32))
-    else:
-        pointer = address.to(tl.pointer_type(tl.int16))
-    return pointer
-
-
-@triton.jit
-def _member(table, owner, LANES: tl.constexpr):
-    """(its number, row of it, row of the table, counters, columns) of this program's tensor; see `gpu_table`."""
-    number = tl.load(owner + tl.program_id(0))
-    entry = table + number * COLUMNS
-    mine = tl.program_id(0) - tl.load(entry + FIRST)
-    programs = tl.load(entry + PROGRAMS)
-    row = mine // programs
-    c, o = _lanes(mine % programs, tl.load(entry + START) + row * tl.load(entry + ROW_STRIDE), LANES)
-    return number, row, entry, c, o
 
 
 @triton.jit(do_not_specialize=["seed"])
@@ -272,34 +148,14 @@ def perturb_all(
     LANES: tl.constexpr,
 ):
     """`perturb` of all tensors of a table; owner (programs,) int32: which of them a program works on."""
-    _, row, entry, c, o = _member(table, owner, LANES)
-    w = _memory(tl.load(entry + WEIGHT), FORM) + row * tl.load(entry + WEIGHT_STRIDE)
-    p = _memory(tl.load(entry + PLUS), FORM) + row * tl.load(entry + PLUS_STRIDE)
+    _, row, entry, c, o = member(table, owner, LANES)
+    w = memory(tl.load(entry + WEIGHT), FORM) + row * tl.load(entry + WEIGHT_STRIDE)
+    p = memory(tl.load(entry + PLUS), FORM) + row * tl.load(entry + PLUS_STRIDE)
     m = p
     if PAIR:
-        m = _memory(tl.load(entry + MINUS), FORM) + row * tl.load(entry + MINUS_STRIDE)
+        m = memory(tl.load(entry + MINUS), FORM) + row * tl.load(entry + MINUS_STRIDE)
     cols, tensor = tl.load(entry + WIDTH), tl.load(entry + ID).to(tl.uint32)
     _perturb_lanes(w, p, m, c, o, cols, tensor, seed, scale, KIND, FORM, PAIR)
-
-
-@triton.jit(do_not_specialize=["directions", "rounding_seed"])
-def update_all(
-    table,
-    owner,
-    arguments,
-    directions,
-    rounding_seed: tl.uint64,
-    KIND: tl.constexpr,
-    FORM: tl.constexpr,
-    STOCHASTIC: tl.constexpr,
-    LANES: tl.constexpr,
-):
-    """`update` of all tensors of a table; arguments: then the bits of each tensor's decay."""
-    number, row, entry, c, o = _member(table, owner, LANES)
-    w = _memory(tl.load(entry + WEIGHT), FORM) + row * tl.load(entry + WEIGHT_STRIDE)
-    cols, tensor = tl.load(entry + WIDTH), tl.load(entry + ID).to(tl.uint32)
-    decay = _float(arguments + 2 * directions + number)
-    _update_lanes(w, c, o, cols, tensor, arguments, directions, decay, rounding_seed, KIND, FORM, STOCHASTIC)
 
 
 @triton.jit
@@ -309,7 +165,7 @@ def _square(column, cols, z):
     return tl.where((column >= 0) & (column < cols), v * v, 0)
 
 
-@triton.jit(do_not_specialize=_PLAIN)
+@triton.jit(do_not_specialize=PLAIN)
 def sum_of_squares(
     sums,
     cols,
@@ -323,7 +179,7 @@ def sum_of_squares(
 ):
     """sums (programs of all rows,) int64 = the sum of round(4096 z)^2 over each program's elements."""
     row = (tl.program_id(0) // programs).to(tl.int64)
-    c, o = _lanes(tl.program_id(0) % programs, start + row * row_stride, LANES)
+    c, o = lanes(tl.program_id(0) % programs, start + row * row_stride, LANES)
     z0, z1, z2, z3, z4, z5, z6, z7 = noise(c, tensor, tl.full((), 0, tl.uint32), seed, KIND)
     total = (
         _square(o, cols, z0)

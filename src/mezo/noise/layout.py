@@ -14,26 +14,31 @@ T = TypeVar("T")
 
 
 def layout(
-    where: "Where", weight: torch.Tensor, *outputs: torch.Tensor, index: torch.Tensor | None = None
+    where: "Where",
+    weight: torch.Tensor,
+    *others: torch.Tensor,
+    index: torch.Tensor | None = None,
+    dtype: torch.dtype | None = None,
 ) -> tuple[int, int, list[int], int, int]:
     """(rows, columns, row stride of each tensor in bytes, global start, global row stride).
 
     Tensors that are contiguous in memory and in the whole tensor come back as one long row.
-    Raises MezoError if a tensor is not 2-D with columns side by side, or an output not like the weight.
+    `dtype`: of the others; None: the weight's. Raises MezoError if a tensor is not 2-D with columns side
+    by side, or another not like the weight.
     """
     if weight.dim() != 2:
         raise MezoError(f"expected a 2-D view (rows, columns) of a weight, found shape {tuple(weight.shape)}")
     rows, cols = weight.shape
     if index is not None:
         rows = index.numel()
-    size, strides = weight.element_size(), [_row_stride(weight)]
-    for tensor in outputs:
-        check_output(tensor, weight, (rows, cols))
-        strides.append(_row_stride(tensor))
+    for tensor in others:
+        check_output(tensor, weight, (rows, cols), dtype)
+    strides = [_row_stride(tensor) for tensor in (weight, *others)]
     row_stride = cols if where.row_stride is None else where.row_stride
     if rows > 1 and index is None and row_stride == cols and all(stride == cols for stride in strides):
         rows, cols = 1, rows * cols
-    return rows, cols, [stride * size for stride in strides], where.start, row_stride
+    in_bytes = [n * t.element_size() for n, t in zip(strides, (weight, *others), strict=True)]
+    return rows, cols, in_bytes, where.start, row_stride
 
 
 def flattened(tensor: torch.Tensor, where: "Where") -> torch.Tensor:
@@ -42,10 +47,14 @@ def flattened(tensor: torch.Tensor, where: "Where") -> torch.Tensor:
     return tensor.detach().view(1, -1) if whole else tensor
 
 
-def check_output(out: torch.Tensor, weight: torch.Tensor, shape: tuple[int, ...]) -> None:
-    if out.shape != shape or out.dtype != weight.dtype or out.device != weight.device:
+def check_output(
+    out: torch.Tensor, weight: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None
+) -> None:
+    """`dtype`: expected of `out`; None: the weight's."""
+    what, dtype = ("an output", weight.dtype) if dtype is None else ("values", dtype)
+    if out.shape != shape or out.dtype != dtype or out.device != weight.device:
         raise MezoError(
-            f"expected an output like the weight, {tuple(shape)} {weight.dtype} on {weight.device}, "
+            f"expected {what} like the weight, {tuple(shape)} {dtype} on {weight.device}, "
             f"found {tuple(out.shape)} {out.dtype} on {out.device}"
         )
 

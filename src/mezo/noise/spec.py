@@ -26,6 +26,12 @@ at most 16 bits are dropped, and within 2^-17 of a unit in the last place for th
 results of float16. Infinities stay. Past the largest finite value the next neighbour is infinity.
 A NaN is stored as the quiet NaN with the sign bit clear and no payload, since the payload that an
 operation returns depends on the processor.
+
+Matched rounding of an update with Gaussian noise rounds the decayed weight stochastically, and what
+the update makes of it to nearest; where that moves nothing, it moves the weight to its neighbour all
+the same if the update is among the largest (`mezo.noise.matched` has the thresholds, and why). Of
+what passes the last threshold, it takes those whose 16 bits are below 2^15, 2^14 ... With Rademacher
+noise, all of one magnitude, and where `matched` gives no thresholds, it is stochastic rounding.
 """
 
 from collections.abc import Sequence
@@ -33,6 +39,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mezo.noise.matched import BIAS, LEVELS, Matched
 from mezo.noise.seeds import ROUNDING
 
 U, F = np.uint32, np.float32
@@ -131,6 +138,18 @@ def rounded(x: Floats, form: tuple[int, int], bits: Words | None = None) -> Floa
     return np.where(np.isfinite(x), value, np.where(np.isnan(x), F(np.nan), x))
 
 
+def moved(x: Floats, u: Floats, form: tuple[int, int], bits: Words, by: Matched) -> Floats:
+    """x + u for values x of a 16-bit format, as float32: with matched rounding, except for decay."""
+    exponent = np.maximum(((x + u).view(np.int32) >> 23) & 0xFF, form[1] + BIAS)
+    depth = np.maximum(exponent - (by.first + LEVELS - 1), 0)  # binades past the last threshold
+    limit = (exponent - depth).astype(F) * F(by.slope) + F(by.rest)
+    limit = np.where(exponent == by.first + 1, F(by.second), limit)
+    limit = np.where(exponent == by.first, F(by.start), limit)
+    large = (exponent >= by.first) & (u * u >= limit) & (bits < 65536 >> np.minimum(depth, 17))
+    s = np.ldexp(F(1), exponent - BIAS - form[0])  # how far values are apart
+    return rounded(x + np.where(large & (np.abs(u) < s), np.copysign(s, u), u), form)
+
+
 def updated(
     x: Floats,
     index: NDArray[np.int64],
@@ -141,7 +160,10 @@ def updated(
     decay: float = 1.0,
     kind: str = "gaussian",
 ) -> Floats:
-    """x * decay + a_1 z_1 + a_2 z_2 ..., before it is rounded to the format of the weights."""
+    """x * decay + a_1 z_1 + a_2 z_2 ..., before it is rounded to the format of the weights.
+
+    For matched rounding x is 0: `moved` adds this to the decayed weight.
+    """
     total: Floats = np.multiply(x, F(decay), dtype=F)
     for seed, a in zip(seeds, coefficients, strict=True):
         total += F(a) * noise(index, tensor_id, seed, kind)

@@ -12,6 +12,7 @@ from tests.toys import byte_tokenizer
 
 from mezo.data import MeZODataset
 from mezo.errors import MezoError
+from mezo.events import MezoWarning
 from mezo.tasks import TASKS
 
 REVIEWS = [{"sentence": f"review {i}", "label": i % 2} for i in range(20)]
@@ -71,12 +72,72 @@ def test_subsets_of_different_seeds_differ() -> None:
         ({"max_examples": 0}, "expected max_examples to be 1 or more, found 0"),
         ({"shots_per_class": -1}, "expected shots_per_class to be 1 or more, found -1"),
         ({"max_examples": 1, "shots_per_class": 1}, "exclude each other"),
-        ({"shots_per_class": 11}, r"expected 11 examples of every class, found 10 of class 0 \(terrible\)"),
+        ({"split_sizes": (1, 12, 8)}, "expected more than 20 examples, to hold out that many .*, found 20"),
     ],
 )
 def test_impossible_samples(options: dict[str, Any], message: str) -> None:
     with pytest.raises(MezoError, match=message):
         MeZODataset(REVIEWS, task="sst2", **options)
+
+
+def test_a_class_with_fewer_examples_gives_all_with_one_warning() -> None:
+    rows = [*REVIEWS, *({"sentence": f"more {i}", "label": 1} for i in range(5))]
+    with pytest.warns(
+        MezoWarning, match=r"expected 12 .* found only 10 of class 0 \(terrible\): all"
+    ) as caught:
+        labels = [row["label"] for row in MeZODataset(rows, task="sst2", shots_per_class=12)]
+    assert (labels.count(0), labels.count(1), len(caught)) == (10, 12, 1)
+
+
+def test_a_class_without_examples_is_an_error() -> None:
+    with pytest.raises(MezoError, match=r"found none of class 1 \(great\)"):
+        MeZODataset(REVIEWS[::2], task="sst2", shots_per_class=2)
+
+
+def sentences(source: Any, split: str, sizes: tuple[int, int, int], **options: Any) -> list[str]:
+    dataset = MeZODataset(source, task="sst2", split=split, split_sizes=sizes, **options)
+    return [row["sentence"] for row in dataset]
+
+
+@given(
+    sizes=st.tuples(st.integers(1, 30), st.integers(1, 10), st.integers(1, 9)),
+    seed=st.integers(0, 2**64 - 1),
+)
+def test_a_list_is_split_in_three_by_seed(sizes: tuple[int, int, int], seed: int) -> None:
+    train, dev, test = (sentences(REVIEWS, s, sizes, seed=seed) for s in ("train", "dev", "test"))
+    assert (len(dev), len(test)) == sizes[1:]
+    assert len(train) == min(sizes[0], 20 - len(dev) - len(test))
+    assert len({*train, *dev, *test}) == len(train) + len(dev) + len(test)
+    assert train == sentences(REVIEWS, "train", sizes, seed=seed)
+
+
+def test_splits_of_different_seeds_differ() -> None:
+    assert len({tuple(sentences(REVIEWS, "train", (5, 5, 5), seed=seed)) for seed in range(10)}) == 10
+
+
+def test_of_data_in_splits_test_comes_from_its_own() -> None:
+    held = [{"sentence": f"held {i}", "label": 0} for i in range(6)]
+    for source in ({"train": REVIEWS, "test": held}, {"train": REVIEWS, "dev": held}):
+        train, dev, test = (sentences(source, s, (99, 8, 4)) for s in ("train", "validation", "test"))
+        assert set(train) | set(dev) == {row["sentence"] for row in REVIEWS}
+        assert (len(train), len(dev), len(test)) == (12, 8, 4)
+        assert set(test) < {row["sentence"] for row in held}
+        assert len(sentences(source, "test", (99, 8, 400))) == 6
+
+
+def test_shots_are_drawn_from_all_that_is_not_held_out() -> None:
+    dev = sentences(REVIEWS, "validation", (1, 4, 4))
+    train = sentences(REVIEWS, "train", (1, 4, 4), shots_per_class=3)
+    assert len(train) == 6
+    assert not set(train) & set(dev)
+
+
+def test_rows_a_task_skips_are_counted() -> None:
+    rows = [{"premise": "a", "hypothesis": "b", "label": label} for label in (0, -1, 2, -1)]
+    with pytest.warns(MezoWarning, match="data: 2 of 4 examples left out: no gold label"):
+        assert [row["label"] for row in MeZODataset(rows, task="snli")] == [0, 2]
+    with pytest.raises(MezoError, match="data: expected examples to use, found 2 with no gold label"):
+        MeZODataset(rows[1::2], task="snli")
 
 
 def test_shots_need_classes() -> None:

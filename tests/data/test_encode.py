@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -259,28 +259,30 @@ def test_a_tokenizer_without_a_mask(sentencepiece: PreTrainedTokenizerBase) -> N
         one(REVIEW, review("abc"), sentencepiece, "masked")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Choice(Task):
     """The least a task with its own candidates in every row takes; its mask comes first."""
 
     name: str = "choice"
-    home: None = None
     fields: tuple[str, ...] = ("question", "choices", "answer")
-    label_words: tuple[str, ...] = ()
-    has_candidates: bool = True
-    metric: Literal["accuracy", "loss"] = "accuracy"
 
     def label(self, row: Row) -> None:
         return None
 
     def causal(self, row: Row) -> TextExample:
         choices = tuple(f" {choice}" for choice in row.value("choices"))
-        return TextExample(row.text("question"), choices, row.label("answer", choices), tail=" so")
+        return TextExample(
+            row.text("question"), choices, row.label("answer", [(c,) for c in choices]), tail=" so"
+        )
 
     def masked(self, row: Row) -> TextExample:
         words = tuple(f" {choice}" for choice in row.value("choices"))
         return TextExample(
-            row.text("question"), words, row.label("answer", words), head=f"{MASK}: ", tail="?"
+            row.text("question"),
+            words,
+            row.label("answer", [(w,) for w in words]),
+            head=f"{MASK}: ",
+            tail="?",
         )
 
 
@@ -293,7 +295,7 @@ def test_every_row_may_bring_its_own_candidates() -> None:
     assert [text_of(BYTES, c) for c in first.candidates] == [" it fell", " we"]
     assert [text_of(BYTES, c) for c in second.candidates] == [" x", " yy", " zzz"]
     assert (text_of(BYTES, second.prompt), first.answer, second.answer) == ("<s>bc so", 1, 0)
-    with pytest.raises(MezoError, match=r"data\[0\]: expected field 'answer' to be one of 0 \(x\); found 1"):
+    with pytest.raises(MezoError, match=r"data\[0\]: expected field 'answer' to be one of 0 \( x\); found 1"):
         encode(
             Choice(), [Row({"question": "", "choices": ["x"], "answer": 1}, "data", 0)], BYTES, "causal", 50
         )

@@ -53,6 +53,15 @@ def test_every_spelling_of_a_file_reads_the_same(tmp_path: Path, rows: list) -> 
         assert [row.fields for row in read_rows(tmp_path / name)] == rows
 
 
+@pytest.mark.parametrize(
+    "whole", [{"version": "1.1", "data": [{"a": 1}, {"a": 2}]}, {"x": {"a": 1}, "y": {"a": 2}}]
+)
+def test_official_files_are_objects_of_objects(tmp_path: Path, whole: dict[str, object]) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(whole))
+    assert [row.fields for row in read_rows(path)] == [{"a": 1}, {"a": 2}]
+
+
 @files
 @given(content=st.binary(max_size=200), suffix=st.sampled_from([".jsonl", ".json", ".jsonl.gz", ".json.gz"]))
 def test_any_bytes_are_rows_or_one_line_of_complaint(tmp_path: Path, content: bytes, suffix: str) -> None:

@@ -1,13 +1,14 @@
 """Orders and samples: permutations, pure, the same everywhere, spread evenly."""
 
 import time
+import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mezo.data.sampling import _splitmix64, permutation, shots, subset
+from mezo.data.sampling import _splitmix64, permutation, shots, split_indices, subset
 from mezo.errors import MezoError
 
 seeds = st.integers(0, 2**64 - 1)
@@ -68,15 +69,28 @@ def test_a_subset_is_ascending_and_lies_in_every_larger_one(n: int, size: int, s
 
 
 @given(labels=st.lists(st.integers(0, 2), min_size=1, max_size=60), k=st.integers(1, 5), seed=seeds)
-def test_shots_are_k_of_every_class_or_an_error_with_the_count(labels: list[int], k: int, seed: int) -> None:
+def test_shots_are_k_of_every_class_or_all_with_a_warning(labels: list[int], k: int, seed: int) -> None:
     counts = [labels.count(label) for label in range(3)]
-    if min(counts) >= k:
-        chosen = shots(labels, ["a", "b", "c"], k, seed)
-        assert chosen == sorted(set(chosen))
-        assert [[labels[i] for i in chosen].count(label) for label in range(3)] == [k, k, k]
-    else:
-        short = next(label for label in range(3) if counts[label] < k)
-        with pytest.raises(
-            MezoError, match=rf"expected {k} examples .* found {counts[short]} of class {short} \("
-        ):
+    if min(counts) == 0:
+        with pytest.raises(MezoError, match=rf"found none of class {counts.index(0)} \("):
             shots(labels, ["a", "b", "c"], k, seed)
+        return
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        chosen = shots(labels, ["a", "b", "c"], k, seed)
+    assert chosen == sorted(set(chosen))
+    assert [[labels[i] for i in chosen].count(label) for label in range(3)] == [min(k, n) for n in counts]
+    assert len(caught) == (min(counts) < k)
+    assert all(f"{n} of class" in str(caught[0].message) for n in counts if n < k)
+
+
+def test_splits_do_not_change_between_versions() -> None:
+    # As above: a run on record must find its splits again.
+    assert split_indices(8, "train", (3, 2, 2), 0, whole=True) == [0, 3, 6]
+    assert split_indices(8, "validation", (3, 2, 2), 0, whole=True) == [2, 4]
+    assert split_indices(8, "test", (3, 2, 2), 0, whole=True) == [1, 5]
+
+
+def test_an_unknown_split_is_named() -> None:
+    with pytest.raises(MezoError, match="unknown split 'tset'; did you mean 'test'"):
+        split_indices(8, "tset", (3, 2, 2), 0, whole=True)

@@ -107,7 +107,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 def test_no_source_is_the_tasks_own(hub: list[tuple[Any, ...]]) -> None:
     (row,) = load_rows(None, TASKS["sst2"], "validation")
-    assert hub == [("stanfordnlp/sst2", None, "validation")]
+    load_rows(None, TASKS["sst2"], "test")  # the official test split has no labels
+    assert hub == [("stanfordnlp/sst2", None, "validation")] * 2
     assert row.where == "stanfordnlp/sst2 validation[0]"
 
 
@@ -118,6 +119,24 @@ def test_a_tasks_own_name_brings_its_config_and_splits(hub: list[tuple[Any, ...]
     load_rows("them/theirs", TASKS["sst2"], "validation")
     own = ("them/theirs", "small", "held_out")
     assert hub == [own, own, ("them/theirs", None, "validation")]
+
+
+def test_repositories_that_hold_a_script_are_read_as_parquet(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def load_dataset(name: str, config: str | None = None, **options: str) -> list[dict[str, Any]]:
+        asked.append((name, config, options))
+        if name != "parquet":
+            raise RuntimeError("Dataset scripts are no longer supported, but found trec.py")
+        return [{"text": "Who ?", "coarse_label": 3}]
+
+    module = ModuleType("datasets")
+    module.load_dataset = load_dataset  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "datasets", module)
+    (row,) = load_rows(None, TASKS["trec"], "train")
+    assert TASKS["trec"].label(row) == 3
+    files = "hf://datasets/CogComp/trec@~parquet/default/train/*.parquet"
+    assert asked[1] == ("parquet", None, {"data_files": files, "split": "train"})
 
 
 @pytest.mark.usefixtures("hub")

@@ -7,13 +7,10 @@ import pytest
 from tests.shared import shared
 
 from mezo.errors import MezoError
-from mezo.tasks import MASK, TASKS, HubDataset, Row
+from mezo.metrics import METRICS
+from mezo.tasks import MASK, TASKS, HubDataset, Row, Task, placed
 
-ROW = {
-    "sst2": {"sentence": "fine .", "label": 1},
-    "prompt-completion": {"prompt": "Q: 1+1?\nA:", "completion": " 2"},
-}
-ROW["demo"] = ROW["sst2"]
+MASKED = {"sst2", "sst5", "snli", "mnli", "rte", "trec", "cb", "boolq", "demo"}
 
 
 def row(fields: Mapping[str, object], line: int = 3) -> Row:
@@ -52,7 +49,7 @@ def test_prompt_completion_takes_both_as_written() -> None:
 
 def test_prompt_completion_cannot_be_masked() -> None:
     with pytest.raises(MezoError, match=r"^data.jsonl:3: .* masked .* choose a causal model"):
-        TASKS["prompt-completion"].masked(row(ROW["prompt-completion"]))
+        TASKS["prompt-completion"].masked(row({"prompt": "Q", "completion": "A"}))
 
 
 def test_an_empty_completion_is_an_error() -> None:
@@ -64,16 +61,16 @@ def test_an_empty_completion_is_an_error() -> None:
 def test_a_missing_field_is_named_with_those_found(name: str) -> None:
     task = TASKS[name]
     for field in task.fields:
-        fields = {k: v for k, v in ROW[name].items() if k != field} | {"idx": 4}
+        fields = {k: v for k, v in task.samples[0].items() if k != field} | {"idx": 4}
         with pytest.raises(
             MezoError, match=rf"^data.jsonl:3: expected a field '{field}', found fields .*'idx'"
         ):
             task.causal(row(fields))
 
 
-@pytest.mark.parametrize("label", [2, -1, "1", 1.0, None, [1]])
+@pytest.mark.parametrize("label", [2, -1, "1", 1.0, None, [1], True])
 def test_an_unknown_label_is_named_with_the_choices(label: object) -> None:
-    with pytest.raises(MezoError, match=r"^data.jsonl:3: .*'label'.* 0 \(terrible\), 1 \(great\); found "):
+    with pytest.raises(MezoError, match=r"^data.jsonl:3: .*'label'.* 0 \(negative\), 1 \(positive\); found "):
         TASKS["sst2"].causal(row({"sentence": "fine", "label": label}))
 
 
@@ -104,18 +101,54 @@ def test_places() -> None:
 @pytest.mark.parametrize("name", TASKS)
 def test_what_every_task_promises(name: str) -> None:
     task = TASKS[name]
-    raw = row(ROW[name])
-    example = task.causal(raw)
     assert task.name == name
+    assert len(task.samples) == 2
+    assert set(task.metrics) <= set(METRICS)
+    for fields in task.samples:
+        promised(task, row(fields))
+    assert len({task.causal(row(fields)).prompt for fields in task.samples} | {name}) > 1
+
+
+def promised(task: Task, raw: Row) -> None:
+    example = task.causal(raw)
     assert 0 <= example.answer < len(example.candidates)
     assert task.has_candidates == (len(example.candidates) > 1)
     assert MASK not in example.prompt
-    if task.label_words:
-        assert task.label(raw) in range(len(task.label_words))
+    if task.classes:
+        assert task.label(raw) in range(len(task.classes))
+        assert len(task.label_words) in (0, len(task.classes))
     else:
         assert task.label(raw) is None
+    assert task.skips(raw) is None
+    assert list(task.unfold(raw.fields)) == [raw.fields]
+    if task.has_candidates:
+        assert len(set(example.candidates)) == len(example.candidates)
+    else:
+        assert example.references[0] == example.candidates[0].strip()
+    if task.name not in MASKED:
+        with pytest.raises(MezoError, match="which a masked language model cannot"):
+            task.masked(raw)
+        return
+    masked = task.masked(raw)
+    assert masked.prompt.count(MASK) == 1
+    assert (masked.answer, masked.candidates) == (example.answer, task.label_words)
 
 
 def test_homes() -> None:
-    assert TASKS["sst2"].home == HubDataset("stanfordnlp/sst2")
     assert TASKS["prompt-completion"].home is None
+    ids = {task.home.id for task in TASKS.values() if isinstance(task.home, HubDataset)}
+    assert ids == {
+        "stanfordnlp/sst2",
+        "SetFit/sst5",
+        "stanfordnlp/snli",
+        "nyu-mll/multi_nli",
+        "aps/super_glue",
+        "CogComp/trec",
+        "rajpurkar/squad",
+        "ucinlp/drop",
+    }
+
+
+def test_a_words_place_is_after_one_white_space() -> None:
+    assert placed((" Yes", "No"), "true?") == (" Yes", " No")
+    assert placed((" Yes", "No"), "true?\n") == placed(("Yes", " No"), "true? ") == ("Yes", "No")

@@ -17,8 +17,8 @@ def encode_causal(
 ) -> list[Example]:
     """Prompt + candidate has the tokens of the two texts joined, wherever the prompt's own tokens allow.
 
-    A prompt that is too long with its longest candidate loses its beginning, but not the tokens
-    that the tokenizer puts before every text.
+    A prompt that is too long with its longest candidate loses the beginning of its `text`, but not its
+    head and tail (the question, the template) nor the tokens that the tokenizer puts before every text.
     """
     first = beginning(tokenizer)
     prompts = token_ids(tokenizer, [t.prompt for t in texts], special=False)
@@ -29,7 +29,25 @@ def encode_causal(
         endings = _endings(prompt, wholes)
         if endings is None:
             prompt, endings = _apart(tokenizer, text, prompt, wholes)
-        examples.append(_fitted(first, prompt, endings, text, where, max_length))
+        _check(first, prompt, endings, text, where)
+        room = max_length - len(first) - max(map(len, endings))
+        if room < (0 if first else 1):
+            raise MezoError(
+                f"{where}: a candidate of {max(map(len, endings))} tokens leaves no room for a prompt in "
+                f"max_length={max_length}; raise max_length, or shorten it"
+            )
+        if len(prompt) > room:
+            prompt = _cut(prompt, room, text, where, tokenizer)
+        examples.append(
+            Example(
+                first + tuple(prompt),
+                tuple(map(tuple, endings)),
+                text.answer,
+                references=text.references,
+                answers=text.answers,
+                group=text.group,
+            )
+        )
     return examples
 
 
@@ -55,14 +73,9 @@ def _apart(
     return prompt, [continuation(tokenizer, c) for c in text.candidates]
 
 
-def _fitted(
-    first: tuple[int, ...],
-    prompt: list[int],
-    candidates: list[list[int]],
-    text: TextExample,
-    where: str,
-    max_length: int,
-) -> Example:
+def _check(
+    first: tuple[int, ...], prompt: list[int], candidates: list[list[int]], text: TextExample, where: str
+) -> None:
     for words, tokens in zip(text.candidates, candidates, strict=True):
         if not tokens:
             raise MezoError(
@@ -73,12 +86,28 @@ def _fitted(
             f"{where}: expected a prompt, found an empty one, and this tokenizer puts no token before a text: "
             "there is nothing to continue"
         )
-    longest = max(map(len, candidates))
-    room = max_length - len(first) - longest
-    if room < (0 if first else 1):
+
+
+def _cut(
+    prompt: list[int], room: int, text: TextExample, where: str, tokenizer: "PreTrainedTokenizerBase"
+) -> list[int]:
+    """The prompt without as many tokens from the beginning of `text.text` as make it fit.
+
+    A token that head or tail shares with the text counts as the text's.
+    """
+    (head,) = token_ids(tokenizer, [text.head], special=False)
+    before = _common(prompt, head) if text.head else 0
+    tail = continuation(tokenizer, text.tail) if text.tail else []
+    after = min(_common(prompt[::-1], tail[::-1]), len(prompt) - before)
+    if before + after > room:
         raise MezoError(
-            f"{where}: a candidate of {longest} tokens leaves no room for a prompt in max_length={max_length}; "
-            "raise max_length, or shorten it"
+            f"{where}: the prompt without what may be cut of it has {before + after} tokens, and only {room} fit "
+            "beside the longest candidate; raise max_length"
         )
-    kept = prompt[max(0, len(prompt) - room) :]
-    return Example(first + tuple(kept), tuple(map(tuple, candidates)), text.answer)
+    return prompt[:before] + prompt[len(prompt) - (room - before) :]
+
+
+def _common(left: Sequence[int], right: Sequence[int]) -> int:
+    """The number of tokens that both begin with."""
+    pairs = zip(left, right, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))

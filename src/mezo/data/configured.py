@@ -17,12 +17,13 @@ def training_set(config: MeZOConfig, task: Task) -> MeZODataset:
         seed=config.seed,
         max_examples=config.train_examples,
         shots_per_class=config.shots_per_class,
+        split_sizes=config.split_sizes,
     )
 
 
 def validation_set(config: MeZOConfig, task: Task) -> MeZODataset | None:
-    """The examples to evaluate on; None where the data is one file, or has no such split."""
-    if config.data is not None and Path(config.data).is_file():
+    """The examples to evaluate on; None where the data is one file that is not split, or has no such split."""
+    if config.split_sizes is None and config.data is not None and Path(config.data).is_file():
         return None
     try:
         return MeZODataset(
@@ -31,6 +32,7 @@ def validation_set(config: MeZOConfig, task: Task) -> MeZODataset | None:
             split="validation",
             seed=config.seed,
             max_examples=config.eval_examples,
+            split_sizes=config.split_sizes,
         )
     except MissingSplit:
         return None

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from mezo.data.encoded import EncodedDataset
 from mezo.data.encoding import Kind, encode
-from mezo.data.sampling import shots, subset
-from mezo.data.sources import load_rows
-from mezo.errors import MezoError
-from mezo.registry import look_up
-from mezo.tasks import TASKS, Row, Task
+from mezo.data.sampling import shots, split_indices, subset
+from mezo.data.sources import canonical, has_splits, load_rows
+from mezo.errors import MezoError, MissingSplit
+from mezo.tasks import Row, Task, task_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,11 +23,16 @@ class MeZODataset:
     source: a .jsonl or .json file (or .gz of it); a folder of {split}.jsonl files; a list of
         dicts; a `datasets.Dataset`; the name of a data set on the Hugging Face Hub; or None for
         the task's own data.
-    task: a name in `mezo.tasks.TASKS`, or a Task.
+    task: a Task, or what `mezo.tasks.task_for` takes: a name in TASKS, a YAML file, or module:Class.
     split: "train", "validation" (also found as valid, val, dev) or "test". A single file or list
         is taken as the split that is asked for.
+    split_sizes: (train, validation, test): the split is drawn by `seed`, none of it shared with another:
+        validation from the data's training split, train from the rest of that, test from the data's
+        test split (or validation split, where there is no other); all three from a single file or list.
+        (1000, 500, 1000) are the paper's sizes.
     max_examples: a random subset of this size, by `seed`; all if there are fewer.
-    shots_per_class: a random subset of this many examples of every class, by `seed`.
+    shots_per_class: a random subset of this many examples of every class, by `seed`; all of a class
+        that has fewer, with a MezoWarning. The train size of `split_sizes` does not bound it.
 
     Raises MezoError, which names the row, if anything in the data is not as the task expects.
     """
@@ -42,10 +46,14 @@ class MeZODataset:
         seed: int = 0,
         max_examples: int | None = None,
         shots_per_class: int | None = None,
+        split_sizes: tuple[int, int, int] | None = None,
     ) -> None:
-        self.task = look_up(TASKS, task, "task") if isinstance(task, str) else task
+        self.task = task_for(task) if isinstance(task, str) else task
         self.split = split
-        rows = load_rows(source, self.task, split)
+        if split_sizes is None:
+            rows = load_rows(source, self.task, split)
+        else:
+            rows = _drawn(source, self.task, split, split_sizes, seed, all_left=shots_per_class is not None)
         labels = [_checked(self.task, row) for row in rows]
         self.rows = [rows[i] for i in _chosen(self.task, labels, seed, max_examples, shots_per_class)]
 
@@ -62,6 +70,25 @@ class MeZODataset:
     def encode(self, tokenizer: "PreTrainedTokenizerBase", kind: Kind, max_length: int) -> EncodedDataset:
         """Tokenise for a "causal" or "masked" model, no row longer than `max_length` tokens."""
         return EncodedDataset(tuple(encode(self.task, self.rows, tokenizer, kind, max_length)))
+
+
+def _drawn(
+    source: Source, task: Task, split: str, sizes: tuple[int, int, int], seed: int, *, all_left: bool
+) -> list[Row]:
+    """The rows of a split drawn by size; all_left: those to train on are all that is not held out."""
+    split, whole = canonical(split), not has_splits(source, task)
+    if whole:
+        rows = load_rows(source, task, split)
+    elif split == "test":
+        try:
+            rows = load_rows(source, task, "test")
+        except MissingSplit:
+            rows = load_rows(source, task, "validation")
+    else:
+        rows = load_rows(source, task, "train")
+    train, validation, test = sizes
+    sizes = (len(rows) if all_left else train, validation, test)
+    return [rows[i] for i in split_indices(len(rows), split, sizes, seed, whole=whole)]
 
 
 def _checked(task: Task, row: Row) -> int | None:
@@ -82,9 +109,10 @@ def _chosen(
         return subset(len(labels), max_examples, seed)
     if shots_per_class is not None:
         classes = [label for label in labels if label is not None]
-        if not task.label_words or len(classes) < len(labels):
+        words = task.label_words or tuple(spellings[0] for spellings in task.classes)
+        if not words or len(classes) < len(labels):
             raise MezoError(
                 f"shots_per_class needs classes, which task {task.name!r} does not have: use max_examples"
             )
-        return shots(classes, task.label_words, shots_per_class, seed)
+        return shots(classes, words, shots_per_class, seed)
     return range(len(labels))

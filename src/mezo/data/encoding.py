@@ -1,6 +1,7 @@
 """From raw rows to tokens."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from mezo.data.causal import encode_causal
@@ -32,5 +33,6 @@ def encode(
     for start in range(0, len(rows), _CHUNK):
         chunk = rows[start : start + _CHUNK]
         texts = [turn(row) for row in chunk]
-        examples += tokenise(texts, [row.where for row in chunk], tokenizer, max_length)
+        encoded = tokenise(texts, [row.where for row in chunk], tokenizer, max_length)
+        examples += [replace(e, fields=row.fields) for e, row in zip(encoded, chunk, strict=True)]
     return examples

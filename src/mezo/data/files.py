@@ -16,7 +16,8 @@ SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 def read_rows(path: Path) -> list[Row]:
     """The objects of a .jsonl or .json file, either of them gzipped.
 
-    JSON Lines: one object a line, blank lines between them allowed. JSON: one list of objects.
+    JSON Lines: one object a line, blank lines between them allowed. JSON: one list of objects, or an
+    object with the list under "data" (as SQuAD has it) or with nothing but objects in it (DROP).
     UTF-8, with or without a byte order mark. Raises MezoError if the file cannot be read, is of
     another kind, breaks off, holds anything but objects, or holds nothing.
     """
@@ -56,6 +57,9 @@ def _from_lines(path: Path, content: bytes) -> Iterator[Row]:
 
 def _from_list(path: Path, content: bytes) -> Iterator[Row]:
     values = _parsed(_decoded(content, str(path), first=True), str(path))
+    if isinstance(values, dict):
+        inside = values.get("data", list(values.values()))
+        values = inside if isinstance(inside, list) and all(isinstance(v, dict) for v in inside) else values
     if not isinstance(values, list):
         raise MezoError(
             f"{path}: expected a list of JSON objects, found {_kind(values)}; one object a line is .jsonl"

@@ -1,5 +1,6 @@
 """Data sets of the Hugging Face Hub, through the optional package `datasets`."""
 
+from collections.abc import Callable
 from typing import Any
 
 from mezo.errors import MezoError
@@ -17,10 +18,22 @@ def load(home: HubDataset, split: str) -> Any:
         ) from None
     theirs = home.splits.get(split, split)
     try:
-        return load_dataset(home.id, home.config, split=theirs)
+        return _loaded(load_dataset, home, theirs)
     except Exception as error:  # whatever the HTTP layer of the day raises
         reason = " ".join(str(error).split()) or type(error).__name__
         raise MezoError(
             f"{home.id!r} is no file or folder here, and its split {theirs!r} could not be had from the Hugging Face "
             f"Hub ({reason[:200]}); check the name, the split and the network, give a .jsonl file, or try task 'demo', which has its data here"
         ) from None
+
+
+def _loaded(load_dataset: Callable[..., Any], home: HubDataset, split: str) -> Any:
+    try:
+        return load_dataset(home.id, home.config, split=split)
+    except RuntimeError as error:
+        # Some of the older repositories hold a script, which `datasets` no longer runs; the hub keeps
+        # the data of each as Parquet files on a branch of its own.
+        if "scripts are no longer supported" not in str(error):
+            raise
+    files = f"hf://datasets/{home.id}@~parquet/{home.config or 'default'}/{split}/*.parquet"
+    return load_dataset("parquet", data_files=files, split="train")

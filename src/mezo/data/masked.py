@@ -1,6 +1,7 @@
 """Prompts with a mask and the words for its place, for masked language models."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mezo.data.tokens import continuation, token_ids
@@ -29,7 +30,17 @@ def encode_masked(
             text, prompt = _cut(text, where, tokenizer, max_length)
         candidates = tuple((words[c],) for c in text.candidates)
         position = _mask_position(text, where, prompt, tokenizer)
-        examples.append(Example(tuple(prompt), candidates, text.answer, position))
+        examples.append(
+            Example(
+                tuple(prompt),
+                candidates,
+                text.answer,
+                position,
+                references=text.references,
+                answers=text.answers,
+                group=text.group,
+            )
+        )
     return examples
 
 
@@ -54,7 +65,7 @@ def _cut(
     """The longest beginning of `text.text`, to a character, that leaves the prompt short enough."""
 
     def attempt(length: int) -> tuple[TextExample, list[int]]:
-        cut = TextExample(text.text[:length].rstrip(), text.candidates, text.answer, text.head, text.tail)
+        cut = replace(text, text=text.text[:length].rstrip())
         return cut, token_ids(tokenizer, [_with_mask(cut.prompt, tokenizer)], special=True)[0]
 
     fits, too_long = 0, len(text.text)

@@ -4,6 +4,7 @@ A key is hashed (BLAKE2b) from what the order is for; element i then gets the i-
 SplitMix64 (Steele, Lea, Flood 2014) started at that key, and the order is the order of these.
 """
 
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
@@ -11,6 +12,8 @@ from hashlib import blake2b
 import numpy as np
 
 from mezo.errors import MezoError
+from mezo.events import MezoWarning
+from mezo.registry import look_up
 
 
 @lru_cache(maxsize=2)  # a batch reaches into two epochs at most
@@ -37,16 +40,52 @@ def subset(n: int, size: int, seed: int) -> list[int]:
 
 
 def shots(labels: Sequence[int], words: Sequence[str], k: int, seed: int) -> list[int]:
-    """The indices of k examples of every class, ascending. MezoError if a class has fewer."""
+    """The indices of k examples of every class, ascending; all of a class that has fewer, with a warning.
+
+    Raises MezoError if a class has none.
+    """
     chosen: list[int] = []
+    few: list[str] = []
     order = permutation(len(labels), "shots", seed)
     of_place = np.asarray(labels, dtype=np.int64)[order]
     for label, word in enumerate(words):
         mine = order[of_place == label][:k].tolist()
-        if len(mine) < k:
+        if not mine:
             raise MezoError(
-                f"expected {k} examples of every class, found {len(mine)} of class {label} ({word.strip()}); "
-                "ask for fewer shots, or give more data"
+                f"expected {k} examples of every class, found none of class {label} ({word.strip()}); "
+                "give more data"
             )
+        if len(mine) < k:
+            few.append(f"{len(mine)} of class {label} ({word.strip()})")
         chosen += mine
+    if few:
+        text = f"expected {k} examples of every class, found only {', '.join(few)}: all of them are taken"
+        warnings.warn(text, MezoWarning, stacklevel=2)
     return sorted(chosen)
+
+
+def split_indices(n: int, split: str, sizes: tuple[int, int, int], seed: int, *, whole: bool) -> list[int]:
+    """Which of n rows are in a split of (train, validation, test) `sizes`, by seed, ascending.
+
+    whole: the rows are all there is, and the three splits are drawn from them, none shared. Else they
+    are those of the split that this one is drawn from: the training rows for "train" and "validation".
+    Train takes what is left where there is less than its size, test what there is.
+
+    Raises MezoError if nothing is left to train on, or the split is none of these.
+    """
+    train, validation, test = sizes
+    order = permutation(n, "split", seed).tolist()
+    if split == "test" and not whole:
+        return sorted(order[:test])
+    held_out = validation + (test if whole else 0)
+    if n <= held_out:
+        raise MezoError(
+            f"expected more than {held_out} examples, to hold out that many and train on the rest, found {n}; "
+            "ask for smaller split_sizes"
+        )
+    parts = {
+        "validation": order[:validation],
+        "test": order[validation:held_out],
+        "train": order[held_out : held_out + train],
+    }
+    return sorted(look_up(parts, split, "split"))

@@ -1,6 +1,8 @@
 """From what a person calls "the data" to rows: files, folders, lists, data sets."""
 
 import os
+import warnings
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,13 +10,65 @@ from typing import Any
 from mezo.data import hub
 from mezo.data.files import SUFFIXES, read_rows
 from mezo.errors import MezoError, MissingSplit
+from mezo.events import MezoWarning
 from mezo.tasks import HubDataset, PackagedDataset, Row, Task
 
 _SPELLINGS = (("train", "training"), ("validation", "valid", "val", "dev"), ("test",))
 
 
 def load_rows(source: Any, task: Task, split: str) -> list[Row]:
-    """The rows of `split`; MeZODataset says what `source` may be. Raises MezoError."""
+    """The rows of `split` in the task's own form; MeZODataset says what `source` may be.
+
+    Other official names of fields get the task's, and an object that holds several examples gives as
+    many rows. Rows that the task skips are left out, with a warning. Raises MezoError.
+    """
+    rows = [row for raw in _raw_rows(source, task, split) for row in _unfolded(raw, task)]
+    return _kept(rows, task)
+
+
+def has_splits(source: Any, task: Task) -> bool:
+    """Whether the source is in splits; a single file or list is not."""
+    if source is None:
+        return task.home is not None
+    if isinstance(source, str | os.PathLike):
+        return not (Path(source).expanduser().is_file() or os.fspath(source).endswith(SUFFIXES))
+    return isinstance(source, Mapping)
+
+
+def canonical(split: str) -> str:
+    """Of the spellings of a split the first: "validation" for "dev"."""
+    return next((group[0] for group in _SPELLINGS if split in group), split)
+
+
+def _unfolded(raw: Row, task: Task) -> list[Row]:
+    renamed = {ours: raw.fields[theirs] for theirs, ours in task.aliases if theirs in raw.fields}
+    try:
+        unfolded = task.unfold({**renamed, **raw.fields})
+    except (AttributeError, KeyError, TypeError) as error:
+        raise MezoError(
+            f"{raw.where}: expected an object as the official files of task {task.name!r} have it, found one "
+            f"that breaks off ({type(error).__name__}: {error})"
+        ) from None
+    return [Row(fields, raw.source, raw.number, raw.is_line) for fields in unfolded]
+
+
+def _kept(rows: list[Row], task: Task) -> list[Row]:
+    kept, reasons = [], []
+    for row in rows:
+        reason = task.skips(row)
+        kept += [row] if reason is None else []
+        reasons += [] if reason is None else [reason]
+    if rows and not kept:
+        raise MezoError(f"{rows[0].source}: expected examples to use, found {len(rows)} with {reasons[0]}")
+    for reason, count in Counter(reasons).items():
+        where = rows[0].source
+        warnings.warn(
+            f"{where}: {count} of {len(rows)} examples left out: {reason}", MezoWarning, stacklevel=2
+        )
+    return kept
+
+
+def _raw_rows(source: Any, task: Task, split: str) -> list[Row]:
     if source is None:
         return _from_home(task, split)
     if isinstance(source, str | os.PathLike):

@@ -1,10 +1,11 @@
 """What a task is: a way to turn a raw row into a prompt and the candidates to choose from."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any
 
+from mezo.errors import MezoError
 from mezo.tasks.row import Row
 
 # Stands for the mask token in a masked template. A Unicode noncharacter: no text contains it, and
@@ -16,8 +17,8 @@ MASK = "\ufdd0"
 class TextExample:
     """One example as text. The prompt is head + text + tail.
 
-    Where a masked prompt is too long, the end of `text` is cut and the rest stays whole; a causal
-    prompt loses its beginning. A masked prompt holds `MASK` once, in `head` or `tail`.
+    `text` is what gives way where a prompt is too long: its end in a masked prompt, its beginning in a
+    causal one; `head` and `tail` stay whole. A masked prompt holds `MASK` once, in `head` or `tail`.
     """
 
     text: str
@@ -25,6 +26,9 @@ class TextExample:
     answer: int  # index of the right candidate
     head: str = ""
     tail: str = ""
+    references: tuple[str, ...] = ()  # accepted answers as text, where the answer is to be generated
+    answers: tuple[int, ...] = ()  # all right candidates where several are; () means `answer` alone
+    group: str | int | None = None  # examples judged together, such as the answers to one question
 
     @property
     def prompt(self) -> str:
@@ -47,16 +51,22 @@ class PackagedDataset:
     folder: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task(ABC):
     """A task by name. Subclasses are final; a new one is one file and one line in TASKS."""
 
     name: str
-    home: HubDataset | PackagedDataset | None  # where its data are when no source is given
+    home: HubDataset | PackagedDataset | None = None  # where its data are when no source is given
     fields: tuple[str, ...]  # that every row must have
-    label_words: tuple[str, ...]  # of the classes, in order; () where rows bring their own candidates
-    has_candidates: bool  # there is a choice to be made: accuracy and candidate objectives mean something
-    metric: Literal["accuracy", "loss"]
+    aliases: tuple[tuple[str, str], ...] = ()  # (other official name, field): read where the field is absent
+    classes: tuple[tuple[str, ...], ...] = ()  # how labels are written, class by class; see Row.label
+    label_words: tuple[str, ...] = ()  # of the classes, in order; () where rows bring their own candidates
+    has_candidates: bool = (
+        True  # there is a choice to be made: accuracy and candidate objectives mean something
+    )
+    metrics: tuple[str, ...] = ("accuracy",)  # it is judged by, the headline one first
+    # Made-up rows, for a look at the prompts without data.
+    samples: tuple[Mapping[str, Any], ...] = field(default=(), compare=False, repr=False)
 
     @abstractmethod
     def label(self, row: Row) -> int | None:
@@ -66,6 +76,26 @@ class Task(ABC):
     def causal(self, row: Row) -> TextExample:
         """The prompt and its continuations, for a model that predicts the next token."""
 
-    @abstractmethod
     def masked(self, row: Row) -> TextExample:
-        """The prompt with a `MASK` in it and the words for its place, for a masked language model."""
+        """The prompt with a `MASK` in it and the words for its place, for a masked language model.
+
+        Raises MezoError unless the task has such a form.
+        """
+        raise MezoError(
+            f"{row.where}: task {self.name!r} continues its prompts, which a masked language model cannot; "
+            "choose a causal model, or another task"
+        )
+
+    def unfold(self, fields: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        """The examples in one raw object: most often itself; several where a passage holds questions."""
+        return (fields,)
+
+    def skips(self, row: Row) -> str | None:
+        """Why a row is left out, such as "no gold label", where the official data hold such rows."""
+        return None
+
+
+def placed(words: Sequence[str], prompt: str) -> tuple[str, ...]:
+    """The words as they follow `prompt`: after a space, or after the white space it ends in."""
+    space = "" if prompt[-1:].isspace() else " "
+    return tuple(space + word.strip() for word in words)

@@ -1,23 +1,28 @@
 """A person's own data: a prompt and the completion that is wanted."""
 
-from dataclasses import dataclass
-from typing import Literal, NoReturn
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from mezo.errors import MezoError
-from mezo.tasks.base import HubDataset, PackagedDataset, Task, TextExample
+from mezo.tasks.base import Task, TextExample
 from mezo.tasks.row import Row
 
+_SAMPLES = (
+    {"prompt": "Ticket: the login page is blank\nTeam:", "completion": " web"},
+    {"prompt": "Ticket: my invoice has the wrong address\nTeam:", "completion": " billing"},
+)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class PromptCompletion(Task):
     """`prompt`, `completion`: both exactly as written, so the space between them is the writer's."""
 
     name: str = "prompt-completion"
-    home: HubDataset | PackagedDataset | None = None
     fields: tuple[str, ...] = ("prompt", "completion")
-    label_words: tuple[str, ...] = ()
     has_candidates: bool = False
-    metric: Literal["accuracy", "loss"] = "loss"
+    metrics: tuple[str, ...] = ()  # the loss alone
+    samples: tuple[Mapping[str, Any], ...] = field(default=_SAMPLES, compare=False, repr=False)
 
     def label(self, row: Row) -> None:
         return None
@@ -26,10 +31,6 @@ class PromptCompletion(Task):
         completion = row.text("completion")
         if not completion:
             raise MezoError(f"{row.where}: expected some text in field 'completion', found none")
-        return TextExample(text=row.text("prompt"), candidates=(completion,), answer=0)
-
-    def masked(self, row: Row) -> NoReturn:
-        raise MezoError(
-            f"{row.where}: task {self.name!r} continues its prompts, which a masked language model cannot; "
-            "choose a causal model, or another task"
+        return TextExample(
+            row.text("prompt"), candidates=(completion,), answer=0, references=(completion.strip(),)
         )

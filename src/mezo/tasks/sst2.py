@@ -1,38 +1,33 @@
 """SST-2: is a sentence of a film review positive? (Socher et al. 2013)."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from mezo.tasks.base import MASK, HubDataset, PackagedDataset, Task, TextExample
+from mezo.tasks.base import MASK, HubDataset, PackagedDataset, TextExample
+from mezo.tasks.classification import Classification
 from mezo.tasks.row import Row
 
+_SAMPLES = (
+    {"sentence": "a quiet , generous film that earns its last scene .", "label": 1},
+    {"sentence": "two hours of noise in search of a joke .", "label": 0},
+)
 
-@dataclass(frozen=True)
-class SST2(Task):
+
+@dataclass(frozen=True, kw_only=True)
+class SST2(Classification):
     """`sentence`, `label` (0 negative, 1 positive); MeZO, Table 13 (masked) and Table 14 (causal)."""
 
     name: str = "sst2"
-    home: HubDataset | PackagedDataset | None = HubDataset("stanfordnlp/sst2")
+    home: HubDataset | PackagedDataset | None = HubDataset("stanfordnlp/sst2", splits={"test": "validation"})
     fields: tuple[str, ...] = ("sentence", "label")
+    aliases: tuple[tuple[str, str], ...] = (("text", "sentence"),)
+    classes: tuple[tuple[str, ...], ...] = (("negative",), ("positive",))
     label_words: tuple[str, ...] = (" terrible", " great")
-    has_candidates: bool = True
-    metric: Literal["accuracy", "loss"] = "accuracy"
-
-    def label(self, row: Row) -> int:
-        return row.label("label", self.label_words)
+    samples: tuple[Mapping[str, Any], ...] = field(default=_SAMPLES, compare=False, repr=False)
 
     def causal(self, row: Row) -> TextExample:
-        return TextExample(
-            text=row.text("sentence").strip(),
-            tail=" It was",
-            candidates=self.label_words,
-            answer=self.label(row),
-        )
+        return self.asked(row, row.text("sentence").strip(), tail=" It was")
 
     def masked(self, row: Row) -> TextExample:
-        return TextExample(
-            text=row.text("sentence").strip(),
-            tail=f" It was {MASK}.",
-            candidates=self.label_words,
-            answer=self.label(row),
-        )
+        return self.asked(row, row.text("sentence").strip(), tail=f" It was {MASK}.")

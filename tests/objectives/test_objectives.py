@@ -44,11 +44,13 @@ def by_loop(name: str, batch: ScoringBatch, logprobs: np.ndarray) -> float:
     scores, losses = candidate_scores(batch, logprobs), []
     for number, predicted in enumerate(predictions(batch, logprobs)):
         mine = np.flatnonzero(batch.candidate_example == number)
-        answer = int(np.flatnonzero(batch.candidate_is_answer[mine])[0])
+        answers = mine[batch.candidate_is_answer[mine]]
         if name == "accuracy":
-            losses.append(-float(predicted == answer))
+            losses.append(-float(mine[predicted] in answers))
         else:
-            losses.append(math.log(math.fsum(math.exp(scores[i] - scores[mine[answer]]) for i in mine)))
+            best = max(scores[i] for i in answers)
+            every, right = (math.fsum(math.exp(scores[i] - best) for i in these) for these in (mine, answers))
+            losses.append(math.log(every / right))
     return math.fsum(losses) / len(losses)
 
 
@@ -58,7 +60,10 @@ def scored(draw: st.DrawFn) -> tuple[ScoringBatch, np.ndarray]:
     examples = []
     for _ in range(draw(st.integers(1, 5))):
         candidates = tuple(draw(st.lists(candidate, min_size=1, max_size=4)))
-        examples.append(Example((9,), candidates, draw(st.integers(0, len(candidates) - 1))))
+        index = st.integers(0, len(candidates) - 1)
+        right = tuple(draw(st.lists(index, max_size=3, unique=True)))
+        answer = right[0] if right else draw(index)
+        examples.append(Example((9,), candidates, answer, answers=right))
     batch = pose(examples)
     n = len(batch.query_row)
     # halves: sums are exact, so that ties are ties; down to -50, where exp alone would lose them
@@ -80,6 +85,21 @@ def test_answers_only_loses_nothing(name: str) -> None:
     kept = posed.candidate_is_answer[posed.query_candidate]
     alone = pose(EXAMPLES, answers_only=True)
     assert OBJECTIVES[name](alone, LOGPROBS[kept]) == OBJECTIVES[name](posed, LOGPROBS)
+
+
+def test_several_right_candidates_by_hand() -> None:
+    """Shares 0.5, 0.2 and 0.3 of the softmax, of which the first and the last are right."""
+    batch = pose([Example((9,), ((1,), (2,), (3,)), 0, answers=(0, 2))])
+    logprobs = np.log([0.5, 0.2, 0.3])
+    values = {name: objective(batch, logprobs) for name, objective in OBJECTIVES.items()}
+    expected = {
+        "answer-ce": -(math.log(0.5) + math.log(0.3)) / 2,
+        "candidate-ce": -math.log(0.5 + 0.3),
+        "accuracy": -1.0,
+    }
+    assert values == pytest.approx(expected, rel=16 * np.finfo(np.float64).eps)
+    assert OBJECTIVES["accuracy"](batch, np.log([0.2, 0.3, 0.5])) == -1.0
+    assert OBJECTIVES["accuracy"](batch, np.log([0.2, 0.5, 0.3])) == 0.0
 
 
 def test_candidate_ce_does_not_overflow_or_underflow() -> None:

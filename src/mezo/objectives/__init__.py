@@ -1,13 +1,65 @@
 """The objectives by name. A new one is one file and one line here."""
 
+from collections.abc import Sequence
+
+from mezo.errors import MezoError, near
+from mezo.metrics.drop import DROP_F1
+from mezo.metrics.rouge import ROUGE
+from mezo.metrics.squad import SQUAD_F1
 from mezo.objectives.accuracy import NegativeAccuracy
 from mezo.objectives.answer_ce import AnswerCrossEntropy
-from mezo.objectives.base import Objective
+from mezo.objectives.base import LogprobObjective, Objective, OutputObjective
 from mezo.objectives.candidate_ce import CandidateCrossEntropy
+from mezo.objectives.negative_metric import NegativeMetric, negative
+from mezo.objectives.reward import Reward, reward_named, reward_of
 
-OBJECTIVES: dict[str, Objective] = {
+OBJECTIVES: dict[str, LogprobObjective] = {
     objective.name: objective
     for objective in (AnswerCrossEntropy(), CandidateCrossEntropy(), NegativeAccuracy())
 }
+_OF_OUTPUTS = ("f1", "rouge", *(f"rouge:{kind}" for kind in ROUGE))
 
-__all__ = ["OBJECTIVES", "AnswerCrossEntropy", "CandidateCrossEntropy", "NegativeAccuracy", "Objective"]
+
+def objective_named(name: str, metrics: Sequence[str] = ()) -> Objective:
+    """An objective of the table; f1, as the task's own metrics define it (else SQuAD's); rouge, which is
+    rouge:rougeL; or a reward, module:function.
+
+    Raises MezoError for any other name, or a reward that cannot be imported.
+    """
+    if name in OBJECTIVES:
+        return OBJECTIVES[name]
+    if name == "f1":
+        return negative(name, DROP_F1 if DROP_F1.name in metrics else SQUAD_F1)
+    family, colon, rest = name.partition(":")
+    if family == "rouge" and (not colon or rest in ROUGE):
+        return negative(name, ROUGE[rest or "rougeL"])
+    if family and family != "rouge" and rest:
+        return reward_named(name)
+    raise MezoError(
+        f"unknown objective {name!r}{near(name, [*OBJECTIVES, *_OF_OUTPUTS])}, or a reward function, module:function"
+    )
+
+
+def reported(objective: Objective) -> LogprobObjective:
+    """The loss that is reported at evaluations: the objective itself, or the cross-entropy that stands
+    for one whose value moves in jumps.
+    """
+    if objective.name == "accuracy":
+        return OBJECTIVES["candidate-ce"]
+    return objective if isinstance(objective, LogprobObjective) else OBJECTIVES["answer-ce"]
+
+
+__all__ = [
+    "OBJECTIVES",
+    "AnswerCrossEntropy",
+    "CandidateCrossEntropy",
+    "LogprobObjective",
+    "NegativeAccuracy",
+    "NegativeMetric",
+    "Objective",
+    "OutputObjective",
+    "Reward",
+    "objective_named",
+    "reported",
+    "reward_of",
+]

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mezo.objectives.base import Objective
+from mezo.objectives.base import LogprobObjective
 from mezo.scoring import ScoringBatch, candidate_scores
 
 
 @dataclass(frozen=True, slots=True)
-class NegativeAccuracy(Objective):
-    """-(share of examples whose best-scoring candidate is the right one), from -1 to 0.
+class NegativeAccuracy(LogprobObjective):
+    """-(share of examples whose best-scoring candidate is a right one), from -1 to 0.
 
     It moves in steps of 1/N, so a small epsilon often gives two equal losses and no update. Of
     equal scores the first wins, as in `scoring.predictions`. An undefined score makes it undefined
@@ -18,8 +18,8 @@ class NegativeAccuracy(Objective):
     """
 
     name: str = "accuracy"
-    answers_only: bool = False
     needs_candidates: bool = True
+    answers_only: bool = False
 
     def __call__(self, batch: ScoringBatch, logprobs: np.ndarray) -> float:
         scores = candidate_scores(batch, logprobs)  # (C,)

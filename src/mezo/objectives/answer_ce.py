@@ -4,21 +4,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mezo.objectives.base import Objective
+from mezo.objectives.base import LogprobObjective
 from mezo.scoring import ScoringBatch
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerCrossEntropy(Objective):
+class AnswerCrossEntropy(LogprobObjective):
     """-mean log p(token) over all answer tokens of the batch, in nats a token.
 
     Every token weighs the same, so long answers weigh more than short ones. Wrong candidates,
-    where the batch holds any, are left out.
+    where the batch holds any, are left out. Of several right candidates all count, where the
+    published code trains on the first.
     """
 
     name: str = "answer-ce"
-    answers_only: bool = True
     needs_candidates: bool = False
+    answers_only: bool = True
 
     def __call__(self, batch: ScoringBatch, logprobs: np.ndarray) -> float:
         of_answer = batch.candidate_is_answer[batch.query_candidate]

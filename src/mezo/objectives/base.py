@@ -1,21 +1,39 @@
-"""What an objective is: one number, to be made small, from the log-probabilities of a batch."""
+"""What an objective is: one number, to be made small, from what a model says of a batch."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mezo.scoring import ScoringBatch
+from mezo.scoring import Example, ScoringBatch
 
 
 @dataclass(frozen=True, slots=True)
 class Objective(ABC):
-    """A loss as a function of log-probabilities; it need not be differentiable."""
+    """A loss; it need not be differentiable. Every one is either of the two kinds below."""
 
     name: str
-    answers_only: bool  # reads only the right candidates' log-probabilities: pose(..., answers_only=True)
     needs_candidates: bool  # means nothing where an example has one candidate
+
+
+@dataclass(frozen=True, slots=True)
+class LogprobObjective(Objective):
+    """A loss as a function of log-probabilities of the candidates' tokens."""
+
+    answers_only: bool  # reads only the right candidates' log-probabilities: pose(..., answers_only=True)
 
     @abstractmethod
     def __call__(self, batch: ScoringBatch, logprobs: np.ndarray) -> float:
         """(Q,) log-probabilities in nats -> the loss of the batch, as float64."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputObjective(Objective):
+    """A loss as a function of the texts that a model writes (greedily) after the prompts."""
+
+    metric: str  # what minus the loss is called where it is reported
+
+    @abstractmethod
+    def __call__(self, examples: Sequence[Example], outputs: Sequence[str]) -> float:
+        """One output for each example -> the loss of the batch."""

@@ -1,0 +1,45 @@
+"""Which tensors are tuned. One function a mode: it makes a model ready and marks what is tuned."""
+
+from collections.abc import Callable
+from typing import Any
+
+from mezo.config import MeZOConfig
+from mezo.registry import look_up
+from mezo.tuning.full import full
+from mezo.tuning.head import head
+from mezo.tuning.lora import lora, lora_targets
+from mezo.tuning.prefix import prefix
+from mezo.tuning.saving import save, with_adapter
+from mezo.weights import Weights
+
+__all__ = [
+    "TUNING",
+    "full",
+    "head",
+    "lora",
+    "lora_targets",
+    "prefix",
+    "save",
+    "tune",
+    "with_adapter",
+]
+
+TUNING: dict[str, Callable[[Any, MeZOConfig], Any]] = {
+    "full": full,
+    "lora": lora,
+    "prefix": prefix,
+    "head": head,
+}
+
+
+def tune(model: Any, config: MeZOConfig) -> tuple[Any, Weights]:
+    """The model made ready for the config's tuning mode, and the weights that are tuned.
+
+    The model is changed in place. Raises MezoError for a mode that is not there, or that this model
+    does not allow, and for `train` patterns that name nothing.
+    """
+    ready = look_up(TUNING, config.tuning, "tuning mode")(model, config)
+    named = [(name, p) for name, p in ready.named_parameters() if p.requires_grad]
+    weights = Weights(named, kind=config.noise, rank=config.noise_rank)
+    ready.requires_grad_(False)
+    return ready, weights

@@ -1,0 +1,73 @@
+"""The language-model head alone."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from mezo.config import MeZOConfig
+from mezo.tuning.select import chosen
+from mezo.weights import canonical
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    module: nn.Module
+    key: str
+
+    @property
+    def tensor(self) -> nn.Parameter:
+        return self.module._parameters[self.key]  # type: ignore[return-value]
+
+
+def head(model: Any, config: MeZOConfig) -> Any:
+    """The output embedding and its bias; everything under it is frozen.
+
+    A head that shares its tensor with the input embedding gets a copy of its own, so that the
+    embedding stays what it was: one vocabulary matrix more in memory, and a model that is saved with
+    `tie_word_embeddings: false`. With `train`, the patterns choose among all parameters above the
+    transformer instead, such as the dense layer of a masked model's head (`--train transform`).
+
+    Raises MezoError for a pattern that names nothing.
+    """
+    output = model.get_output_embeddings()
+    above = _above(model, output)
+    if config.train is None:
+        places = [place for place in above.values() if place.module is output]
+    else:
+        places = [above[name] for name in chosen(above, config.train, of="head parameter")]
+    if any(place.module is output for place in places):
+        former = _untie(model, output)
+        # BERT's head has a second name for its decoder's bias, which nothing reads any more
+        places = [place for place in places if id(place.tensor) not in former]
+    model.requires_grad_(False)
+    for place in places:
+        place.tensor.requires_grad_(True)
+    return model
+
+
+def _above(model: Any, output: nn.Module) -> dict[str, _Place]:
+    """The parameters that are not in the transformer under the head, by all their names."""
+    transformer = model.base_model
+    inside = set(model.modules() if transformer is model else transformer.modules()) - {output}
+    return {
+        canonical(f"{name}.{key}" if name else key): _Place(module, key)
+        for name, module in model.named_modules()
+        if module not in inside
+        for key, tensor in module._parameters.items()
+        if tensor is not None
+    }
+
+
+def _untie(model: Any, output: nn.Module) -> set[int]:
+    """Give the output embedding tensors of its own; the ids of those that it shared."""
+    others = {id(p) for m in model.modules() if m is not output for p in m._parameters.values()}
+    shared = {key: p for key, p in output._parameters.items() if p is not None and id(p) in others}
+    for key, tensor in shared.items():
+        output._parameters[key] = nn.Parameter(tensor.detach().clone(), requires_grad=False)
+    if shared:
+        for settings in (model.config, model.config.get_text_config()):
+            settings.tie_word_embeddings = False
+        # what transformers leaves out of a saved file, as tensors that another one gives
+        model.all_tied_weights_keys = model.get_expanded_tied_weights_keys(all_submodels=True)
+    return {id(p) for p in shared.values()}

@@ -1,0 +1,1 @@
+"""What MeZO is compared with (MeZO, section 3), on the same tasks and by the same metrics."""

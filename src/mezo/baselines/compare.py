@@ -1,0 +1,121 @@
+"""Runs and baselines side by side: one line each, from what they left on disk."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mezo.config import MeZOConfig
+from mezo.errors import MezoError
+from mezo.events import EvalRecord
+from mezo.run import RunFolder, read_metrics
+from mezo.summary import read_summary
+
+COLUMNS = ("run", "task", "method", "metric", "start", "end", "best", "steps", "minutes", "peak GiB")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One run. Scores are those of the task's headline metric on the split it was judged on."""
+
+    name: str
+    task: str
+    method: str
+    metric: str  # "loss" where the task has nothing else: then the best is the smallest
+    start: float | None  # before the first step; None for what has no before
+    end: float | None
+    best: float | None
+    steps: int
+    seconds: float
+    peak_memory_bytes: int | None  # None: not recorded
+
+    def cells(self) -> tuple[str, ...]:
+        """One text for each of `COLUMNS`."""
+        scores = [_shown(x, self.metric) for x in (self.start, self.end, self.best)]
+        peak = "-" if not self.peak_memory_bytes else f"{self.peak_memory_bytes / 2**30:.2f}"
+        minutes = f"{self.seconds / 60:.1f}"
+        return (self.name, self.task, self.method, self.metric, *scores, f"{self.steps:,}", minutes, peak)
+
+
+def compare(places: Sequence[Path | str]) -> list[Line]:
+    """A line for each place: the folder of a run or a baseline, or a file that `mezo eval --json` printed.
+
+    Raises MezoError for anything else.
+    """
+    paths = [Path(place) for place in places]
+    names = [p.resolve().name for p in paths]
+    shown = names if len(set(names)) == len(names) else [str(p) for p in paths]
+    return [_of_file(p, n) if p.is_file() else _of_run(p, n) for p, n in zip(paths, shown, strict=True)]
+
+
+def markdown(lines: Sequence[Line]) -> str:
+    """The table as a page has it."""
+    rows = [COLUMNS, ("---",) * len(COLUMNS), *(line.cells() for line in lines)]
+    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows)
+
+
+def _of_run(path: Path, name: str) -> Line:
+    run = RunFolder.open(path)
+    config, metrics, summary = MeZOConfig.load(run.config), read_metrics(run.metrics), read_summary(run.path)
+    splits = [e.split for e in metrics.evals]
+    split = max(splits, key=splits.count, default="")
+    evals = [e for e in metrics.evals if e.split == split]
+    metric = _headline(evals)
+    scores = [x for e in evals if (x := _score(e, metric)) is not None and math.isfinite(x)]
+    best = min if metric == "loss" else max
+    spent = math.fsum(s.seconds for s in metrics.steps) + math.fsum(e.seconds for e in metrics.evals)
+    return Line(
+        name=name,
+        task=config.task,
+        method=summary.method if summary else f"MeZO {config.tuning}",
+        metric=metric,
+        start=scores[0] if metrics.steps and scores else None,
+        end=scores[-1] if scores else None,
+        best=best(scores) if scores else None,
+        steps=metrics.steps[-1].step + 1 if metrics.steps else 0,
+        seconds=summary.seconds if summary else spent,
+        peak_memory_bytes=summary.peak_memory_bytes if summary else None,
+    )
+
+
+def _of_file(path: Path, name: str) -> Line:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        metrics = values.get("metrics") or {"accuracy": values["accuracy"]}
+        metric = next((m for m, value in metrics.items() if value is not None), "loss")
+        score = metrics.get(metric, values["loss"])
+        shots, peak = int(values.get("shots", 0)), values.get("peak_memory_bytes")
+        method = f"{shots}-shot" if shots else "zero-shot"
+        if values.get("adapter"):
+            method += " with adapter"
+        return Line(
+            Path(name).stem, str(values["task"]), str(values.get("method", method)), metric,
+            None, score, score, 0, float(values["seconds"]), peak,
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MezoError(
+            f"{path}: expected what `mezo eval --json` prints, or the folder of a run; found something else"
+            f" ({type(error).__name__}: {error})"
+        ) from None
+
+
+def _headline(evals: Sequence[EvalRecord]) -> str:
+    """The first of the task's metrics; accuracy or loss where a record names none (older runs)."""
+    for record in evals:
+        if record.metrics:
+            return next(iter(record.metrics))
+    return "accuracy" if any(e.accuracy is not None for e in evals) else "loss"
+
+
+def _score(record: EvalRecord, metric: str) -> float | None:
+    if metric in record.metrics:
+        return record.metrics[metric]
+    return record.loss if metric == "loss" else record.accuracy if metric == "accuracy" else None
+
+
+def _shown(value: float | None, metric: str) -> str:
+    """Percent for metrics, which go from 0 to 1; not for a loss, or a reward of one's own (module:function)."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value:.4f}" if metric == "loss" or ":" in metric else f"{100 * value:.1f} %"

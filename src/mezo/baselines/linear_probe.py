@@ -1,0 +1,116 @@
+"""Linear probing: logistic regression on a frozen model's features (MeZO, section 3.1, "LP").
+
+The published code fits scikit-learn's regression to the tokens of the answers and puts it in the place
+of the head; here the classes are the candidates themselves, so label words of several tokens are one
+class each. Both choose the regularisation by cross-validation on the training examples.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mezo import memory
+from mezo.baselines.folder import write_folder
+from mezo.baselines.probe import STRENGTHS, Probe
+from mezo.config import MeZOConfig
+from mezo.data.configured import training_set, validation_set
+from mezo.errors import MezoError
+from mezo.events import EvalRecord, Observer
+from mezo.metrics import METRICS, ChoiceMetric
+from mezo.metrics.accuracy import ACCURACY
+from mezo.models import LoadedModel, load
+from mezo.run import RunFolder, replacing
+from mezo.scoring import Example
+from mezo.setup import encode
+from mezo.summary import Summary
+from mezo.tasks import Task, task_for
+
+METHOD = "linear probe"
+
+
+def linear_probe(
+    config: MeZOConfig,
+    *,
+    output: Path | str | None = None,
+    overwrite: bool = False,
+    strengths: Sequence[float] = STRENGTHS,
+    observer: Observer | None = None,
+) -> dict[str, Any]:
+    """Fit a linear probe on the config's training examples and judge it on its validation split.
+
+    strengths: values of scikit-learn's C to choose from. output: a folder like a run's, with
+    metrics.jsonl, config.yaml, summary.json and probe.npz.
+
+    Raises MezoError for a task without candidates, data without a validation split, or one class.
+    """
+    observer = observer or Observer()
+    if output is not None:
+        RunFolder.check(output, overwrite=overwrite)
+    task = task_for(config.task, config.label_words, config.template)
+    if not task.has_candidates:
+        raise MezoError(f"linear probing chooses between candidates, and task {task.name!r} has none")
+    train, held_out = training_set(config, task), validation_set(config, task)
+    if held_out is None:
+        raise MezoError("linear probing needs a validation split: give a folder that has validation.jsonl")
+    loaded = load(config.model, config.dtype, config.device, config.trust_remote_code, observer.on_note)
+    known, asked = encode(train, loaded, config), encode(held_out, loaded, config)
+    began = time.monotonic()
+    probe = Probe(shared=len({e.candidates for e in (*known, *asked)}) == 1, strengths=strengths)
+    observer.on_note(f"features of {len(known)} training examples")
+    probe.fit(probe.features(loaded, known), known)
+    record = _judged(probe, loaded, asked, task, began)
+    summary = Summary(METHOD, time.monotonic() - began, memory.peak_bytes())
+    if output is not None:
+        _save(Path(output), overwrite, config, record, summary, probe)
+    return {
+        "method": METHOD,
+        "model": config.model,
+        "task": config.task,
+        "split": record.split,
+        "accuracy": record.accuracy,
+        "loss": record.loss,
+        "metrics": record.metrics,
+        "examples": record.examples,
+        "train_examples": len(known),
+        "strength": probe.strength,
+        "seconds": summary.seconds,
+        "peak_memory_bytes": summary.peak_memory_bytes,
+    }
+
+
+def _judged(
+    probe: Probe, loaded: LoadedModel, examples: Sequence[Example], task: Task, began: float
+) -> EvalRecord:
+    logprobs = probe.logprobs(probe.features(loaded, examples), examples)
+    choices = [int(np.argmax(row)) for row in logprobs]
+    wanted = [METRICS[name] for name in task.metrics]
+    metrics = {m.name: float(m.of(examples, choices)) for m in wanted if isinstance(m, ChoiceMetric)}
+    pairs = list(zip(logprobs, examples, strict=True))
+    return EvalRecord(
+        step=0,
+        split="validation",
+        accuracy=ACCURACY.of(examples, choices),
+        loss=-float(np.mean([np.logaddexp.reduce(row[list(e.right)]) for row, e in pairs])),
+        examples=len(examples),
+        seconds=time.monotonic() - began,
+        metrics=metrics,
+    )
+
+
+def _save(
+    output: Path, overwrite: bool, config: MeZOConfig, record: EvalRecord, summary: Summary, probe: Probe
+) -> None:
+    run = write_folder(output, config, [record], summary, overwrite=overwrite)
+    scale, regression = (step for _, step in probe.classifier.steps)
+    with replacing(run.path / "probe.npz") as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            mean=scale.mean_,
+            scale=scale.scale_,
+            coefficients=regression.coef_,
+            intercepts=regression.intercept_,
+            classes=regression.classes_,
+        )

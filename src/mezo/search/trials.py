@@ -1,0 +1,120 @@
+"""The folder of a search: what was asked for, and what each trial came to."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mezo.errors import MezoError
+from mezo.run import to_json, write_text
+from mezo.search.space import Plan, Setting
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A short run, judged by its loss on the validation examples."""
+
+    rung: int
+    steps: int
+    learning_rate: float
+    epsilon: float
+    start: float  # loss before the first step; NaN if that was not reached
+    loss: float  # after the last step; NaN if the run broke off
+    score: float | None  # headline metric after the last step
+    diverged: bool  # broke off, or ended far above the start: out of the search
+    too_large: bool  # its slopes promised more than they can hold: goes behind all that did not
+    seconds: float  # loading and evaluations included
+    peak_memory_bytes: int
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(self.learning_rate, self.epsilon)
+
+
+class SearchFolder:
+    """OUT/search.yaml says what is searched, OUT/trials.jsonl has a line for each finished trial.
+
+    Raises MezoError if the folder holds another search, or files that are not one's.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.request = self.path / "search.yaml"
+        self.results = self.path / "trials.jsonl"
+        self.best = self.path / "best.yaml"
+
+    def open(self, asked: Mapping[str, Any]) -> tuple[int, ...] | None:
+        """The rungs of the search that is there and goes on; None if there is none yet.
+
+        asked: what the search depends on. Raises MezoError if the one that is there depends on other things.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise MezoError(
+                f"{self.path}: expected a folder for the search, found a file; choose another --output"
+            )
+        if not self.request.exists():
+            if self.results.exists() or self.best.exists():
+                raise MezoError(
+                    f"{self.path}: holds results of a search but no search.yaml; choose another --output"
+                )
+            return None
+        try:
+            found = yaml.safe_load(self.request.read_text(encoding="utf-8"))
+            before, rungs = dict(found["asked"]), tuple(int(steps) for steps in found["rungs"])
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+            raise MezoError(
+                f"{self.request}: not what a search wrote ({type(error).__name__}); choose another --output"
+            ) from None
+        changed = _differences(before, dict(asked))
+        if changed:
+            raise MezoError(
+                f"{self.path}: holds a search with other settings ({'; '.join(changed)}); choose another"
+                " --output, or go on with the same settings"
+            )
+        return rungs
+
+    def create(self, asked: Mapping[str, Any], plan: Plan) -> None:
+        """Note down a new search."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MezoError(f"{self.path}: cannot make the folder for the search: {error}") from None
+        values = {"asked": dict(asked), "rungs": list(plan.rungs)}
+        write_text(self.request, yaml.safe_dump(values, sort_keys=False))
+
+    def trials(self) -> list[Trial]:
+        """The finished trials, in the order in which they ran. Raises MezoError, naming the line, for anything else."""
+        if not self.results.exists():
+            return []
+        lines = self.results.read_text(encoding="utf-8").splitlines()
+        return [_trial(line, f"{self.results}:{number}") for number, line in enumerate(lines, start=1)]
+
+    def add(self, trial: Trial) -> None:
+        """Keep a finished trial: the file holds it whole, or is what it was before."""
+        lines = [to_json(asdict(t)) for t in (*self.trials(), trial)]
+        write_text(self.results, "".join(line + "\n" for line in lines))
+
+
+def _trial(line: str, where: str) -> Trial:
+    try:
+        values = json.loads(line)
+        for name in ("start", "loss"):
+            values[name] = math.nan if values[name] is None else float(values[name])
+        return Trial(**values)
+    except (ValueError, TypeError, KeyError) as error:
+        raise MezoError(f"{where}: expected a trial, found {line[:40]!r} ({error})") from None
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs, as "name: before, now"; the config's fields one by one."""
+    flat = [{**{k: v for k, v in x.items() if k != "config"}, **x.get("config", {})} for x in (before, now)]
+    names = dict.fromkeys([*flat[0], *flat[1]])
+    return [
+        f"{name}: {flat[0].get(name)!r} there, {flat[1].get(name)!r} here"
+        for name in names
+        if flat[0].get(name) != flat[1].get(name)
+    ]

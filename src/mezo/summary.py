@@ -1,0 +1,42 @@
+"""RUN/summary.json: how a run was made and what it took, for tables of several runs."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mezo.errors import MezoError
+from mezo.run import to_json, write_text
+
+NAME = "summary.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What metrics.jsonl does not say of a run."""
+
+    method: str  # for people: "MeZO lora", "AdamW full", "linear probe"
+    seconds: float  # of the whole run, its evaluations included, loading the model left out
+    peak_memory_bytes: int  # of the process, loading the model included
+
+
+def write_summary(folder: Path, summary: Summary) -> None:
+    """Write FOLDER/summary.json, whole or not at all."""
+    write_text(folder / NAME, to_json(asdict(summary)) + "\n")
+
+
+def read_summary(folder: Path) -> Summary | None:
+    """What `write_summary` wrote; None if there is none.
+
+    Raises MezoError if it is not such a file.
+    """
+    path = folder / NAME
+    if not path.exists():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Summary(str(values["method"]), float(values["seconds"] or 0), int(values["peak_memory_bytes"]))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise MezoError(
+            f"{path}: expected an object with method, seconds and peak_memory_bytes,"
+            f" found something else ({error}); delete it, and the run is shown without them"
+        ) from None

@@ -20,7 +20,7 @@ def z(name: str, seed: int, shape: tuple[int, ...]) -> torch.Tensor:
 def test_sgd_by_hand() -> None:
     matrix, vector = torch.full((3, 5), 2.0), torch.full((7,), 2.0)
     weights = Weights([("m", matrix), ("v", vector)])
-    SGD(weight_decay=0.5).apply_(weights, None, Update(0, 0.1, (Direction(1, 3.0), Direction(2, -1.0))))
+    SGD(weight_decay=0.5).apply_(weights, None, Update(0, 0.1, (Direction(1, 3.0), Direction(2, -1.0)), 2))
     for name, tensor, keep in (("m", matrix, 0.95), ("v", vector, 1.0)):  # vectors do not decay
         expected = (
             2.0 * keep - 0.1 * (3.0 * z(name, 1, tuple(tensor.shape)) - z(name, 2, tuple(tensor.shape))) / 2
@@ -86,7 +86,7 @@ def test_updates_repeat_bit_for_bit() -> None:
     def run() -> str:
         weights = Weights([("w", torch.ones(1000, dtype=torch.bfloat16))])
         for step in range(5):
-            SGD().apply_(weights, None, Update(step, 1e-4, (Direction(step, 1.0),)))
+            SGD().apply_(weights, None, Update(step, 1e-4, (Direction(step, 1.0),), 1))
         return weights.checksum()
 
     assert run() == run()

@@ -1,0 +1,25 @@
+"""Every estimator with every optimizer descends on two problems, and a replay gives the same bits."""
+
+import pytest
+from tests.problems import PROBLEMS, RATE, RATES, config_for, descend, replayed
+
+from mezo.estimators import ESTIMATORS
+from mezo.optimizers import OPTIMIZERS
+
+STEPS = 150
+# Adam divides by the size of the slopes: for a step of the same length, its rate is that many times SGD's.
+# They are of order 3; the one-point estimator's, mostly noise, of order 6; signs and scaled slopes of order 1.
+ADAM = {"one-point": 6.0, "sign": 1.0, "fzoo": 1.0}
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_descends_and_replays(estimator: str, optimizer: str, problem: str) -> None:
+    rate = RATES.get(estimator, RATE) * (ADAM.get(estimator, 3.0) if optimizer.startswith("adam") else 1.0)
+    config = config_for(
+        estimator=estimator, optimizer=optimizer, learning_rate=rate, num_steps=STEPS, history=8
+    )
+    run = descend(config, PROBLEMS[problem])
+    assert run.last < 0.9 * run.first
+    assert replayed(run).checksum() == run.weights.checksum()

@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test format clean
+.PHONY: help demo test docs format clean
 
 help:
 	@echo "make demo    fine-tune SmolLM2-135M on the built-in reviews, forward passes only (runs/demo)"
 	@echo "make test    lint, format check, types, tests"
+	@echo "make docs    these pages as a site in site/, links checked"
 	@echo "make format  rewrite the sources in the project's format"
 	@echo "make clean   remove $(VENV), caches and build output (runs stay)"
 
@@ -24,12 +25,15 @@ test: $(VENV)/.installed-dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python -m pytest
 
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .hypothesis .ruff_cache
+	rm -rf $(VENV) build dist site src/*.egg-info .pytest_cache .hypothesis .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/pip:
@@ -40,6 +44,10 @@ $(BIN)/pip:
 $(VENV)/.installed-demo: pyproject.toml requirements-dev.lock | $(BIN)/pip
 	$(PIP) torch
 	$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed-demo
+	$(PIP) --editable '.[docs]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-demo

@@ -11,11 +11,11 @@ import json
 
 import numpy as np
 
+from mezo.algorithm import draw_of
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
 from mezo.estimators import TwoPoint
 from mezo.models import load
-from mezo.noise import derive_seed
 from mezo.setup import encode, objective_for, set_up
 from mezo.tasks import task_for
 
@@ -33,8 +33,9 @@ def slopes(config: MeZOConfig, directions: int) -> dict[float, np.ndarray]:
         batch = examples.batch(t, 16, 0)
         for epsilon in EPSILONS:
             estimator = TwoPoint(epsilon)
-            probes = estimator.ask([derive_seed(0, t, 0)])
-            found[epsilon].append(estimator.tell(probes, engine.losses(batch, probes))[0].projected_grad)
+            draw = draw_of(0, t, 1)
+            (slope,), _ = estimator.tell(draw, engine.losses(batch, estimator.ask(draw)))
+            found[epsilon].append(slope)
     return {epsilon: np.array(values) for epsilon, values in found.items()}
 
 

@@ -12,8 +12,9 @@ SOURCE = Path(mezo.__file__).parent
 # Lowest first. A module may import its own layer and those before it, never one after it.
 LAYERS = (
     {"errors", "registry", "types", "events", "scoring", "config", "memory", "interrupts", "profiling"},
-    {"noise"},
+    {"noise", "metrics"},
     {
+        "lowrank",
         "weights",
         "tuning",
         "estimators",
@@ -25,11 +26,12 @@ LAYERS = (
         "models",
         "run",
     },
-    {"trajectory", "plots", "card"},
+    {"trajectory", "plots", "card", "summary"},
     {"engines"},
-    {"algorithm", "evaluation", "setup", "measuring", "result"},
+    {"algorithm", "evaluation", "setup", "measuring", "result", "advice"},
     {"trainer", "optim", "replay"},
     {"api"},
+    {"baselines", "search"},
     {"bench"},
     {"cli"},
 )

@@ -52,8 +52,8 @@ def test_curves() -> None:
     assert data.grad.tolist() == [2.0, 0.0, 1.0]
     assert data.zero.tolist() == [0.0, 1.0, 0.5]
     assert data.split == "validation"
-    assert data.accuracy.tolist() == [0.5, 0.9]
-    assert data.standard_error.tolist() == pytest.approx([0.05, 0.03])  # sqrt(p (1 - p) / 100)
+    assert (data.metric, data.score.tolist()) == ("accuracy", [50.0, 90.0])
+    assert data.standard_error.tolist() == pytest.approx([5, 3])  # 100 sqrt(p (1 - p) / 100)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from tests.noise.oracle import same_bits
 
 from mezo import noise
 from mezo.noise import Where
+from mezo.types import Probe
 from mezo.weights import Weights
 
 
@@ -40,7 +41,7 @@ def test_an_update_is_that_of_each_tensor_and_decay_spares_vectors() -> None:
 
 def test_added_noise_is_that_of_each_tensor() -> None:
     tensors, expected = named(), named()
-    Weights(tensors.items()).add_noise_(7, 1e-2)
+    Weights(tensors.items()).add_noise_(Probe(7, 1e-2))
     for name, tensor in expected.items():
         flat = tensor.view(1, -1)
         noise.perturb(flat, Where(noise.tensor_id(name)), 7, 1e-2, flat)

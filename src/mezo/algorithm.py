@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
 
 from mezo.engines.base import Engine
 from mezo.errors import MezoError
@@ -9,34 +11,43 @@ from mezo.estimators import Estimator
 from mezo.noise import derive_seed
 from mezo.profiling import span
 from mezo.scoring import Example
-from mezo.types import Update
+from mezo.types import Draw, Update
 
 
 def mezo_step(
     engine: Engine,
     estimator: Estimator,
-    batch: Sequence[Example],
-    *,
-    step: int,
-    run_seed: int,
-    num_directions: int,
+    batches: Sequence[Sequence[Example]],
+    draw: Draw,
     learning_rate: float,
-) -> tuple[Update, list[float]]:
-    """One step: the update that was applied, and the losses of its probes.
+    state: Any = None,
+) -> tuple[Update, list[float], Any]:
+    """One step: the update that was applied, the losses of its probes, and the estimator's next state.
 
+    batches: microbatches, all evaluated at the same probes; their losses are averaged.
     Raises NonFiniteLoss, before anything is written, if a loss or a slope is not finite.
     """
-    seeds = [derive_seed(run_seed, step, k) for k in range(num_directions)]
-    # -------------------------------------------------------------------------------------------
-    probes = estimator.ask(seeds)  #                   theta + eps z,  theta - eps z
-    losses = engine.losses(batch, probes)  #           l+, l-
-    directions = estimator.tell(probes, losses)  #     g = (l+ - l-) / (2 eps)
-    check_finite(step, losses, [d.projected_grad for d in directions])
-    update = Update(step, learning_rate, directions)
+    # -----------------------------------------------------------------------------------------------
+    probes = estimator.ask(draw, state)  #                      theta + eps z,  theta - eps z
+    found = [engine.losses(batch, probes) for batch in batches]
+    losses = [fmean(same) for same in zip(*found, strict=True)]  # l+, l-
+    grads, state = estimator.tell(draw, losses, state)  #       g = (l+ - l-) / (2 eps)
+    check_finite(draw.step, losses, grads)
+    update = update_of(estimator, draw, learning_rate, grads)
     with span("update"):
-        engine.apply(update)  #                        theta <- theta - lr * mean_k g_k z_k
-    # -------------------------------------------------------------------------------------------
-    return update, losses
+        engine.apply(update)  #                                 theta <- theta - lr * mean_k g_k z_k
+    # -----------------------------------------------------------------------------------------------
+    return update, losses, state
+
+
+def draw_of(run_seed: int, step: int, n: int) -> Draw:
+    """The n seeds of a step, each a function of (run seed, step, number)."""
+    return Draw(step, tuple(derive_seed(run_seed, step, k) for k in range(n)))
+
+
+def update_of(estimator: Estimator, draw: Draw, learning_rate: float, grads: Sequence[float]) -> Update:
+    """A step's update from its projected gradients: in the run, and again from its record in a replay."""
+    return Update(draw.step, learning_rate, estimator.directions(draw, grads), len(draw.seeds))
 
 
 class NonFiniteLoss(MezoError):

@@ -1,18 +1,21 @@
 """The library in three calls: tune, evaluate, replay."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from mezo import memory
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
+from mezo.data.configured import training_set
+from mezo.data.demonstrations import Demonstrated, demonstrate, draw
 from mezo.errors import MezoError, near
 from mezo.evaluation import evaluate as score
 from mezo.events import Observer
-from mezo.models import load
-from mezo.objectives import OBJECTIVES
+from mezo.models import LoadedModel, load
 from mezo.replay import replay as replay
 from mezo.setup import encode, engine_at, objective_for
 from mezo.tasks import task_for
@@ -80,16 +83,15 @@ def mezo_finetune(
             **kwargs,
         }
     )
-    sampling = {
-        "seed": config.seed,
-        "max_examples": config.train_examples,
-        "shots_per_class": config.shots_per_class,
-    }
+    drawn = {"seed": config.seed, "split_sizes": config.split_sizes}
+    sampling = {"max_examples": config.train_examples, "shots_per_class": config.shots_per_class}
     task = task_for(config.task, config.label_words, config.template)
-    train = train_dataset if given else MeZODataset(train_dataset, task=task, **sampling)
+    train = train_dataset if given else MeZODataset(train_dataset, task=task, **drawn, **sampling)
+    if validation is None and config.split_sizes and not given:
+        validation = train_dataset
     if validation is not None and not isinstance(validation, MeZODataset):
         validation = MeZODataset(
-            validation, task=train.task, split="validation", max_examples=config.eval_examples
+            validation, task=train.task, split="validation", max_examples=config.eval_examples, **drawn
         )
     return MeZOTrainer(config, train=train, validation=validation, **trainer).train()
 
@@ -99,11 +101,14 @@ def evaluate(
     *,
     adapter: Path | None = None,
     split: str = "validation",
+    shots: int = 0,
     observer: Observer | None = None,
 ) -> dict[str, Any]:
     """Accuracy and loss of the config's model on a split of its task's data, as a plain dict.
 
     adapter: a peft adapter's folder, put on top of the model.
+    shots: in-context learning: this many training examples, solved, before every prompt, by the config's
+        seed. As many as fit are shown; the result's `shots_shown` is their mean number.
     """
     dataset = MeZODataset(
         config.data,
@@ -111,15 +116,47 @@ def evaluate(
         split=split,
         seed=config.seed,
         max_examples=config.eval_examples,
+        split_sizes=config.split_sizes,
     )
     objective = objective_for(config, dataset.task)
     loaded = load(
         config.model, config.dtype, config.device, config.trust_remote_code, observer and observer.on_note
     )
-    engine = engine_at(loaded, objective, adapter=adapter)
-    loss = OBJECTIVES["candidate-ce"] if objective.name == "accuracy" else objective
-    examples = encode(dataset, loaded, config)
-    record = score(engine, examples, loss, has_candidates=dataset.task.has_candidates, split=split)
+    engine = engine_at(loaded, objective, adapter=adapter, max_new_tokens=config.max_new_tokens)
+    shown = _with_shots(dataset, loaded, config, shots) if shots else None
+    if shown and observer:
+        observer.on_note(shown.describe(shots))
+    examples = shown.examples if shown else encode(dataset, loaded, config)
+    task = dataset.task
+    record = score(
+        engine, examples, objective, has_candidates=task.has_candidates, metrics=task.metrics, split=split
+    )
     values = asdict(record)
     values.pop("step")
-    return {"model": config.model, "adapter": adapter and str(adapter), "task": config.task, **values}
+    return {
+        "model": config.model,
+        "adapter": adapter and str(adapter),
+        "task": config.task,
+        **values,
+        "shots": shots,
+        "shots_shown": shown.mean if shown else 0.0,
+        "peak_memory_bytes": memory.peak_bytes(),
+    }
+
+
+def _with_shots(dataset: MeZODataset, loaded: LoadedModel, config: MeZOConfig, shots: int) -> Demonstrated:
+    """The examples behind demonstrations from the training split of the same data."""
+    if dataset.split == "train":
+        raise MezoError(
+            "demonstrations are drawn from the split 'train': evaluate on another, or without shots"
+        )
+    if config.split_sizes is None and config.data is not None and Path(config.data).is_file():
+        raise MezoError(
+            f"{config.data}: demonstrations need a training split of their own, found one file;"
+            " give a folder with train.jsonl and the split to evaluate on"
+        )
+    drawn = draw(training_set(config, dataset.task), shots, config.seed)
+    context = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
+    written = 0 if dataset.task.has_candidates else config.max_new_tokens
+    room = min(config.max_length, context - written)
+    return demonstrate(dataset, drawn, loaded.tokenizer, loaded.kind, room)

@@ -62,7 +62,7 @@ def block(lines: list[str]) -> str:
 
 
 def _front_matter(config: MeZOConfig) -> str:
-    fields: dict[str, object] = {"library_name": "transformers" if config.tuning == "full" else "peft"}
+    fields: dict[str, object] = {"library_name": "peft" if config.saves_adapter else "transformers"}
     base = _base(config)
     if base:
         fields["base_model"] = base
@@ -80,7 +80,12 @@ def _base(config: MeZOConfig) -> str | None:
 def _summary(outcome: Outcome, metrics: Metrics) -> str:
     config = outcome.config
     done = metrics.steps[-1].step + 1 if metrics.steps else 0
-    what = {"full": "All weights", "lora": "LoRA factors", "prefix": "A prefix of keys and values"}
+    what = {
+        "full": "Weights matching its patterns" if config.train else "All weights",
+        "lora": "LoRA factors",
+        "prefix": "A prefix of keys and values",
+        "head": "The language-model head",
+    }
     text = (
         f"{what[config.tuning]} tuned with forward passes only (MeZO, {_PAPER}): {done} of {config.num_steps}"
         f" steps{', then stopped by hand' if outcome.interrupted else ''}; {config.batch_size} examples and"
@@ -104,28 +109,38 @@ def _reuse(metrics: Metrics) -> str:
 
 
 def _results(metrics: Metrics) -> str:
-    rows = ["## Results\n", "| split | step | examples | accuracy | loss |", "|---|---|---|---|---|"]
+    name = next((e.headline.name for e in metrics.evals if e.headline), "accuracy")
+    rows = [
+        "## Results\n",
+        f"| split | step | examples | {span(name, table=True) if ':' in name else name} | loss |",
+        "|---|---|---|---|---|",
+    ]
     for split in dict.fromkeys(e.split for e in metrics.evals):
         mine = [e for e in metrics.evals if e.split == split]
         for record in mine if len(mine) < 2 else (mine[0], mine[-1]):
             rows.append(
                 f"| {span(split, table=True)} | {record.step} | {record.examples}"
-                f" | {_accuracy(record)} | {record.loss:.4f} |"
+                f" | {_judged(record)} | {record.loss:.4f} |"
             )
     if not metrics.evals:
         return ""
-    return "\n".join(rows) + "\n\nAccuracy is given with one standard error.\n"
+    note = "\n\nAccuracy is given with one standard error.\n" if name == "accuracy" else "\n"
+    return "\n".join(rows) + note
 
 
-def _accuracy(record: EvalRecord) -> str:
-    if record.accuracy is None:
+def _judged(record: EvalRecord) -> str:
+    """The headline metric; accuracy with one standard error, of other metrics it is not known."""
+    headline = record.headline
+    if headline is None:
         return "-"
-    error = math.sqrt(record.accuracy * (1 - record.accuracy) / max(record.examples, 1))
-    return f"{100 * record.accuracy:.1f} ± {100 * error:.1f} %"
+    if headline.name != "accuracy":
+        return str(headline)
+    error = math.sqrt(headline.value * (1 - headline.value) / max(record.examples, 1))
+    return f"{100 * headline.value:.1f} ± {100 * error:.1f} %"
 
 
 def _commands(run: RunFolder, config: MeZOConfig) -> str:
-    tuned = ["--model", str(run.model)] if config.tuning == "full" else ["--adapter", str(run.adapter)]
+    tuned = ["--adapter", str(run.adapter)] if config.saves_adapter else ["--model", str(run.model)]
     evaluate = ["mezo", "eval", "--config", str(run.config), *tuned]
     replay = ["mezo", "replay", str(run.path), "--model", config.model, "--output", f"{run.path}-replayed"]
     return (

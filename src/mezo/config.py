@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from mezo.errors import MezoError, near
 
@@ -40,10 +40,13 @@ class MeZOConfig(BaseModel):
     data: str | None = None  # folder or file of examples; None: the task's own hub data set
     label_words: tuple[str, ...] | None = None  # of the classes, in the task's order; None: the task's own
     template: str | None = None  # a prompt of one's own: text with {field}, and {mask} for a masked model
-    tuning: Literal["full", "lora", "prefix"] = "full"
+    tuning: Literal["full", "lora", "prefix", "head"] = "full"
+    train: tuple[str, ...] | None = None  # regular expressions that name the parameters; None: all of them
     lora_rank: int = Field(default=8, ge=1)
     lora_alpha: int = Field(default=16, ge=1)
     lora_targets: tuple[str, ...] | None = None  # None: the query and value projections
+    prefix_tokens: int = Field(default=5, ge=1)
+    prefix_init: Literal["activations", "random"] = "activations"  # of tokens drawn at random, or noise
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "auto"
     trust_remote_code: bool = False
@@ -51,17 +54,35 @@ class MeZOConfig(BaseModel):
     # the method
     estimator: str = "two-point"
     num_directions: int = Field(default=1, ge=1)  # n of n-SPSA
+    final_directions: int | None = Field(default=None, ge=1)  # n grows linearly to this over the run
     epsilon: float = Field(default=1e-3, gt=0)
-    noise: Literal["gaussian", "rademacher"] = "gaussian"
+    noise: Literal["gaussian", "rademacher", "low-rank"] = "gaussian"
+    noise_rank: int = Field(default=2, ge=1, le=32)  # of low-rank noise
     normalize_perturbations: bool = False
+    blocks: Literal["all", "round-robin", "random", "each"] = (
+        "all"  # layers that move: some a step, or each alone
+    )
+    layers_per_step: int = Field(default=1, ge=1)  # of round-robin and random blocks
+    layer_scaling: Literal["none", "variance", "expectation"] = "none"  # by parameter norms, appendix B
+    clip_projected_grad: float | None = Field(default=None, gt=0)  # bound on its magnitude
+    clip_quantile: float | None = Field(default=None, gt=0, lt=1)  # bound: of the last 100 magnitudes
     optimizer: str = "sgd"
+    beta1: float = Field(default=0.9, ge=0, lt=1)  # of the running mean of gradients: momentum, adam
+    beta2: float = Field(default=0.95, ge=0, lt=1)  # of the running mean of their squares: adam
+    adam_epsilon: float = Field(default=1e-8, gt=0)  # added to the root of it
+    history: int = Field(default=64, ge=1)  # steps from which rebuilt moments are made
     learning_rate: float = Field(default=1e-6, ge=0)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: int = Field(default=0, ge=0)
     weight_decay: float = Field(default=0.0, ge=0)
     objective: str = "auto"  # auto: candidates where the task has them, else answer tokens
-    rounding: Literal["stochastic", "nearest"] = "stochastic"  # of 16-bit weights
-    memory: Literal["materialize", "regenerate"] = "materialize"
+    max_new_tokens: int = Field(
+        default=32, ge=1
+    )  # of an output, where the objective or a metric reads outputs
+    rounding: Literal["matched", "stochastic", "nearest"] = "matched"  # of 16-bit weights
+    memory: Literal["materialize", "regenerate", "store", "store-layer"] = "materialize"
+    granularity: Literal["matrix", "block", "element"] | None = None  # of regenerate; None: not held at all
+    granularity_block: int = Field(default=4096, ge=1)  # elements of a block
 
     # what is computed once; the losses are the same to rounding
     enable_kv_cache_optimization: bool = True  # tokens that begin several rows of a batch
@@ -70,9 +91,12 @@ class MeZOConfig(BaseModel):
     # the budget
     num_steps: int = Field(default=10_000, ge=1)
     batch_size: int = Field(default=64, ge=1)
+    gradient_accumulation: int = Field(default=1, ge=1)  # microbatches of batch_size a step, at the same z
     max_length: int = Field(default=512, ge=8)
     train_examples: int | None = Field(default=None, ge=1)  # a fixed-size subset, by seed
     shots_per_class: int | None = Field(default=None, ge=1)  # k-shot: k examples of every label
+    # (train, validation, test) drawn by seed, the paper's: 1000, 500, 1000; None: the data's own splits
+    split_sizes: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     eval_examples: int | None = Field(default=None, ge=1)
     eval_every: int = Field(default=0, ge=0)  # steps; 0: only before and after
     seed: int = Field(default=0, ge=0, lt=2**64)
@@ -84,6 +108,11 @@ class MeZOConfig(BaseModel):
         if self.warmup_steps >= self.num_steps:
             raise ValueError(f"warmup_steps={self.warmup_steps} leaves no step of num_steps={self.num_steps}")
         return self
+
+    @property
+    def saves_adapter(self) -> bool:
+        """Whether a run ends with an adapter for the base model, and not with a model."""
+        return self.tuning in ("lora", "prefix")
 
     @classmethod
     def build(cls, **values: Any) -> Self:

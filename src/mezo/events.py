@@ -1,7 +1,8 @@
 """What a run tells whoever watches it. Each record is also a line of metrics.jsonl."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,27 @@ class EvalRecord:
     loss: float  # of the training objective's differentiable form, see trainer
     examples: int
     seconds: float
+    metrics: dict[str, float] = field(default_factory=dict)  # the task's, 0 to 1, the headline one first
+
+    @property
+    def headline(self) -> "Headline | None":
+        """The metric that the task is judged by; None if it has none."""
+        for name, value in self.metrics.items():
+            return Headline(name, value)
+        return None if self.accuracy is None else Headline("accuracy", self.accuracy)  # older runs
+
+
+class Headline(NamedTuple):
+    name: str
+    value: float
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it lies between 0 and 1, as tasks' metrics do; a reward of one's own may be anything."""
+        return ":" not in self.name
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.1f} %" if self.is_share else f"{self.value:.4f}"
 
 
 class Observer:

@@ -1,20 +1,23 @@
 """`MeZO`: an optimizer for anyone's own loop and any nn.Module, without gradients."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from mezo.algorithm import check_finite
-from mezo.engines.inplace import InPlace
+from mezo.algorithm import check_finite, draw_of, update_of
+from mezo.config import MeZOConfig
+from mezo.engines.modes import Memory, walk_for
 from mezo.engines.probing import Probing
 from mezo.engines.watch import Watch
 from mezo.errors import MezoError
-from mezo.estimators import ESTIMATORS, Estimator, Normalized
-from mezo.noise import Kind, derive_seed
-from mezo.optimizers import SGD
+from mezo.estimators import Estimator, build, norms_of
+from mezo.lowrank import Kind
+from mezo.noise import Rounding
+from mezo.optimizers import OPTIMIZERS, Optimizer
 from mezo.registry import look_up
 from mezo.types import Probe, Update
 from mezo.weights import Weights
@@ -30,11 +33,15 @@ class MeZO(torch.optim.Optimizer):
         evaluated at theta + eps z without writing theta; or an iterable of tensors or (name, tensor)
         pairs, for which a second copy of them is held while a probe is evaluated.
     lr, weight_decay: as in the paper; they may be changed between steps (torch's schedulers work).
-    eps: the size of the perturbation. num_directions: n of n-SPSA, 2n forward passes a step.
+    eps: the size of the perturbation. num_directions: n of n-SPSA, 2n forward passes a step with the
+        two-point estimator; docs/estimators.md has the others.
     seed: with the step number it determines every direction.
     normalize: directions of unit length instead of the paper's standard normal.
+    blocks, layers_per_step, layer_scaling, clip_projected_grad, clip_quantile: as in MeZOConfig.
+    optimizer: its name, or one with settings of its own: `mezo.optimizers.Adam(beta2=0.99)`, whose weight
+        decay and rounding are those given here.
     memory: "materialize", or "regenerate" for the paper's in-place walk (modules and tensors alike;
-        no second copy, but 16-bit weights drift).
+        no second copy, but 16-bit weights drift), or "store", "store-layer": see docs/memory.md.
 
     Every probe of a step sees the same random state, so dropout masks do not differ between them.
     Raises MezoError for tensors that cannot be tuned.
@@ -51,87 +58,143 @@ class MeZO(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         estimator: str = "two-point",
         noise: Kind = "gaussian",
+        noise_rank: int = 2,
         normalize: bool = False,
-        rounding: Literal["stochastic", "nearest"] = "stochastic",
-        memory: Literal["materialize", "regenerate"] = "materialize",
+        blocks: Literal["all", "round-robin", "random", "each"] = "all",
+        layers_per_step: int = 1,
+        layer_scaling: Literal["none", "variance", "expectation"] = "none",
+        clip_projected_grad: float | None = None,
+        clip_quantile: float | None = None,
+        optimizer: str | Optimizer = "sgd",
+        rounding: Rounding = "matched",
+        memory: Memory = "materialize",
     ):
         module = model_or_params if isinstance(model_or_params, nn.Module) else None
         named = [(name, p) for name, p in _named(model_or_params) if p.requires_grad or module is None]
-        self.weights = Weights(named, kind=noise)
+        self.weights = Weights(named, kind=noise, rank=noise_rank)
         super().__init__([p for _, p in named], {"lr": lr, "eps": eps, "weight_decay": weight_decay})
         self.seed, self.num_directions = seed, num_directions
-        self.rounding: Literal["stochastic", "nearest"] = rounding
-        self.estimator_name, self.normalize = estimator, normalize
+        if isinstance(optimizer, str):
+            optimizer = look_up(OPTIMIZERS, optimizer, "optimizer")()
+        self.optimizer = replace(optimizer, rounding=rounding)
+        self.optimizer_state = self.optimizer.init(self.weights)
+        self._config = MeZOConfig.build(
+            estimator=estimator,
+            epsilon=eps,
+            num_directions=num_directions,
+            normalize_perturbations=normalize,
+            blocks=blocks,
+            layers_per_step=layers_per_step,
+            layer_scaling=layer_scaling,
+            clip_projected_grad=clip_projected_grad,
+            clip_quantile=clip_quantile,
+        )
+        self._norms = None if layer_scaling == "none" else norms_of(self.weights)
+        self.estimator: Estimator = build(self._config, self.weights, self._norms)
+        self.estimator_state = self.estimator.init()
         self.last_update: Update | None = None
         self.steps_done = 0
         self._probing = (
             Probing(module, self.weights) if module is not None and memory == "materialize" else None
         )
-        self._in_place = InPlace(self.weights) if memory == "regenerate" else None
+        self._in_place = walk_for(memory, self.weights)
         self._watched = False
-        self._estimator()  # an unknown name is an error here, not at the first step
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> float:  # type: ignore[override]
         """One step; the mean loss of its probes.
 
         closure: computes the loss, a number or a tensor of one element, from scratch; it is called
-        twice for every direction (and once more in the first step, to see how the model reads its
-        weights). Raises NonFiniteLoss, with theta untouched, if a loss is not finite.
+        once for every probe, twice a direction with the two-point estimator (and once more in the
+        first step, to see how the model reads its weights). Raises NonFiniteLoss, with theta untouched, if a loss is not finite.
         """
         if closure is None:
             raise MezoError(
                 "MeZO needs a closure that computes the loss: opt.step(lambda: model(**batch).loss)"
             )
         group = self.param_groups[0]
-        estimator = self._estimator()
-        seeds = [derive_seed(self.seed, self.steps_done, k) for k in range(self.num_directions)]
-        probes = estimator.ask(seeds)
+        if self.estimator.epsilon != group["eps"]:
+            self.estimator = self.estimator.with_epsilon(group["eps"])
+        estimator = self.estimator
+        draw = draw_of(self.seed, self.steps_done, self.num_directions)
+        probes = estimator.ask(draw, self.estimator_state)
         random_state = _RandomState()
         if self._probing is not None and not self._watched:
-            with self._probing.at(probes[:1]), Watch(self.weights) as watch:
+            with self._probing.at([Probe(draw.seeds[0], group["eps"])]), Watch(self.weights) as watch:
                 closure()
             self._probing.swap_whole(watch.read_raw)
             self._watched = True
         losses = []
-        for probe in probes:
-            random_state.restore()
-            with self._at(probe):
+        with closing(self._visit(probes)) as points:
+            for _ in points:
+                random_state.restore()
                 losses.append(float(closure()))
-        directions = estimator.tell(probes, losses)
-        check_finite(self.steps_done, losses, [d.projected_grad for d in directions])
-        update = Update(self.steps_done, group["lr"], directions)
-        SGD(weight_decay=group["weight_decay"], rounding=self.rounding).apply_(self.weights, None, update)
+        grads, estimator_state = estimator.tell(draw, losses, self.estimator_state)
+        check_finite(self.steps_done, losses, grads)
+        update = update_of(estimator, draw, group["lr"], grads)
+        self._apply(replace(self.optimizer, weight_decay=group["weight_decay"]), update)
+        self.estimator_state = estimator_state
         self.last_update, self.steps_done = update, self.steps_done + 1
         return sum(losses) / len(losses)
 
     def state_dict(self) -> dict[str, Any]:
-        """What is needed to go on: there are no moments, only the number of steps done and the seed."""
-        return {**super().state_dict(), "mezo": {"steps_done": self.steps_done, "seed": self.seed}}
+        """What is needed to go on: the number of steps done, the seed, the optimizer's moments and what
+        the estimator remembers, if anything."""
+        own = {
+            "steps_done": self.steps_done,
+            "seed": self.seed,
+            "optimizer": type(self.optimizer).__name__,
+            "optimizer_state": self.optimizer.pack(self.optimizer_state),
+            "estimator": self._config.estimator,
+            "estimator_state": self.estimator_state,
+            "norms": self._norms,
+        }
+        return {**super().state_dict(), "mezo": own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         own = state_dict["mezo"]
+        if (mine := type(self.optimizer).__name__) != own["optimizer"]:
+            raise MezoError(
+                f"the state is one of {own['optimizer']}, this optimizer is {mine}: make it the same"
+            )
+        if (mine := self._config.estimator) != own["estimator"]:
+            raise MezoError(
+                f"the state is one of estimator {own['estimator']!r}, found {mine!r}: make it the same"
+            )
         super().load_state_dict({k: v for k, v in state_dict.items() if k != "mezo"})
         self.steps_done, self.seed = own["steps_done"], own["seed"]
+        self.optimizer_state = self.optimizer.unpack(self.weights, own["optimizer_state"])
+        self._norms = own["norms"]
+        self.estimator = build(self._config, self.weights, self._norms)
+        self.estimator_state = own["estimator_state"]
 
-    def _estimator(self) -> Estimator:
-        estimator = look_up(ESTIMATORS, self.estimator_name, "estimator")(epsilon=self.param_groups[0]["eps"])  # type: ignore[call-arg]
-        return Normalized(estimator, self.weights.norm) if self.normalize else estimator
+    def _apply(self, optimizer: Optimizer, update: Update) -> None:
+        if self._in_place is None:
+            self.optimizer_state = optimizer.apply_(self.weights, self.optimizer_state, update)
+        else:
+            self.optimizer_state = optimizer.apply_(self._in_place.weights, self.optimizer_state, update)
+            self._in_place.release()
+
+    def _visit(self, probes: Sequence[Probe]) -> Generator[Probe]:
+        """The tuned tensors are at each probe while it is yielded."""
+        if self._in_place is not None:
+            yield from self._in_place.visit(probes)
+            return
+        for probe in probes:
+            with self._at(probe):
+                yield probe
 
     @contextmanager
     def _at(self, probe: Probe) -> Iterator[None]:
         if self._probing is not None:
             with self._probing.at([probe]):
                 yield
-        elif self._in_place is not None:
-            with self._in_place.at(probe):
-                yield
         else:
             theta = [t.tensor.data for t in self.weights.tunables]
             try:
                 for t in self.weights.tunables:
                     t.tensor.data = t.tensor.data.clone()
-                self.weights.add_noise_(probe.seed, probe.scale)
+                self.weights.add_noise_(probe)
                 yield
             finally:
                 for t, data in zip(self.weights.tunables, theta, strict=True):

@@ -1,6 +1,7 @@
 """The plots of a run, from its metrics.jsonl: each as PNG and SVG, and all four on one page."""
 
 import io
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +30,20 @@ class Curves:
     zero: np.ndarray  # (S,) share of the directions whose projected gradient is exactly 0
     eval_step: np.ndarray  # (E,)
     eval_loss: np.ndarray  # (E,)
-    accuracy: np.ndarray  # (E,) in 0..1; NaN where the task has none
-    standard_error: np.ndarray  # (E,) of the accuracy, binomial
+    metric: str  # what the task is judged by
+    score: np.ndarray  # (E,) of the metric, shares in per cent; NaN where the task has none
+    standard_error: np.ndarray  # (E,) of an accuracy, binomial; of other metrics it is not known: 0
     split: str
+
+    @property
+    def score_title(self) -> str:
+        return f"{self.metric[:1].upper()}{self.metric[1:]} on {self.split}"
+
+    @property
+    def score_label(self) -> str:
+        if ":" in self.metric:  # a reward of one's own
+            return self.metric
+        return f"{self.metric} (%{', bar: ± 1 standard error' if self.metric == 'accuracy' else ''})"
 
 
 def curves(metrics: Metrics) -> Curves:
@@ -40,8 +52,12 @@ def curves(metrics: Metrics) -> Curves:
     splits = [e.split for e in metrics.evals]
     split = max(splits, key=splits.count, default="validation")
     evals = [e for e in metrics.evals if e.split == split]
-    accuracy = np.array([np.nan if e.accuracy is None else e.accuracy for e in evals], dtype=float)
+    heads = [e.headline for e in evals]
+    metric = next((h.name for h in heads if h), "accuracy")
+    score = np.array([np.nan if h is None else h.value for h in heads], dtype=float)
     examples = np.array([max(e.examples, 1) for e in evals], dtype=float)
+    error = np.sqrt(score * (1 - score) / examples) if metric == "accuracy" else np.zeros_like(score)
+    unit = 1 if ":" in metric else 100
     return Curves(
         step=np.array([s.step + 1 for s in steps], dtype=int),
         loss=np.array([s.loss for s in steps], dtype=float),
@@ -49,8 +65,9 @@ def curves(metrics: Metrics) -> Curves:
         zero=np.array([np.mean([g == 0 for g in s.projected_grads]) for s in steps], dtype=float),
         eval_step=np.array([e.step for e in evals], dtype=int),
         eval_loss=np.array([e.loss for e in evals], dtype=float),
-        accuracy=accuracy,
-        standard_error=np.sqrt(accuracy * (1 - accuracy) / examples),
+        metric=metric,
+        score=unit * score,
+        standard_error=unit * error,
         split=split,
     )
 
@@ -72,9 +89,9 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def write_plots(run: RunFolder | Path | str) -> list[Path]:
-    """Draw plots/{loss,accuracy,gradient,zero_gradients,overview}.{png,svg}; the paths written.
+    """Draw plots/{loss,METRIC,gradient,zero_gradients,overview}.{png,svg}; the paths written.
 
-    A run without evaluations has no accuracy plot; one without a finished step has none at all.
+    A run without evaluations has no plot of its metric; one without a finished step has none at all.
     Raises MezoError if the metrics cannot be read.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
@@ -83,8 +100,8 @@ def write_plots(run: RunFolder | Path | str) -> list[Path]:
         return []
     data = curves(metrics)
     panels: dict[str, Callable[[Axes, Curves], None]] = {"loss": _loss}
-    if np.isfinite(data.accuracy).any():
-        panels["accuracy"] = _accuracy
+    if np.isfinite(data.score).any():
+        panels[re.sub(r"\W+", "-", data.metric)] = _score
     panels |= {"gradient": _gradient, "zero_gradients": _zero_gradients}
     folder.plots.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
@@ -102,7 +119,7 @@ def write_plots(run: RunFolder | Path | str) -> list[Path]:
 
 
 def write_comparison(runs: Mapping[str, RunFolder], stem: Path) -> list[Path]:
-    """Draw validation loss and accuracy of several runs, by their names, into STEM.png and STEM.svg.
+    """Draw validation loss and metric of several runs, by their names, into STEM.png and STEM.svg.
 
     Runs without an evaluation are left out; nothing is written if none has any.
     """
@@ -110,19 +127,18 @@ def write_comparison(runs: Mapping[str, RunFolder], stem: Path) -> list[Path]:
     evaluated = {name: data for name, data in all_curves.items() if len(data.eval_step)}
     if not evaluated:
         return []
-    judged = any(np.isfinite(data.accuracy).any() for data in evaluated.values())
+    judged = any(np.isfinite(data.score).any() for data in evaluated.values())
     figure = Figure(figsize=(12.0 if judged else 7.0, 4.2), layout="constrained")
     axes = figure.subplots(1, 1 + judged, squeeze=False).ravel()
     for n, (name, data) in enumerate(evaluated.items()):
         look = dict(color=_COLORS[n % len(_COLORS)], linewidth=1.8, marker="o", markersize=4, label=name)
         axes[0].plot(data.eval_step, data.eval_loss, **look)
         if judged:
-            error = 100 * data.standard_error
-            axes[1].errorbar(data.eval_step, 100 * data.accuracy, yerr=error, capsize=3, **look)
-    split = next(iter(evaluated.values())).split
-    _dress(axes[0], f"Loss on {split}", "loss")
+            axes[1].errorbar(data.eval_step, data.score, yerr=data.standard_error, capsize=3, **look)
+    first = next(iter(evaluated.values()))
+    _dress(axes[0], f"Loss on {first.split}", "loss")
     if judged:
-        _dress(axes[1], f"Accuracy on {split}", "accuracy (%, bar: ± 1 standard error)")
+        _dress(axes[1], first.score_title, first.score_label)
     axes[0].legend(frameon=False)
     stem.parent.mkdir(parents=True, exist_ok=True)
     return _save(figure, stem)
@@ -142,21 +158,21 @@ def _loss(axis: Axes, data: Curves) -> None:
     axis.legend(frameon=False)
 
 
-def _accuracy(axis: Axes, data: Curves) -> None:
-    percent, error = 100 * data.accuracy, 100 * data.standard_error
+def _score(axis: Axes, data: Curves) -> None:
+    score, error = data.score, data.standard_error
     axis.errorbar(
-        data.eval_step, percent, yerr=error, color=_GREEN, linewidth=1.8, marker="o", markersize=4, capsize=3
+        data.eval_step, score, yerr=error, color=_GREEN, linewidth=1.8, marker="o", markersize=4, capsize=3
     )
-    for i in {0, len(percent) - 1}:
+    for i in {0, len(score) - 1}:
         axis.annotate(
-            f"{percent[i]:.1f} %",
-            (data.eval_step[i], percent[i] + error[i]),
+            f"{score[i]:.3g}" if ":" in data.metric else f"{score[i]:.1f} %",
+            (data.eval_step[i], score[i] + error[i]),
             xytext=(0, 5),
             textcoords="offset points",
             ha="center",
         )
     axis.margins(x=0.08, y=0.2)
-    _dress(axis, f"Accuracy on {data.split}", "accuracy (%, bar: ± 1 standard error)")
+    _dress(axis, data.score_title, data.score_label)
 
 
 def _gradient(axis: Axes, data: Curves) -> None:

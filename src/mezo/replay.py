@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mezo import noise, trajectory
+from mezo.algorithm import draw_of, update_of
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
+from mezo.estimators import Estimator
 from mezo.events import Observer
 from mezo.models import load
 from mezo.noise.spec import VERSION as NOISE_VERSION
 from mezo.run import RunFolder
-from mezo.setup import optimizer_for, recorded_update
+from mezo.setup import directions_at, estimator_for, learning_rate, optimizer_for
 from mezo.tuning import save, tune
 from mezo.types import Update
 from mezo.weights import fingerprint
@@ -37,7 +39,7 @@ def replay(
     if not isinstance(header.get("config"), dict):
         raise MezoError(f"{run}: the trajectory's header has no config")
     config = MeZOConfig.build(**header["config"])
-    target = Path(output) / ("model" if config.tuning == "full" else "adapter")
+    target = Path(output) / ("adapter" if config.saves_adapter else "model")
     if target.exists():
         raise MezoError(f"{target} exists already: choose another --output")
     name = model or config.model
@@ -50,9 +52,9 @@ def replay(
         )
     noise.announce = observer.on_note
     tuned, weights = tune(loaded.model, config)
-    optimizer = optimizer_for(config)
+    optimizer, estimator = optimizer_for(config), estimator_for(config, weights)
     state = optimizer.init(weights)
-    for update in updates(config, recorded):
+    for update in updates(config, estimator, recorded):
         state = optimizer.apply_(weights, state, update)
     if recorded.dropped_bytes:
         observer.on_note(
@@ -63,7 +65,9 @@ def replay(
     return target
 
 
-def updates(config: MeZOConfig, recorded: trajectory.Trajectory) -> Iterator[Update]:
+def updates(config: MeZOConfig, estimator: Estimator, recorded: trajectory.Trajectory) -> Iterator[Update]:
     """The run's updates, rebuilt from the config and the projected gradients."""
-    for step, projected_grads in enumerate(recorded.records):
-        yield recorded_update(config, step, projected_grads)
+    for step, record in enumerate(recorded.records):
+        n = directions_at(config, step)
+        grads = [float(g) for g in record[: estimator.width(n)]]
+        yield update_of(estimator, draw_of(config.seed, step, n), learning_rate(config, step), grads)

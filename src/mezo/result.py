@@ -34,7 +34,7 @@ class TrainResult:
         return [s.profile for s in self.steps if s.profile is not None]
 
     @property
-    def metrics(self) -> dict[str, float | int | None]:
+    def metrics(self) -> dict[str, Any]:
         """First and last evaluation, and figures of the whole run.
 
         zero_gradient_fraction: of the steps, those whose every projected gradient was 0.
@@ -46,6 +46,9 @@ class TrainResult:
             "steps": len(self.steps),
             "accuracy_before": first and first.accuracy,
             "accuracy_after": last and last.accuracy,
+            "metric": last and last.headline and last.headline.name,
+            "metric_before": first and first.headline and first.headline.value,
+            "metric_after": last and last.headline and last.headline.value,
             "loss_before": first and first.loss,
             "loss_after": last and last.loss,
             "zero_gradient_fraction": zero / len(self.steps) if self.steps else 0.0,

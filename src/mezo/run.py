@@ -38,6 +38,8 @@ class RunFolder:
         self.card = self.path / "README.md"  # the model card
         self.profile = self.path / "profile.json"  # where a step's time went, if that was asked for
         self.trace = self.path / "trace.json.gz"  # some steps in Chrome's trace format, if asked for
+        self.summary = self.path / "summary.json"  # how it was made and what it took: see `summary`
+        self.probe = self.path / "probe.npz"  # a linear probe, where the run is one
 
     def _held(self) -> list[Path]:
         journal = self.trajectory.with_name(self.trajectory.name + ".journal")
@@ -52,6 +54,8 @@ class RunFolder:
             self.card,
             self.profile,
             self.trace,
+            self.summary,
+            self.probe,
         )
         return [path for path in owned if path.exists() or path.is_symlink()]
 

@@ -5,8 +5,9 @@ off. It is the only thing an engine needs to know of a task, and the only thing 
 to know of an engine is the answer: one float64 per query.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,16 @@ class Example:
     candidates: tuple[tuple[int, ...], ...]  # each at least one token; one candidate: a completion
     answer: int  # index of the right candidate
     mask_position: int | None = None  # None: causal
+    references: tuple[str, ...] = ()  # accepted answers as text, for metrics of generated text
+    # The row's own fields, for reward functions. Two examples are equal by what a model is asked.
+    fields: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    answers: tuple[int, ...] = ()  # all right candidates where several are; () means `answer` alone
+    group: str | int | None = None  # examples judged together, such as the answers to one question
+
+    @property
+    def right(self) -> tuple[int, ...]:
+        """The right candidates: one, or several."""
+        return self.answers or (self.answer,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +60,15 @@ def pose(examples: Sequence[Example], *, answers_only: bool = False) -> ScoringB
     Nothing is computed twice: the last token of a causal candidate is never fed, equal rows are
     fed once, and a causal row that begins a longer row of the same example is read off that one.
     So candidates of a single token cost one row an example.
-    `answers_only`: only the right candidate of each example is scored.
+    `answers_only`: only the right candidates of each example are scored.
     """
     rows: list[tuple[int, ...]] = []
     queries: list[tuple[int, int, int, int]] = []
     candidate_example: list[int] = []
     is_answer: list[bool] = []
     for number, example in enumerate(examples):
-        chosen = [example.answer] if answers_only else range(len(example.candidates))
+        right = example.right
+        chosen = sorted(right) if answers_only else range(len(example.candidates))
         causal = example.mask_position is None
         mine: list[int] = []  # rows of this example, longest first
         order = sorted(chosen, key=lambda c: -len(example.candidates[c])) if causal else chosen
@@ -74,7 +86,7 @@ def pose(examples: Sequence[Example], *, answers_only: bool = False) -> ScoringB
             first = len(example.prompt) - 1 if example.mask_position is None else example.mask_position
             queries += [(row_of[c], first + i, t, len(candidate_example)) for i, t in enumerate(tokens)]
             candidate_example.append(number)
-            is_answer.append(c == example.answer)
+            is_answer.append(c in right)
     table = np.array(queries, dtype=np.int64).reshape(-1, 4)
     return ScoringBatch(
         rows=tuple(rows),

@@ -1,22 +1,20 @@
 """From a config to the objects of a run: model, weights, engine, estimator."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from mezo import estimators
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset, MeZODataset
 from mezo.engines.transformers import TransformersEngine
 from mezo.errors import MezoError
-from mezo.estimators import ESTIMATORS, Estimator, Normalized
 from mezo.models import LoadedModel
-from mezo.noise import derive_seed
-from mezo.objectives import OBJECTIVES, Objective
+from mezo.objectives import Objective, objective_named
 from mezo.optimizers import OPTIMIZERS, SGD, Optimizer, schedule
 from mezo.registry import look_up
 from mezo.tasks import Task
 from mezo.tuning import tune, with_adapter
-from mezo.types import Direction, Update
 from mezo.weights import Weights
 
 
@@ -33,12 +31,12 @@ class Bench:
 def objective_for(config: MeZOConfig, task: Task) -> Objective:
     """The config's objective; "auto" is candidate cross-entropy where there are candidates.
 
-    Raises MezoError if the objective compares candidates and the task has none.
+    Raises MezoError if there is no such objective, or it compares candidates and the task has none.
     """
     name = config.objective
     if name == "auto":
         name = "candidate-ce" if task.has_candidates else "answer-ce"
-    objective = look_up(OBJECTIVES, name, "objective")
+    objective = objective_named(name, task.metrics)
     if objective.needs_candidates and not task.has_candidates:
         raise MezoError(
             f"objective {name!r} compares candidates, and task {task.name!r} has none; use answer-ce"
@@ -47,13 +45,14 @@ def objective_for(config: MeZOConfig, task: Task) -> Objective:
 
 
 def optimizer_for(config: MeZOConfig) -> Optimizer:
+    """The config's optimizer, with those of its settings that it has."""
     kind = look_up(OPTIMIZERS, config.optimizer, "optimizer")
-    return kind(weight_decay=config.weight_decay, rounding=config.rounding)  # type: ignore[call-arg]
+    return kind(**config.model_dump(include={field.name for field in fields(kind)}))
 
 
-def estimator_for(config: MeZOConfig, weights: Weights) -> Estimator:
-    estimator = look_up(ESTIMATORS, config.estimator, "estimator")(epsilon=config.epsilon)  # type: ignore[call-arg]
-    return Normalized(estimator, weights.norm) if config.normalize_perturbations else estimator
+def estimator_for(config: MeZOConfig, weights: Weights) -> estimators.Estimator:
+    """The config's estimator. weights: as they are before the first step."""
+    return estimators.build(config, weights)
 
 
 def set_up(config: MeZOConfig, loaded: LoadedModel, objective: Objective) -> Bench:
@@ -67,23 +66,37 @@ def set_up(config: MeZOConfig, loaded: LoadedModel, objective: Objective) -> Ben
         kind=loaded.kind,
         pad_token_id=loaded.pad_token_id,
         memory=config.memory,
+        granularity=config.granularity,
+        granularity_block=config.granularity_block,
         share_prefixes=config.enable_kv_cache_optimization,
         activation_cache_bytes=config.activation_cache_mb << 20,
+        tokenizer=loaded.tokenizer,
+        max_new_tokens=config.max_new_tokens,
     )
     return Bench(model, loaded.tokenizer, weights, engine)
 
 
 def engine_at(
-    loaded: LoadedModel, objective: Objective, *, adapter: Path | None = None
+    loaded: LoadedModel, objective: Objective, *, adapter: Path | None = None, max_new_tokens: int = 32
 ) -> TransformersEngine:
     """An engine that only evaluates: the loaded model as it is, with a peft adapter on it or not.
+
+    max_new_tokens: of an output, where a metric reads outputs.
 
     Raises MezoError if `adapter` is not one for this model.
     """
     model = loaded.model if adapter is None else with_adapter(loaded.model, adapter)
     weights = Weights(model.named_parameters())
     return TransformersEngine(
-        model, weights, objective, SGD(), kind=loaded.kind, pad_token_id=loaded.pad_token_id, probes=False
+        model,
+        weights,
+        objective,
+        SGD(),
+        kind=loaded.kind,
+        pad_token_id=loaded.pad_token_id,
+        probes=False,
+        tokenizer=loaded.tokenizer,
+        max_new_tokens=max_new_tokens,
     )
 
 
@@ -97,10 +110,11 @@ def learning_rate(config: MeZOConfig, step: int) -> float:
     )
 
 
-def recorded_update(config: MeZOConfig, step: int, projected_grads: Any) -> Update:
-    """The update of a step, rebuilt from what the trajectory keeps of it."""
-    return Update(
-        step,
-        learning_rate(config, step),
-        tuple(Direction(derive_seed(config.seed, step, k), float(g)) for k, g in enumerate(projected_grads)),
-    )
+def directions_at(config: MeZOConfig, step: int) -> int:
+    """n of n-SPSA at a step: constant, or growing linearly over the run (MeZO, appendix A)."""
+    first, last = config.num_directions, config.final_directions or config.num_directions
+    return first + round((last - first) * step / max(1, config.num_steps - 1))
+
+
+def most_directions(config: MeZOConfig) -> int:
+    return max(config.num_directions, config.final_directions or 0)

@@ -11,7 +11,8 @@ from typing import Any
 
 import mezo
 from mezo import memory, noise
-from mezo.algorithm import NonFiniteLoss, mezo_step
+from mezo.advice import StepSize, before_the_start
+from mezo.algorithm import NonFiniteLoss, draw_of, mezo_step
 from mezo.card import write_card
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset, MeZODataset
@@ -24,12 +25,20 @@ from mezo.interrupts import Interrupts
 from mezo.measuring import Counted, Measuring, write_profile
 from mezo.models import LoadedModel, kind_of, load
 from mezo.noise.spec import VERSION as NOISE_VERSION
-from mezo.objectives import OBJECTIVES
 from mezo.plots import write_plots
 from mezo.profiling import WARM_UP, span
 from mezo.result import TrainResult
 from mezo.run import MetricsWriter, RunFolder, write_text
-from mezo.setup import encode, estimator_for, learning_rate, objective_for, set_up
+from mezo.setup import (
+    directions_at,
+    encode,
+    estimator_for,
+    learning_rate,
+    most_directions,
+    objective_for,
+    set_up,
+)
+from mezo.summary import Summary, write_summary
 from mezo.tasks import task_for
 from mezo.trajectory import TrajectoryWriter
 from mezo.tuning import save
@@ -74,16 +83,23 @@ class MeZOTrainer:
         self.output, self.overwrite = None if output is None else Path(output), overwrite
         task = train.task if train is not None else task_for(config.task, config.label_words, config.template)
         self.objective = objective_for(config, task)
-        self.has_candidates = task.has_candidates
-        self._advise()
+        self.task = task
+        if (warning := before_the_start(config)) is not None:
+            self.observer.on_note(warning)
         own_data = train is None
         train = train or training_set(config, task)
         if validation is None and own_data:
             validation = validation_set(config, task)
-        if config.batch_size > len(train):
+        together = config.batch_size * config.gradient_accumulation
+        if together > len(train):
             raise MezoError(
-                f"batch_size={config.batch_size} is larger than the training set of {len(train)} examples; "
-                f"use a batch of {len(train)} or less"
+                f"batch_size={config.batch_size}"
+                + (
+                    f" times gradient_accumulation={config.gradient_accumulation}"
+                    if together > config.batch_size
+                    else ""
+                )
+                + f" is larger than the training set of {len(train)} examples; use a batch of {len(train)} or less"
             )
         if model is None:
             self.observer.on_note(f"loading {config.model} in {config.dtype}")
@@ -106,6 +122,10 @@ class MeZOTrainer:
         self.bench = set_up(config, loaded, self.objective)
         self.engine, self.weights = self.bench.engine, self.bench.weights
         self.estimator = estimator_for(config, self.weights)
+        self.estimator_state = self.estimator.init()
+        self.step_size = StepSize(
+            slopes=self.estimator.gives_slopes and config.optimizer in ("sgd", "momentum")
+        )
         self.measuring = Measuring(
             next(loaded.model.parameters()).device,
             profile=profile,
@@ -149,9 +169,12 @@ class MeZOTrainer:
             raise failure
         return result
 
-    def _prepared(self, step: int) -> Any:
-        """The step's batch, ready for the engine. Runs beside the step before: a function of `step` alone."""
-        return self.engine.prepare(self.train_set.batch(step, self.config.batch_size, self.config.seed))
+    def _prepared(self, step: int) -> list[Any]:
+        """The step's microbatches, ready for the engine. Runs beside the step before: a function of `step` alone."""
+        c = self.config
+        examples = self.train_set.batch(step, c.batch_size * c.gradient_accumulation, c.seed)
+        starts = range(0, len(examples), c.batch_size)
+        return [self.engine.prepare(examples[start : start + c.batch_size]) for start in starts]
 
     def _step(
         self,
@@ -164,26 +187,28 @@ class MeZOTrainer:
         """One step, in the result and in the files, or in neither. held: a block that no Ctrl-C cuts."""
         began = time.monotonic()
         with span("data"):
-            batch = next(batches)
+            microbatches = next(batches)
         with held():
             before = Counted.of(self.engine)
-            update, losses = mezo_step(
+            update, losses, self.estimator_state = mezo_step(
                 self.engine,
                 self.estimator,
-                batch,
-                step=step,
-                run_seed=self.config.seed,
-                num_directions=self.config.num_directions,
-                learning_rate=learning_rate(self.config, step),
+                microbatches,
+                draw_of(self.config.seed, step, directions_at(self.config, step)),
+                learning_rate(self.config, step),
+                self.estimator_state,
             )
             with span("logging"):
                 record = self._record(update, losses, began, before)
                 result.steps.append(record)
                 if files is not None:
-                    files.trajectory.append(record.projected_grads)
+                    grads = record.projected_grads
+                    files.trajectory.append((*grads, *[0.0] * (self._record_width() - len(grads))))
                     files.metrics.write(record)
         with span("logging"):
             self.observer.on_step(record)
+            if (warning := self.step_size.seen(record)) is not None:
+                self.observer.on_note(warning)
 
     def _record(self, update: Update, losses: list[float], began: float, before: Counted) -> StepRecord:
         spent = Counted.of(self.engine) - before
@@ -201,7 +226,8 @@ class MeZOTrainer:
         )
 
     def _naming_the_batch(self, error: NonFiniteLoss, step: int) -> NonFiniteLoss:
-        rows = self.train_set.batch_indices(step, self.config.batch_size, self.config.seed)
+        together = self.config.batch_size * self.config.gradient_accumulation
+        rows = self.train_set.batch_indices(step, together, self.config.seed)
         shown = ", ".join(map(str, rows[:16])) + (", ..." if len(rows) > 16 else "")
         return NonFiniteLoss(f"{error} (batch: training examples {shown}, counted from 0)")
 
@@ -210,13 +236,18 @@ class MeZOTrainer:
     def evaluate(
         self, dataset: EncodedDataset | None = None, *, step: int = 0, split: str = "validation"
     ) -> EvalRecord:
-        """Accuracy and loss at theta. The loss is the objective's; for accuracy, the candidates' cross-entropy."""
+        """The task's metrics and the loss at theta; see `evaluation.evaluate`."""
         examples = dataset if dataset is not None else self.validation_set
         if examples is None:
             raise MezoError("there are no validation examples to evaluate on")
-        loss = OBJECTIVES["candidate-ce"] if self.objective.name == "accuracy" else self.objective
         return evaluate(
-            self.engine, examples, loss, has_candidates=self.has_candidates, step=step, split=split
+            self.engine,
+            examples,
+            self.objective,
+            has_candidates=self.task.has_candidates,
+            metrics=self.task.metrics,
+            step=step,
+            split=split,
         )
 
     def _evaluation_is_due(self, done: int) -> bool:
@@ -242,9 +273,13 @@ class MeZOTrainer:
         result.trajectory = run.trajectory
         return _Files(
             run,
-            TrajectoryWriter(run.trajectory, self.header(), self.config.num_directions),
+            TrajectoryWriter(run.trajectory, self.header(), self._record_width()),
             MetricsWriter(run.metrics),
         )
+
+    def _record_width(self) -> int:
+        """Values a step has in the trajectory; where n grows, early steps have zeros at the end."""
+        return self.estimator.width(most_directions(self.config))
 
     def header(self) -> dict[str, Any]:
         """What a replay needs besides the records."""
@@ -260,10 +295,12 @@ class MeZOTrainer:
             return
         files.trajectory.close()
         files.metrics.close()
-        target = files.run.model if self.config.tuning == "full" else files.run.adapter
+        target = files.run.adapter if self.config.saves_adapter else files.run.model
         save(self.bench.model, self.bench.tokenizer, target)
         write_plots(files.run)
         write_card(files.run, result)
+        method = f"MeZO {self.config.tuning}"
+        write_summary(files.run.path, Summary(method, result.seconds, result.peak_memory_bytes))
         if result.profile:
             write_profile(files.run.profile, result.profile, self.measuring.device)
         if not self.measuring.finish():
@@ -278,15 +315,6 @@ class MeZOTrainer:
             f"parameters tuned on {len(self.train_set):,} examples; {self.objective.name}, batch {c.batch_size}, "
             f"learning rate {c.learning_rate:g} ({c.schedule}), epsilon {c.epsilon:g}, {c.num_steps:,} steps"
         )
-
-    def _advise(self) -> None:
-        c = self.config
-        if c.tuning == "lora" and c.learning_rate < 1e-5 and not c.normalize_perturbations:
-            self.observer.on_note(
-                f"warning: a learning rate of {c.learning_rate:g} will hardly move a LoRA adapter, which starts at zero; "
-                f"the paper uses {MeZOConfig.paper('roberta', 'lora').learning_rate:g} (RoBERTa) and "
-                f"{MeZOConfig.paper('opt', 'lora').learning_rate:g} (OPT)"
-            )
 
 
 @dataclass(frozen=True)

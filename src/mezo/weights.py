@@ -1,17 +1,19 @@
 """The tensors being tuned: their names, their noise streams, and how an update reaches them."""
 
 import math
+import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Literal
 
 import torch
 
-from mezo import noise
+from mezo import lowrank, noise
 from mezo.errors import MezoError
+from mezo.lowrank import LowRank
 from mezo.noise import Where
+from mezo.types import Probe, Scaling
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Tunable:
     name: str  # canonical: the same whatever wraps the model
     tensor: torch.Tensor
     tensor_id: int
+    low_rank: LowRank | None = None  # None: every element has noise of its own
 
     def rows(self) -> torch.Tensor:
         """The tensor as (rows, columns), sharing memory: the last dimension is the columns."""
@@ -39,8 +42,14 @@ def canonical(name: str) -> str:
 class Weights:
     """theta, as a list of named tensors; everything that ever writes it goes through here."""
 
-    def __init__(self, named: Iterable[tuple[str, torch.Tensor]], *, kind: noise.Kind = "gaussian"):
-        self.kind: noise.Kind = kind
+    def __init__(
+        self, named: Iterable[tuple[str, torch.Tensor]], *, kind: lowrank.Kind = "gaussian", rank: int = 2
+    ):
+        """kind: of the noise; "low-rank" is of `rank` for matrices, Gaussian for the rest."""
+        self.kind: lowrank.Kind = kind
+        self.rank = rank
+        # of tensors whose elements each have noise of their own
+        self.entrywise: noise.Kind = "gaussian" if kind == "low-rank" else kind
         self.tunables: list[Tunable] = []
         by_id: dict[int, str] = {}
         for raw, tensor in named:
@@ -53,18 +62,19 @@ class Weights:
                 raise MezoError(
                     f"{name}: cannot tune a tensor that is not contiguous; call .contiguous() on it first"
                 )
-            identity = noise.tensor_id(name)
-            if identity in by_id:
-                raise MezoError(
-                    f"the tensors {by_id[identity]!r} and {name!r} share the noise stream {identity:#x}; rename one"
-                )
-            by_id[identity] = name
-            self.tunables.append(Tunable(name, tensor, identity))
+            low = LowRank.of(name, tensor, rank) if kind == "low-rank" else None
+            t = Tunable(name, tensor, noise.tensor_id(name), low)
+            for identity in (t.tensor_id, low.left_id, low.right_id) if low else (t.tensor_id,):
+                if identity in by_id:
+                    raise MezoError(
+                        f"the tensors {by_id[identity]!r} and {name!r} share the noise stream {identity:#x}; rename one"
+                    )
+                by_id[identity] = name
+            self.tunables.append(t)
         if not self.tunables:
             raise MezoError("there is nothing to tune: no trainable tensor was found")
-        self._group = noise.Group(
-            [t.tensor for t in self.tunables], [Where(t.tensor_id) for t in self.tunables]
-        )
+        own = [t for t in self.tunables if t.low_rank is None]
+        self._group = noise.Group([t.tensor for t in own], [Where(t.tensor_id) for t in own])
 
     @property
     def num_elements(self) -> int:
@@ -75,41 +85,212 @@ class Weights:
         seeds: Sequence[int],
         coefficients: Sequence[float],
         *,
+        scalings: Sequence[Scaling | None] = (),
         decay: float = 1.0,
-        rounding: Literal["stochastic", "nearest"] = "stochastic",
+        rounding: noise.Rounding = "stochastic",
     ) -> None:
-        """theta <- decay * theta + sum_k coefficients[k] * z(seeds[k]), in one pass over memory.
+        """theta <- decay * theta + sum_k coefficients[k] * scalings[k] * z(seeds[k]), in one pass over memory.
 
-        `decay` spares vectors (biases and norms), as the paper's code does. 16-bit tensors are
-        rounded with bits drawn from the first seed's own rounding stream.
+        scalings: () or a Scaling (None: of ones) for each seed. `decay` spares vectors (biases and
+        norms), as the paper's code does. 16-bit tensors are rounded with bits drawn from the first
+        seed's own rounding stream.
         """
+        if not seeds:
+            return
+        for n, t in enumerate(self.tunables):
+            if any(scalings) or t.low_rank:
+                moved = _moved(n, seeds, coefficients, scalings)
+                self._update_one_(n, moved, decay if t.tensor.dim() >= 2 else 1.0, rounding, seeds[0])
+        if any(scalings):
+            return
+        own = [t for t in self.tunables if t.low_rank is None]
         noise.update_all_(
             self._group,
             seeds,
             coefficients,
-            decays=None if decay == 1 else [decay if t.tensor.dim() >= 2 else 1.0 for t in self.tunables],
+            decays=None if decay == 1 else [decay if t.tensor.dim() >= 2 else 1.0 for t in own],
             rounding=rounding,
             rounding_seed=seeds[0],
-            kind=self.kind,
+            kind=self.entrywise,
         )
 
-    def add_noise_(self, seed: int, scale: float) -> None:
-        """theta <- theta + scale * z(seed), rounded to nearest: the paper's in-place walk."""
-        noise.perturb_all(self._group, seed, scale, self._group.weights, kind=self.kind)
-
-    def norm(self, seed: int) -> float:
-        """||z(seed)||_2 over all tunable elements; an exact sum, so the same on every device."""
-        total = sum(
-            noise.sum_of_squares(
-                Where(t.tensor_id), (1, t.tensor.numel()), seed, kind=self.kind, device=t.tensor.device
+    def _update_one_(
+        self,
+        n: int,
+        moved: list[tuple[int, float]],
+        decay: float,
+        rounding: noise.Rounding,
+        rounding_seed: int,
+    ) -> None:
+        """`update_` of the n-th tensor by (seed, coefficient) pairs."""
+        if not moved and decay == 1:
+            return
+        t, keys, factors = self.tunables[n], [seed for seed, _ in moved], [a for _, a in moved]
+        if t.low_rank is None:
+            noise.update_(
+                t.flat(),
+                Where(t.tensor_id),
+                keys,
+                factors,
+                decay=decay,
+                rounding=rounding,
+                rounding_seed=rounding_seed,
+                kind=self.entrywise,
             )
-            for t in self.tunables
+            return
+        if t.tensor.dtype == torch.float32:
+            flat = t.flat() if decay == 1 else t.flat().mul_(decay)
+            t.low_rank.add_(flat, 0, keys, factors)
+            return
+        for part in self._parts(t, at_least=lowrank.BLOCK):
+            values = torch.mul(t.flat()[:, part].float(), decay)
+            t.low_rank.add_(values, part.start, keys, factors)
+            self._store_(t, part, values, rounding, rounding_seed)
+
+    def move_(
+        self,
+        change: Callable[[int, slice, torch.Tensor], object],
+        *,
+        decay: float = 1.0,
+        rounding: noise.Rounding = "stochastic",
+        rounding_seed: int = 0,
+    ) -> None:
+        """theta <- whatever `change` makes of decay * theta, block by block; for updates that are no sum of z.
+
+        change: called as change(number of the tensor, elements of it in row-major order, values), it
+        alters values, (1, k) float32, in place. `decay` and rounding as in `update_`; what is no sum of
+        z cannot be rounded by "matched", and is rounded stochastically instead.
+        """
+        for n, part in self.blocks():
+            t = self.tunables[n]
+            values = torch.mul(t.flat()[:, part].float(), decay if t.tensor.dim() >= 2 else 1.0)
+            change(n, part, values)
+            self._store_(t, part, values, rounding, rounding_seed)
+
+    @staticmethod
+    def _store_(
+        t: Tunable, part: slice, values: torch.Tensor, rounding: noise.Rounding, rounding_seed: int
+    ) -> None:
+        """Elements `part` of a tensor <- values; what is no sum of Gaussian z cannot be matched."""
+        how: noise.Rounding = "stochastic" if rounding == "matched" else rounding
+        where = Where(t.tensor_id, part.start)
+        noise.store_(t.flat()[:, part], where, values, rounding=how, rounding_seed=rounding_seed)
+
+    def add_to_(
+        self,
+        values: torch.Tensor,
+        n: int,
+        start: int,
+        seeds: Sequence[int],
+        coefficients: Sequence[float],
+        *,
+        scalings: Sequence[Scaling | None] = (),
+        decay: float = 1.0,
+    ) -> None:
+        """values <- decay * values + sum_k coefficients[k] * scalings[k] * z(seeds[k]), as `update_` sums it.
+
+        values: (1, k) float32, for the elements from `start` on of the n-th tensor, in row-major order.
+        """
+        moved = _moved(n, seeds, coefficients, scalings)
+        if moved or decay != 1:
+            t, keys, factors = self.tunables[n], [seed for seed, _ in moved], [a for _, a in moved]
+            if t.low_rank is None:
+                where = Where(t.tensor_id, start)
+                noise.update_(values, where, keys, factors, decay=decay, kind=self.entrywise)
+            else:
+                t.low_rank.add_(values.mul_(decay), start, keys, factors)
+
+    def blocks(self) -> Iterator[tuple[int, slice]]:
+        """All elements in blocks that fit into a cache: (number of the tensor, elements in row-major order)."""
+        for n, t in enumerate(self.tunables):
+            for part in self._parts(t):
+                yield n, part
+
+    @staticmethod
+    def _parts(t: Tunable, at_least: int = 1) -> Iterator[slice]:
+        size = max(at_least, block_size(t.tensor.device))
+        for start in range(0, t.tensor.numel(), size):
+            yield slice(start, min(start + size, t.tensor.numel()))
+
+    def zeros(self) -> "Weights":
+        """float32 zeros of the same shapes, under the same names: they see the same noise."""
+        named = [(t.name, torch.zeros_like(t.tensor.detach(), dtype=torch.float32)) for t in self.tunables]
+        return Weights(named, kind=self.kind, rank=self.rank)
+
+    def add_noise_(self, probe: Probe) -> None:
+        """theta <- the probe's point, rounded to nearest: the paper's in-place walk."""
+        for n, t in enumerate(self.tunables):
+            factor = probe.scaling.factors[n] if probe.scaling else 1.0
+            if factor and (probe.scaling or t.low_rank):
+                self.perturb(t, probe.seed, probe.scale * factor, t.flat())
+        if probe.scaling is None:
+            noise.perturb_all(self._group, probe.seed, probe.scale, self._group.weights, kind=self.entrywise)
+
+    def perturb(self, t: Tunable, seed: int, scale: float, out: torch.Tensor, *, start: int = 0) -> None:
+        """out = round_to_nearest(theta + scale * z) of one tensor.
+
+        out: (1, k) of its dtype, for the elements from `start` on in row-major order; may be theta itself.
+        """
+        theta = t.flat()[:, start : start + out.shape[1]]
+        if t.low_rank is None:
+            noise.perturb(theta, Where(t.tensor_id, start), seed, scale, out, kind=self.entrywise)
+        else:
+            t.low_rank.perturb(theta, start, seed, scale, out)
+
+    def norm(self, seed: int, scaling: Scaling | None = None) -> float:
+        """||scaling * z(seed)||_2; sums of exact integers, so the same on every device."""
+        factors = scaling.factors if scaling else (1.0,) * len(self.tunables)
+        total = math.fsum(
+            factor**2 * self._sum_of_squares(t, seed)
+            for t, factor in zip(self.tunables, factors, strict=True)
+            if factor
         )
         return math.sqrt(total) / 4096
+
+    def _sum_of_squares(self, t: Tunable, seed: int) -> float:
+        device = t.tensor.device
+        if t.low_rank is not None:
+            return t.low_rank.sum_of_squares(seed, device)
+        where, shape = Where(t.tensor_id), (1, t.tensor.numel())
+        return noise.sum_of_squares(where, shape, seed, kind=self.entrywise, device=device)
+
+    def layers(self) -> dict[str, Scaling]:
+        """A partition of the tensors by layer, in order: for each layer, a scaling of 1 there and 0 elsewhere.
+
+        A layer is what shares the first number in its name (model.layers.3); tensors outside of
+        layers (embeddings, the last norm, the head) form parts by the module that holds them.
+        """
+        parts: dict[str, set[int]] = {}
+        for n, t in enumerate(self.tunables):
+            found = re.match(r".*?\.\d+(?=\.)", t.name)
+            parts.setdefault(found[0] if found else t.name.rpartition(".")[0] or t.name, set()).add(n)
+        everything = range(len(self.tunables))
+        return {
+            name: Scaling(name, tuple(float(n in members) for n in everything))
+            for name, members in parts.items()
+        }
 
     def checksum(self) -> str:
         """A fingerprint of names, shapes, dtypes and every byte: 32 hex digits."""
         return fingerprint((t.name, t.tensor) for t in self.tunables)
+
+
+def _moved(
+    n: int, seeds: Sequence[int], coefficients: Sequence[float], scalings: Sequence[Scaling | None]
+) -> list[tuple[int, float]]:
+    """The seeds that move the n-th tensor, with their coefficients there."""
+    if not any(scalings):
+        return list(zip(seeds, coefficients, strict=True))
+    return [
+        (seed, a * (s.factors[n] if s else 1.0))
+        for seed, a, s in zip(seeds, coefficients, scalings, strict=True)
+        if s is None or s.factors[n]
+    ]
+
+
+def block_size(device: torch.device) -> int:
+    """Elements of a block: 256 kB a thread on a CPU; on a GPU so many that launching kernels does not count."""
+    return 1 << 24 if device.type == "cuda" else torch.get_num_threads() << 16
 
 
 def fingerprint(named: Iterable[tuple[str, torch.Tensor]]) -> str:

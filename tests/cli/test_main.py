@@ -56,7 +56,22 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 # ---------------------------------------------------------------- help
 
 
-@pytest.mark.parametrize("name", ["train", "eval", "replay", "plot", "tasks", "bench", "bench memory"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "train",
+        "eval",
+        "tune",
+        "replay",
+        "plot",
+        "tasks",
+        "tasks show",
+        "baseline",
+        "baseline finetune",
+        "bench",
+        "bench memory",
+    ],
+)
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*name.split(), "--help"]) == 0
     assert f"Usage: mezo {name}" in capsys.readouterr().out
@@ -105,8 +120,8 @@ def test_tasks_lists_them_all(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--steps", "many"], "'--steps'"),
         (["train", "--steps", "0"], "num_steps=0: input should be greater than or equal to 1"),
         (["train", "--trace", "-1"], "'--trace'"),
-        (["train", "--tuning", "all"], "tuning='all': input should be 'full', 'lora' or 'prefix'"),
-        (["train", "--task", "sst3"], "unknown task 'sst3'; did you mean 'sst2'"),
+        (["train", "--tuning", "all"], "tuning='all': input should be 'full', 'lora', 'prefix' or 'head'"),
+        (["train", "--task", "sst3"], "unknown task 'sst3'; did you mean 'sst5' or 'sst2'"),
         (["train", "--config", "none.yaml"], "none.yaml: not a readable YAML config"),
         (["eval", "--model", "smolm2-135m", "--task", "demo"], "did you mean 'smollm2-135m'?"),
         (["replay", "nowhere", "--output", "x"], "nowhere: no such run folder"),
@@ -163,6 +178,7 @@ def test_train_writes_everything(run: Path) -> None:
         "metrics.jsonl",
         "model",
         "plots",
+        "summary.json",
         "trajectory.mezo",
     ]
     kinds = [json.loads(line)["kind"] for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -199,9 +215,12 @@ def test_a_profile_and_a_trace_on_request(
     assert [line[:9].strip() for line in table] == ["a step", *NAMES]
     assert all(line.endswith(" %") for line in table[1:])
     spans = json.loads((output / "profile.json").read_text())["spans"]
-    assert table[1:] == [
-        f"{name:<9} {s['median_ms']:>10.1f} {100 * s['share']:>6.1f} %" for name, s in spans.items()
-    ]
+    for line, (name, written) in zip(table[1:], spans.items(), strict=True):
+        label, median, share, _ = line.split()
+        assert label == name
+        # both are rounded from the same number: to 0.1 here, to more places there
+        assert float(median) == pytest.approx(written["median_ms"], abs=0.0551)
+        assert float(share) == pytest.approx(100 * written["share"], abs=0.0551)
     steps = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     assert all(("profile" in line) == (line["kind"] == "step") for line in steps)
 

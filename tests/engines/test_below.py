@@ -49,7 +49,7 @@ def test_top_layers_alone_see_every_probe(name: str) -> None:
         found = engine.logprobs(batch, PROBES)
         for probe, row in zip(PROBES, found, strict=True):
             np.testing.assert_allclose(row, reference(engine, batch, probe), atol=2e-4)
-        engine.apply(Update(0, 0.1, (Direction(5, 1.0),)))
+        engine.apply(Update(0, 0.1, (Direction(5, 1.0),), 1))
     hook.remove()
     once = engine.logprobs(batch, PROBES[:1])
     np.testing.assert_allclose(once[0], engine.logprobs(batch, PROBES)[0], atol=2e-5)
@@ -59,7 +59,10 @@ def test_top_layers_alone_see_every_probe(name: str) -> None:
 
 
 def test_nothing_is_set_apart_where_the_first_layer_is_tuned() -> None:
-    assert engine_for("llama", "q_proj").below is None
+    below = engine_for("llama", "q_proj").below
+    assert below is not None
+    assert below.first == 0
+    assert below.cut(PROBES) is None
 
 
 def test_rows_that_come_again_skip_the_lower_layers() -> None:
@@ -74,7 +77,7 @@ def test_rows_that_come_again_skip_the_lower_layers() -> None:
         np.testing.assert_allclose(found, plain.logprobs(posed, PROBES), atol=5e-5)
         assert len(ran) - before == (1 if chosen is batch else 0)
         for e in (plain, engine):
-            e.apply(Update(0, 0.1, (Direction(5, 1.0),)))
+            e.apply(Update(0, 0.1, (Direction(5, 1.0),), 1))
 
 
 def test_what_is_kept_stays_within_its_bound() -> None:

@@ -9,7 +9,7 @@ from tests.engines.test_prefixes import shared_batch
 from tests.engines.test_probing import PROBES, examples
 from tests.models import tiny
 
-from mezo.algorithm import mezo_step
+from mezo.algorithm import draw_of, mezo_step
 from mezo.config import MeZOConfig
 from mezo.engines.head import Head
 from mezo.engines.transformers import TransformersEngine
@@ -64,9 +64,7 @@ def test_a_step_waits_for_its_losses_alone(tuning: str) -> None:
         mezo_step(
             engine,
             TwoPoint(1e-3),
-            engine.prepare(examples("causal")),
-            step=step,
-            run_seed=0,
-            num_directions=2,
-            learning_rate=1e-6,
+            [engine.prepare(examples("causal"))],
+            draw_of(0, step, 2),
+            1e-6,
         )

@@ -87,7 +87,7 @@ def test_sharing_equals_writing_theta(name: str, tuning: str) -> None:
     engine.form = replace(engine.form, attention_share=0.0, key_share=0.0)  # share wherever it saves a token
     plain, others = engine_for(name, tuning, share_prefixes=False)
     batch = shared_batch(3 if name == "mistral-window" else 9)
-    update = Update(0, 0.1, (Direction(5, 1.0),))
+    update = Update(0, 0.1, (Direction(5, 1.0),), 1)
     for _ in range(2):
         found, unshared = engine.logprobs(batch, PROBES), plain.logprobs(batch, PROBES)
         # float32 sums in another order: relative 1e-6 of logits of order 10, through two layers

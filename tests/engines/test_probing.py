@@ -193,7 +193,7 @@ def test_linear_layers_in_row_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_step_equals_algorithm_1_written_out() -> None:
     """Algorithm 1 of the paper in plain torch, fed with the same z; n = 2, equal to rounding of the losses."""
-    from mezo.algorithm import mezo_step
+    from mezo.algorithm import draw_of, mezo_step
     from mezo.estimators import TwoPoint
 
     lr, eps = 1e-2, 1e-2
@@ -201,9 +201,7 @@ def test_step_equals_algorithm_1_written_out() -> None:
     theta = [t.tensor.detach().clone() for t in weights.tunables]
     batch = examples("causal")
     posed = pose(batch)
-    update, _ = mezo_step(
-        engine, TwoPoint(eps), batch, step=4, run_seed=9, num_directions=2, learning_rate=lr
-    )
+    update, _, _ = mezo_step(engine, TwoPoint(eps), [batch], draw_of(9, 4, 2), lr)
     after = [t.tensor.detach().clone() for t in weights.tunables]
     other, _ = engine_for("llama")
     total = [torch.zeros_like(w) for w in theta]
@@ -227,7 +225,7 @@ def test_step_equals_algorithm_1_written_out() -> None:
 
 def test_updates_do_not_depend_on_how_they_are_applied() -> None:
     a, b = engine_for("llama")[1], engine_for("llama")[1]
-    update = Update(0, 1e-2, (Direction(5, 1.5), Direction(6, -0.5)))
+    update = Update(0, 1e-2, (Direction(5, 1.5), Direction(6, -0.5)), 2)
     SGD(weight_decay=0.1).apply_(a, None, update)
     SGD(weight_decay=0.1).apply_(b, None, copy.deepcopy(update))
     assert a.checksum() == b.checksum() != engine_for("llama")[1].checksum()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from mezo.algorithm import mezo_step
+from mezo.algorithm import draw_of, mezo_step
 from mezo.bench.reference import Padded, reference_step
 from mezo.bench.report import Column, Report, Row, of_ratio
 from mezo.bench.text import sentences, source
@@ -148,11 +148,9 @@ def _ours(model: Tuned, train: EncodedDataset, options: Options) -> Loop:
         mezo_step(
             engine,
             TwoPoint(options.epsilon),
-            train.batch(number, options.batch_size, options.seed),
-            step=number,
-            run_seed=options.seed,
-            num_directions=1,
-            learning_rate=rate,
+            [train.batch(number, options.batch_size, options.seed)],
+            draw_of(options.seed, number, 1),
+            rate,
         )
 
     step(0, 0.0)  # warms up; nothing moves

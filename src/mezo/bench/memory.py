@@ -84,7 +84,7 @@ def measure(dtype: str, tuning: str, batch: str, options: Options, note: Note) -
     for number in range(options.repeats):
         note(f"{dtype}, {tuning}, {batch}: process of each case, {number + 1} of {options.repeats}")
         for case in cases[:: -1 if number % 2 else 1]:
-            found = _in_a_process(
+            found = peak_in_a_process(
                 Case(
                     case,
                     options.model,
@@ -123,7 +123,8 @@ def over_inference(peaks: dict[str, list[float]]) -> dict[str, dict[str, float]]
     }
 
 
-def _in_a_process(case: Case) -> dict[str, Any]:
+def peak_in_a_process(case: Case) -> dict[str, Any]:
+    """The peak in bytes and what the batch was made of; `case` may also be a way of `bench.modes`."""
     command = [sys.executable, "-W", "ignore", "-m", "mezo.bench.peak", json.dumps(asdict(case))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

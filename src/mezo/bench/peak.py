@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
-from mezo.algorithm import mezo_step
+from mezo.algorithm import draw_of, mezo_step
 from mezo.bench.memory import BASE, PASSAGES, Case
+from mezo.bench.modes import WAYS, Way
 from mezo.bench.passages import examples_for
 from mezo.bench.reference import Padded, reference_step
 from mezo.bench.text import stream
@@ -67,16 +68,14 @@ def _tuning(
     if case.case == "loaded":
         _ = model.engine(objective)  # its self-check has probed
         return _plain(loaded, batch, objective, BASE)
-    if case.case == "mezo":
-        engine = model.engine(objective)
+    if case.case == "mezo" or case.case in WAYS:
+        engine = WAYS.get(case.case, Way()).engine(model, objective)
         return lambda number: mezo_step(
             engine,
             TwoPoint(EPSILON),
-            batch,
-            step=number,
-            run_seed=case.seed,
-            num_directions=1,
-            learning_rate=LEARNING_RATE,
+            [batch],
+            draw_of(case.seed, number, 1),
+            LEARNING_RATE,
         )
     if case.case == "reference":
         padded = Padded(batch, OBJECTIVES[objective], model.pad)

@@ -13,7 +13,7 @@ from mezo.estimators import TwoPoint
 from mezo.models import LoadedModel
 from mezo.objectives import OBJECTIVES
 from mezo.scoring import Example, pose
-from mezo.types import Probe
+from mezo.types import Draw, Probe
 
 OBJECTIVE = "candidate-ce"
 EPSILON = 1e-3
@@ -61,7 +61,7 @@ def run(options: Options, note: Note = lambda text: None) -> Report:
 
 def measure(batch: Sequence[Example], plain: LoadedModel, ours: Tuned, options: Options) -> Row:
     """The losses of one probe pair, with sharing and without, on the same weights."""
-    probes = TwoPoint(EPSILON).ask([options.seed])
+    probes = TwoPoint(EPSILON).ask(Draw(0, (options.seed,)))
     engines = {name: ours.engine(OBJECTIVE, share_prefixes=name == "shared") for name in ("shared", "apart")}
     counted = {name: _counted(engine, batch, probes) for name, engine in engines.items()}
     cases: dict[str, Callable[[int], object]] = {

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from mezo.algorithm import mezo_step
+from mezo.algorithm import draw_of, mezo_step
 from mezo.bench.reference import Padded, reference_step
 from mezo.bench.report import Column, Report, Row, of_ratio, of_seconds
 from mezo.bench.text import Stream, stream
@@ -128,11 +128,9 @@ def _cases(
                 mezo_step(
                     ours,
                     TwoPoint(EPSILON),
-                    batches.batch(number),
-                    step=number,
-                    run_seed=options.seed,
-                    num_directions=1,
-                    learning_rate=LEARNING_RATE,
+                    [batches.batch(number)],
+                    draw_of(options.seed, number, 1),
+                    LEARNING_RATE,
                 )
 
         made[MEZO] = step

@@ -12,7 +12,7 @@ from mezo.engines.transformers import TransformersEngine
 from mezo.errors import MezoError
 from mezo.models import DTYPES, LoadedModel, load
 from mezo.objectives import OBJECTIVES
-from mezo.optimizers import SGD
+from mezo.optimizers import SGD, Optimizer
 from mezo.registry import look_up
 from mezo.scoring import Example
 from mezo.tuning import TUNING, tune
@@ -70,12 +70,15 @@ class Tuned:
     def parameters(self) -> Sequence[torch.Tensor]:
         return [t.tensor for t in self.weights.tunables]
 
-    def engine(self, objective: str, **options: Any) -> TransformersEngine:
+    def engine(
+        self, objective: str, optimizer: Optimizer | None = None, **options: Any
+    ) -> TransformersEngine:
+        """optimizer: SGD if none is given."""
         return TransformersEngine(
             self.model,
             self.weights,
             OBJECTIVES[objective],
-            SGD(),
+            optimizer or SGD(),
             kind="causal",
             pad_token_id=self.pad,
             **options,

@@ -1,4 +1,4 @@
-"""The command line: `mezo train`, `eval`, `replay`, `plot`, `tasks`, `bench`.
+"""The command line: `mezo train`, `eval`, `tune`, `baseline`, `replay`, `plot`, `tasks`, `bench`.
 
 Nothing here imports torch before a command that needs it runs, so that help is instant.
 """
@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import typer
 
 import mezo
-from mezo.cli import bench, evaluate, plot, replay, tasks, train
+from mezo.cli import baseline, bench, evaluate, plot, replay, tasks, train, tune
 from mezo.errors import MezoError
+from mezo.events import MezoWarning
 
 _EPILOG = r"""
 [bold]Start here[/bold]
@@ -31,8 +32,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, replay, plot, tasks):
+for command in (train, evaluate, tune, replay, plot, tasks):
     command.register(app)
+app.add_typer(baseline.app, name="baseline")
 app.add_typer(bench.app, name="bench")
 
 
@@ -51,6 +53,10 @@ def _root(
     pass
 
 
+def _say(message: Warning | str, *place: object) -> None:
+    print(f"mezo: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status.
 
@@ -63,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")  # other libraries' talk to their developers
+            warnings.filterwarnings("always", category=MezoWarning)
+            warnings.showwarning = _say
         try:
             return app(arguments, prog_name="mezo", standalone_mode=False) or 0
         except MezoError as error:

@@ -1,4 +1,4 @@
-"""`mezo bench`: step, noise, memory, prefix, converge."""
+"""`mezo bench`: step, noise, memory, modes, prefix, converge."""
 
 import json
 import sys
@@ -136,6 +136,44 @@ def memory(
         threads,
         seed,
         _known(case or (), bench.CASES, "case"),
+    )
+    _show(bench.run(options, _note), as_json, markdown)
+
+
+@app.command("modes")
+def modes(
+    model: Model = "smollm2-135m",
+    dtype: Annotated[Many, typer.Option(help=f"Of: {', '.join(_DTYPES)}. Default: float32.")] = None,
+    tuning: Annotated[Many, typer.Option(help=f"Of: {', '.join(_TUNINGS)}. Default: full.")] = None,
+    batch: Annotated[str, typer.Option(help="synthetic (random rows) or sst2 (text).")] = "synthetic",
+    way: Annotated[
+        Many, typer.Option(help="What to measure beside the default; all but one by default.")
+    ] = None,
+    data: Data = None,
+    batch_size: Size = 16,
+    rounds: Rounds = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Processes of each way, for the peaks.")] = 3,
+    threads: Threads = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    markdown: Markdown = False,
+) -> None:
+    """Memory modes and optimizers against the default: time of a step and peak memory."""
+    from mezo.bench import modes as bench
+    from mezo.bench.text import BATCHES
+
+    options = bench.Options(
+        model=model,
+        dtypes=_known(dtype or ["float32"], _DTYPES, "dtype"),
+        tunings=_known(tuning or ["full"], _TUNINGS, "tuning mode"),
+        batch=_known([batch], BATCHES, "batch")[0],
+        data=data,
+        batch_size=batch_size,
+        rounds=rounds,
+        repeats=repeats,
+        threads=threads,
+        seed=seed,
+        ways=_known(way or (), bench.WAYS, "way"),
     )
     _show(bench.run(options, _note), as_json, markdown)
 

@@ -8,6 +8,7 @@ import typer
 from mezo.cli.options import with_config
 from mezo.cli.progress import PlainObserver
 from mezo.config import MeZOConfig
+from mezo.events import Headline
 
 _FIELDS = (
     "model",
@@ -19,8 +20,12 @@ _FIELDS = (
     "device",
     "trust_remote_code",
     "objective",
+    "max_new_tokens",
     "batch_size",
     "max_length",
+    "split_sizes",
+    "train_examples",
+    "shots_per_class",
     "eval_examples",
     "seed",
 )
@@ -45,19 +50,27 @@ def evaluate(
     config: MeZOConfig,
     adapter: Path | None = typer.Option(None, "--adapter", "-a", help="RUN/adapter of a LoRA or prefix run."),
     split: str = typer.Option("validation", "--split", help="Split of the data to evaluate on."),
+    shots: int = typer.Option(
+        0,
+        "--shots",
+        min=0,
+        help="Show so many solved training examples before each prompt, as far as they fit.",
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
-    """Measure a model's accuracy and loss on a task, with or without an adapter."""
+    """Measure a model's loss and its task's metrics, with or without an adapter."""
     from mezo import api
     from mezo.run import to_json
 
     # Notes go to stderr: with --json, stdout is the object and nothing else.
-    record = api.evaluate(config, adapter=adapter, split=split, observer=PlainObserver(sys.stderr))
+    record = api.evaluate(
+        config, adapter=adapter, split=split, shots=shots, observer=PlainObserver(sys.stderr)
+    )
     if as_json:
         print(to_json(record))
         return
-    accuracy = record["accuracy"]
     print(f"{config.task} {record['split']}, {record['examples']} examples, {record['seconds']:.1f} s")
-    if accuracy is not None:
-        print(f"accuracy  {100 * accuracy:.1f} %")
-    print(f"loss      {record['loss']:.4f}")
+    width = max(map(len, (*record["metrics"], "loss")))
+    for name, value in record["metrics"].items():
+        print(f"{name:{width}}  {Headline(name, value)}")
+    print(f"{'loss':{width}}  {record['loss']:.4f}")

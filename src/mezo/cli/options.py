@@ -26,7 +26,9 @@ class Words(NamedTuple):
 
 WORDS: dict[str, Words] = {
     "model": Words(WHAT, "Model folder, hub id, or smollm2-135m (built in).", ("--model", "-m")),
-    "task": Words(WHAT, "Task by name; `mezo tasks` lists them.", ("--task", "-t")),
+    "task": Words(
+        WHAT, "Task by name (`mezo tasks` lists them), YAML file, or module:Class.", ("--task", "-t")
+    ),
     "data": Words(WHAT, "Folder or JSONL file of examples; default: the task's own data.", ("--data", "-d")),
     "label_words": Words(
         WHAT, "Words that stand for the classes, by comma, in the task's order; default: its own."
@@ -34,28 +36,58 @@ WORDS: dict[str, Words] = {
     "template": Words(
         WHAT, "A prompt of your own with {field}s of the data; \\n is a new line. Default: the task's."
     ),
-    "tuning": Words(WHAT, "Tune all weights, LoRA factors, or a prefix of keys and values."),
+    "tuning": Words(WHAT, "Tune all weights, LoRA factors, a prefix of keys and values, or the head alone."),
+    "train": Words(
+        WHAT,
+        "Tune only parameters whose names these regular expressions are found in, by comma: layers.2[0-9]",
+    ),
     "lora_rank": Words(WHAT, "Rank of the LoRA factors."),
     "lora_alpha": Words(WHAT, "LoRA scale is alpha / rank."),
     "lora_targets": Words(WHAT, "Modules that get LoRA, by comma; default: query and value projections."),
+    "prefix_tokens": Words(WHAT, "Tokens of the prefix."),
+    "prefix_init": Words(WHAT, "What the prefix begins as: activations of random tokens, or noise."),
     "dtype": Words(WHAT, "Type of the weights in memory."),
     "device": Words(WHAT, "auto, cpu, cuda or cuda:N."),
     "trust_remote_code": Words(WHAT, "Run Python code that the model brings along."),
     "estimator": Words(METHOD, "How losses become a projected gradient."),
     "num_directions": Words(METHOD, "Directions a step (n of n-SPSA).", ("--directions",)),
+    "final_directions": Words(METHOD, "Let the number of directions grow linearly to this."),
     "epsilon": Words(METHOD, "Size of the perturbation."),
-    "noise": Words(METHOD, "Distribution of the perturbation."),
+    "noise": Words(METHOD, "Distribution of the perturbation; low-rank: of matrices, from two thin factors."),
+    "noise_rank": Words(METHOD, "Rank of low-rank noise."),
     "normalize_perturbations": Words(
         METHOD, "Divide each direction by its norm (needs another learning rate)."
     ),
+    "blocks": Words(
+        METHOD,
+        "Layers that move: all together, some each step in turn or at random, or each with its own slope.",
+    ),
+    "layers_per_step": Words(METHOD, "Layers a step, of round-robin and random blocks."),
+    "layer_scaling": Words(
+        METHOD,
+        "Perturb each tensor by the inverse of its norm: the paper's variance- or expectation-modified SPSA.",
+    ),
+    "clip_projected_grad": Words(METHOD, "Bound on the magnitude of projected gradients."),
+    "clip_quantile": Words(METHOD, "Bound projected gradients by this quantile of the last 100 magnitudes."),
     "optimizer": Words(METHOD, "Rule that turns projected gradients into an update."),
+    "beta1": Words(METHOD, "How much of the mean gradient momentum and adam keep a step."),
+    "beta2": Words(METHOD, "How much of the mean squared gradient adam keeps a step."),
+    "adam_epsilon": Words(METHOD, "Added to the root of adam's mean squared gradient."),
+    "history": Words(METHOD, "Steps from which momentum-rebuilt and adam-rebuilt make their moments."),
     "learning_rate": Words(METHOD, "Step size."),
     "schedule": Words(METHOD, "How the learning rate changes over the run."),
     "warmup_steps": Words(METHOD, "Steps over which the learning rate rises from 0."),
     "weight_decay": Words(METHOD, "Decoupled weight decay, times the learning rate."),
-    "objective": Words(METHOD, "What is minimised; auto: the loss over candidates where the task has them."),
+    "objective": Words(
+        METHOD,
+        "What is minimised: answer-ce, candidate-ce, accuracy, f1, rouge, or a reward of your own, "
+        "module:function; auto: the loss over candidates where the task has them.",
+    ),
+    "max_new_tokens": Words(METHOD, "Tokens of an output, where the objective or a metric reads outputs."),
     "rounding": Words(METHOD, "Rounding of updates to 16-bit weights."),
-    "memory": Words(METHOD, "Perturbed weights in a scratch block, or the paper's walk in place."),
+    "memory": Words(METHOD, "Where perturbed weights and noise are held; see docs/memory.md."),
+    "granularity": Words(METHOD, "Hold the noise of so much at a time in memory=regenerate."),
+    "granularity_block": Words(METHOD, "Elements of a block of granularity=block."),
     "enable_kv_cache_optimization": Words(
         METHOD,
         "Compute tokens that begin several prompts of a batch once. On by default.",
@@ -66,9 +98,13 @@ WORDS: dict[str, Words] = {
     ),
     "num_steps": Words(BUDGET, "Updates.", ("--steps", "-n")),
     "batch_size": Words(BUDGET, "Examples a step.", ("--batch-size", "-b")),
+    "gradient_accumulation": Words(BUDGET, "Microbatches a step, all at the same perturbation."),
     "max_length": Words(BUDGET, "Tokens an example may have; longer ones are cut."),
     "train_examples": Words(BUDGET, "Train on a random subset of this size."),
     "shots_per_class": Words(BUDGET, "Train on this many examples of every label."),
+    "split_sizes": Words(
+        BUDGET, "Draw train, validation and test of these sizes by seed; the paper: 1000,500,1000."
+    ),
     "eval_examples": Words(BUDGET, "Evaluate on at most this many examples."),
     "eval_every": Words(BUDGET, "Evaluate every so many steps; 0: only before and after."),
     "seed": Words(BUDGET, "All randomness follows from it."),

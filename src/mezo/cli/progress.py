@@ -98,7 +98,7 @@ class LiveObserver(Observer):
         self._progress = progress
         self._bar: TaskID | None = None
         self._pace = Pace(0, 0)
-        self._accuracy = ""
+        self._headline = ""
 
     def on_start(self, first_step: int, num_steps: int, summary: str) -> None:
         self._pace = Pace(first_step, num_steps)
@@ -112,12 +112,12 @@ class LiveObserver(Observer):
         self._pace.add(record)
         if self._bar is not None:
             self._progress.update(
-                self._bar, completed=self._pace.done, figures=f"{self._accuracy}{self._pace}"
+                self._bar, completed=self._pace.done, figures=f"{self._headline}{self._pace}"
             )
 
     def on_eval(self, record: EvalRecord) -> None:
-        if record.accuracy is not None:
-            self._accuracy = f"accuracy {100 * record.accuracy:.1f} %  "
+        if record.headline is not None:
+            self._headline = f"{record.headline.name} {record.headline}  "
         self._write(describe(record))
 
     def _write(self, text: str) -> None:
@@ -141,10 +141,8 @@ def observer_for(stream: TextIO) -> Iterator[Observer]:
 
 
 def describe(record: EvalRecord) -> str:
-    accuracy = "" if record.accuracy is None else f"accuracy {100 * record.accuracy:.1f} %  "
-    return (
-        f"step {record.step}: {record.split}  {accuracy}loss {record.loss:.4f}  ({record.examples} examples)"
-    )
+    judged = f"{record.headline.name} {record.headline}  " if record.headline else ""
+    return f"step {record.step}: {record.split}  {judged}loss {record.loss:.4f}  ({record.examples} examples)"
 
 
 def duration(seconds: float) -> str:

@@ -89,14 +89,18 @@ def _report(result: "TrainResult", folder: Path) -> None:
     if len(result.evals) > 1:
         first, last = result.evals[0], result.evals[-1]
         when = f"  (step {last.step})" if result.interrupted else ""
-        if first.accuracy is not None and last.accuracy is not None:
-            print(f"accuracy  {100 * first.accuracy:.1f} % -> {100 * last.accuracy:.1f} %{when}")
+        if first.headline is not None and last.headline is not None:
+            print(f"{first.headline.name:<9} {first.headline} -> {last.headline}{when}")
         print(f"loss      {first.loss:.4f} -> {last.loss:.4f}{when}")
     print(f"time      {duration(result.seconds)}, peak memory {result.peak_memory_bytes / 2**30:.2f} GiB")
     reused, saved = result.metrics["token_reuse_rate"], result.metrics["seconds_saved"]
     if reused:
         time = f", about {duration(saved)} saved" if saved and saved >= 0.5 else ""
         print(f"reuse     {100 * reused:.1f} % of the tokens{time}")
+    if (still := result.metrics["zero_gradient_fraction"]) and still >= 0.01:
+        print(
+            f"no move   {100 * still:.1f} % of the steps: their probes' losses were equal (docs/objectives.md)"
+        )
     places = {
         "weights": run.model if run.model.exists() else run.adapter,
         "replay": run.trajectory,

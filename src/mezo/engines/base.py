@@ -19,6 +19,21 @@ class Engine(abc.ABC):
         """(P, Q) float64: every query's log-probability at theta + scale * z(seed), for each probe."""
 
     @abc.abstractmethod
+    def generate(
+        self,
+        examples: Sequence[Example],
+        probe: Probe = THETA,
+        *,
+        max_new_tokens: int | None = None,
+        stop: str = "\n",
+    ) -> list[str]:
+        """What the model at the probe writes after each prompt, greedily, without the space around it.
+
+        max_new_tokens: None: the engine's own setting. stop: text that ends an output and is no part of it.
+        Raises MezoError if the model is no causal one.
+        """
+
+    @abc.abstractmethod
     def losses(self, batch: Sequence[Example], probes: Sequence[Probe]) -> list[float]:
         """The objective on the batch at each probe, in order."""
 

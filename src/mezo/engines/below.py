@@ -1,8 +1,9 @@
-"""What lies below the lowest tuned layer does not depend on the probe: it is computed once.
+"""What lies below the lowest layer that moves does not depend on the probe: it is computed once.
 
-With LoRA on the top layers only, or the lower layers frozen, the batch goes through the lower ones
-as it is and is repeated for each probe where the first tuned layer begins. Within a memory bound,
-what comes out of the lower layers is kept for token rows that come again in a later step: those
+With LoRA on the top layers only, the lower layers frozen, or a step that moves a block of layers, the
+batch goes through the layers below as it is and is repeated for each probe where the first layer
+that moves begins; with the head alone tuned, where the head does. Within a memory bound, what comes
+out of the layers below everything tuned is kept for token rows that come again in a later step: those
 layers are then not run at all. They hold no tuned tensor, so nothing kept is ever out of date.
 """
 
@@ -17,57 +18,70 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from mezo.engines.batch import Share, stacked, to_device
+from mezo.engines.cuts import Cut, Cuts
+from mezo.types import Probe
 
 
 class Below:
-    """layers: the model's decoder layers in order, of which the first `first` hold nothing tuned."""
+    """cuts: where the model's passes can be divided. max_bytes: of what is kept from step to step."""
 
-    def __init__(self, layers: Sequence[nn.Module], first: int, max_bytes: int = 0):
-        self.layers, self.first, self.max_bytes = list(layers), first, max_bytes
+    def __init__(self, cuts: Cuts, max_bytes: int = 0):
+        self.cuts, self.layers, self.max_bytes = cuts, cuts.layers, max_bytes
+        self.first = cuts.lowest.below  # so many layers hold nothing tuned and come before all that does
         self.kept: OrderedDict[tuple[int, ...], torch.Tensor] = OrderedDict()  # row -> (tokens, hidden)
         self.bytes = 0
 
+    def cut(self, probes: Sequence[Probe]) -> Cut | None:
+        """Where the probes part; None if no layer comes before that, or there is but one probe."""
+        cut = self.cuts.of(probes)
+        return cut if cut.below and len(probes) > 1 else None
+
     @contextmanager
-    def once(self, share: Share, copies: int) -> Iterator[float]:
+    def once(self, share: Share, copies: int, cut: Cut) -> Iterator[float]:
         """Inside the block a forward pass of a share's B rectangle rows comes out of the layers as
         copies x B. Yields what part of the layers' work for all copies is spared, below 1.
         """
-        size, known = len(share.layout.input_ids), self._known(share.rows)
-        taken: list[torch.Tensor] = []
-        repeated: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        known, taken = self._known(share.rows), _Taken()
+        keeps = self.max_bytes > 0 and self.first > 0
+        spread = _Spread(len(share.layout.input_ids), copies)
 
-        def spread(leaf: Any) -> Any:
-            if not isinstance(leaf, torch.Tensor) or leaf.dim() < 2 or leaf.shape[0] != size:
-                return leaf
-            if id(leaf) not in repeated:
-                repeated[id(leaf)] = leaf, stacked(leaf, copies)
-            return repeated[id(leaf)][1]
-
-        def tuned(
-            forward: Callable[..., Any], is_first: bool, hidden: torch.Tensor, *a: Any, **k: Any
+        def enter(
+            module: nn.Module,
+            above: bool,
+            forward: Callable[..., Any],
+            hidden: torch.Tensor,
+            *a: Any,
+            **k: Any,
         ) -> Any:
-            if is_first:
+            if module is self.cuts.lowest.module and keeps:
                 if known is not None:
                     hidden = self._filled(hidden, known, share)
-                elif self.max_bytes:
-                    taken.append(hidden)
+                else:
+                    taken.hidden = hidden
+            if module is cut.module:
                 hidden = stacked(hidden, copies)
-            a, k = tree_map(spread, (a, k))
+            if above:
+                a, k = tree_map(spread, (a, k))
             return forward(hidden, *a, **k)
 
-        for n, layer in enumerate(self.layers):
-            if n >= self.first:
-                layer.__dict__["forward"] = partial(tuned, layer.forward, n == self.first)
-            elif known is not None:
-                layer.__dict__["forward"] = _pass_on
+        modules = list(dict.fromkeys([*self.layers, self.cuts.lowest.module, cut.module]))
+        before = [module.__dict__.get("forward") for module in modules]  # that of a probed head
+        for n, module in enumerate(modules):
+            if known is not None and n < self.first:
+                module.__dict__["forward"] = _pass_on
+            else:
+                above = n >= cut.below and (n < len(self.layers) or module is cut.module)
+                module.__dict__["forward"] = partial(enter, module, above, module.forward)
         try:
-            spared = self.first * (copies if known is not None else copies - 1)
+            spared = cut.below * (copies - 1) + (0 if known is None else self.first)
             yield min(0.99, spared / (copies * len(self.layers)))
         finally:
-            for layer in self.layers:
-                layer.__dict__.pop("forward", None)
-        if taken:  # the pass came to its end
-            self._keep(share, taken[0])
+            for module, forward in zip(modules, before, strict=True):
+                module.__dict__.pop("forward", None)
+                if forward is not None:
+                    module.__dict__["forward"] = forward
+        if taken.hidden is not None:  # the pass came to its end
+            self._keep(share, taken.hidden)
 
     def _known(self, rows: Sequence[tuple[int, ...]]) -> list[torch.Tensor] | None:
         if not self.max_bytes or any(row not in self.kept for row in rows):
@@ -95,47 +109,26 @@ class Below:
             self.bytes -= self.kept.popitem(last=False)[1].nbytes
 
 
+class _Taken:
+    """What came out of the layers below everything tuned in this pass."""
+
+    hidden: torch.Tensor | None = None
+
+
+class _Spread:
+    """Repeats a batch's tensors (masks, positions) for each probe, each tensor once."""
+
+    def __init__(self, size: int, copies: int):
+        self.size, self.copies = size, copies
+        self._repeated: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def __call__(self, leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor) or leaf.dim() < 2 or leaf.shape[0] != self.size:
+            return leaf
+        if id(leaf) not in self._repeated:
+            self._repeated[id(leaf)] = leaf, stacked(leaf, self.copies)
+        return self._repeated[id(leaf)][1]
+
+
 def _pass_on(hidden: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     return hidden
-
-
-def find_below(
-    model: nn.Module, owners: Sequence[nn.Module], run: Callable[[], object], max_bytes: int
-) -> Below | None:
-    """The layers below the lowest tuned one, or None if there are none that can be set apart.
-
-    owners: the modules that hold tuned tensors. run: a forward pass of the model, in which the order
-    of modules is seen: whatever is tuned must come after the layers that are set apart.
-    """
-    count = getattr(model.config.get_text_config(), "num_hidden_layers", 0)  # type: ignore[union-attr]
-    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
-    if len(lists) != 1:
-        return None
-    layers = list(lists[0])
-    order: list[nn.Module] = []
-    plain: list[bool] = []
-
-    def note(module: nn.Module, args: Any) -> None:
-        order.append(module)
-
-    def look(module: nn.Module, args: Any, output: Any) -> None:
-        plain.append(isinstance(output, torch.Tensor) and bool(args) and output.shape == args[0].shape)
-
-    hooks = [m.register_forward_pre_hook(note) for m in {*layers, *owners}]
-    hooks += [m.register_forward_hook(look) for m in layers]
-    try:
-        run()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    tuned = set(owners)
-    begun: list[nn.Module] = []  # layers, in the order they began, before anything tuned
-    for module in order:
-        if module in tuned:
-            break
-        begun.append(module)
-    if not all(plain) or begun != layers[: len(begun)] or len(plain) != count:
-        return None
-    # the last one that began is the one that holds the first tuned tensor
-    first = len(begun) - 1
-    return Below(layers, first, max_bytes) if first > 0 else None

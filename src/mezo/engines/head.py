@@ -4,12 +4,13 @@ The vocabulary is walked in blocks with a running log-sum-exp, so logits are nev
 of any size needs no more scratch memory than any other layer.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-from mezo.engines import product
+from mezo.engines import lowrank, product
 from mezo.engines.batch import Queries
 from mezo.engines.probing import Probing
 from mezo.engines.scratch import BLOCK_ELEMENTS
@@ -65,8 +66,7 @@ class Head:
         for start, stop in Probing.blocks(weight, limit):
             biases = self._blocks("bias", start, stop) if bias is not None else {}
             chosen = self.queries.within(start, stop)
-            for i, block in self._each("weight", start, stop):
-                logits = product.linear(h[i], block, biases.get(i))
+            for i, logits in self._logits(h, start, stop, biases):
                 if kept is not None:
                     kept[i, :, start:stop] = logits
                     continue
@@ -91,6 +91,18 @@ class Head:
 
     def _parameter(self, key: str) -> Any:
         return self.module._parameters.get(key)
+
+    def _logits(
+        self, h: torch.Tensor, start: int, stop: int, biases: dict[int, torch.Tensor]
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """(probe index, its (positions, stop - start) logits), float32."""
+        tunable = self.probing.tunable(self.module, "weight")
+        if tunable is not None and tunable.low_rank is not None:
+            own = [biases[i] for i in range(len(biases))]
+            yield from enumerate(lowrank.linear(self.probing, tunable, h, None, own, rows=slice(start, stop)))
+            return
+        for i, block in self._each("weight", start, stop):
+            yield i, product.linear(h[i], block, biases.get(i))
 
     def _each(self, key: str, start: int, stop: int) -> Any:
         """(probe index, float32 rows start:stop of a parameter), perturbed where it is tuned."""

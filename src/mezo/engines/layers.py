@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from mezo.engines import product
+from mezo.engines import lowrank, product
 from mezo.engines.product import linear_into
 
 if TYPE_CHECKING:
@@ -68,6 +68,10 @@ def _matmul(
     inputs, restore = _by_probe(probing, x)
     out = x.new_empty(len(probing.probes), inputs.shape[1], out_features)
     weight, bias = probing.tunable(module, "weight"), probing.tunable(module, "bias")
+    if weight is not None and weight.low_rank is not None:
+        own = None if bias is None else probing.perturbed_copies(bias)
+        raw = module.bias if own is None else None
+        return restore(lowrank.linear(probing, weight, inputs, raw, own, transposed=transposed))
     biases = [module.bias] * len(out) if bias is None else probing.perturbed_copies(bias)
     if weight is None:
         raw = module.weight.t() if transposed else module.weight
@@ -96,6 +100,8 @@ def embedding(
     table = probing.tunable(module, "weight")
     assert table is not None
     inputs, restore = _by_probe(probing, ids.unsqueeze(-1))
+    if table.low_rank is not None:
+        return restore(lowrank.embedding(probing, table, inputs.squeeze(-1)))
     if inputs.is_cuda:  # finding the distinct ones would make the host wait for the device
         used, place = inputs.flatten(), torch.arange(inputs.numel(), device=inputs.device)
     else:

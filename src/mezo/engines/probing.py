@@ -20,11 +20,13 @@ from torch import nn
 from mezo import noise
 from mezo.engines import layers
 from mezo.engines.adapters import LastCast, LoraForward, is_plain_lora
+from mezo.engines.lowrank import Factors
 from mezo.engines.scratch import BLOCK_ELEMENTS, Scratch
 from mezo.engines.small import SmallTensors
+from mezo.engines.watch import knowing
 from mezo.noise import Where
 from mezo.profiling import span
-from mezo.types import Probe
+from mezo.types import Probe, Scaling
 from mezo.weights import Tunable, Weights
 
 
@@ -34,17 +36,22 @@ class Pair:
 
     seed: int
     scale: float
+    scaling: Scaling | None
     plus: tuple[int, ...]
     minus: tuple[int, ...]
+
+    def scale_of(self, place: int) -> float:
+        """The scale of z in the tensor at this place in the list of tuned tensors."""
+        return self.scale if self.scaling is None else self.scale * self.scaling.factors[place]
 
 
 def pair_up(probes: Sequence[Probe]) -> list[Pair]:
     """Group probes by direction, so that each direction's noise is generated once a block."""
-    found: dict[tuple[int, float], tuple[list[int], list[int]]] = {}
+    found: dict[tuple[int, float, Scaling | None], tuple[list[int], list[int]]] = {}
     for i, probe in enumerate(probes):
-        plus, minus = found.setdefault((probe.seed, abs(probe.scale)), ([], []))
+        plus, minus = found.setdefault((probe.seed, abs(probe.scale), probe.scaling), ([], []))
         (plus if probe.scale >= 0 else minus).append(i)
-    return [Pair(seed, scale, tuple(p), tuple(m)) for (seed, scale), (p, m) in found.items()]
+    return [Pair(*what, tuple(p), tuple(m)) for what, (p, m) in found.items()]
 
 
 class Probing:
@@ -54,6 +61,7 @@ class Probing:
         self.model, self.weights = model, weights
         self.scratch = Scratch()
         self._of = {id(t.tensor): t for t in weights.tunables}
+        self._place = {t.name: n for n, t in enumerate(weights.tunables)}
         self._whole: set[str] = set()  # tensors that are read outside their owner's forward
         self._owners = [(m, keys) for m in model.modules() if (keys := self._keys_of(m))]
         self._products: list[tuple[nn.Module, Callable[..., Any]]] = [
@@ -62,8 +70,9 @@ class Probing:
         self._cast = LastCast()
         self._products += [(m, LoraForward(m, self._cast)) for m in model.modules() if is_plain_lora(m)]
         tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}  # by rows, not whole
-        self._small = SmallTensors((t for t in weights.tunables if id(t.tensor) not in tables), weights.kind)
+        self._small = SmallTensors(weights, without=tables)
         self._small_values: list[list[torch.Tensor]] = []
+        self.factors = Factors()  # of the directions at hand, where they are of low rank
         self.probes: Sequence[Probe] = ()
         self.pairs: list[Pair] = []
         self.rows: int | None = None
@@ -94,7 +103,7 @@ class Probing:
             if moving:
                 self._small_values = self._small.perturb(self.pairs, len(probes))
                 for module, owned in self._owners:
-                    keys = [key for key in owned if not self._is_whole(module, key)]
+                    keys = [key for key in owned if self._moves(module, key)]
                     if keys and module not in (overrides or {}):
                         handler = layers.handler_for(module)
                         module.__dict__["forward"] = partial(handler, self, module, module.forward, keys)
@@ -111,6 +120,7 @@ class Probing:
                 module._parameters[key] = original
             self.probes, self.pairs, self.rows = (), [], None
             self._small_values = []
+            self.factors.forget()
             self._cast.forget()
 
     def owners(self) -> list[nn.Module]:
@@ -141,6 +151,10 @@ class Probing:
         """The tuned tensor that `module` holds under `key`, or None if that one is frozen or absent."""
         return self._of.get(id(module._parameters.get(key)))
 
+    def scale_of(self, pair: Pair, tunable: Tunable) -> float:
+        """The scale of z in a tensor at the pair's probes."""
+        return pair.scale_of(self._place[tunable.name])
+
     def perturbed(
         self, tunable: Tunable, start: int = 0, stop: int | None = None
     ) -> Iterator[tuple[int, torch.Tensor]]:
@@ -152,30 +166,47 @@ class Probing:
             for i, values in enumerate(self._small_values):
                 yield i, values[n].view(tunable.rows().shape)[start:stop]
             return
+        if tunable.low_rank is not None:
+            yield from self._summed(tunable, start, stop)
+            return
         rows = tunable.rows()
         block = rows[start:stop]
         flat = block.reshape(1, -1)
-        where = Where(tunable.tensor_id, start * rows.shape[1])
-        kind = self.weights.kind
+        where, kind = Where(tunable.tensor_id, start * rows.shape[1]), self.weights.entrywise
         with (
             self.scratch.take(tuple(block.shape), block) as plus,
             self.scratch.take(tuple(block.shape), block) as minus,
         ):
             for pair in self.pairs:
+                scale = self.scale_of(pair, tunable)
+                if scale == 0:
+                    for i in pair.plus + pair.minus:
+                        yield i, block
+                    continue
                 with span("noise"):
-                    if pair.scale == 0:
-                        plus.copy_(block)
-                    elif pair.plus and pair.minus:
+                    if pair.plus and pair.minus:
                         p, m = plus.view(1, -1), minus.view(1, -1)
-                        noise.perturb_pair(flat, where, pair.seed, pair.scale, p, m, kind=kind)
+                        noise.perturb_pair(flat, where, pair.seed, scale, p, m, kind=kind)
                     elif pair.plus:
-                        noise.perturb(flat, where, pair.seed, pair.scale, plus.view(1, -1), kind=kind)
+                        noise.perturb(flat, where, pair.seed, scale, plus.view(1, -1), kind=kind)
                     else:
-                        noise.perturb(flat, where, pair.seed, -pair.scale, minus.view(1, -1), kind=kind)
+                        noise.perturb(flat, where, pair.seed, -scale, minus.view(1, -1), kind=kind)
                 for i in pair.plus:
                     yield i, plus
                 for i in pair.minus:
                     yield i, minus
+
+    def _summed(self, tunable: Tunable, start: int, stop: int | None) -> Iterator[tuple[int, torch.Tensor]]:
+        """`perturbed` with low-rank noise, for a module that must be given its weight."""
+        block = tunable.rows()[start:stop]
+        with self.scratch.take(tuple(block.shape), block) as out:
+            for pair in self.pairs:
+                for sign, members in ((1, pair.plus), (-1, pair.minus)):
+                    for i in members:
+                        scale, begin = sign * self.scale_of(pair, tunable), start * block.shape[1]
+                        with span("noise"), knowing():
+                            self.weights.perturb(tunable, pair.seed, scale, out.view(1, -1), start=begin)
+                        yield i, out
 
     def perturbed_rows(self, tunable: Tunable, rows: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
         """(probe index, the given rows of the tensor at that probe): what an embedding needs."""
@@ -184,7 +215,12 @@ class Probing:
         where = Where(tunable.tensor_id)
         with self.scratch.take(shape, table) as plus, self.scratch.take(shape, table) as minus:
             for pair in self.pairs:
-                scale, kind = pair.scale, self.weights.kind
+                scale, kind = self.scale_of(pair, tunable), self.weights.entrywise
+                if scale == 0:
+                    plus.copy_(table.index_select(0, rows))
+                    for i in pair.plus + pair.minus:
+                        yield i, plus
+                    continue
                 with span("noise"):
                     if pair.plus and pair.minus:
                         noise.perturb_pair(table, where, pair.seed, scale, plus, minus, rows=rows, kind=kind)
@@ -224,6 +260,13 @@ class Probing:
         inside = {id(p) for child in module.children() for p in child.parameters()}
         mine = ((key, id(p)) for key, p in module._parameters.items() if p is not None)
         return [key for key, identity in mine if identity in self._of and identity not in inside]
+
+    def _moves(self, module: nn.Module, key: str) -> bool:
+        """Whether any probe differs from theta in this tensor, and its owner's handler is to see to it."""
+        tunable = self.tunable(module, key)
+        if tunable is None or tunable.name in self._whole:
+            return False
+        return any(pair.scale_of(self._place[tunable.name]) for pair in self.pairs)
 
     def _is_whole(self, module: nn.Module, key: str) -> bool:
         tunable = self.tunable(module, key)

@@ -14,6 +14,7 @@ import torch
 from mezo.engines.watch import Watch
 from mezo.errors import MezoError
 from mezo.scoring import ScoringBatch
+from mezo.tuning.prefix_keys import prefix_of
 from mezo.types import Probe
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ def find_form(engine: "TransformersEngine", *, probes: bool) -> Form:
         getattr(config, "attention_chunk_size", None) or 1 << 30,
         (getattr(config, "local_attention", None) or 1 << 31) // 2,  # to both sides (ModernBERT)
     )
+    prefix = prefix_of(engine.model)
+    if prefix is not None:  # takes up the first of a row's positions
+        limit -= prefix.num_tokens
     share, key_share = _shares(engine.model, config)
     pad = getattr(config, "pad_token_id", None) or 0
     whole = not _head_is_last(engine)
@@ -76,7 +80,9 @@ def find_form(engine: "TransformersEngine", *, probes: bool) -> Form:
         form = replace(form, shared=True)
     if not probes:
         return form
-    pair = [Probe(1, _PROBE_SCALE), Probe(1, -_PROBE_SCALE)]
+    # what a layer adds in front of its keys is of order 1, and moves log-probabilities less than weights do
+    scale = _PROBE_SCALE if prefix is None else 1.0
+    pair = [Probe(1, scale), Probe(1, -scale)]
     with Watch(engine.weights) as watch:
         _values(engine, form, batch, pair[:1])
     engine.probing.swap_whole(watch.read_raw)
@@ -84,10 +90,22 @@ def find_form(engine: "TransformersEngine", *, probes: bool) -> Form:
     stacked = replace(form, stacked=True)
     if watch.read_raw or not _agrees(engine, stacked, batch, pair, apart):
         return form
+    engine.form = stacked
     engine.find_below()
-    if engine.below is not None and not _agrees(engine, stacked, batch, pair, apart):
+    if engine.below is not None and not _below_agrees(engine, batch, pair):
         engine.below = None
     return stacked
+
+
+def _below_agrees(engine: "TransformersEngine", batch: ScoringBatch, pair: list[Probe]) -> bool:
+    """Whether computing lower layers once changes nothing: below all that is tuned, below its upper half."""
+    assert engine.below is not None
+    half = engine.below.cuts.above(len(engine.below.layers) // 2, len(engine.weights.tunables))
+    for probes in (pair, [replace(p, scaling=half) for p in pair]):
+        apart = np.concatenate([_values(engine, engine.form, batch, [p]) for p in probes])
+        if not _agrees(engine, engine.form, batch, probes, apart):
+            return False
+    return True
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ There are hundreds of them, and a kernel call each would cost more than their no
 perturbed by one call before the pass, into buffers that are kept for the next.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +12,7 @@ import torch
 from mezo import noise
 from mezo.noise import Where
 from mezo.profiling import span
-from mezo.weights import Tunable
+from mezo.weights import Tunable, Weights
 
 if TYPE_CHECKING:
     from mezo.engines.probing import Pair
@@ -23,9 +23,16 @@ LIMIT = 1 << 16  # elements; larger tensors go block by block through scratch me
 class SmallTensors:
     """Holds P copies of the tensors of at most `LIMIT` elements: P times an adapter, at most."""
 
-    def __init__(self, tunables: Iterable[Tunable], kind: noise.Kind):
-        small = [t for t in tunables if t.tensor.numel() <= LIMIT]
-        self._kind: noise.Kind = kind
+    def __init__(self, weights: Weights, *, without: Container[int]):
+        """without: ids of tensors that are read otherwise, as those with low-rank noise are."""
+        numbered = [
+            (n, t)
+            for n, t in enumerate(weights.tunables)
+            if t.tensor.numel() <= LIMIT and id(t.tensor) not in without and t.low_rank is None
+        ]
+        small = [t for _, t in numbered]
+        self._numbers = [n for n, _ in numbered]  # in the list of tuned tensors
+        self._kind: noise.Kind = weights.entrywise
         self._place = {id(t.tensor): n for n, t in enumerate(small)}
         self._group = noise.Group([t.tensor for t in small], [Where(t.tensor_id) for t in small])
         self._buffers: list[list[torch.Tensor]] = []
@@ -52,6 +59,8 @@ class SmallTensors:
     def _perturb(self, pair: "Pair", values: list[list[torch.Tensor]]) -> None:
         if pair.scale == 0:
             values[pair.plus[0]] = [t.detach() for t in self._group.weights]
+        elif pair.scaling is not None:
+            self._perturb_scaled(pair, values)
         elif pair.plus and pair.minus:
             plus, minus = values[pair.plus[0]], values[pair.minus[0]]
             noise.perturb_pair_all(self._group, pair.seed, pair.scale, plus, minus, kind=self._kind)
@@ -60,3 +69,17 @@ class SmallTensors:
                 (pair.scale, values[pair.plus[0]]) if pair.plus else (-pair.scale, values[pair.minus[0]])
             )
             noise.perturb_all(self._group, pair.seed, scale, out, kind=self._kind)
+
+    def _perturb_scaled(self, pair: "Pair", values: list[list[torch.Tensor]]) -> None:
+        """One by one, since each tensor has a scale of its own; those that do not move are not copied."""
+        for same, sign in ((pair.plus, 1), (pair.minus, -1)):
+            for i in same[:1]:
+                values[i] = [t.detach() for t in self._group.weights]
+                for k, n in enumerate(self._numbers):
+                    if scale := sign * pair.scale_of(n):
+                        weight, where = self._group.weights[k].detach(), self._group.wheres[k]
+                        out = torch.empty_like(weight)
+                        noise.perturb(
+                            weight.view(1, -1), where, pair.seed, scale, out.view(1, -1), kind=self._kind
+                        )
+                        values[i][k] = out

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,13 +12,17 @@ import torch
 from mezo.engines import selfcheck
 from mezo.engines.base import Engine
 from mezo.engines.batch import Prepared, Share, join, prepare, stacked
-from mezo.engines.below import Below, find_below
+from mezo.engines.below import Below
 from mezo.engines.counts import Counts
+from mezo.engines.cuts import find_cuts
+from mezo.engines.generate import Greedy, at
 from mezo.engines.head import Head
-from mezo.engines.inplace import InPlace
+from mezo.engines.inplace import Granularity
+from mezo.engines.modes import Memory, walk_for
 from mezo.engines.probing import Probing
 from mezo.engines.shared_cache import SharedKeys
-from mezo.objectives import Objective
+from mezo.errors import MezoError
+from mezo.objectives import LogprobObjective, Objective, OutputObjective
 from mezo.optimizers import Optimizer
 from mezo.profiling import span
 from mezo.scoring import Example, ScoringBatch, pose
@@ -40,7 +45,7 @@ class PreparedBatch(Sequence[Example]):
 
 
 class TransformersEngine(Engine):
-    """theta lives in `model`; probes never write it unless `memory="regenerate"` asks for the paper's walk.
+    """theta lives in `model`; probes never write it unless `memory` asks for a walk (`engines.modes`).
 
     How far the model's structure lets probes share a pass is found out by `selfcheck` on a few
     tokens, by comparing numbers: packed or padded rows, probes stacked or one after another, the
@@ -56,18 +61,23 @@ class TransformersEngine(Engine):
         *,
         kind: Literal["causal", "masked"],
         pad_token_id: int,
-        memory: Literal["materialize", "regenerate"] = "materialize",
+        memory: Memory = "materialize",
+        granularity: Granularity | None = None,
+        granularity_block: int = 4096,
         probes: bool = True,
         share_prefixes: bool = True,
         activation_cache_bytes: int = 0,
         max_tokens: int = 8192,
+        tokenizer: Any = None,
+        max_new_tokens: int = 32,
     ):
+        """tokenizer, max_new_tokens: for objectives and metrics of generated text alone."""
         self.model, self.weights, self.objective, self.optimizer = model, weights, objective, optimizer
         self.kind, self.pad, self.max_tokens = kind, pad_token_id, max_tokens
         self.state = optimizer.init(weights)
         self.head_module = model.get_output_embeddings()
         self.probing = Probing(model, weights)
-        self.in_place = InPlace(weights) if memory == "regenerate" else None
+        self.in_place = walk_for(memory, weights, granularity, granularity_block)
         self.share_prefixes = share_prefixes
         self.counts = Counts()
         self.below: Below | None = None
@@ -76,38 +86,94 @@ class TransformersEngine(Engine):
         self.form = selfcheck.Form()
         self.form = selfcheck.find_form(self, probes=probes and self.in_place is None)
         self.counts = Counts()  # of the work asked for from here on
+        self.tokenizer, self.max_new_tokens = tokenizer, max_new_tokens
+        self._greedy: Greedy | None = None
 
     # ---------------------------------------------------------------- the engine interface
 
-    def prepare(self, batch: Sequence[Example]) -> PreparedBatch:
-        posed = pose(batch, answers_only=self.objective.answers_only)
+    def prepare(self, batch: Sequence[Example]) -> Sequence[Example]:
+        if not isinstance(self.objective, LogprobObjective):
+            return tuple(batch)
+        return self._prepared(batch, self.objective)
+
+    def _prepared(self, batch: Sequence[Example], objective: LogprobObjective) -> PreparedBatch:
+        posed = pose(batch, answers_only=objective.answers_only)
         return PreparedBatch(tuple(batch), self._laid_out(posed, self._usual_probes))
 
     def losses(self, batch: Sequence[Example], probes: Sequence[Probe]) -> list[float]:
+        objective = self.objective
+        if isinstance(objective, OutputObjective):
+            return [objective(batch, self.generate(batch, probe)) for probe in probes]
+        assert isinstance(objective, LogprobObjective)
         if not isinstance(batch, PreparedBatch):
-            batch = self.prepare(batch)
+            batch = self._prepared(batch, objective)
         self._usual_probes = self._at_once(probes)
         values = self._logprobs(batch.prepared, probes)
-        return [self.objective(batch.prepared.posed, row) for row in values]
+        return [objective(batch.prepared.posed, row) for row in values]
 
     def logprobs(self, batch: ScoringBatch, probes: Sequence[Probe] = (THETA,)) -> np.ndarray:
         return self._logprobs(self._laid_out(batch, self._at_once(probes)), probes)
 
+    def generate(
+        self,
+        examples: Sequence[Example],
+        probe: Probe = THETA,
+        *,
+        max_new_tokens: int | None = None,
+        stop: str = "\n",
+    ) -> list[str]:
+        if self.kind != "causal":
+            raise MezoError(
+                "a masked language model cannot write text; choose a causal model, or another objective or metric"
+            )
+        if self.tokenizer is None:
+            raise MezoError("an engine needs a tokenizer to write text: pass tokenizer=")
+        if self._greedy is None:
+            self._greedy = Greedy(
+                self.model, self.tokenizer, pad=self.pad, max_tokens=self.max_tokens, counts=self.counts
+            )
+        point = at(self.model, self.weights, probe) if self.in_place is None else self.in_place.at(probe)
+        with point:
+            prompts = [e.prompt for e in examples]
+            return self._greedy(
+                prompts, self.max_new_tokens if max_new_tokens is None else max_new_tokens, stop
+            )
+
     def apply(self, update: Update) -> None:
-        self.state = self.optimizer.apply_(self.weights, self.state, update)
+        weights = self.weights if self.in_place is None else self.in_place.weights
+        self.state = self.optimizer.apply_(weights, self.state, update)
+        if self.in_place is not None:
+            self.in_place.release()
 
     def find_below(self) -> None:
-        """Set apart the layers below the lowest tuned one, if there are any."""
+        """Find out what can be computed once for all probes that move upper layers alone."""
         ids = torch.tensor([[5, 6, 7]], device=self.model.device)
-        self.below = find_below(
-            self.model, self.probing.owners(), lambda: self.model(input_ids=ids), self._activation_cache_bytes
-        )
+        place = {id(t.tensor): n for n, t in enumerate(self.weights.tunables)}
+        owners = {
+            module: tuple(place[id(p)] for p in module._parameters.values() if id(p) in place)
+            for module in self.probing.owners()
+        }
+        cuts = find_cuts(self.model, owners, lambda: self.model(input_ids=ids))
+        self.below = None if cuts is None else Below(cuts, self._activation_cache_bytes)
 
     # ---------------------------------------------------------------- one pass
 
+    def _groups(self, probes: Sequence[Probe]) -> list[list[Probe]]:
+        """The probes in runs that go through the model together: all of them, or those of one scaling,
+        so that each run has the layers below what it moves computed once."""
+        if self.in_place is not None or not self.form.stacked:
+            return [[probe] for probe in probes]
+        groups: list[list[Probe]] = [[]]
+        for probe in probes:
+            others = {p.scaling for p in groups[-1] if p.scale}
+            if self.below is not None and probe.scale and others and probe.scaling not in others:
+                groups.append([])
+            groups[-1].append(probe)
+        return groups
+
     def _at_once(self, probes: Sequence[Probe]) -> int:
-        """How many of the probes go through the model together."""
-        return 1 if self.in_place is not None or not self.form.stacked else len(probes)
+        """How many of the probes go through the model together, at most."""
+        return max(map(len, self._groups(probes)))
 
     def _laid_out(self, posed: ScoringBatch, num_probes: int) -> Prepared:
         return prepare(
@@ -125,15 +191,10 @@ class TransformersEngine(Engine):
         at_once = self._at_once(probes)
         if prepared.num_probes != at_once:
             prepared = self._laid_out(prepared.posed, at_once)
-        if at_once == len(probes) and self.in_place is None:
-            return self._in_shares(prepared, probes)
-        return np.concatenate([self._one_by_one(prepared, probe) for probe in probes])
-
-    def _one_by_one(self, prepared: Prepared, probe: Probe) -> np.ndarray:
-        if self.in_place is None:
-            return self._in_shares(prepared, [probe])
-        with self.in_place.at(probe):
-            return self._in_shares(prepared, [THETA])
+        if self.in_place is not None:
+            with closing(self.in_place.visit(probes)) as points:
+                return np.concatenate([self._in_shares(prepared, [THETA]) for _ in points])
+        return np.concatenate([self._in_shares(prepared, group) for group in self._groups(probes)])
 
     def _in_shares(self, prepared: Prepared, probes: Sequence[Probe]) -> np.ndarray:
         with span("forward"):
@@ -146,11 +207,12 @@ class TransformersEngine(Engine):
         head = Head(self.probing, self.head_module, copies, share.queries, whole=self.form.whole_head)
         rows = copies * len(share.layout.input_ids)
         with self.probing.at(probes, rows=rows, overrides={self.head_module: head}):
-            if self.below is None or copies == 1:
+            cut = None if self.below is None else self.below.cut(probes)
+            if self.below is None or cut is None:
                 answers = head.result(self.model(**self._inputs(share, copies)).logits).numpy()
                 spared = 0.0
             else:
-                with self.below.once(share, copies) as spared:
+                with self.below.once(share, copies, cut) as spared:
                     answers = head.result(self.model(**self._inputs(share, 1)).logits).numpy()
         self.counts.add(share.layout, copies, spared, time.perf_counter() - began)
         return answers

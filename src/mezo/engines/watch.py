@@ -1,5 +1,7 @@
 """See every operation that reads a tuned tensor raw, however deep inside the model it is."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +14,20 @@ from mezo.weights import Weights
 _METADATA_ONLY = {
     f"aten::{new}" for new in ("new_empty", "new_zeros", "new_ones", "new_full", "empty_like", "zeros_like")
 }
+
+
+_knowing = False
+
+
+@contextmanager
+def knowing() -> Iterator[None]:
+    """Inside the block tuned tensors are read by who adds the perturbation itself: no `Watch` minds."""
+    global _knowing
+    before, _knowing = _knowing, True
+    try:
+        yield
+    finally:
+        _knowing = before
 
 
 class Watch(TorchDispatchMode):
@@ -28,7 +44,7 @@ class Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         is_view = any(r.alias_info is not None for r in func._schema.returns)
-        if not is_view and func._schema.name not in _METADATA_ONLY:
+        if not _knowing and not is_view and func._schema.name not in _METADATA_ONLY:
             for leaf in tree_leaves((args, kwargs or {})):
                 if isinstance(leaf, torch.Tensor) and leaf.device.type != "meta":
                     name = self._names.get(leaf.untyped_storage().data_ptr())

@@ -1,11 +1,59 @@
 """Gradient estimators: ask where to evaluate, tell what was found. One file each."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mezo.config import MeZOConfig
+from mezo.errors import MezoError
 from mezo.estimators.base import Estimator
+from mezo.estimators.blocks import Blocks
+from mezo.estimators.clipped import Clipped
+from mezo.estimators.each_layer import EachLayer
+from mezo.estimators.fzoo import FZOO
+from mezo.estimators.layer_scaled import LayerScaled, norms_of
 from mezo.estimators.normalized import Normalized
+from mezo.estimators.one_point import OnePoint
+from mezo.estimators.one_sided import OneSided
+from mezo.estimators.sign import Sign
 from mezo.estimators.two_point import TwoPoint
+from mezo.registry import look_up
+
+if TYPE_CHECKING:
+    from mezo.weights import Weights
 
 ESTIMATORS: dict[str, type[Estimator]] = {
     "two-point": TwoPoint,
+    "one-sided": OneSided,
+    "one-point": OnePoint,
+    "sign": Sign,
+    "fzoo": FZOO,
 }
 
-__all__ = ["ESTIMATORS", "Estimator", "Normalized", "TwoPoint"]
+__all__ = ["ESTIMATORS", "Estimator", "Normalized", "TwoPoint", "build", "norms_of"]
+
+
+def build(config: MeZOConfig, weights: "Weights", norms: Sequence[float] | None = None) -> Estimator:
+    """The config's estimator and what goes around it, from the inside: layer scaling, blocks, unit
+    length, clipping.
+
+    weights: at the start of the run, which layer scaling goes by; or `norms` as they were then
+    (`norms_of`). Raises MezoError for an unknown name or settings that do not fit the weights.
+    """
+    estimator = look_up(ESTIMATORS, config.estimator, "estimator").configured(config, weights)
+    if config.layer_scaling != "none":
+        estimator = LayerScaled.around(estimator, norms or norms_of(weights), config.layer_scaling)
+    if config.blocks == "each":
+        estimator = EachLayer(estimator, tuple(weights.layers().values()))
+    elif config.blocks != "all":
+        layers = tuple(weights.layers().values())
+        if config.layers_per_step > len(layers):
+            raise MezoError(
+                f"layers_per_step={config.layers_per_step}: expected at most the number of tuned layers, "
+                f"{len(layers)}; blocks='all' moves every layer"
+            )
+        estimator = Blocks(estimator, layers, config.layers_per_step, config.blocks)
+    if config.normalize_perturbations:
+        estimator = Normalized(estimator, weights.norm)
+    if config.clip_projected_grad is not None or config.clip_quantile is not None:
+        estimator = Clipped(estimator, config.clip_projected_grad, config.clip_quantile)
+    return estimator

@@ -1,22 +1,101 @@
 """What every estimator offers. No tensors here: seeds and losses in, slopes out."""
 
 import abc
+import dataclasses
 import struct
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
 
-from mezo.types import Direction, Probe
+from mezo.config import MeZOConfig
+from mezo.types import Direction, Draw, Probe
+
+if TYPE_CHECKING:
+    from mezo.weights import Weights
 
 
 class Estimator(abc.ABC):
+    """Pure functions over an explicit state, which most estimators do not need.
+
+    A step asks for losses at probes and tells what they say: a projected gradient for every
+    direction. Only these are recorded; a replay calls `directions` alone, which says what they are
+    projected gradients along, and must depend on nothing but the draw.
+
+    Estimators are frozen dataclasses. A state is made of numbers, strings, None and tuples of these,
+    so that whoever keeps it can write it down.
+    """
+
     epsilon: float
 
-    @abc.abstractmethod
-    def ask(self, seeds: Sequence[int]) -> tuple[Probe, ...]:
-        """Where the loss is needed this step, given one seed for each of the n directions."""
+    @property
+    def gives_slopes(self) -> bool:
+        """Whether a projected gradient is the slope of the loss along its direction, so that a step
+        promises to lower the loss by lr * the mean of their squares."""
+        return True
+
+    @classmethod
+    def configured(cls, config: MeZOConfig, weights: "Weights") -> Self:
+        """The estimator as a config wants it; one with settings of its own reads and checks them here."""
+        return cls(epsilon=config.epsilon)  # type: ignore[call-arg]
+
+    def with_epsilon(self, epsilon: float) -> Self:
+        """The same with another size of perturbation."""
+        return dataclasses.replace(self, epsilon=epsilon)  # type: ignore[type-var]
+
+    def init(self) -> Any:
+        """The state before the first step."""
+        return None
 
     @abc.abstractmethod
-    def tell(self, probes: Sequence[Probe], losses: Sequence[float]) -> tuple[Direction, ...]:
-        """The n slopes, from losses[i] found at probes[i]."""
+    def ask(self, draw: Draw, state: Any = None) -> tuple[Probe, ...]:
+        """Where the loss is needed this step."""
+
+    @abc.abstractmethod
+    def tell(self, draw: Draw, losses: Sequence[float], state: Any = None) -> tuple[tuple[float, ...], Any]:
+        """From losses[i] found at the i-th probe: `width(n)` projected gradients, and the next state.
+
+        Each is a float32 value (`as_float32`), scaled so that the mean over n of projected_grad * z
+        estimates the gradient.
+        """
+
+    def directions(self, draw: Draw, values: Sequence[float]) -> tuple[Direction, ...]:
+        """What the projected gradients belong to; here, one to each seed."""
+        return tuple(Direction(seed, value) for seed, value in zip(draw.seeds, values, strict=True))
+
+    def width(self, n: int) -> int:
+        """How many projected gradients a step of n seeds has."""
+        return n
+
+
+class Wrapper(Estimator):
+    """An estimator around another one, `inner`; what a wrapper does not say is the inner one's."""
+
+    inner: Estimator
+
+    @property
+    def epsilon(self) -> float:  # type: ignore[override]
+        return self.inner.epsilon
+
+    @property
+    def gives_slopes(self) -> bool:
+        return self.inner.gives_slopes
+
+    def with_epsilon(self, epsilon: float) -> Self:
+        return dataclasses.replace(self, inner=self.inner.with_epsilon(epsilon))  # type: ignore[type-var]
+
+    def init(self) -> Any:
+        return self.inner.init()
+
+    def ask(self, draw: Draw, state: Any = None) -> tuple[Probe, ...]:
+        return self.inner.ask(draw, state)
+
+    def tell(self, draw: Draw, losses: Sequence[float], state: Any = None) -> tuple[tuple[float, ...], Any]:
+        return self.inner.tell(draw, losses, state)
+
+    def directions(self, draw: Draw, values: Sequence[float]) -> tuple[Direction, ...]:
+        return self.inner.directions(draw, values)
+
+    def width(self, n: int) -> int:
+        return self.inner.width(n)
 
 
 def as_float32(value: float) -> float:

@@ -2,34 +2,38 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from mezo.estimators.base import Estimator, as_float32
-from mezo.types import Direction, Probe
+from mezo.estimators.base import Estimator, Wrapper, as_float32
+from mezo.types import Draw, Probe, Scaling
 
 
 @dataclass(frozen=True)
-class Normalized(Estimator):
-    """The inner estimator along z / ||z||, with ||z|| taken over all tunable elements.
+class Normalized(Wrapper):
+    """The inner estimator along z / ||z||, with ||z|| taken over all elements that it moves.
 
-    The factor goes into the probe's scale and the recorded slope, so kernels, optimizers and replay
+    The factor goes into the probe's scale and the slope, so kernels, optimizers and replay
     see plain z: theta moves by lr * g * z / ||z||, where g is the slope per unit of z / ||z||.
     Not in the paper. ||z|| is about sqrt(d), so a step is about d times smaller than without
     (sqrt(d) in the direction, sqrt(d) in the slope) and the matching learning rate d times larger.
     """
 
     inner: Estimator
-    norm: Callable[[int], float]  # seed -> ||z(seed)||_2
+    norm: Callable[[int, Scaling | None], float]  # seed, scaling -> ||scaling * z(seed)||_2
 
     @property
-    def epsilon(self) -> float:  # type: ignore[override]
-        return self.inner.epsilon
+    def gives_slopes(self) -> bool:
+        return False  # a value is the slope over the squared length of z
 
-    def ask(self, seeds: Sequence[int]) -> tuple[Probe, ...]:
-        norms = {seed: self.norm(seed) for seed in seeds}
-        return tuple(replace(p, scale=p.scale / norms[p.seed]) for p in self.inner.ask(seeds))
+    def ask(self, draw: Draw, state: Any = None) -> tuple[Probe, ...]:
+        norms: dict[tuple[int, Scaling | None], float] = {}
+        probes = self.inner.ask(draw, state)
+        for p in probes:
+            if p.scale and (p.seed, p.scaling) not in norms:
+                norms[p.seed, p.scaling] = self.norm(p.seed, p.scaling)
+        return tuple(replace(p, scale=p.scale / norms[p.seed, p.scaling]) if p.scale else p for p in probes)
 
-    def tell(self, probes: Sequence[Probe], losses: Sequence[float]) -> tuple[Direction, ...]:
-        return tuple(
-            replace(d, projected_grad=as_float32(d.projected_grad / self.norm(d.seed)))
-            for d in self.inner.tell(probes, losses)
-        )
+    def tell(self, draw: Draw, losses: Sequence[float], state: Any = None) -> tuple[tuple[float, ...], Any]:
+        values, state = self.inner.tell(draw, losses, state)
+        along = self.inner.directions(draw, values)
+        return tuple(as_float32(d.projected_grad / self.norm(d.seed, d.scaling)) for d in along), state

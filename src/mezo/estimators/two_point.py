@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mezo.estimators.base import Estimator, as_float32
-from mezo.types import Direction, Probe
+from mezo.types import Draw, Probe
 
 
 @dataclass(frozen=True)
@@ -13,11 +14,9 @@ class TwoPoint(Estimator):
 
     epsilon: float = 1e-3
 
-    def ask(self, seeds: Sequence[int]) -> tuple[Probe, ...]:
-        return tuple(Probe(seed, sign * self.epsilon) for seed in seeds for sign in (+1, -1))
+    def ask(self, draw: Draw, state: Any = None) -> tuple[Probe, ...]:
+        return tuple(Probe(seed, sign * self.epsilon) for seed in draw.seeds for sign in (+1, -1))
 
-    def tell(self, probes: Sequence[Probe], losses: Sequence[float]) -> tuple[Direction, ...]:
-        return tuple(
-            Direction(probe.seed, as_float32((plus - minus) / (2 * self.epsilon)))
-            for probe, plus, minus in zip(probes[0::2], losses[0::2], losses[1::2], strict=True)
-        )
+    def tell(self, draw: Draw, losses: Sequence[float], state: Any = None) -> tuple[tuple[float, ...], Any]:
+        pairs = zip(losses[0::2], losses[1::2], strict=True)
+        return tuple(as_float32((plus - minus) / (2 * self.epsilon)) for plus, minus in pairs), state

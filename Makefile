@@ -1,4 +1,4 @@
-# make demo: fine-tune a small model here, in minutes.  make test: every check.
+# make demo: fine-tune a small model here, in minutes.  make test: every check.  make docs: the site.
 # Both need only Python 3.11+ and the package index; they build $(VENV) when it is missing.
 
 PYTHON ?= python3
@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 help:
 	@echo "make demo    fine-tune SmolLM2-135M on the built-in reviews, forward passes only (runs/demo)"
 	@echo "make test    lint, format check, types, tests"
-	@echo "make docs    these pages as a site in site/, links checked"
+	@echo "make docs    the documentation as a site in site/, its links checked"
 	@echo "make format  rewrite the sources in the project's format"
 	@echo "make clean   remove $(VENV), caches and build output (runs stay)"
 

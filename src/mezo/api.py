@@ -83,8 +83,11 @@ def mezo_finetune(
             **kwargs,
         }
     )
-    drawn = {"seed": config.seed, "split_sizes": config.split_sizes}
-    sampling = {"max_examples": config.train_examples, "shots_per_class": config.shots_per_class}
+    drawn: dict[str, Any] = {"seed": config.seed, "split_sizes": config.split_sizes}
+    sampling: dict[str, Any] = {
+        "max_examples": config.train_examples,
+        "shots_per_class": config.shots_per_class,
+    }
     task = task_for(config.task, config.label_words, config.template)
     train = train_dataset if given else MeZODataset(train_dataset, task=task, **drawn, **sampling)
     if validation is None and config.split_sizes and not given:

@@ -60,3 +60,16 @@ def test_it_is_a_sequence() -> None:
     assert len(dataset) == 3
     assert list(dataset) == [dataset[0], dataset[1], dataset[2]]
     assert dataset[1:] == (dataset[1], dataset[2])
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "count", "sizes"),
+    [(4, 2, [4, 4]), (4, 9, [4, 4]), (10, 1, [10]), (64, 1, [10]), (64, 3, [10])],
+)
+def test_a_small_set_gives_as_many_microbatches_as_it_fills(
+    batch_size: int, count: int, sizes: list[int]
+) -> None:
+    batches = numbered(10).microbatches(3, batch_size, count, seed=5)
+    assert [len(batch) for batch in batches] == sizes
+    flat = [example for batch in batches for example in batch]
+    assert flat == numbered(10).batch(3, len(flat), 5)

@@ -83,11 +83,8 @@ class FineTuner:
         Raises NonFiniteLoss, with the weights untouched, if the loss or the gradient is not finite.
         """
         began, c = time.monotonic(), self.config
-        together = c.batch_size * c.gradient_accumulation
-        examples = self.train_set.batch(number, together, c.seed)
-        loss, tokens = self._backward(
-            [examples[i : i + c.batch_size] for i in range(0, together, c.batch_size)]
-        )
+        batches = self.train_set.microbatches(number, c.batch_size, c.gradient_accumulation, c.seed)
+        loss, tokens = self._backward(batches)
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm or math.inf))
         check_finite(number, [loss], [norm])
         rate = learning_rate(c, number)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from mezo.objectives import Objective
+from mezo.objectives import LogprobObjective
 from mezo.scoring import Example, ScoringBatch, pose
 
 
@@ -21,7 +21,7 @@ class Padded:
     the published code feeds a row for each. So what is compared is how rows are computed, not how many.
     """
 
-    def __init__(self, batch: Sequence[Example], objective: Objective, pad: int):
+    def __init__(self, batch: Sequence[Example], objective: LogprobObjective, pad: int):
         self.objective = objective
         self.posed: ScoringBatch = pose(batch, answers_only=objective.answers_only)
         rows = self.posed.rows

@@ -19,6 +19,14 @@ class EncodedDataset(Sequence[Example]):
         """The examples of a step; see `batch_indices`."""
         return [self.examples[i] for i in self.batch_indices(step, batch_size, seed)]
 
+    def microbatches(self, step: int, batch_size: int, count: int, seed: int) -> list[list[Example]]:
+        """The examples of a step of `count` microbatches; of a small set as many of them as it fills, of
+        `batch_size` or all its examples."""
+        size = min(batch_size, len(self))
+        count = min(count, len(self) // size)
+        examples = self.batch(step, size * count, seed)
+        return [examples[start : start + size] for start in range(0, len(examples), size)]
+
     def batch_indices(self, step: int, batch_size: int, seed: int) -> list[int]:
         """Which examples make up a step: a pure function of the arguments, whatever was asked before.
 

@@ -55,10 +55,9 @@ def _moved(weights: Weights, probe: Probe) -> dict[int, nn.Parameter]:
     """By the id of each tuned tensor: what takes its place at the probe."""
     moved: dict[int, nn.Parameter] = {}
     for n, tunable in enumerate(weights.tunables):
-        scale = probe.scale * (probe.scaling.factors[n] if probe.scaling else 1.0)
-        if scale:
+        if probe.factor(n):
             copy = torch.empty_like(tunable.tensor.detach())
-            weights.perturb(tunable, probe.seed, scale, copy.view(1, -1))
+            weights.write(n, probe, copy.view(1, -1))
             moved[id(tunable.tensor)] = nn.Parameter(copy, requires_grad=False)
     return moved
 

@@ -13,7 +13,7 @@ from mezo.tuning.quiet import quiet_peft
 from mezo.tuning.select import chosen
 from mezo.weights import canonical
 
-# The paper tunes queries and values (appendix D.3); the modules that hold them, by model type.
+# The paper tunes queries and values (appendix E.5); the modules that hold them, by model type.
 _LORA_TARGETS = {
     "gpt2": ["c_attn"],
     "gpt_neox": ["query_key_value"],

@@ -150,7 +150,7 @@ def descend(config: MeZOConfig, problem: Problem) -> Run:
         draw = draw_of(config.seed, step, directions_at(config, step))
         rate = learning_rate(config, step)
         update, _, state = mezo_step(cast(Engine, engine), estimator, [[]], draw, rate, state)
-        values = [d.projected_grad for d in update.directions]
+        values = update.values
         assert all(value == float(np.float32(value)) for value in values)
         assert len(values) == estimator.width(len(draw.seeds))
         run.records.append(np.array(values, dtype=np.float32))

@@ -15,6 +15,7 @@ LAYERS = (
     {"noise", "metrics"},
     {
         "lowrank",
+        "heading",
         "weights",
         "tuning",
         "estimators",

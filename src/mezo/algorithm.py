@@ -47,7 +47,9 @@ def draw_of(run_seed: int, step: int, n: int) -> Draw:
 
 def update_of(estimator: Estimator, draw: Draw, learning_rate: float, grads: Sequence[float]) -> Update:
     """A step's update from its projected gradients: in the run, and again from its record in a replay."""
-    return Update(draw.step, learning_rate, estimator.directions(draw, grads), len(draw.seeds))
+    directions = estimator.directions(draw, grads)
+    beta = estimator.heading_beta(draw.step)
+    return Update(draw.step, learning_rate, directions, len(draw.seeds), tuple(grads), beta)
 
 
 class NonFiniteLoss(MezoError):

@@ -1,5 +1,6 @@
 """Every setting of a run, validated, with the paper's values as presets."""
 
+import math
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -8,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 
 from mezo.errors import MezoError, near
 
-# Malladi et al. 2023, appendix D: of the learning rates searched, the middle one of RoBERTa-large's
+# Malladi et al. 2023, appendix E.3: of the learning rates searched, the middle one of RoBERTa-large's
 # three (Table 15) and the larger of OPT's two; batch size and step count. RoBERTa's LoRA has weight
 # decay 0.1.
 _PAPER: dict[str, dict[str, dict[str, Any]]] = {
@@ -64,6 +65,9 @@ class MeZOConfig(BaseModel):
     )
     layers_per_step: int = Field(default=1, ge=1)  # of round-robin and random blocks
     layer_scaling: Literal["none", "variance", "expectation"] = "none"  # by parameter norms, appendix B
+    cone_angle: float = Field(default=1.35, gt=0, le=math.pi / 2)  # radians, of estimator cone
+    cone_beta: float = Field(default=0.99, ge=0, lt=1)  # of the running mean of gradients at its axis
+    cone_warmup: int = Field(default=2000, ge=0)  # steps over which that rises from 0.1
     clip_projected_grad: float | None = Field(default=None, gt=0)  # bound on its magnitude
     clip_quantile: float | None = Field(default=None, gt=0, lt=1)  # bound: of the last 100 magnitudes
     optimizer: str = "sgd"

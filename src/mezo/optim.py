@@ -37,7 +37,8 @@ class MeZO(torch.optim.Optimizer):
         two-point estimator; docs/estimators.md has the others.
     seed: with the step number it determines every direction.
     normalize: directions of unit length instead of the paper's standard normal.
-    blocks, layers_per_step, layer_scaling, clip_projected_grad, clip_quantile: as in MeZOConfig.
+    blocks, layers_per_step, layer_scaling, clip_projected_grad, clip_quantile, cone_angle, cone_beta, cone_warmup:
+        as in MeZOConfig.
     optimizer: its name, or one with settings of its own: `mezo.optimizers.Adam(beta2=0.99)`, whose weight
         decay and rounding are those given here.
     memory: "materialize", or "regenerate" for the paper's in-place walk (modules and tensors alike;
@@ -65,6 +66,9 @@ class MeZO(torch.optim.Optimizer):
         layer_scaling: Literal["none", "variance", "expectation"] = "none",
         clip_projected_grad: float | None = None,
         clip_quantile: float | None = None,
+        cone_angle: float = 1.35,
+        cone_beta: float = 0.99,
+        cone_warmup: int = 2000,
         optimizer: str | Optimizer = "sgd",
         rounding: Rounding = "matched",
         memory: Memory = "materialize",
@@ -88,6 +92,11 @@ class MeZO(torch.optim.Optimizer):
             layer_scaling=layer_scaling,
             clip_projected_grad=clip_projected_grad,
             clip_quantile=clip_quantile,
+            cone_angle=cone_angle,
+            cone_beta=cone_beta,
+            cone_warmup=cone_warmup,
+            optimizer=_name_of(self.optimizer),
+            noise=noise,
         )
         self._norms = None if layer_scaling == "none" else norms_of(self.weights)
         self.estimator: Estimator = build(self._config, self.weights, self._norms)
@@ -148,6 +157,7 @@ class MeZO(torch.optim.Optimizer):
             "estimator": self._config.estimator,
             "estimator_state": self.estimator_state,
             "norms": self._norms,
+            "heading": self.weights.heading.pack(),
         }
         return {**super().state_dict(), "mezo": own}
 
@@ -165,6 +175,7 @@ class MeZO(torch.optim.Optimizer):
         self.steps_done, self.seed = own["steps_done"], own["seed"]
         self.optimizer_state = self.optimizer.unpack(self.weights, own["optimizer_state"])
         self._norms = own["norms"]
+        self.weights.heading.unpack(own["heading"])
         self.estimator = build(self._config, self.weights, self._norms)
         self.estimator_state = own["estimator_state"]
 
@@ -216,6 +227,13 @@ class _RandomState:
         torch.set_rng_state(self.cpu)
         if self.cuda is not None:
             torch.cuda.set_rng_state_all(self.cuda)
+
+
+def _name_of(optimizer: Optimizer) -> str:
+    """In the registry; elsewhere, of the class."""
+    return next(
+        (name for name, kind in OPTIMIZERS.items() if type(optimizer) is kind), type(optimizer).__name__
+    )
 
 
 def _named(source: Any) -> Iterator[tuple[str, torch.Tensor]]:

@@ -111,7 +111,7 @@ def learning_rate(config: MeZOConfig, step: int) -> float:
 
 
 def directions_at(config: MeZOConfig, step: int) -> int:
-    """n of n-SPSA at a step: constant, or growing linearly over the run (MeZO, appendix A)."""
+    """n of n-SPSA at a step: constant, or growing linearly over the run (MeZO, appendix A.2)."""
     first, last = config.num_directions, config.final_directions or config.num_directions
     return first + round((last - first) * step / max(1, config.num_steps - 1))
 

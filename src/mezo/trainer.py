@@ -90,16 +90,11 @@ class MeZOTrainer:
         train = train or training_set(config, task)
         if validation is None and own_data:
             validation = validation_set(config, task)
-        together = config.batch_size * config.gradient_accumulation
-        if together > len(train):
-            raise MezoError(
-                f"batch_size={config.batch_size}"
-                + (
-                    f" times gradient_accumulation={config.gradient_accumulation}"
-                    if together > config.batch_size
-                    else ""
-                )
-                + f" is larger than the training set of {len(train)} examples; use a batch of {len(train)} or less"
+        if config.batch_size * config.gradient_accumulation > len(train):
+            self.observer.on_note(
+                f"the training set has {len(train)} examples, less than a step of batch_size={config.batch_size}"
+                + (f" x {config.gradient_accumulation}" if config.gradient_accumulation > 1 else "")
+                + ": a step takes what there is"
             )
         if model is None:
             self.observer.on_note(f"loading {config.model} in {config.dtype}")
@@ -172,9 +167,8 @@ class MeZOTrainer:
     def _prepared(self, step: int) -> list[Any]:
         """The step's microbatches, ready for the engine. Runs beside the step before: a function of `step` alone."""
         c = self.config
-        examples = self.train_set.batch(step, c.batch_size * c.gradient_accumulation, c.seed)
-        starts = range(0, len(examples), c.batch_size)
-        return [self.engine.prepare(examples[start : start + c.batch_size]) for start in starts]
+        batches = self.train_set.microbatches(step, c.batch_size, c.gradient_accumulation, c.seed)
+        return [self.engine.prepare(batch) for batch in batches]
 
     def _step(
         self,
@@ -202,8 +196,8 @@ class MeZOTrainer:
                 record = self._record(update, losses, began, before)
                 result.steps.append(record)
                 if files is not None:
-                    grads = record.projected_grads
-                    files.trajectory.append((*grads, *[0.0] * (self._record_width() - len(grads))))
+                    values = update.values
+                    files.trajectory.append((*values, *[0.0] * (self._record_width() - len(values))))
                     files.metrics.write(record)
         with span("logging"):
             self.observer.on_step(record)
@@ -226,8 +220,11 @@ class MeZOTrainer:
         )
 
     def _naming_the_batch(self, error: NonFiniteLoss, step: int) -> NonFiniteLoss:
-        together = self.config.batch_size * self.config.gradient_accumulation
-        rows = self.train_set.batch_indices(step, together, self.config.seed)
+        c = self.config
+        together = sum(
+            map(len, self.train_set.microbatches(step, c.batch_size, c.gradient_accumulation, c.seed))
+        )
+        rows = self.train_set.batch_indices(step, together, c.seed)
         shown = ", ".join(map(str, rows[:16])) + (", ..." if len(rows) > 16 else "")
         return NonFiniteLoss(f"{error} (batch: training examples {shown}, counted from 0)")
 

@@ -24,11 +24,19 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A point at which the loss is asked for: theta + scale * z(seed), or theta + scale * scaling * z(seed)."""
+    """A point at which the loss is asked for: theta + scale * scaling * (z(seed) + drift * m).
+
+    Without a scaling, that is of ones; m is the running mean of the gradient (`mezo.heading`).
+    """
 
     seed: int
     scale: float  # signed; in the units of theta
     scaling: Scaling | None = None
+    drift: float = 0.0  # a float32 value
+
+    def factor(self, n: int) -> float:
+        """What z, or m + z / drift where there is a drift, is multiplied by in the n-th tensor, but for scale."""
+        return (self.scaling.factors[n] if self.scaling else 1.0) * (self.drift or 1.0)
 
 
 THETA = Probe(seed=0, scale=0.0)
@@ -36,11 +44,12 @@ THETA = Probe(seed=0, scale=0.0)
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """The estimated slope of the loss along z(seed), or along scaling * z(seed)."""
+    """The estimated slope of the loss along scaling * (z(seed) + drift * m), as in `Probe`."""
 
     seed: int
     projected_grad: float  # loss per unit of z, (l+ - l-) / (2 eps); a float32 value
     scaling: Scaling | None = None
+    drift: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +60,5 @@ class Update:
     learning_rate: float
     directions: tuple[Direction, ...]
     n: int  # of n-SPSA: the estimated gradient is sum(projected_grad * z) / n over the directions
+    values: tuple[float, ...] = ()  # what the estimator told and the trajectory has: float32
+    heading_beta: float | None = None  # the share of m that remains after the step; None: there is no m

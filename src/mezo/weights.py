@@ -11,6 +11,7 @@ import torch
 
 from mezo import lowrank, noise
 from mezo.errors import MezoError
+from mezo.heading import Heading
 from mezo.lowrank import LowRank
 from mezo.noise import Where
 from mezo.types import Probe, Scaling
@@ -73,6 +74,7 @@ class Weights:
             self.tunables.append(t)
         if not self.tunables:
             raise MezoError("there is nothing to tune: no trainable tensor was found")
+        self.heading = Heading(self.tunables)
         own = [t for t in self.tunables if t.low_rank is None]
         self._group = noise.Group([t.tensor for t in own], [Where(t.tensor_id) for t in own])
 
@@ -219,12 +221,37 @@ class Weights:
 
     def add_noise_(self, probe: Probe) -> None:
         """theta <- the probe's point, rounded to nearest: the paper's in-place walk."""
+        together = probe.scaling is None and not probe.drift
         for n, t in enumerate(self.tunables):
-            factor = probe.scaling.factors[n] if probe.scaling else 1.0
-            if factor and (probe.scaling or t.low_rank):
-                self.perturb(t, probe.seed, probe.scale * factor, t.flat())
-        if probe.scaling is None:
+            if probe.factor(n) and (t.low_rank or not together):
+                self.write(n, probe, t.flat())
+        if together:
             noise.perturb_all(self._group, probe.seed, probe.scale, self._group.weights, kind=self.entrywise)
+
+    def write(self, n: int, probe: Probe, out: torch.Tensor) -> None:
+        """out = round_to_nearest(the probe's point) of the n-th tensor.
+
+        out: (1, elements) of its dtype; may be theta itself.
+        """
+        t, scale = self.tunables[n], probe.scale * probe.factor(n)
+        if not probe.drift:
+            self.perturb(t, probe.seed, scale, out)
+            return
+        for part in self._parts(t):
+            along = torch.empty(1, part.stop - part.start, device=out.device)
+            self.along(n, part.start, probe.seed, probe.drift, along)
+            out[:, part].copy_(along.mul_(scale).add_(t.flat()[:, part]))
+
+    def along(self, n: int, start: int, seed: int, drift: float, out: torch.Tensor) -> None:
+        """out = z, or m + z / drift where there is a drift: `Probe.factor` of it leads to the probe.
+
+        out: (1, k) float32, for the elements from `start` on of the n-th tensor, in row-major order.
+        """
+        if drift:
+            out.copy_(self.heading.of(n)[:, start : start + out.shape[1]])
+        else:
+            out.zero_()
+        self.add_to_(out, n, start, [seed], [1 / drift if drift else 1.0])
 
     def perturb(self, t: Tunable, seed: int, scale: float, out: torch.Tensor, *, start: int = 0) -> None:
         """out = round_to_nearest(theta + scale * z) of one tensor.

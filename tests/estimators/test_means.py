@@ -86,7 +86,7 @@ def mean_estimate(kind: noise.Kind = "gaussian", **settings: object) -> torch.Te
         points = theta() + along(probes, [p.scale for p in probes], kind)
         values, state = estimator.tell(DRAW, loss(points).tolist(), state)
     directions = estimator.directions(DRAW, values)
-    assert len(directions) == estimator.width(MANY)
+    assert len(directions) == sum(estimator.are_slopes(MANY))
     return along(directions, [d.projected_grad for d in directions], kind).sum(0) / MANY
 
 

@@ -10,11 +10,12 @@ STEPS = 150
 # Adam divides by the size of the slopes: for a step of the same length, its rate is that many times SGD's.
 # They are of order 3; the one-point estimator's, mostly noise, of order 6; signs and scaled slopes of order 1.
 ADAM = {"one-point": 6.0, "sign": 1.0, "fzoo": 1.0}
+# cone's directions hang on m as it was at their step, so past ones cannot be made again
+PAIRS = [(e, o) for e in ESTIMATORS for o in OPTIMIZERS if not (e == "cone" and o.endswith("rebuilt"))]
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize(("estimator", "optimizer"), PAIRS)
 def test_descends_and_replays(estimator: str, optimizer: str, problem: str) -> None:
     rate = RATES.get(estimator, RATE) * (ADAM.get(estimator, 3.0) if optimizer.startswith("adam") else 1.0)
     config = config_for(

@@ -66,16 +66,11 @@ class InPieces(InPlace):
         for n, t in enumerate(self.weights.tunables):
             size = {"matrix": t.tensor.numel(), "block": self.block, "element": 1}[self.granularity]
             flat = t.flat()
-            for start in range(0, flat.shape[1], size) if factor_of(probe, n) else ():
+            for start in range(0, flat.shape[1], size) if probe.factor(n) else ():
                 theta = flat[:, start : start + size]
-                z = torch.zeros(theta.shape, device=theta.device)
-                self.weights.add_to_(z, n, start, [probe.seed], [1.0])
-                add_(theta, z, scale * factor_of(probe, n), out=z)
-
-
-def factor_of(probe: Probe, n: int) -> float:
-    """What z is multiplied by in the n-th tensor."""
-    return probe.scaling.factors[n] if probe.scaling else 1.0
+                z = torch.empty(theta.shape, device=theta.device)
+                self.weights.along(n, start, probe.seed, probe.drift, z)
+                add_(theta, z, scale * probe.factor(n), out=z)
 
 
 def add_(theta: torch.Tensor, z: torch.Tensor, scale: float, *, out: torch.Tensor) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from mezo import noise
-from mezo.engines import layers
+from mezo.engines import drift, layers
 from mezo.engines.adapters import LastCast, LoraForward, is_plain_lora
 from mezo.engines.lowrank import Factors
 from mezo.engines.scratch import BLOCK_ELEMENTS, Scratch
@@ -37,19 +37,20 @@ class Pair:
     seed: int
     scale: float
     scaling: Scaling | None
+    drift: float
     plus: tuple[int, ...]
     minus: tuple[int, ...]
 
     def scale_of(self, place: int) -> float:
-        """The scale of z in the tensor at this place in the list of tuned tensors."""
-        return self.scale if self.scaling is None else self.scale * self.scaling.factors[place]
+        """The scale of z, or of m + z / drift, in the tensor at this place in the list of tuned tensors."""
+        return self.scale * ((self.scaling.factors[place] if self.scaling else 1.0) * (self.drift or 1.0))
 
 
 def pair_up(probes: Sequence[Probe]) -> list[Pair]:
     """Group probes by direction, so that each direction's noise is generated once a block."""
-    found: dict[tuple[int, float, Scaling | None], tuple[list[int], list[int]]] = {}
+    found: dict[tuple[int, float, Scaling | None, float], tuple[list[int], list[int]]] = {}
     for i, probe in enumerate(probes):
-        plus, minus = found.setdefault((probe.seed, abs(probe.scale), probe.scaling), ([], []))
+        plus, minus = found.setdefault((probe.seed, abs(probe.scale), probe.scaling, probe.drift), ([], []))
         (plus if probe.scale >= 0 else minus).append(i)
     return [Pair(*what, tuple(p), tuple(m)) for what, (p, m) in found.items()]
 
@@ -152,7 +153,7 @@ class Probing:
         return self._of.get(id(module._parameters.get(key)))
 
     def scale_of(self, pair: Pair, tunable: Tunable) -> float:
-        """The scale of z in a tensor at the pair's probes."""
+        """The scale of z, or of m + z / drift, in a tensor at the pair's probes."""
         return pair.scale_of(self._place[tunable.name])
 
     def perturbed(
@@ -184,7 +185,12 @@ class Probing:
                         yield i, block
                     continue
                 with span("noise"):
-                    if pair.plus and pair.minus:
+                    if pair.drift:
+                        place, begin = self._place[tunable.name], where.start
+                        drift.perturb_pair(
+                            self.weights, place, pair, block, plus, minus, self.scratch, start=begin
+                        )
+                    elif pair.plus and pair.minus:
                         p, m = plus.view(1, -1), minus.view(1, -1)
                         noise.perturb_pair(flat, where, pair.seed, scale, p, m, kind=kind)
                     elif pair.plus:
@@ -222,7 +228,12 @@ class Probing:
                         yield i, plus
                     continue
                 with span("noise"):
-                    if pair.plus and pair.minus:
+                    if pair.drift:
+                        place, theta = self._place[tunable.name], table.index_select(0, rows)
+                        drift.perturb_pair(
+                            self.weights, place, pair, theta, plus, minus, self.scratch, rows=rows
+                        )
+                    elif pair.plus and pair.minus:
                         noise.perturb_pair(table, where, pair.seed, scale, plus, minus, rows=rows, kind=kind)
                     elif pair.plus:
                         noise.perturb(table, where, pair.seed, scale, plus, rows=rows, kind=kind)

@@ -12,6 +12,7 @@ import torch
 from mezo import noise
 from mezo.noise import Where
 from mezo.profiling import span
+from mezo.types import Probe
 from mezo.weights import Tunable, Weights
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class SmallTensors:
         small = [t for _, t in numbered]
         self._numbers = [n for n, _ in numbered]  # in the list of tuned tensors
         self._kind: noise.Kind = weights.entrywise
+        self._weights = weights
         self._place = {id(t.tensor): n for n, t in enumerate(small)}
         self._group = noise.Group([t.tensor for t in small], [Where(t.tensor_id) for t in small])
         self._buffers: list[list[torch.Tensor]] = []
@@ -59,8 +61,8 @@ class SmallTensors:
     def _perturb(self, pair: "Pair", values: list[list[torch.Tensor]]) -> None:
         if pair.scale == 0:
             values[pair.plus[0]] = [t.detach() for t in self._group.weights]
-        elif pair.scaling is not None:
-            self._perturb_scaled(pair, values)
+        elif pair.scaling is not None or pair.drift:
+            self._perturb_one_by_one(pair, values)
         elif pair.plus and pair.minus:
             plus, minus = values[pair.plus[0]], values[pair.minus[0]]
             noise.perturb_pair_all(self._group, pair.seed, pair.scale, plus, minus, kind=self._kind)
@@ -70,16 +72,14 @@ class SmallTensors:
             )
             noise.perturb_all(self._group, pair.seed, scale, out, kind=self._kind)
 
-    def _perturb_scaled(self, pair: "Pair", values: list[list[torch.Tensor]]) -> None:
-        """One by one, since each tensor has a scale of its own; those that do not move are not copied."""
+    def _perturb_one_by_one(self, pair: "Pair", values: list[list[torch.Tensor]]) -> None:
+        """Where each tensor has a scale of its own, or a drift; those that do not move are not copied."""
         for same, sign in ((pair.plus, 1), (pair.minus, -1)):
             for i in same[:1]:
                 values[i] = [t.detach() for t in self._group.weights]
+                probe = Probe(pair.seed, sign * pair.scale, pair.scaling, pair.drift)
                 for k, n in enumerate(self._numbers):
-                    if scale := sign * pair.scale_of(n):
-                        weight, where = self._group.weights[k].detach(), self._group.wheres[k]
-                        out = torch.empty_like(weight)
-                        noise.perturb(
-                            weight.view(1, -1), where, pair.seed, scale, out.view(1, -1), kind=self._kind
-                        )
+                    if probe.factor(n):
+                        out = torch.empty_like(values[i][k])
+                        self._weights.write(n, probe, out.view(1, -1))
                         values[i][k] = out

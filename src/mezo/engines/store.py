@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 
 from mezo import noise
-from mezo.engines.inplace import InPlace, add_held_, factor_of
+from mezo.engines.inplace import InPlace, add_held_
 from mezo.types import Probe, Scaling
 from mezo.weights import Weights
 
-Noise = dict[int, list[torch.Tensor]]  # by seed: z of every tensor, (1, elements) float32
+Noise = dict[tuple[int, float], list[torch.Tensor]]  # by seed and drift: `whole_noise`
 
 
 class StoredNoise(InPlace):
@@ -29,19 +29,20 @@ class StoredNoise(InPlace):
     def _move(self, probe: Probe, scale: float) -> None:
         if not scale:
             return
-        if probe.seed not in self._held:
-            self._held[probe.seed] = whole_noise(self.weights, probe.seed)
-        for n, (t, z) in enumerate(zip(self.weights.tunables, self._held[probe.seed], strict=True)):
-            if factor := factor_of(probe, n):
+        key = probe.seed, probe.drift
+        if key not in self._held:
+            self._held[key] = whole_noise(self.weights, *key)
+        for n, (t, z) in enumerate(zip(self.weights.tunables, self._held[key], strict=True)):
+            if factor := probe.factor(n):
                 add_held_(t.flat(), z, scale * factor)
 
 
-def whole_noise(weights: Weights, seed: int) -> list[torch.Tensor]:
-    """z of every tensor, (1, elements) float32."""
+def whole_noise(weights: Weights, seed: int, drift: float = 0.0) -> list[torch.Tensor]:
+    """z of every tensor, (1, elements) float32; or m + z / drift (`Weights.along`)."""
     made = []
     for n, t in enumerate(weights.tunables):
-        made.append(torch.zeros(1, t.tensor.numel(), device=t.tensor.device))
-        weights.add_to_(made[-1], n, 0, [seed], [1.0])
+        made.append(torch.empty(1, t.tensor.numel(), device=t.tensor.device))
+        weights.along(n, 0, seed, drift, made[-1])
     return made
 
 
@@ -61,13 +62,13 @@ class _Holding(Weights):
         decay: float = 1.0,
         rounding: noise.Rounding = "stochastic",
     ) -> None:
-        if rounding == "matched" or not seeds or not self._held.keys() >= set(seeds):
+        if rounding == "matched" or not seeds or not self._held.keys() >= {(seed, 0.0) for seed in seeds}:
             super().update_(seeds, coefficients, scalings=scalings, decay=decay, rounding=rounding)
             return
 
         def add_stored(n: int, part: slice, values: torch.Tensor) -> None:
             for seed, a, s in zip(seeds, coefficients, scalings or [None] * len(seeds), strict=True):
                 if factor := s.factors[n] if s else 1.0:
-                    values.add_(torch.mul(self._held[seed][n][:, part], a * factor))
+                    values.add_(torch.mul(self._held[seed, 0.0][n][:, part], a * factor))
 
         self.move_(add_stored, decay=decay, rounding=rounding, rounding_seed=seeds[0])

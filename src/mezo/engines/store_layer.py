@@ -4,7 +4,7 @@ from collections.abc import Generator, Iterable, Iterator
 
 import torch
 
-from mezo.engines.inplace import InPlace, add_held_, factor_of
+from mezo.engines.inplace import InPlace, add_held_
 from mezo.types import Probe
 from mezo.weights import Weights
 
@@ -37,14 +37,14 @@ class StoredLayer(InPlace):
             return
         buffer = self._buffer()
         for members in self.layers:
-            made_of: int | None = None
+            made_of: tuple[int, float] | None = None  # seed and drift
             for probe, scale in steps:
                 for n, z in self._cut(buffer, members):
-                    if probe.seed != made_of:
-                        self.weights.add_to_(z.zero_(), n, 0, [probe.seed], [1.0])
-                    if factor := factor_of(probe, n):
+                    if (probe.seed, probe.drift) != made_of:
+                        self.weights.along(n, 0, probe.seed, probe.drift, z)
+                    if factor := probe.factor(n):
                         add_held_(self.weights.tunables[n].flat(), z, scale * factor)
-                made_of = probe.seed
+                made_of = probe.seed, probe.drift
 
     def _buffer(self) -> dict[torch.device, torch.Tensor]:
         """Room for the z of any one layer, on every device that has weights."""

@@ -8,6 +8,7 @@ from mezo.errors import MezoError
 from mezo.estimators.base import Estimator
 from mezo.estimators.blocks import Blocks
 from mezo.estimators.clipped import Clipped
+from mezo.estimators.cone import Cone
 from mezo.estimators.each_layer import EachLayer
 from mezo.estimators.fzoo import FZOO
 from mezo.estimators.layer_scaled import LayerScaled, norms_of
@@ -27,6 +28,7 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "one-point": OnePoint,
     "sign": Sign,
     "fzoo": FZOO,
+    "cone": Cone,
 }
 
 __all__ = ["ESTIMATORS", "Estimator", "Normalized", "TwoPoint", "build", "norms_of"]

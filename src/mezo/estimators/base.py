@@ -18,7 +18,7 @@ class Estimator(abc.ABC):
 
     A step asks for losses at probes and tells what they say: a projected gradient for every
     direction. Only these are recorded; a replay calls `directions` alone, which says what they are
-    projected gradients along, and must depend on nothing but the draw.
+    projected gradients along, and must depend on nothing but the draw and the values.
 
     Estimators are frozen dataclasses. A state is made of numbers, strings, None and tuples of these,
     so that whoever keeps it can write it down.
@@ -62,8 +62,16 @@ class Estimator(abc.ABC):
         return tuple(Direction(seed, value) for seed, value in zip(draw.seeds, values, strict=True))
 
     def width(self, n: int) -> int:
-        """How many projected gradients a step of n seeds has."""
+        """How many values a step of n seeds has."""
         return n
+
+    def are_slopes(self, n: int) -> tuple[bool, ...]:
+        """Which of the `width(n)` values are projected gradients; others say what these are along."""
+        return (True,) * n
+
+    def heading_beta(self, step: int) -> float | None:
+        """How much of m, the running mean of the gradient, remains after a step; None: it is not used."""
+        return None
 
 
 class Wrapper(Estimator):
@@ -96,6 +104,12 @@ class Wrapper(Estimator):
 
     def width(self, n: int) -> int:
         return self.inner.width(n)
+
+    def are_slopes(self, n: int) -> tuple[bool, ...]:
+        return self.inner.are_slopes(n)
+
+    def heading_beta(self, step: int) -> float | None:
+        return self.inner.heading_beta(step)
 
 
 def as_float32(value: float) -> float:

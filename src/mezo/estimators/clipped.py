@@ -36,10 +36,12 @@ class Clipped(Wrapper):
     def tell(self, draw: Draw, losses: Sequence[float], state: Any = None) -> tuple[tuple[float, ...], Any]:
         inner, past = self._parts(state)
         values, inner = self.inner.tell(draw, losses, inner)
-        limit = self._limit(past)
+        limit, slopes = self._limit(past), self.inner.are_slopes(len(draw.seeds))
         if self.quantile is not None:
-            past = (*past, *(abs(v) for v in values if isfinite(v)))[-WINDOW:]
-        return tuple(_limited(v, limit) for v in values), (inner, past)
+            new = (abs(v) for v, slope in zip(values, slopes, strict=True) if slope and isfinite(v))
+            past = (*past, *new)[-WINDOW:]
+        clipped = (_limited(v, limit) if slope else v for v, slope in zip(values, slopes, strict=True))
+        return tuple(clipped), (inner, past)
 
     def _parts(self, state: Any) -> tuple[Any, tuple[float, ...]]:
         return self.init() if state is None else state

@@ -31,6 +31,9 @@ class EachLayer(Wrapper):
     def width(self, n: int) -> int:
         return len(self.layers) * self.inner.width(n)
 
+    def are_slopes(self, n: int) -> tuple[bool, ...]:
+        return len(self.layers) * self.inner.are_slopes(n)
+
     def ask(self, draw: Draw, state: Any = None) -> tuple[Probe, ...]:
         wanted = (probe for probes in self._asked(draw, state) for probe in probes)
         return tuple(dict.fromkeys(wanted))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from mezo.optimizers import moments
-from mezo.optimizers.base import Optimizer, first_seed, sum_of_z
+from mezo.optimizers.base import Optimizer, add_gradient_, first_seed
 from mezo.types import Update
 from mezo.weights import Weights
 
@@ -77,14 +77,13 @@ class Adam(AdamRule):
     def init(self, weights: Weights) -> Moments:
         return Moments(weights.zeros(), weights.zeros())
 
-    def apply_(self, weights: Weights, state: Moments, update: Update) -> Moments:
-        seeds, coefficients, scalings = sum_of_z(update)
+    def step_(self, weights: Weights, state: Moments, update: Update) -> Moments:
         steps = state.steps + 1
 
         def adam(n: int, part: slice, values: torch.Tensor) -> None:
             m, v = (of.tunables[n].flat()[:, part] for of in (state.m, state.v))
             g, spare = torch.zeros_like(values), torch.empty_like(values)
-            weights.add_to_(g, n, part.start, seeds, coefficients, scalings=scalings)
+            add_gradient_(g, weights, n, part.start, update)
             self.take_in_(m, v, g, spare)
             self.move_(values, m, v, steps, update.learning_rate, spare)
 

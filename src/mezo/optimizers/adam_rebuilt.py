@@ -31,7 +31,7 @@ class AdamRebuilt(AdamRule):
     def init(self, weights: Weights) -> History:
         return History()
 
-    def apply_(self, weights: Weights, state: History, update: Update) -> History:
+    def step_(self, weights: Weights, state: History, update: Update) -> History:
         state = state.after(update, self.history)
         gradients = [sum_of_z(each) for each in state.recent]
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from mezo.optimizers import moments
-from mezo.optimizers.base import Optimizer, first_seed, sum_of_z
+from mezo.optimizers.base import Optimizer, add_gradient_, drifts, first_seed, sum_of_z
 from mezo.types import Update
 from mezo.weights import Weights
 
@@ -24,10 +24,15 @@ class Momentum(Optimizer):
     def init(self, weights: Weights) -> Weights:
         return weights.zeros()
 
-    def apply_(self, weights: Weights, state: Weights, update: Update) -> Weights:
+    def step_(self, weights: Weights, state: Weights, update: Update) -> Weights:
         moments.scale_(state, self.beta1)
-        seeds, coefficients, scalings = sum_of_z(update, 1 - self.beta1)
-        state.update_(seeds, coefficients, scalings=scalings)
+        if drifts(update):
+            for n, part in state.blocks():
+                values = state.tunables[n].flat()[:, part]
+                add_gradient_(values, weights, n, part.start, update, 1 - self.beta1)
+        else:
+            seeds, coefficients, scalings = sum_of_z(update, 1 - self.beta1)
+            state.update_(seeds, coefficients, scalings=scalings)
 
         def along_m(n: int, part: slice, values: torch.Tensor) -> None:
             values.add_(torch.mul(state.tunables[n].flat()[:, part], -update.learning_rate))

@@ -25,7 +25,7 @@ class MomentumRebuilt(Optimizer):
     def init(self, weights: Weights) -> History:
         return History()
 
-    def apply_(self, weights: Weights, state: History, update: Update) -> History:
+    def step_(self, weights: Weights, state: History, update: Update) -> History:
         state = state.after(update, self.history)
         seeds: list[int] = []
         coefficients: list[float] = []

@@ -2,16 +2,31 @@
 
 from dataclasses import dataclass
 
-from mezo.optimizers.base import Optimizer, sum_of_z
+import torch
+
+from mezo.optimizers.base import Optimizer, add_gradient_, drifts, first_seed, sum_of_z
 from mezo.types import Update
 from mezo.weights import Weights
 
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
-    """theta <- (1 - lr * weight_decay) * theta - lr * mean_k g_k z_k."""
+    """theta <- (1 - lr * weight_decay) * theta - lr * mean_k g_k z_k.
 
-    def apply_(self, weights: Weights, state: None, update: Update) -> None:
+    Along directions that drift (`mezo.heading`), "matched" rounding is stochastic: what moves theta is
+    no sum of z.
+    """
+
+    def step_(self, weights: Weights, state: None, update: Update) -> None:
+        if drifts(update):
+
+            def along(n: int, part: slice, values: torch.Tensor) -> None:
+                add_gradient_(values, weights, n, part.start, update, -update.learning_rate)
+
+            weights.move_(
+                along, decay=self.decay(update), rounding=self.rounding, rounding_seed=first_seed(update)
+            )
+            return
         seeds, coefficients, scalings = sum_of_z(update, -update.learning_rate)
         weights.update_(
             seeds, coefficients, scalings=scalings, decay=self.decay(update), rounding=self.rounding

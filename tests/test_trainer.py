@@ -82,7 +82,15 @@ def test_what_a_run_leaves_behind(base: Path, tmp_path: Path) -> None:
     result = run(config_for(base, num_directions=2), tmp_path / "run")
     folder = RunFolder.open(tmp_path / "run")
     names = {p.name for p in folder.path.iterdir()}
-    assert names == {"README.md", "config.yaml", "metrics.jsonl", "model", "plots", "summary.json", "trajectory.mezo"}
+    assert names == {
+        "README.md",
+        "config.yaml",
+        "metrics.jsonl",
+        "model",
+        "plots",
+        "summary.json",
+        "trajectory.mezo",
+    }
     assert MeZOConfig.load(folder.config) == result.config
     metrics = read_metrics(folder.metrics)
     assert metrics.steps == result.steps

@@ -1,4 +1,5 @@
-"""A run as a file: a header, then one float32 projected gradient per direction per step.
+"""A run as a file: a header, then one float32 projected gradient per direction per step (`cone`: and one
+number more).
 
     file     = magic, header length (u32), header (JSON), crc32 (u32), block, block, ...
     block    = record count (u16), records, crc32 (u32) of first step, count and records

@@ -115,7 +115,9 @@ class MeZO(torch.optim.Optimizer):
 
         closure: computes the loss, a number or a tensor of one element, from scratch; it is called
         once for every probe, twice a direction with the two-point estimator (and once more in the
-        first step, to see how the model reads its weights). Raises NonFiniteLoss, with theta untouched, if a loss is not finite.
+        first step, to see how the model reads its weights).
+
+        Raises NonFiniteLoss, with theta untouched, if a loss is not finite.
         """
         if closure is None:
             raise MezoError(

@@ -285,3 +285,21 @@ def test_what_is_a_slope_is_known(settings: dict[str, Any], slopes: bool) -> Non
 def test_mistakes_are_named(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(MezoError, match=message):
         built(**settings)
+
+
+def test_a_step_along_unit_vectors_measures_each_z_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each norm is a pass of noise over all weights."""
+    weights = Weights([("w", torch.zeros(50))])
+    measured: list[int] = []
+    norm = Weights.norm
+
+    def counted(self: Weights, seed: int, scaling: Scaling | None = None) -> float:
+        measured.append(seed)
+        return norm(self, seed, scaling)
+
+    monkeypatch.setattr(Weights, "norm", counted)
+    config = MeZOConfig.build(normalize_perturbations=True, num_directions=2)
+    estimator, draw = build(config, weights), Draw(0, (3, 4))
+    estimator.ask(draw, estimator.init())
+    estimator.tell(draw, [1.0, 0.5, 0.2, 0.1], estimator.init())
+    assert measured == [3, 4]

@@ -1,6 +1,7 @@
 """Gradient estimators: ask where to evaluate, tell what was found. One file each."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from mezo.config import MeZOConfig
@@ -55,7 +56,7 @@ def build(config: MeZOConfig, weights: "Weights", norms: Sequence[float] | None 
             )
         estimator = Blocks(estimator, layers, config.layers_per_step, config.blocks)
     if config.normalize_perturbations:
-        estimator = Normalized(estimator, weights.norm)
+        estimator = Normalized(estimator, lru_cache(maxsize=1024)(weights.norm))
     if config.clip_projected_grad is not None or config.clip_quantile is not None:
         estimator = Clipped(estimator, config.clip_projected_grad, config.clip_quantile)
     return estimator

@@ -19,19 +19,19 @@ class Normalized(Wrapper):
     """
 
     inner: Estimator
-    norm: Callable[[int, Scaling | None], float]  # seed, scaling -> ||scaling * z(seed)||_2
+    # seed, scaling -> ||scaling * z(seed)||_2; asked for at every probe and once more for the slope, and a
+    # pass of noise over all weights: give one that remembers
+    norm: Callable[[int, Scaling | None], float]
 
     @property
     def gives_slopes(self) -> bool:
         return False  # a value is the slope over the squared length of z
 
     def ask(self, draw: Draw, state: Any = None) -> tuple[Probe, ...]:
-        norms: dict[tuple[int, Scaling | None], float] = {}
         probes = self.inner.ask(draw, state)
-        for p in probes:
-            if p.scale and (p.seed, p.scaling) not in norms:
-                norms[p.seed, p.scaling] = self.norm(p.seed, p.scaling)
-        return tuple(replace(p, scale=p.scale / norms[p.seed, p.scaling]) if p.scale else p for p in probes)
+        return tuple(
+            replace(p, scale=p.scale / self.norm(p.seed, p.scaling)) if p.scale else p for p in probes
+        )
 
     def tell(self, draw: Draw, losses: Sequence[float], state: Any = None) -> tuple[tuple[float, ...], Any]:
         values, state = self.inner.tell(draw, losses, state)

@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs format clean
+.PHONY: help demo test fast docs format clean
 
 help:
 	@echo "make demo    fine-tune SmolLM2-135M on the built-in reviews, forward passes only (runs/demo)"
 	@echo "make test    lint, format check, types, tests"
+	@echo "make fast    the tests that take seconds, on all cores"
 	@echo "make docs    the documentation as a site in site/, its links checked"
 	@echo "make format  rewrite the sources in the project's format"
 	@echo "make clean   remove $(VENV), caches and build output (runs stay)"
@@ -23,7 +24,10 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+fast: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow and not engine and not gpu"
 
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -298,6 +298,7 @@ def test_a_file_that_is_not_the_pinned_one_is_refused(tmp_path: Path) -> None:
         smollm2._verify(tmp_path / "x.gguf")
 
 
+@pytest.mark.slow
 def test_a_conversion_that_fails_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "bad.gguf").write_bytes(b"not a GGUF")
     with pytest.raises(MezoError, match=r"cannot convert .*bad\.gguf: ") as error:

@@ -83,6 +83,7 @@ def test_what_is_drawn(tmp_path: Path, steps: list[StepRecord], evals: list[Eval
             assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
 
+@pytest.mark.slow
 def test_drawn_twice_is_the_same(tmp_path: Path) -> None:
     run = run_with(tmp_path / "run", [step(i, 1 / (i + 1)) for i in range(10)], [])
     first = [path.read_bytes() for path in write_plots(run)]

@@ -150,6 +150,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return toy.reviews(tmp_path_factory.mktemp("data") / "reviews")
 
 
+@pytest.mark.slow
 def test_it_finds_the_planted_best_and_marks_what_diverged(base: Path, data: Path, tmp_path: Path) -> None:
     """1e-9 does not move, 1e9 blows up: of these three there is one that tunes."""
     config, notes = toy.config(base, data, schedule="linear", num_steps=500), Notes()
@@ -175,6 +176,7 @@ def test_it_finds_the_planted_best_and_marks_what_diverged(base: Path, data: Pat
     assert MeZOConfig.load(found.path) == config.model_copy(update={"learning_rate": 1e-3, "epsilon": 1e-3})
 
 
+@pytest.mark.slow
 def test_all_trials_see_the_same(base: Path, data: Path) -> None:
     """Only what is searched differs, and what has to follow the number of steps."""
     config = toy.config(base, data, warmup_steps=50, num_steps=500, schedule="cosine", eval_every=100)
@@ -199,6 +201,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> l
     return ran
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was_stopped(
     base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +236,7 @@ def test_it_goes_on_where_it_was_stopped(
     assert [t.loss for t in whole.trials] == [t.loss for t in found.trials]
 
 
+@pytest.mark.slow
 def test_a_search_with_other_settings_is_not_mixed_in(base: Path, data: Path, tmp_path: Path) -> None:
     folder, config = tmp_path / "s", toy.config(base, data)
     arguments: dict[str, Any] = dict(output=folder, learning_rates=[1e-4, 1e-3], epsilons=[1e-3], steps=8)
@@ -251,6 +255,7 @@ def test_a_search_with_other_settings_is_not_mixed_in(base: Path, data: Path, tm
     assert asked["rungs"] == [8]
 
 
+@pytest.mark.slow
 def test_when_all_diverge_it_says_so(base: Path, data: Path, tmp_path: Path) -> None:
     config = toy.config(base, data)
     with pytest.raises(MezoError, match=r"all 2 settings diverged within 8 steps.*--learning-rates 1e\+08"):
@@ -260,6 +265,7 @@ def test_when_all_diverge_it_says_so(base: Path, data: Path, tmp_path: Path) -> 
     assert [json.loads(line)["diverged"] for line in lines] == [True, True]
 
 
+@pytest.mark.slow
 def test_a_best_at_the_end_of_the_grid_is_pointed_out(base: Path, data: Path, tmp_path: Path) -> None:
     found = tune(
         toy.config(base, data), output=tmp_path / "s", learning_rates=[1e-9, 1e-3], epsilons=[1e-3], steps=60
@@ -268,6 +274,7 @@ def test_a_best_at_the_end_of_the_grid_is_pointed_out(base: Path, data: Path, tm
     assert found.advice.startswith("0.001 is the largest learning rate that was tried")
 
 
+@pytest.mark.slow
 def test_minutes_make_the_steps(base: Path, data: Path, tmp_path: Path) -> None:
     arguments: dict[str, Any] = dict(output=tmp_path / "s", learning_rates=[1e-4, 1e-3], epsilons=[1e-3])
     with pytest.raises(MezoError, match=r"2 settings take at least .* minutes here, found minutes=1e-06"):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from tests.models import same_files, tiny
+from tests.tiers import mostly_slow
 from tests.toys import byte_tokenizer
 
 import mezo
@@ -66,7 +67,7 @@ def run(config: MeZOConfig, output: Path | None = None, **options: Any) -> mezo.
 
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", mostly_slow(["float32", "bfloat16", "float16"], lambda t: t == "bfloat16"))
 def test_a_run_replays_to_the_same_bytes(base: Path, tmp_path: Path, tuning: str, dtype: str) -> None:
     config = config_for(
         base, tuning=tuning, dtype=dtype, num_directions=2, schedule="cosine", weight_decay=0.01
@@ -245,6 +246,7 @@ def test_without_a_profile_nothing_of_it_is_kept(base: Path, tmp_path: Path) -> 
     assert not (tmp_path / "run" / "profile.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_steps", "traced"), [(6, 2), (3, 1), (2, 0)])
 def test_a_trace_is_of_some_steps_after_the_first_two(
     base: Path, tmp_path: Path, num_steps: int, traced: int

@@ -54,6 +54,7 @@ def test_twenty_steps_descend(reviews: Path, tmp_path: Path, tuning: str) -> Non
     assert last.loss < 0.95 * first.loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["llama-tied", "roberta"])
 @pytest.mark.parametrize("tuning", STEPS)

@@ -66,6 +66,7 @@ def test_the_gradient_is_clipped_to_the_norm(base: Path, data: Path) -> None:
     assert float(moved) == pytest.approx(1e-3, abs=3e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuning", TUNING)
 def test_a_run_descends_and_can_be_evaluated_again(
     base: Path, data: Path, tmp_path: Path, tuning: str

@@ -96,6 +96,7 @@ def test_converge(model: str, data: str, capsys: Capture) -> None:
     assert row["ratios"].keys() == {"reference_over_mezo_block"}
 
 
+@pytest.mark.slow
 def test_converge_stops_where_the_loss_is_reached(model: str, data: str, capsys: Capture) -> None:
     arguments = ("converge", "--model", model, "--data", data, "--batch-size", "4", "--eval-every", "1")
     # a large rate on a toy: some step goes below where it started
@@ -108,12 +109,14 @@ def test_converge_stops_where_the_loss_is_reached(model: str, data: str, capsys:
     assert row["mezo"]["reached"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are counted by Linux")
 def test_memory(model: str, capsys: Capture) -> None:
     text = printed(capsys, "memory", "--model", model, "--repeats", "1", "--case", "inference", "--markdown")
     assert "| 16 x 64 synthetic |" in text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are counted by Linux")
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("batch", ["sst2", "copa"])

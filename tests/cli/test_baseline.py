@@ -65,6 +65,7 @@ def test_a_probe_prints_what_it_found(model: str, data: str, capsys: pytest.Capt
     assert f"accuracy  {100 * found['accuracy']:.1f} %" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_learning_rate_of_a_run_of_mezo_is_not_taken_over(model: str, data: str, tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     settings = MeZOConfig.build(model=model, data=data, learning_rate=1e-7, num_steps=2, batch_size=2)
@@ -96,6 +97,7 @@ def test_a_mistake_is_one_line(
     assert message in err
 
 
+@pytest.mark.slow
 def test_a_run_is_not_replaced_unasked(model: str, data: str, tmp_path: Path) -> None:
     command = ["baseline", "linear-probe", "--model", model, "--data", data, "--output", str(tmp_path / "p")]
     assert main(command) == 0

@@ -225,6 +225,7 @@ def test_a_profile_and_a_trace_on_request(
     assert all(("profile" in line) == (line["kind"] == "step") for line in steps)
 
 
+@pytest.mark.slow
 def test_a_run_is_not_replaced_unless_asked(
     model: str, data: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

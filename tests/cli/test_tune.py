@@ -53,6 +53,7 @@ def test_a_table_a_choice_and_a_config_to_train_with(
     assert MeZOConfig.load(tmp_path / "run" / "config.yaml") == best
 
 
+@pytest.mark.slow
 def test_json_is_one_object_and_a_second_time_the_same(
     model: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

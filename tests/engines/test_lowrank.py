@@ -175,6 +175,7 @@ def test_steps_repeat_and_replay_bit_for_bit() -> None:
     assert len({*found, engine_for("llama-tied").weights.checksum()}) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalize", [False, True])
 def test_a_run_replays_to_the_same_bytes(tmp_path: Path, normalize: bool) -> None:
     tiny("llama", torch.bfloat16).save_pretrained(tmp_path / "base")

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from tests.problems import PROBLEMS, config_for, descend, replayed
+from tests.tiers import mostly_slow
 
 from mezo.config import MeZOConfig
 from mezo.estimators import ESTIMATORS
@@ -45,7 +46,7 @@ PAIRS = [(e, a) for e in sorted(ESTIMATORS) for a in AROUND if (e, a) not in REF
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
-@pytest.mark.parametrize(("estimator", "around"), PAIRS)
+@pytest.mark.parametrize(("estimator", "around"), mostly_slow(PAIRS, lambda e, around: around == "alone"))
 def test_it_descends_and_replays(estimator: str, problem: str, around: str) -> None:
     config = config_for(estimator=estimator, **AROUND[around])
     config = config.model_copy(update={"num_steps": steps_for(config)})

@@ -6,6 +6,7 @@ from math import pi, sqrt
 
 import pytest
 import torch
+from tests.tiers import mostly_slow
 
 from mezo import noise
 from mezo.config import MeZOConfig
@@ -98,7 +99,7 @@ def check(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+@pytest.mark.parametrize("name", mostly_slow(sorted(ESTIMATORS), lambda name: name == "two-point"))
 def test_the_mean_of_many_estimates_is_the_gradient(name: str, kind: noise.Kind) -> None:
     expected = gradient()
     if name in LENGTHS:
@@ -111,7 +112,9 @@ def test_the_mean_of_many_estimates_is_the_gradient(name: str, kind: noise.Kind)
     check(found, expected)
 
 
-@pytest.mark.parametrize("name", ["two-point", "one-sided", "one-point"])
+@pytest.mark.parametrize(
+    "name", mostly_slow(["two-point", "one-sided", "one-point"], lambda name: name == "two-point")
+)
 def test_a_slope_for_every_layer(name: str) -> None:
     check(mean_estimate(estimator=name, blocks="each"), gradient())
 

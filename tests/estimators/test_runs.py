@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tests.models import same_files, tiny
+from tests.tiers import mostly_slow
 from tests.toys import byte_tokenizer
 from torch import nn
 
@@ -55,7 +56,7 @@ CASES += [("two-point", "blocks"), ("one-point", "each"), ("fzoo", "each"), ("on
 CASES += [("cone", "scaled"), ("cone", "each"), ("cone", "adapter")]
 
 
-@pytest.mark.parametrize(("name", "around"), CASES)
+@pytest.mark.parametrize(("name", "around"), mostly_slow(CASES, lambda name, around: name == "two-point"))
 def test_a_run_replays_to_the_same_bytes(base: Path, tmp_path: Path, name: str, around: str) -> None:
     result = run(
         base, tmp_path / "run", estimator=name, num_directions=2, final_directions=4, **AROUND[around]

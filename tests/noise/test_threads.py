@@ -21,6 +21,7 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -190,6 +191,7 @@ print(sorted(info["filepath"] for info in threadpool_info() if info["user_api"] 
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/maps")
 def test_numba_opens_no_second_openmp_pool() -> None:
     """A second pool spins and takes the cores from torch's: forward passes ran ten times slower."""

@@ -2,6 +2,7 @@
 
 import pytest
 from tests.problems import PROBLEMS, RATE, RATES, config_for, descend, replayed
+from tests.tiers import mostly_slow
 
 from mezo.estimators import ESTIMATORS
 from mezo.optimizers import OPTIMIZERS
@@ -15,7 +16,9 @@ PAIRS = [(e, o) for e in ESTIMATORS for o in OPTIMIZERS if not (e == "cone" and 
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
-@pytest.mark.parametrize(("estimator", "optimizer"), PAIRS)
+@pytest.mark.parametrize(
+    ("estimator", "optimizer"), mostly_slow(PAIRS, lambda e, o: e == "two-point" or o == "sgd")
+)
 def test_descends_and_replays(estimator: str, optimizer: str, problem: str) -> None:
     rate = RATES.get(estimator, RATE) * (ADAM.get(estimator, 3.0) if optimizer.startswith("adam") else 1.0)
     config = config_for(

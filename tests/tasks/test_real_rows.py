@@ -15,6 +15,7 @@ LENGTH = 1024  # bytes: shorter than many passages, longer than any question
 TOKENIZER = byte_tokenizer()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "validation"])
 @pytest.mark.parametrize("name", PAPER)
 def test_every_row_is_encoded_and_its_answer_found_again(name: str, split: str) -> None:
@@ -32,6 +33,7 @@ def test_every_row_is_encoded_and_its_answer_found_again(name: str, split: str) 
         assert example.fields is row.fields
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in PAPER if type(TASKS[n]).masked is not Task.masked])
 def test_every_row_has_its_masked_form(name: str) -> None:
     folder: Path = shared(f"tasks/{name}/train.jsonl").parent
@@ -44,6 +46,7 @@ def test_every_row_has_its_masked_form(name: str) -> None:
         assert example.answer == dataset.task.causal(row).answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mnli", "rte", "snli", "sst2", "sst5", "trec"])
 def test_the_large_pools_give_512_a_class(name: str, recwarn: pytest.WarningsRecorder) -> None:
     path = shared(f"tasks/pools/{name}.jsonl.gz")

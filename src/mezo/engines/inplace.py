@@ -11,10 +11,12 @@ from typing import Literal
 
 import torch
 
+from mezo import noise
 from mezo.types import Probe
-from mezo.weights import Weights, block_size
+from mezo.weights import Tunable, Weights, block_size
 
 Granularity = Literal["matrix", "block", "element"]
+_ROWS = 1 << 16  # elements that one call of a kernel goes through, one after another
 
 
 class InPlace:
@@ -53,7 +55,7 @@ class InPieces(InPlace):
     """The same walk, to the same bits, with z in memory a piece at a time: 4 bytes an element of a piece.
 
     granularity: pieces are whole tensors, blocks of `block` elements, or single elements. The last is
-    of use for study alone: it calls a kernel for every weight.
+    of use for study alone: noise comes 128 elements at a time, and of these it takes one.
     """
 
     def __init__(self, weights: Weights, granularity: Granularity, block: int):
@@ -64,6 +66,9 @@ class InPieces(InPlace):
         if not scale:
             return
         for n, t in enumerate(self.weights.tunables):
+            if self.granularity == "element" and t.low_rank is None and not probe.drift:
+                self._one_by_one(t, probe.seed, scale * probe.factor(n))
+                continue
             size = {"matrix": t.tensor.numel(), "block": self.block, "element": 1}[self.granularity]
             flat = t.flat()
             for start in range(0, flat.shape[1], size) if probe.factor(n) else ():
@@ -71,6 +76,18 @@ class InPieces(InPlace):
                 z = torch.empty(theta.shape, device=theta.device)
                 self.weights.along(n, start, probe.seed, probe.drift, z)
                 add_(theta, z, scale * probe.factor(n), out=z)
+
+    def _one_by_one(self, t: Tunable, seed: int, scale: float) -> None:
+        """Every element by itself, as a row of one: the rows are named, so that no two are taken together."""
+        flat = t.flat().view(-1, 1)
+        rows = torch.arange(min(len(flat), _ROWS), device=flat.device)
+        moved = torch.empty(len(rows), 1, dtype=flat.dtype, device=flat.device)
+        for start in range(0, len(flat) if scale else 0, _ROWS):
+            theta = flat[start : start + _ROWS]
+            out, where = moved[: len(theta)], noise.Where(t.tensor_id, start, row_stride=1)
+            kind = self.weights.entrywise
+            noise.perturb(theta, where, seed, scale, out, rows=rows[: len(theta)], kind=kind)
+            theta.copy_(out)
 
 
 def add_(theta: torch.Tensor, z: torch.Tensor, scale: float, *, out: torch.Tensor) -> None:

@@ -183,6 +183,8 @@ def _kind(annotation: Any) -> str:
     if get_origin(annotation) is tuple:
         parts = get_args(annotation)
         return "list of texts" if parts[-1] is ... else f"{len(parts)} whole numbers"
+    if get_origin(annotation) is dict:
+        return "mapping of names to values"
     return {str: "text", int: "whole number", float: "number", bool: "true or false"}[annotation]
 
 

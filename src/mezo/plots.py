@@ -108,14 +108,14 @@ def write_plots(run: RunFolder | Path | str) -> list[Path]:
     for name, draw in panels.items():
         figure = Figure(figsize=(7.0, 4.2), layout="constrained")
         draw(figure.subplots(), data)
-        written += _save(figure, folder.plots / name)
+        written += save(figure, folder.plots / name)
     figure = Figure(figsize=(12.0, 7.6), layout="constrained")
     axes = figure.subplots(2, 2).ravel()
     for axis, draw in zip(axes, panels.values(), strict=False):
         draw(axis, data)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
-    return written + _save(figure, folder.plots / "overview")
+    return written + save(figure, folder.plots / "overview")
 
 
 def write_comparison(runs: Mapping[str, RunFolder], stem: Path) -> list[Path]:
@@ -136,12 +136,12 @@ def write_comparison(runs: Mapping[str, RunFolder], stem: Path) -> list[Path]:
         if judged:
             axes[1].errorbar(data.eval_step, data.score, yerr=data.standard_error, capsize=3, **look)
     first = next(iter(evaluated.values()))
-    _dress(axes[0], f"Loss on {first.split}", "loss")
+    dress(axes[0], f"Loss on {first.split}", "loss")
     if judged:
-        _dress(axes[1], first.score_title, first.score_label)
+        dress(axes[1], first.score_title, first.score_label)
     axes[0].legend(frameon=False)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    return _save(figure, stem)
+    return save(figure, stem)
 
 
 def _loss(axis: Axes, data: Curves) -> None:
@@ -154,7 +154,7 @@ def _loss(axis: Axes, data: Curves) -> None:
         linewidth=1.8,
         label=f"mean of the last {window} steps",
     )
-    _dress(axis, "Training loss", "loss (mean of a step's probes)")
+    dress(axis, "Training loss", "loss (mean of a step's probes)")
     axis.legend(frameon=False)
 
 
@@ -172,7 +172,7 @@ def _score(axis: Axes, data: Curves) -> None:
             ha="center",
         )
     axis.margins(x=0.08, y=0.2)
-    _dress(axis, data.score_title, data.score_label)
+    dress(axis, data.score_title, data.score_label)
 
 
 def _gradient(axis: Axes, data: Curves) -> None:
@@ -184,7 +184,7 @@ def _gradient(axis: Axes, data: Curves) -> None:
         shown, mean = np.where(shown > 0, shown, np.nan), np.where(mean > 0, mean, np.nan)
     axis.plot(data.step, shown, ".", color=_GREY, markersize=2.5, alpha=0.7, label="each step")
     axis.plot(data.step, mean, color=_ORANGE, linewidth=1.8, label=f"mean of the last {window} steps")
-    _dress(axis, "Projected gradient", "|projected gradient| (loss per unit of z)")
+    dress(axis, "Projected gradient", "|projected gradient| (loss per unit of z)")
     axis.legend(frameon=False)
 
 
@@ -193,10 +193,11 @@ def _zero_gradients(axis: Axes, data: Curves) -> None:
     axis.plot(data.step, 100 * running_mean(data.zero, window), color=_BLUE, linewidth=1.8)
     axis.set_ylim(-4, 104)
     total = 100 * float(np.mean(data.zero))
-    _dress(axis, f"Zero gradients: {total:.1f} % of all", f"share of the last {window} steps (%)")
+    dress(axis, f"Zero gradients: {total:.1f} % of all", f"share of the last {window} steps (%)")
 
 
-def _dress(axis: Axes, title: str, ylabel: str) -> None:
+def dress(axis: Axes, title: str, ylabel: str) -> None:
+    """Titles and grid, as all pictures have them; steps go to the right."""
     axis.set_title(title, loc="left", fontweight="bold")
     axis.set_xlabel("step (updates done)")
     axis.set_ylabel(ylabel)
@@ -206,7 +207,8 @@ def _dress(axis: Axes, title: str, ylabel: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _save(figure: Figure, stem: Path) -> list[Path]:
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write `stem`.png and .svg, and return them."""
     # Without a date, a version and random ids, the same run gives the same file.
     metadata: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
     written = []

@@ -1,0 +1,93 @@
+"""A report as Markdown: text from a plan is shown as it is, whatever it holds."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from mezo.ablation.document import ALONE, COLUMNS, Document, Section
+from mezo.card import block, span
+
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$&!])")
+_START = re.compile(r"^(\d*)([-+=.)])(?=[-+=\s]|$)")  # of a list, a rule, a heading
+
+
+def escape(text: object) -> str:
+    """`text` on one line, every character that Markdown or HTML reads behind a backslash."""
+    return _START.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", " ".join(str(text).split())))
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    columns = list(columns)
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    lines += [f"| {' | '.join(escape(cell) for cell in row)} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def render(document: Document, figures: Mapping[str, str]) -> str:
+    """figures: the relative path of the picture of "differences" and of "study-N", where there is one."""
+    parts = [f"# {escape(document.title)}\n"]
+    parts.append("".join(f"- {escape(name)}: {escape(value)}\n" for name, value in document.facts))
+    parts.append("\n\n".join(escape(note) for note in document.notes) + "\n")
+    if "differences" in figures:
+        parts.append(f"![Differences to the baseline]({figures['differences']})\n")
+    for heading, found in document.verdicts:
+        parts.append(f"## {heading}\n")
+        parts.append(
+            "".join(f"- **{escape(c.study)}, {escape(c.variant)}** {escape(c.sentence)}\n" for c in found)
+        )
+    if document.costs:
+        parts.append("## Memory and time: differences that stand\n")
+        parts.append(
+            "".join(
+                f"- **{escape(c.study)}, {escape(c.variant)}** {escape(c.sentence)}\n" for c in document.costs
+            )
+        )
+    parts += _gaps(document)
+    parts += [_section(section, figures) for section in document.sections]
+    parts += _end(document)
+    return "\n".join(part for part in parts if part)
+
+
+def _gaps(document: Document) -> list[str]:
+    parts = []
+    if document.missing:
+        parts.append("## Failed, stopped or without a number\n")
+        parts.append(table(("study", "variant", "what happened"), document.missing))
+    if document.unbound:
+        parts.append("## Not run: no setting stands for it\n")
+        parts.append(table(("study", "asked for", "why"), document.unbound))
+    return parts
+
+
+def _section(section: Section, figures: Mapping[str, str]) -> str:
+    parts = [f"## {section.number}. {escape(section.name)}\n", f"{escape(section.told)}\n"]
+    if section.asked:
+        parts.append(f"Asked for: {escape(', '.join(section.asked))}\n")
+    if section.uncomputed:
+        parts.append(f"Asked for and not computed: {escape(', '.join(section.uncomputed))}\n")
+    if section.settings:
+        parts.append(table(("variant", "sets", "note"), section.settings))
+    if (picture := figures.get(f"study-{section.number}")) is not None:
+        parts.append(f"![Learning curves, memory and time]({picture})\n")
+        parts.append(
+            "Lines: mean over seeds, band: one standard deviation. Points: means, bars: one standard deviation.\n"
+        )
+    for group in section.groups:
+        parts.append(f"### {escape(group.heading)}\n")
+        parts.append(table(COLUMNS, group.rows))
+    return "\n".join(parts)
+
+
+def _end(document: Document) -> list[str]:
+    parts = ["## Commands\n", f"{ALONE}\n"]
+    parts.append(block(list(document.commands)))
+    if document.versions:
+        parts.append(
+            "Versions: " + ", ".join(f"{escape(n)} {escape(v)}" for n, v in document.versions) + "\n"
+        )
+    parts.append("## Runs\n")
+    lines = ["| study | variant | seed | status | steps | folder |", "|---|---|---|---|---|---|"]
+    for *cells, folder in document.runs:
+        last = span(folder, table=True) if folder else ""
+        lines.append(f"| {' | '.join(escape(cell) for cell in cells)} | {last} |")
+    parts.append("\n".join(lines) + "\n")
+    return parts

@@ -1,0 +1,198 @@
+"""`mezo ablate`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from mezo.cli.options import WORDS, with_config
+from mezo.cli.progress import duration
+from mezo.config import MeZOConfig
+from mezo.errors import MezoError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mezo.ablation.prepare import Prepared
+    from mezo.ablation.runner import Finished
+
+_EPILOG = r"""
+[bold]Examples[/bold]
+
+What a plan comes to, without a run:
+
+  mezo ablate plan.md --model ./my-model --task sst2 --data ./sst2 \
+    --steps 200 --seeds 3 --dry-run
+
+The study, its results and its reports:
+
+  mezo ablate plan.md --model ./my-model --task sst2 --data ./sst2 \
+    --steps 200 --seeds 3 --learning-rate 1e-4 --output runs/study
+
+The same command goes on with a study that was stopped or killed.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    app.command("ablate", epilog=_EPILOG)(ablate)
+
+
+@with_config(WORDS)
+def ablate(
+    config: MeZOConfig,
+    plan: Path = typer.Argument(..., help="YAML, JSON, JSONL, Markdown or HTML: see docs/ablation.md."),
+    output: Path | None = typer.Option(
+        None, "--output", "-o", help="Folder of the study; one that is there goes on. Default: runs/PLAN."
+    ),
+    seeds: int = typer.Option(
+        3, "--seeds", min=1, metavar="K", help="Runs of each variant: seeds --seed, --seed + 1, ..."
+    ),
+    minutes: float | None = typer.Option(
+        None,
+        "--minutes",
+        metavar="M",
+        help="In place of --steps: the whole study's time, equal for all runs.",
+    ),
+    equal: str = typer.Option(
+        "steps", "--equal", help="What each run has as many of as the baseline: steps or (forward) passes."
+    ),
+    jobs: int | None = typer.Option(
+        None,
+        "--jobs",
+        "-j",
+        min=1,
+        show_default=False,
+        help="Runs at the same time. [dim]\\[one, or one a GPU][/dim]",
+    ),
+    threshold: str | None = typer.Option(
+        None,
+        "--threshold",
+        metavar="[METRIC=]VALUE",
+        help="What steps and seconds are counted to. Default: the baseline's mean at its end.",
+    ),
+    strict: bool = typer.Option(False, "--strict", help="Stop if a part of the plan cannot be run."),
+    timing: bool = typer.Option(
+        True, "--timing/--no-timing", help="Time a few steps of every variant first, for an estimate."
+    ),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be run, and write nothing."),
+) -> None:
+    """Run a plan of ablation studies: baseline and variants, over seeds, to a report with intervals.
+
+    Every other option is the baseline's, as of `mezo train`; a variant changes what the plan says. What
+    cannot be run is listed with its reason before anything is. Runs are evaluated at every tenth of
+    their steps, unless --eval-every says otherwise, all on the same examples.
+
+    Writes results.jsonl, report.html, report.md and a folder for each run. Ctrl-C or a kill at any
+    moment loses the runs under way and no other.
+    """
+    from mezo.ablation.plan import read_plan
+    from mezo.ablation.prepare import Options, prepare
+    from mezo.ablation.report import check_libraries, write_report
+    from mezo.ablation.runner import run_study
+
+    options = Options(seeds, minutes, _equal(equal), jobs, strict, timing, _threshold(threshold))
+    if minutes is not None and minutes <= 0:
+        raise MezoError(f"--minutes: expected a time above 0, found {minutes:g}")
+    folder = output or Path("runs") / (plan.stem or "study")
+    if not dry_run:
+        check_libraries()
+    prepared = prepare(read_plan(plan), config, folder, options, _say)
+    _show(prepared)
+    if dry_run:
+        return
+    finished = run_study(prepared, ["mezo", *sys.argv[1:]], say=_say)
+    _report(finished, folder)
+    if finished.stopped:
+        raise typer.Exit(130)
+    for path in write_report(folder)[:2]:
+        print(f"report    {path}")
+    if finished.failed:
+        raise typer.Exit(1)
+
+
+def _equal(text: str) -> Literal["steps", "passes"]:
+    if text not in ("steps", "passes"):
+        raise MezoError(f"--equal: expected steps or passes, found {text!r}")
+    return text  # pyright: ignore[reportReturnType]
+
+
+def _threshold(text: str | None) -> tuple[str | None, float] | None:
+    if text is None:
+        return None
+    metric, _, value = text.rpartition("=")
+    try:
+        return metric.strip() or None, float(value)
+    except ValueError:
+        raise MezoError(
+            f"--threshold: expected a value, or a metric and a value such as accuracy=0.7, found {text!r}"
+        ) from None
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _show(prepared: "Prepared") -> None:
+    """What is run and what is not, how long it takes, and how that is known."""
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    console.print(_table(prepared))
+    for item in prepared.bound.unbound:
+        near = f" (nearest: {', '.join(item.nearest)})" if item.nearest else ""
+        print(f"not run   {item.study}: {item.text}: {item.reason}{near}")
+    for study, names in prepared.bound.uncomputed.items():
+        print(f"no metric {study}: {', '.join(names)}: not computed here")
+    left, unique = prepared.left(), {run.key for run in prepared.runs}
+    print(f"runs      {len(unique)}, {len(unique) - len(left)} of them done; seeds: {prepared.options.seeds}")
+    print(f"budget    {prepared.budget}")
+    if (seconds := prepared.estimate()) is not None and left:
+        at_once = len(prepared.devices)
+        print(
+            f"time      about {duration(seconds)} for {len(left)} runs, {at_once} at a time;"
+            " from a few steps of each variant and a part of an evaluation, timed here"
+        )
+
+
+def _table(prepared: "Prepared") -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    timed = any(prepared.seconds(run) is not None for run in prepared.runs)
+    table = Table("study", "variant", "settings", "steps", *(["a run"] if timed else []), "note")
+    first = {run.case.name: run for run in reversed(prepared.runs)}
+    for case in prepared.cases:
+        run = first[case.name]
+        seconds = prepared.seconds(run)
+        same = case.study is not None and case.key == prepared.cases[0].key
+        notes = [case.note, "the baseline's own runs" if same and not case.note else ""]
+        if error := prepared.agreed.errors.get(case.key):
+            notes.append(f"will fail: {error}")
+        table.add_row(
+            *map(
+                Text,
+                (
+                    case.study or "",
+                    case.label,
+                    ", ".join(f"{name}: {value}" for name, value in case.settings.items()),
+                    f"{run.config.num_steps:,}",
+                    *(["" if seconds is None else duration(seconds)] if timed else []),
+                    "; ".join(note for note in notes if note),
+                ),
+            )
+        )
+    return table
+
+
+def _report(finished: "Finished", folder: Path) -> None:
+    if finished.threshold is not None:
+        t = finished.threshold
+        print(f"threshold {t.metric} {t.value:.4f}: {t.source}")
+    for name, error in finished.failed:
+        print(f"failed    {name}: {error}")
+    print(f"made      {finished.made} runs; {finished.left} are left")
+    if finished.stopped or finished.failed:
+        what = "goes on" if finished.stopped else "tries the failed ones again"
+        print(f"next      the same command {what}")
+    print(f"results   {folder / 'results.jsonl'}")

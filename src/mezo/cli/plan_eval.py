@@ -1,0 +1,121 @@
+"""`mezo plan-eval`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from mezo.cli.options import paragraphs
+from mezo.errors import MezoError
+
+if TYPE_CHECKING:
+    from mezo.ablation.judge import Likeness, Score
+    from mezo.ablation.plan import Plan
+
+_EPILOG = r"""
+[bold]Examples[/bold]
+
+  mezo plan-eval plans/mine.yaml --gold plans/published.md
+
+  mezo plan-eval plans/mine.yaml --gold plans/published.md --judge lm \
+    --model NAME --base-url http://localhost:8000/v1
+
+The key of an endpoint is read from the environment: OPENAI_API_KEY
+"""
+
+
+def register(app: typer.Typer) -> None:
+    app.command("plan-eval", help=paragraphs(plan_eval.__doc__ or ""), epilog=_EPILOG)(plan_eval)
+
+
+def plan_eval(
+    plan: Path = typer.Argument(..., help="The plan to judge: YAML, JSON, JSONL, Markdown or HTML."),
+    gold: Path = typer.Option(..., "--gold", "-g", help="The plan to judge it by."),
+    judge: Literal["rules", "lm"] = typer.Option(
+        "rules", "--judge", help="rules: the table of parts, no model. lm: a language model, blinded."
+    ),
+    model: str | None = typer.Option(
+        None, "--model", "-m", help="Of --judge lm: the endpoint's model, or a local one."
+    ),
+    base_url: str | None = typer.Option(
+        None, "--base-url", help="Of an OpenAI-compatible endpoint; without it the model runs here."
+    ),
+    votes: int = typer.Option(3, "--votes", min=1, max=99, help="Of --judge lm: times it is asked."),
+    seed: int = typer.Option(0, "--seed", min=0, help="Of --judge lm: shuffles studies and sides."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of a table."),
+) -> None:
+    """Score a plan against a reference: precision, recall, F1 and nDCG of its studies.
+
+    Two studies match if they ablate the same part, by an action that the other side allows, with at
+    least one replacement in common. Each study matches once.
+    """
+    from mezo.ablation.judge import score
+    from mezo.ablation.plan import read_plan
+
+    if judge == "rules" and (model or base_url):
+        raise MezoError("--model and --base-url are of --judge lm: add it, or leave them out")
+    if judge == "lm" and model is None:
+        raise MezoError("--judge lm needs --model NAME: that of an endpoint with --base-url, or a local one")
+    mine, reference = read_plan(plan), read_plan(gold)
+    found = score(mine, reference, _likeness(model, base_url, votes, seed))
+    if as_json:
+        print(json.dumps(_record(found, mine, reference, judge), indent=2, ensure_ascii=False))
+    else:
+        _show(found, mine, reference)
+
+
+def _likeness(model: str | None, base_url: str | None, votes: int, seed: int) -> "Likeness":
+    from mezo.ablation import rules
+    from mezo.ablation.lm_judge import LMJudge
+
+    if model is None:
+        return rules.likeness
+    from mezo.ablation.endpoint import Endpoint
+    from mezo.ablation.local_model import LocalModel
+
+    asked = LocalModel(model, max_tokens=1024) if base_url is None else Endpoint(model, base_url)
+    print(f"asking {model} {votes} times", file=sys.stderr)
+    return LMJudge(asked, votes, seed)
+
+
+def _record(found: "Score", plan: "Plan", gold: "Plan", judge: str) -> dict[str, Any]:
+    pairs = [
+        {
+            "study": plan.studies[pair.study].name,
+            "gold": gold.studies[pair.gold].name,
+            "likeness": round(pair.likeness, 4),
+        }
+        for pair in found.pairs
+    ]
+    numbers = {name: round(getattr(found, name), 6) for name in ("precision", "recall", "f1", "ndcg")}
+    return {"judge": judge, **numbers, "studies": found.studies, "gold": found.gold, "pairs": pairs}
+
+
+def _show(found: "Score", plan: "Plan", gold: "Plan") -> None:
+    """Texts of other people's making: no markup is read in them."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from mezo.ablation.judge import told
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("plan", "reference", "likeness"):
+        table.add_column(heading, overflow="fold")
+    partner = {pair.study: pair for pair in found.pairs}
+    for n, study in enumerate(plan.studies):
+        pair = partner.get(n)
+        other = Text(told(gold.studies[pair.gold])) if pair else Text("none", style="dim")
+        table.add_row(Text(told(study)), other, f"{pair.likeness:.2f}" if pair else "")
+    for n in sorted(set(range(found.gold)) - {pair.gold for pair in found.pairs}):
+        table.add_row(Text("none", style="dim"), Text(told(gold.studies[n])), "")
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print(table)
+    matches = len(found.pairs)
+    console.print(
+        f"\nprecision {found.precision:.3f} ({matches} of {found.studies})   "
+        f"recall {found.recall:.3f} ({matches} of {found.gold})   F1 {found.f1:.3f}   nDCG {found.ndcg:.3f}",
+        soft_wrap=True,
+    )

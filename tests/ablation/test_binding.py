@@ -1,0 +1,291 @@
+"""Plans in prose become settings; what cannot be bound says why."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.ablation.plans import PATHS, SAID, VALUES, plans
+from tests.shared import shared
+
+from mezo.ablation.binding import Bound, bind
+from mezo.ablation.metric_names import metric_names
+from mezo.ablation.numbers import multiple, numbers
+from mezo.ablation.parts import parts
+from mezo.ablation.plan import Plan, read_plan
+from mezo.cli.options import METHOD, WORDS
+from mezo.config import MeZOConfig
+
+PHRASES = yaml.safe_load((Path(__file__).parent / "phrases.yaml").read_text(encoding="utf-8"))
+
+# Of each plan of the folder: variants that bind, and replacements that do not.
+COUNTS = {
+    "cache.yaml": (8, 0),
+    "estimators.md": (9, 1),
+    "memory.html": (7, 2),
+    "mixed.jsonl": (11, 1),
+    "mojibake.md": (3, 0),
+    "noise.yaml": (12, 2),
+    "objectives.jsonl": (8, 0),
+    "optimizers.json": (15, 2),
+    "precision.json": (9, 1),
+    "prompts.md": (4, 0),
+    "theory.jsonl": (9, 3),
+    "tuning.yaml": (12, 1),
+}
+
+
+def bound(
+    part: str, replacement: Any = None, action: str = "REPLACE", config: Any = None, **more: Any
+) -> Bound:
+    study = {"name": "s", "ablated_part": part, "action": action, "replacement": replacement, **more}
+    return bind(Plan.build(studies=[study]), config or MeZOConfig())
+
+
+def settings_of(found: Bound) -> list[dict[str, Any]]:
+    return [variant.settings for variant in found.variants]
+
+
+@pytest.mark.parametrize("row", PHRASES, ids=lambda row: row["part"][:40])
+def test_phrases(row: dict[str, Any]) -> None:
+    found = bound(row["part"], row["replacement"], row["action"])
+    assert json.loads(json.dumps(settings_of(found))) == row["expect"]
+    assert [item.text for item in found.unbound] == row.get("unbound", [])
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
+def test_plans_of_the_folder(path: Path) -> None:
+    found = bind(read_plan(path), MeZOConfig())
+    assert (len(found.variants), len(found.unbound)) == COUNTS[path.name]
+    for item in found.unbound:
+        assert item.reason
+        assert item.nearest
+
+
+def test_the_published_plan_binds_whole() -> None:
+    found = bind(read_plan(shared("plans/example-plan-page.md")), MeZOConfig())
+    assert found.unbound == ()
+    assert settings_of(found) == [
+        {"epsilon": 1e-3},
+        {"epsilon": 1e-4},
+        {"epsilon": 1e-5},
+        {"num_directions": 2},
+        {"num_directions": 4},
+        {"estimator": "one-point"},
+        {"memory": "regenerate", "granularity": "element"},
+        {"memory": "regenerate", "granularity": "block"},
+    ]
+    assert [variant.is_baseline for variant in found.variants] == [True] + [False] * 7
+    wanted = ("accuracy", "f1", "rouge", "peak_memory_gb", "device_memory_gb", "device_hours")
+    assert set(found.metrics.values()) == {wanted}
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(plan=plans())
+def test_any_plan_is_bound_or_told_why_not(plan: Plan) -> None:
+    """Nothing is lost and nothing raised; what is bound is a config; labels are unique."""
+    found = bind(plan, MeZOConfig())
+    results = (*found.variants, *found.unbound)
+    assert {result.study for result in results} == {study.name for study in plan.studies}
+    for variant in found.variants:
+        MeZOConfig.build(**{**MeZOConfig().model_dump(), **variant.settings})
+    for study in plan.studies:
+        labels = [v.label for v in found.variants if v.study == study.name]
+        assert len(set(labels)) == len(labels)
+        assert "baseline" not in labels
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    part=st.sampled_from([*(part.title for part in parts()), *MeZOConfig.model_fields]) | SAID,
+    value=VALUES,
+    action=st.sampled_from(["REMOVE", "REPLACE", "ADD"]),
+)
+def test_any_value_of_any_part(part: str, value: Any, action: str) -> None:
+    for variant in bound(part, [value], action).variants:
+        MeZOConfig.build(**{**MeZOConfig().model_dump(), **variant.settings})
+
+
+def test_every_setting_of_the_method_is_of_a_part() -> None:
+    held = {name for part in parts() for name in part.fields}
+    assert held <= set(MeZOConfig.model_fields)
+    assert {name for name, words in WORDS.items() if words.panel == METHOD} <= held
+
+
+@pytest.mark.parametrize("part", parts(), ids=lambda part: part.title)
+def test_a_part_goes_by_its_own_title_and_settings(part: Any) -> None:
+    from mezo.ablation.parts import ranked
+
+    assert ranked(part.title)[0][1] is part
+    first = part.fields[0]
+    assert part in [found for _, found in ranked(first)[:2]]
+    for settled in (part.off, part.on):
+        if isinstance(settled, dict):
+            MeZOConfig.build(**settled)
+
+
+# -------------------------------------------------------------------------------- rules of the binder
+
+
+def test_what_equals_the_baseline_is_kept_and_said() -> None:
+    found = bound("epsilon", [1e-3, 1e-2], config=MeZOConfig(epsilon=1e-2))
+    assert [variant.is_baseline for variant in found.variants] == [False, True]
+
+
+def test_settings_of_the_plan_go_before_its_words() -> None:
+    one = bound("the walk", ["far", "near"], set=[{"epsilon": 0.1}, {"epsilon": 1e-5}])
+    assert [(v.label, v.settings) for v in one.variants] == [
+        ("far", {"epsilon": 0.1}),
+        ("near", {"epsilon": 1e-5}),
+    ]
+    # a mapping goes to every variant, beside what its words set
+    both = bound("estimator", ["one-sided", "one-point"], set={"learning_rate": 1e-5})
+    assert [v.settings["estimator"] for v in both.variants] == ["one-sided", "one-point"]
+    assert {v.settings["learning_rate"] for v in both.variants} == {1e-5}
+    alone = bound("something of no name", action="REMOVE", set={"weight_decay": 0.5})
+    assert settings_of(alone) == [{"weight_decay": 0.5}]
+    named = bound("x", set=[{"epsilon": 0.1}, {"num_directions": 2}])
+    assert [v.label for v in named.variants] == ["epsilon=0.1", "num_directions=2"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"epsilom": 0.1}, "unknown setting 'epsilom'; did you mean 'epsilon'"),
+        ({"epsilon": -1}, "epsilon=-1"),
+        ({"estimator": "three-point"}, "unknown estimator 'three-point'"),
+        ({"estimator": "cone", "noise": "low-rank"}, "needs noise"),
+        ({"granularity": "block", "memory": "store"}, "granularity='block'"),
+        ({"objective": "acuracy"}, "unknown objective"),
+        ({"trust_remote_code": True}, "a plan cannot set trust_remote_code"),
+        ({"objective": "os:system"}, "a plan cannot have code run"),
+        ({"task": "os.path:join"}, "a plan cannot have code run"),
+        ({"server_args": {"trust_remote_code": True}}, "a plan cannot set server_args"),
+    ],
+)
+def test_settings_that_cannot_be(given: dict[str, Any], told: str) -> None:
+    (item,) = bound("epsilon", ["x"], set=[given]).unbound
+    assert told in item.reason
+
+
+def test_code_that_the_person_chose_is_no_plan_s_doing() -> None:
+    config = MeZOConfig(objective="my_rewards:short")
+    assert settings_of(bound("epsilon", [0.1], config=config)) == [{"epsilon": 0.1}]
+
+
+def test_what_stands_in_the_way_of_a_change_goes_with_it() -> None:
+    config = MeZOConfig(memory="regenerate", granularity="matrix")
+    (variant,) = bound("memory", ["store"], config=config).variants
+    assert variant.settings == {"memory": "store", "granularity": None}
+
+
+def test_the_bare_prompt_is_that_of_the_task_and_the_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["BertForMaskedLM"], "num_hidden_layers": 4}')
+    config = MeZOConfig(task="rte", model=str(tmp_path))
+    assert settings_of(bound("prompt", action="REMOVE", config=config)) == [
+        {"template": "{premise} {hypothesis} {mask}"}
+    ]
+    (variant,) = bound("layers that are tuned", ["the last 2 layers"], config=config).variants
+    assert variant.settings == {"train": (r"\b(?:layers?|h|blocks?)\.(?:2|3)\.",)}
+    (item,) = bound(
+        "layers that are tuned", ["the last 2 layers"], config=MeZOConfig(model="org/name")
+    ).unbound
+    assert "not known" in item.reason
+
+
+def test_studies_without_a_word_on_how() -> None:
+    assert settings_of(bound("gradient clipping", action="ADD")) == [{"clip_quantile": 0.9}]
+    (variant,) = bound("weight decay", action="ADD").variants
+    assert variant.settings == {"weight_decay": 0.1}
+    assert "own choice" in variant.note
+    (item,) = bound("optimizer").unbound
+    assert item.reason == "the plan does not say by what it is replaced"
+    (item,) = bound("gradient estimator", action="REMOVE").unbound
+    assert item.reason == "without an estimator nothing moves the weights"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("1e-3", [1e-3]),
+        ("10^{-3} and 5 × 10⁻⁴", [1e-3, 5e-4]),
+        (r"$10^{-2}$, $2 \times 10^{-2}$", [1e-2, 2e-2]),
+        ("10**-4", [1e-4]),
+        ("2^4", [16]),
+        ("20,000", [20_000]),
+        ("2, 4 and 8", [2, 4, 8]),
+        ("1, 10, 100", [1, 10, 100]),
+        ("20K steps", [20_000]),
+        ("four samples", [4]),
+        ("One-point (Zhang et al. 2022)", []),
+        ("as in Section 3 (Table 4)", []),
+        ("−0.5", [-0.5]),
+        ("50%", [0.5]),
+        ("GPT-2, BERT-base", []),
+        ("4.", [4]),
+        ("1e-3.", [1e-3]),
+    ],
+)
+def test_numbers_in_prose(text: str, found: list[float]) -> None:
+    assert numbers(text) == found
+
+
+@given(st.floats(min_value=1e-12, max_value=1e12))
+def test_a_number_is_read_as_python_writes_it(value: float) -> None:
+    assert numbers(repr(value)) == [value]
+    assert numbers(f"epsilon = {value!r}, n = 7", "epsilon") == [value]
+
+
+@given(st.text(max_size=200))
+def test_no_text_breaks_the_reading_of_numbers(text: str) -> None:
+    numbers(text)
+    multiple(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "factor"),
+    [
+        ("10x larger", 10),
+        ("10x smaller", 0.1),
+        ("half", 0.5),
+        ("twice", 2),
+        ("0.1 × lr", 0.1),
+        ("5 × 10⁻³", None),
+        ("4 layers", None),
+    ],
+)
+def test_multiples_of_the_baseline(text: str, factor: float | None) -> None:
+    assert multiple(text) == factor
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Task Performance (Accuracy/F1/ROUGE)", ("accuracy", "f1", "rouge")),
+        ("Memory (GB)", ("peak_memory_gb", "device_memory_gb")),
+        ("Peak GPU memory", ("device_memory_gb",)),
+        ("GPU-hours", ("device_hours",)),
+        ("Wall-clock time", ("train_seconds",)),
+        ("Training time per step (s)", ("train_seconds",)),
+        ("Convergence speed", ("steps_to_threshold", "seconds_to_threshold", "area_under_curve")),
+        ("Steps to convergence", ("steps_to_threshold", "seconds_to_threshold", "area_under_curve")),
+        ("Training loss", ("train_loss",)),
+        ("Loss on the validation set", ("loss",)),
+        ("training and validation loss", ("train_loss", "loss")),
+        ("Exact match (EM)", ("exact_match",)),
+        ("Fraction of zero gradients", ("zero_gradient_fraction",)),
+        ("Number of forward passes", ("forward_passes",)),
+        ("Downstream performance", ("accuracy", "f1", "rouge")),
+        ("Test accuracy (%)", ("accuracy",)),
+        ("communication cost", ()),
+    ],
+)
+def test_metrics_in_prose(text: str, names: tuple[str, ...]) -> None:
+    assert metric_names([text]) == (names, () if names else (text,))
+
+
+def test_metrics_are_named_once() -> None:
+    assert metric_names(["accuracy", "Accuracy (%)", "beauty"]) == (("accuracy",), ("beauty",))

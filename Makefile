@@ -7,15 +7,17 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast docs format clean
+.PHONY: help demo test fast engines soak docs format clean
 
 help:
-	@echo "make demo    fine-tune SmolLM2-135M on the built-in reviews, forward passes only (runs/demo)"
-	@echo "make test    lint, format check, types, tests"
-	@echo "make fast    the tests that take seconds, on all cores"
-	@echo "make docs    the documentation as a site in site/, its links checked"
-	@echo "make format  rewrite the sources in the project's format"
-	@echo "make clean   remove $(VENV), caches and build output (runs stay)"
+	@echo "make demo     fine-tune SmolLM2-135M on the built-in reviews, forward passes only (runs/demo)"
+	@echo "make test     lint, format check, types, tests"
+	@echo "make fast     the tests that take seconds, on all cores"
+	@echo "make engines  environments with SGLang and vLLM, for the tests of these engines (7 GB)"
+	@echo "make soak     a run killed 100 times at random moments, against one never killed (minutes)"
+	@echo "make docs     the documentation as a site in site/, its links checked"
+	@echo "make format   rewrite the sources in the project's format"
+	@echo "make clean    remove $(VENV), caches and build output (runs stay)"
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/mezo train --config examples/demo.yaml --output runs/demo --overwrite
@@ -24,10 +26,18 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest -m engine
+	$(BIN)/python -m pytest -m "not engine" --numprocesses auto --dist worksteal
 
 fast: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow and not engine and not gpu"
+
+engines:
+	PYTHON=$(PYTHON) scripts/engine-env sglang
+	PYTHON=$(PYTHON) scripts/engine-env vllm
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/kill_loop.py --kills 100
 
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

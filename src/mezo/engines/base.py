@@ -1,22 +1,37 @@
 """Where the model runs. An engine owns theta; nothing above it touches a tensor."""
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
+from mezo.engines.counts import Counts
+from mezo.errors import MezoError
 from mezo.scoring import Example, ScoringBatch
 from mezo.types import THETA, Probe, Update
 
 
 class Engine(abc.ABC):
+    counts: Counts  # of the work asked for since it was made
+
     def prepare(self, batch: Sequence[Example]) -> Sequence[Example]:
         """The batch, made ready for `losses` ahead of its step; another thread may call this."""
         return batch
 
+    def prepare_each(self, batches: Sequence[Sequence[Example]]) -> list[Sequence[Example]]:
+        """`prepare` of all microbatches of a step."""
+        return [self.prepare(batch) for batch in batches]
+
     @abc.abstractmethod
     def logprobs(self, batch: ScoringBatch, probes: Sequence[Probe] = (THETA,)) -> np.ndarray:
         """(P, Q) float64: every query's log-probability at theta + scale * z(seed), for each probe."""
+
+    def logprobs_each(
+        self, batches: Sequence[ScoringBatch], probes: Sequence[Probe] = (THETA,)
+    ) -> Iterable[np.ndarray]:
+        """`logprobs` of every batch, in order."""
+        return (self.logprobs(batch, probes) for batch in batches)
 
     @abc.abstractmethod
     def generate(
@@ -37,6 +52,24 @@ class Engine(abc.ABC):
     def losses(self, batch: Sequence[Example], probes: Sequence[Probe]) -> list[float]:
         """The objective on the batch at each probe, in order."""
 
+    def losses_each(self, batches: Sequence[Sequence[Example]], probes: Sequence[Probe]) -> list[list[float]]:
+        """`losses` of all microbatches of a step."""
+        return [self.losses(batch, probes) for batch in batches]
+
     @abc.abstractmethod
     def apply(self, update: Update) -> None:
         """Move theta. The same call on every rank and in every replay, from the same record."""
+
+    def tuned(self, model: Any) -> Any:
+        """The tuned model, as `mezo.tuning.save` takes it. model: the one made ready for tuning."""
+        return model
+
+    def serve(self, name: str) -> None:
+        """Leave the tuned adapter in the engine under `name`. Raises MezoError where nothing is served."""
+        raise MezoError(
+            f"nothing can be served as {name!r} by this engine: choose a serving one with engine="
+        )
+
+    def close(self) -> None:
+        """Give back what the engine holds outside of this process; calling it again does nothing."""
+        return

@@ -172,8 +172,7 @@ class Probing:
             return
         rows = tunable.rows()
         block = rows[start:stop]
-        flat = block.reshape(1, -1)
-        where, kind = Where(tunable.tensor_id, start * rows.shape[1]), self.weights.entrywise
+        where, kind = tunable.where(start), self.weights.entrywise
         with (
             self.scratch.take(tuple(block.shape), block) as plus,
             self.scratch.take(tuple(block.shape), block) as minus,
@@ -191,12 +190,11 @@ class Probing:
                             self.weights, place, pair, block, plus, minus, self.scratch, start=begin
                         )
                     elif pair.plus and pair.minus:
-                        p, m = plus.view(1, -1), minus.view(1, -1)
-                        noise.perturb_pair(flat, where, pair.seed, scale, p, m, kind=kind)
+                        noise.perturb_pair(block, where, pair.seed, scale, plus, minus, kind=kind)
                     elif pair.plus:
-                        noise.perturb(flat, where, pair.seed, scale, plus.view(1, -1), kind=kind)
+                        noise.perturb(block, where, pair.seed, scale, plus, kind=kind)
                     else:
-                        noise.perturb(flat, where, pair.seed, -scale, minus.view(1, -1), kind=kind)
+                        noise.perturb(block, where, pair.seed, -scale, minus, kind=kind)
                 for i in pair.plus:
                     yield i, plus
                 for i in pair.minus:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from mezo import noise
-from mezo.noise import Where
 from mezo.profiling import span
 from mezo.types import Probe
 from mezo.weights import Tunable, Weights
@@ -36,7 +35,7 @@ class SmallTensors:
         self._kind: noise.Kind = weights.entrywise
         self._weights = weights
         self._place = {id(t.tensor): n for n, t in enumerate(small)}
-        self._group = noise.Group([t.tensor for t in small], [Where(t.tensor_id) for t in small])
+        self._group = noise.Group([t.tensor for t in small], [t.where() for t in small])
         self._buffers: list[list[torch.Tensor]] = []
 
     def perturb(self, pairs: Sequence["Pair"], num_probes: int) -> list[list[torch.Tensor]]:

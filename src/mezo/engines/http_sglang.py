@@ -1,0 +1,86 @@
+"""SGLang's HTTP interface, as `mezo.engines.sglang` uses its Python one: all rows of a call in one request."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mezo.engines.backend import Answer, Ask, Tokens
+from mezo.engines.http_client import Client
+from mezo.engines.http_server import Dialect, said, unexpected
+
+
+def find(client: Client, seconds: float) -> "SGLangServer | None":
+    """The server if it is SGLang. Its older versions know the second path alone."""
+    for path in ("/model_info", "/get_model_info"):
+        found = said(client, path, seconds)
+        if isinstance(found, dict) and isinstance(found.get("model_path"), str):
+            return SGLangServer(client, found["model_path"])
+    return None
+
+
+class SGLangServer(Dialect):
+    kind = "SGLang"
+
+    def __init__(self, client: Client, served: str):
+        super().__init__(client)
+        self.served = served
+
+    def score(self, asks: Sequence[Ask]) -> list[Answer]:
+        if not asks:
+            return []
+        body: dict[str, Any] = {
+            "input_ids": [list(ask.tokens) for ask in asks],
+            "sampling_params": [
+                {"max_new_tokens": 1 if ask.choices else 0, "temperature": 0} for ask in asks
+            ],
+            "return_logprob": [True] * len(asks),
+            # -1: only of what is written
+            "logprob_start_len": [-1 if ask.choices else ask.start - 1 for ask in asks],
+        }
+        if any(ask.choices for ask in asks):  # every entry must be a list, or none of them
+            body["token_ids_logprob"] = [list(ask.choices) for ask in asks]
+        if any(ask.adapter for ask in asks):
+            body["lora_path"] = [ask.adapter for ask in asks]
+        found = self.client.once("POST", "/generate", body)
+        try:
+            return [_answer(ask, row["meta_info"]) for ask, row in zip(asks, found, strict=True)]
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise unexpected(self.client, "/generate", error) from error
+
+    def write(
+        self, prompts: Sequence[Tokens], adapter: str | None, max_new_tokens: int, stop: str
+    ) -> list[str]:
+        if not prompts:
+            return []
+        body: dict[str, Any] = {
+            "input_ids": [list(prompt) for prompt in prompts],
+            "sampling_params": {"max_new_tokens": max_new_tokens, "temperature": 0, "stop": [stop]},
+        }
+        if adapter is not None:
+            body["lora_path"] = [adapter] * len(prompts)
+        found = self.client.once("POST", "/generate", body)
+        try:
+            return [row["text"].partition(stop)[0] for row in found]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise unexpected(self.client, "/generate", error) from error
+
+    def load(self, name: str, path: str) -> None:
+        self.client.once("POST", "/load_lora_adapter", {"lora_name": name, "lora_path": path})
+
+    def unload(self, name: str) -> None:
+        self.client.once("POST", "/unload_lora_adapter", {"lora_name": name})
+
+    def flush(self) -> None:
+        self.client.once("POST", "/flush_cache", {})
+
+
+def _answer(ask: Ask, found: Mapping[str, Any]) -> Answer:
+    if ask.choices:
+        by_token = {token: value for value, token, _ in found["output_token_ids_logprobs"][0]}
+        values = [by_token[token] for token in ask.choices]
+    else:
+        listed = found["input_token_logprobs"]
+        rows = listed[len(listed) - (len(ask.tokens) - ask.start) :]
+        if tuple(token for _, token, _ in rows) != ask.tokens[ask.start :]:
+            raise ValueError("log-probabilities of other tokens than those asked for")
+        values = [value for value, _, _ in rows]
+    return Answer(tuple(map(float, values)), found["prompt_tokens"], found["cached_tokens"])

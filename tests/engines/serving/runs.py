@@ -1,0 +1,119 @@
+"""Short runs on a tiny Llama by any engine, and what is compared of them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers as hf
+from safetensors.torch import load_file
+from tests.toys import byte_tokenizer
+
+import mezo
+from mezo import trajectory
+from mezo.config import MeZOConfig
+from mezo.data import MeZODataset
+from mezo.events import Observer
+from mezo.tasks import task_for
+from mezo.trainer import MeZOTrainer
+
+ROWS = [
+    {"sentence": text, "label": int(text.startswith("g"))}
+    for text in ("gabby", "hat on a hot day", "gig", "hub and spoke", "go on", "he is", "good", "hi") * 2
+]
+# of some 100 tokens, so that rows have whole blocks of an engine's cache in common
+TEMPLATE = (
+    "Someone who had seen the whole of it wrote these words, and meant them. Review: {sentence}\nIt was"
+)
+WORDS = (" great", " terrible")
+LONGEST = 4.9  # |z| of the noise at most
+LORA: dict[str, Any] = dict(tuning="lora", num_steps=20, learning_rate=1e-2, epsilon=1e-2)
+FULL: dict[str, Any] = dict(tuning="full", num_steps=10, learning_rate=1e-4, epsilon=1e-3)
+
+
+def tiny_llama(folder: Path) -> Path:
+    """A checkpoint that two workers can share: 2 layers, 4 heads, 2 of keys and values."""
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer(words=WORDS)
+    config = hf.LlamaConfig(
+        vocab_size=len(tokenizer) + -len(tokenizer) % 4,
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    hf.LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def trainer(
+    model: Path | str, output: Path | None, observer: Observer | None = None, **settings: Any
+) -> MeZOTrainer:
+    """Of `sst2` under a long template; settings: of MeZOConfig."""
+    values: dict[str, Any] = dict(
+        model=str(model),
+        task="sst2",
+        template=TEMPLATE,
+        label_words=list(WORDS),
+        batch_size=4,
+        max_length=256,
+        seed=3,
+    )
+    config = MeZOConfig.build(**{**values, **settings})
+    task = task_for("sst2", config.label_words, config.template)
+    return MeZOTrainer(
+        config, train=MeZODataset(ROWS, task=task), output=output, observer=observer or Observer()
+    )
+
+
+def train(model: Path | str, output: Path | None, **settings: Any) -> mezo.TrainResult:
+    made = trainer(model, output, **settings)
+    try:
+        return made.train()
+    finally:
+        made.close()
+
+
+def grads(result: mezo.TrainResult) -> np.ndarray:
+    return np.array([step.projected_grads[0] for step in result.steps])
+
+
+def rounding_of_a_slope(epsilon: float) -> float:
+    """How far two programs' projected gradients may be apart, in float32.
+
+    A log-probability near -6 is off by some units of 2^-22 in either program, a difference of two
+    candidates' and its mean over a batch by 2^-20 at most; of two losses, over 2 epsilon.
+    """
+    return 2 * 2**-20 / (2 * epsilon)
+
+
+def assert_same_walk(a: mezo.TrainResult, b: mezo.TrainResult) -> None:
+    """Slopes to the rounding of a loss, from equal starts; what was tuned to what the slopes account for."""
+    assert a.trajectory is not None
+    assert b.trajectory is not None
+    headers = [trajectory.read(result.trajectory).header for result in (a, b)]
+    assert headers[0]["base_fingerprint"] == headers[1]["base_fingerprint"]
+    config = a.config
+    apart = np.abs(grads(a) - grads(b))
+    # the walks part by rate * apart * z a step, which is nothing beside what rounds the losses
+    assert apart.max() < rounding_of_a_slope(config.epsilon)
+    assert np.abs(grads(a)).max() > 100 * rounding_of_a_slope(config.epsilon)
+    mine, theirs = _weights(a), _weights(b)
+    assert mine.keys() == theirs.keys()
+    for name, tensor in mine.items():
+        size = float(tensor.abs().max())
+        # each step adds rate * apart * z, and rounds once
+        bound = config.learning_rate * float(apart.sum()) * LONGEST + len(apart) * 2**-23 * size
+        assert float((tensor - theirs[name]).abs().max()) <= bound, name
+
+
+def _weights(result: mezo.TrainResult) -> dict[str, torch.Tensor]:
+    assert result.output is not None
+    (file,) = result.output.glob("*/*.safetensors")
+    return load_file(file)

@@ -1,0 +1,124 @@
+"""What an engine cannot do is said before anything is loaded or started."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.models import tiny
+from tests.toys import byte_tokenizer
+
+from mezo.config import MeZOConfig
+from mezo.engines import registry
+from mezo.engines.hosted import spec_of, values_of
+from mezo.engines.outline import outline
+from mezo.errors import MezoError
+from mezo.models import load
+from mezo.tuning import tune
+from mezo.weights import fingerprint
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"engine": "sglan"}, "unknown engine 'sglan'; did you mean 'sglang'"),
+        ({"tensor_parallel": 2}, r"tensor_parallel=2 \(--tp\) is for serving engines \(sglang, vllm, http\)"),
+        ({"server_args": {"a": 1}}, r"server_args=.* \(--server-args\) is for serving engines"),
+        ({"engine": "sglang", "tuning": "prefix"}, "cannot tune tuning='prefix'; it tunes lora and full"),
+        ({"engine": "http", "tuning": "full"}, "engine 'http' cannot tune tuning='full'; it tunes lora"),
+        ({"engine": "http", "tuning": "lora"}, "needs the addresses of running servers: --server http://"),
+        (
+            {"engine": "sglang", "server": ("http://a",)},
+            "--server is for engine http, and the engine is 'sglang'",
+        ),
+        ({"engine": "sglang", "activation_cache_mb": 5}, "activation_cache_mb is for engine transformers"),
+        ({"engine": "sglang", "memory": "store"}, "engine 'sglang' has materialize .* and regenerate"),
+        ({"engine": "vllm", "noise": "low-rank"}, "engine 'vllm' has gaussian and rademacher"),
+        ({"engine": "vllm", "layer_scaling": "variance"}, "needs the norms of all weights"),
+        ({"engine": "sglang", "tuning": "lora", "memory": "store"}, "probes are adapters of their own"),
+    ],
+)
+def test_a_config_is_checked(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], message: str) -> None:
+    for engine in ("SGLANG", "VLLM"):
+        monkeypatch.setenv(f"MEZO_{engine}_PYTHON", "python")
+    with pytest.raises(MezoError, match=message):
+        registry.check(MeZOConfig.build(**settings))
+
+
+@pytest.mark.parametrize("engine", ["sglang", "vllm"])
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
+    monkeypatch.delenv(f"MEZO_{engine.upper()}_PYTHON", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    config = MeZOConfig.build(engine=engine)
+    with pytest.raises(
+        MezoError, match=rf"needs the package {engine}, .*docs/engines\.md .* MEZO_\w+_PYTHON"
+    ):
+        registry.check(config)
+    monkeypatch.setenv(f"MEZO_{engine.upper()}_PYTHON", "python")
+    registry.check(config)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    tiny("llama-tied").save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_outline_has_the_fingerprint_of_the_model(folder: Path, dtype: str) -> None:
+    config = MeZOConfig.build(model=str(folder), dtype=dtype, engine="sglang")
+    found = outline(config, print)
+    assert all(p.is_meta for p in found.model.parameters())
+    assert found.fingerprint() == fingerprint(load(str(folder), dtype, "cpu").model.named_parameters())
+
+
+def test_an_outline_of_renamed_tensors_has_it_too(tmp_path: Path) -> None:
+    """A checkpoint without its head's prefix is one that transformers reads, and a name lookup does not."""
+    model = tiny("gpt2")
+    model.save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    found = outline(MeZOConfig.build(model=str(tmp_path), engine="sglang"), print)
+    assert found.fingerprint() == fingerprint(load(str(tmp_path), "float32", "cpu").model.named_parameters())
+
+
+def test_the_adapter_of_an_outline_is_that_of_the_model(folder: Path) -> None:
+    config = MeZOConfig.build(model=str(folder), engine="sglang", tuning="lora", dtype="bfloat16", seed=5)
+    _, here = tune(load(str(folder), "bfloat16", "cpu").model, config)
+    tuned, there = tune(outline(config, print).model, config)
+    assert there.checksum() == here.checksum()
+    assert there.norm(7) == here.norm(7)
+    assert not any(t.tensor.is_meta for t in there.tunables)
+    assert all(p.is_meta for name, p in tuned.named_parameters() if ".lora_" not in name)
+
+
+def test_noise_needs_no_weights(folder: Path) -> None:
+    config = MeZOConfig.build(model=str(folder), engine="sglang", noise="rademacher")
+    _, here = tune(load(str(folder), "float32", "cpu").model, config)
+    _, there = tune(outline(config, print).model, config)
+    assert there.norm(7) == here.norm(7)
+    assert [(t.name, t.tensor.shape) for t in there.tunables] == [
+        (t.name, t.tensor.shape) for t in here.tunables
+    ]
+
+
+def test_a_masked_model_is_refused(tmp_path: Path) -> None:
+    tiny("bert").save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(MezoError, match="serves causal language models, and .* is a masked one"):
+        outline(MeZOConfig.build(model=str(tmp_path), engine="sglang"), print)
+
+
+def test_a_spec_survives_the_pipe(folder: Path) -> None:
+    config = MeZOConfig.build(
+        model=str(folder), engine="sglang", tuning="lora", lora_rank=3, server_args={"a": [1]}, max_length=64
+    )
+    described = outline(config, print)
+    tuned, weights = tune(described.model, config)
+    settings = registry.adapter_config(tuned)
+    lora = registry.lora_spec(settings, weights, at_once=100)
+    assert (lora.rank, lora.matrices, lora.at_once) == (3, ("q_proj", "v_proj"), 8)
+    spec = registry.spec_of(config, described, lora)
+    assert spec.max_length == 64 + config.max_new_tokens + 1
+    assert spec_of(values_of(spec)) == spec

@@ -1,0 +1,193 @@
+"""theta + eps z through a backend is theta + eps z: whole runs beside the transformers engine's."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.engines.serving.inprocess import InProcess
+from tests.models import same_files, tiny
+from tests.toys import byte_tokenizer
+
+import mezo
+from mezo.engines import host
+from mezo.engines.backend import Ask, EngineSpec
+from mezo.errors import MezoError
+from mezo.events import Observer
+from mezo.replay import replay
+
+ROWS = [
+    {"prompt": f"{context} {number}", "completion": answer}
+    for number in range(6)
+    for context, answer in (("The team of ticket", " web"), ("The team of invoice", " pay"))
+]
+SETTINGS: dict[str, Any] = dict(
+    batch_size=4, num_steps=6, max_length=96, max_new_tokens=4, observer=Observer()
+)
+LORA: dict[str, Any] = dict(lora_rank=2, lora_alpha=4, learning_rate=1e-2, epsilon=1e-2)
+FULL: dict[str, Any] = dict(lora_rank=0, learning_rate=1e-4, epsilon=1e-3)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model")
+    tiny("llama-tied").save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[InProcess]:
+    """Engines of this process in place of SGLang, in the order they were started."""
+    backends: list[InProcess] = []
+
+    def start(engine: str, spec: EngineSpec, **_: Any) -> InProcess:
+        backends.append(InProcess(spec))
+        return backends[-1]
+
+    monkeypatch.setattr(host, "start", start)
+    monkeypatch.setenv("MEZO_SGLANG_PYTHON", "python")
+    return backends
+
+
+def grads(result: mezo.TrainResult) -> np.ndarray:
+    return np.array([step.projected_grads for step in result.steps])
+
+
+def tune(model: str, engine: str, **settings: Any) -> mezo.TrainResult:
+    return mezo.mezo_finetune(model, ROWS, engine=engine, **{**SETTINGS, **settings})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"num_directions": 2, "estimator": "one-sided"},
+        {"optimizer": "adam", "noise": "rademacher"},
+        {"blocks": "round-robin"},
+        {"estimator": "cone"},
+        {"gradient_accumulation": 2, "noise": "low-rank"},
+    ],
+    ids=lambda s: "-".join(map(str, s.values())) or "plain",
+)
+def test_lora_walks_as_on_transformers(
+    model: str, started: list[InProcess], settings: dict[str, Any]
+) -> None:
+    here, there = (tune(model, engine, **LORA, **settings) for engine in ("transformers", "sglang"))
+    assert started[0].closed
+    assert not started[0].names.loaded
+    assert_equal_runs(here, there)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"estimator": "one-sided"}, {"memory": "regenerate"}, {"train": ("layers.1", "norm")}]
+)
+def test_all_parameters_walk_as_on_transformers(
+    model: str, started: list[InProcess], settings: dict[str, Any]
+) -> None:
+    here, there = (tune(model, engine, **FULL, **settings) for engine in ("transformers", "sglang"))
+    assert_equal_runs(here, there)
+
+
+@pytest.mark.parametrize("settings", [LORA, FULL], ids=["lora", "full"])
+def test_a_run_replays_on_the_plain_checkpoint(
+    model: str, started: list[InProcess], tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    tune(model, "sglang", output=tmp_path / "run", **settings)
+    again = replay(tmp_path / "run", output=tmp_path / "again")
+    part = "adapter" if settings is LORA else "model"
+    assert same_files(again, tmp_path / "run" / part)
+
+
+def assert_equal_runs(here: mezo.TrainResult, there: mezo.TrainResult) -> None:
+    config = here.config
+    # a loss of about 6 is a sum in float32 that either engine rounds in its own order: some 20 roundings of
+    # 6e-8 * 6 at each of two probes, over 2 epsilon; and the walks part by what the slopes differ
+    tolerance = config.num_steps * 20 * 6 * 6e-8 / config.epsilon
+    assert np.abs(grads(here) - grads(there)).max() <= tolerance
+    assert np.abs(grads(here)).max() > 20 * tolerance
+    # a moment over its root has no bound in the slopes, but moves by about the rate; |z| is below 6
+    bound = config.learning_rate * (2 if config.optimizer == "adam" else tolerance * 6)
+    mine, theirs = tuned(here), tuned(there)
+    assert mine.keys() == theirs.keys()
+    for name, tensor in mine.items():
+        assert float((tensor - theirs[name]).abs().max()) <= config.num_steps * bound + 1e-6
+
+
+def tuned(result: mezo.TrainResult) -> dict[str, torch.Tensor]:
+    lora = result.config.tuning == "lora"
+    return {name: p.detach() for name, p in result.model.named_parameters() if not lora or ".lora_" in name}
+
+
+def test_all_probes_of_a_step_are_asked_at_once(model: str, started: list[InProcess]) -> None:
+    result = tune(model, "sglang", **LORA, num_directions=3, num_steps=2)
+    rows = started[0].calls
+    assert len(rows) == 2  # one call a step
+    assert all(n % 6 == 0 for n in rows)
+    assert len(result.steps) == 2
+
+
+def test_the_cache_changes_no_loss_and_is_counted(model: str, started: list[InProcess]) -> None:
+    for settings in (LORA, FULL):
+        with_cache = tune(model, "sglang", **settings)
+        without = tune(model, "sglang", **settings, enable_kv_cache_optimization=False)
+        assert [s.projected_grads for s in with_cache.steps] == [s.projected_grads for s in without.steps]
+        assert with_cache.metrics["token_reuse_rate"] > 0.2  # "The team of " begins every row
+        assert without.metrics["token_reuse_rate"] == 0
+
+
+def test_a_flush_that_does_nothing_is_caught(
+    model: str, started: list[InProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache of a probe read at the next one would be wrong: the run ends instead."""
+    monkeypatch.setattr(InProcess, "flush", lambda self: None)
+    with pytest.raises(MezoError, match=r"have \d+ in common: they were computed with other weights"):
+        tune(model, "sglang", **FULL)
+
+
+def test_a_stale_cache_gives_another_loss(model: str, started: list[InProcess], tmp_path: Path) -> None:
+    """The stand-in's cache really is what the test above is about."""
+    backend = InProcess(EngineSpec(model))
+    ask = Ask((5, 6, 7, 8, 9), 4)
+    before = backend.score([ask])[0]
+    next(backend.model.parameters()).data.mul_(1.5)
+    stale = backend.score([ask])[0]
+    backend.flush()
+    fresh = backend.score([ask])[0]
+    assert stale.logprobs == before.logprobs
+    assert stale.cached_tokens == 3
+    assert fresh.logprobs != stale.logprobs
+    assert fresh.cached_tokens == 0
+
+
+def test_the_adapter_can_stay_in_the_engine(model: str, started: list[InProcess], tmp_path: Path) -> None:
+    result = tune(model, "sglang", **LORA, serve_as="tickets", output=tmp_path / "run")
+    backend = started[0]
+    assert backend.names.loaded == {"tickets"}
+    weights = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    name = next(name for name in weights if ".lora_A." in name)
+    product = 2.0 * weights[name.replace(".lora_A.", ".lora_B.")] @ weights[name]
+    held = backend.adapters["tickets"][name.removeprefix("base_model.model.").replace(".lora_A.", ".")]
+    assert held.equal(product)
+    assert backend.write([(1, 5, 6)], "tickets", 3, "\n")
+    result.engine.close()
+    assert backend.closed
+
+
+def test_objectives_of_written_text(model: str, started: list[InProcess]) -> None:
+    def told(engine: str) -> list[float]:
+        return tune(model, engine, **LORA, objective="f1", num_steps=2).losses
+
+    assert told("sglang") == told("transformers")
+
+
+def test_evaluation_is_that_of_transformers(model: str, started: list[InProcess]) -> None:
+    first, second = (
+        tune(model, engine, **LORA, validation_dataset=ROWS, eval_every=3).evals
+        for engine in ("transformers", "sglang")
+    )
+    # a mean log-probability of about 6 in float32, as above
+    assert [r.loss for r in first] == pytest.approx([r.loss for r in second], abs=2e-4)
+    assert len(first) == 3

@@ -7,13 +7,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast engines soak docs format clean
+.PHONY: help demo test fast engines engine-tests soak docs format clean
 
 help:
 	@echo "make demo     fine-tune SmolLM2-135M on the built-in reviews, forward passes only (runs/demo)"
 	@echo "make test     lint, format check, types, tests"
 	@echo "make fast     the tests that take seconds, on all cores"
-	@echo "make engines  environments with SGLang and vLLM, for the tests of these engines (7 GB)"
+	@echo "make engine-tests  the tests on SGLang and vLLM, whose environments it builds (7 GB)"
 	@echo "make soak     a run killed 100 times at random moments, against one never killed (minutes)"
 	@echo "make docs     the documentation as a site in site/, its links checked"
 	@echo "make format   rewrite the sources in the project's format"
@@ -26,11 +26,14 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/python -m pytest -m engine
 	$(BIN)/python -m pytest -m "not engine" --numprocesses auto --dist worksteal
 
 fast: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow and not engine and not gpu"
+
+# One after another: each starts a serving engine that takes all cores.
+engine-tests: engines $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m engine
 
 engines:
 	PYTHON=$(PYTHON) scripts/engine-env sglang

@@ -125,6 +125,9 @@ class Toy:
     def losses(self, batch: Sequence[Example], probes: Sequence[Probe]) -> list[float]:
         return [self.at(probe) for probe in probes]
 
+    def losses_each(self, batches: Sequence[Sequence[Example]], probes: Sequence[Probe]) -> list[list[float]]:
+        return [self.losses(batch, probes) for batch in batches]
+
     def apply(self, update: Update) -> None:
         self.state = self.optimizer.apply_(self.weights, self.state, update)
 

@@ -8,6 +8,7 @@ from tests.models import same_files
 from tests.shared import shared
 
 from mezo.config import MeZOConfig
+from mezo.engines.transformers import TransformersEngine
 from mezo.errors import MezoError
 from mezo.models import LoadedModel, load
 from mezo.replay import replay
@@ -41,6 +42,7 @@ def test_a_run_replays_to_the_same_bytes(
     smollm2: LoadedModel, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     trainer = train(tmp_path / "run", **settings)
+    assert isinstance(trainer.engine, TransformersEngine)
     assert trainer.engine.form.stacked
     assert trainer.engine.form.packed
     before = trainer.weights.checksum()

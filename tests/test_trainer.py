@@ -86,6 +86,7 @@ def test_what_a_run_leaves_behind(base: Path, tmp_path: Path) -> None:
     assert names == {
         "README.md",
         "config.yaml",
+        "events.jsonl",
         "metrics.jsonl",
         "model",
         "plots",
@@ -383,8 +384,8 @@ def test_finetune_names_its_mistakes(base: Path) -> None:
         MezoError, match=r"no argument 'learning_rat'; did you mean 'learning_rate'|no argument"
     ):
         mezo.mezo_finetune(str(base), rows, learning_rat=1.0)
-    with pytest.raises(MezoError, match="server_args are options of a serving engine"):
-        mezo.mezo_finetune(str(base), rows, server_args={})
+    with pytest.raises(MezoError, match=r"server_args.* is for serving engines"):
+        mezo.mezo_finetune(str(base), rows, learning_rate=1e-3, server_args={"a": 1})
 
 
 def test_objective_accuracy_moves_only_when_predictions_change(base: Path) -> None:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from mezo.data import MeZODataset
     from mezo.errors import MezoError
     from mezo.optim import MeZO
+    from mezo.publishing import load_finetuned
     from mezo.trainer import MeZOTrainer, TrainResult
 
 __version__ = "0.1.0"
@@ -20,10 +21,20 @@ _WHERE = {
     "MeZOTrainer": "mezo.trainer",
     "MezoError": "mezo.errors",
     "TrainResult": "mezo.trainer",
+    "load_finetuned": "mezo.publishing",
     "mezo_finetune": "mezo.api",
 }
 
-__all__ = ["MeZO", "MeZOConfig", "MeZODataset", "MeZOTrainer", "MezoError", "TrainResult", "mezo_finetune"]
+__all__ = [
+    "MeZO",
+    "MeZOConfig",
+    "MeZODataset",
+    "MeZOTrainer",
+    "MezoError",
+    "TrainResult",
+    "load_finetuned",
+    "mezo_finetune",
+]
 
 
 def __getattr__(name: str) -> Any:

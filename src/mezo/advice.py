@@ -3,7 +3,9 @@
 from collections import deque
 from statistics import fmean
 
+from mezo.algorithm import NonFiniteLoss
 from mezo.config import MeZOConfig
+from mezo.data import EncodedDataset
 from mezo.events import StepRecord
 
 WINDOW = 50  # steps
@@ -28,6 +30,17 @@ def before_the_start(config: MeZOConfig) -> str | None:
         f"warning: a learning rate of {config.learning_rate:g} will hardly move a {what}; "
         f"the paper uses {usual['roberta']:g} (RoBERTa) and {usual['opt']:g} (OPT)"
     )
+
+
+def naming_the_batch(
+    error: NonFiniteLoss, train_set: EncodedDataset, config: MeZOConfig, step: int
+) -> NonFiniteLoss:
+    """The error, with the examples of its step."""
+    c = config
+    together = sum(map(len, train_set.microbatches(step, c.batch_size, c.gradient_accumulation, c.seed)))
+    rows = train_set.batch_indices(step, together, c.seed)
+    shown = ", ".join(map(str, rows[:16])) + (", ..." if len(rows) > 16 else "")
+    return NonFiniteLoss(f"{error} (batch: training examples {shown}, counted from 0)")
 
 
 class StepSize:

@@ -29,7 +29,7 @@ def mezo_step(
     """
     # -----------------------------------------------------------------------------------------------
     probes = estimator.ask(draw, state)  #                      theta + eps z,  theta - eps z
-    found = [engine.losses(batch, probes) for batch in batches]
+    found = engine.losses_each(batches, probes)
     losses = [fmean(same) for same in zip(*found, strict=True)]  # l+, l-
     grads, state = estimator.tell(draw, losses, state)  #       g = (l+ - l-) / (2 eps)
     check_finite(draw.step, losses, grads)

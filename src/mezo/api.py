@@ -22,7 +22,17 @@ from mezo.tasks import task_for
 from mezo.trainer import MeZOTrainer, TrainResult
 
 # of mezo_finetune beyond the config's own
-_TRAINER_ARGUMENTS = ("output", "overwrite", "observer", "model", "tokenizer", "profile", "trace_steps")
+_TRAINER_ARGUMENTS = (
+    "output",
+    "overwrite",
+    "observer",
+    "model",
+    "tokenizer",
+    "profile",
+    "trace_steps",
+    "resume",
+    "fork",
+)
 
 
 def mezo_finetune(
@@ -36,6 +46,7 @@ def mezo_finetune(
     max_length: int = 512,
     normalize_perturbations: bool = False,
     server_args: Any = None,
+    serve_as: str | None = None,
     **kwargs: Any,
 ) -> TrainResult:
     """Tune a language model with forward passes only; the defaults are the paper's.
@@ -47,15 +58,18 @@ def mezo_finetune(
         than the default (the paper: 5e-5 to 1e-4); a MezoWarning says so.
     learning_rate, num_steps, epsilon, batch_size, max_length (tokens), normalize_perturbations: see
         MeZOConfig.
-    server_args: options of a serving engine; the transformers engine takes none.
+    server_args: options of a serving engine's own, such as SGLang's mem_fraction_static, by name; the
+        transformers engine takes none.
+    serve_as: with a serving engine, the tuned adapter stays loaded in it under this name; the result's
+        `engine` is that engine, and its close() ends it.
     kwargs: any other field of MeZOConfig, and validation_dataset, output (the RUN folder; nothing is
         written without it), overwrite, observer, tokenizer, model (an object to use instead of
-        loading model_path), profile, trace_steps (see MeZOTrainer).
+        loading model_path), profile, trace_steps, resume, fork (see MeZOTrainer).
 
     Raises MezoError for anything a person can mend.
     """
     if server_args is not None:
-        raise MezoError("server_args are options of a serving engine; the transformers engine takes none")
+        kwargs["server_args"] = server_args
     trainer = {name: kwargs.pop(name) for name in _TRAINER_ARGUMENTS if name in kwargs}
     validation = kwargs.pop("validation_dataset", None)
     known = set(MeZOConfig.model_fields) - {"model"}
@@ -96,7 +110,18 @@ def mezo_finetune(
         validation = MeZODataset(
             validation, task=train.task, split="validation", max_examples=config.eval_examples, **drawn
         )
-    return MeZOTrainer(config, train=train, validation=validation, **trainer).train()
+    runner = MeZOTrainer(config, train=train, validation=validation, **trainer)
+    try:
+        result = runner.train()
+        if serve_as is not None:
+            runner.engine.serve(serve_as)
+            result.engine = runner.engine
+    except BaseException:
+        runner.close()
+        raise
+    if serve_as is None:
+        runner.close()
+    return result
 
 
 def evaluate(

@@ -52,6 +52,16 @@ class MeZOConfig(BaseModel):
     device: str = "auto"
     trust_remote_code: bool = False
 
+    # where it runs
+    engine: str = "transformers"  # or sglang, vllm, http
+    tensor_parallel: int = Field(default=1, ge=1)  # processes that the model is cut into
+    # of the processes that torchrun starts: what they share of a step
+    parallel: Literal["auto", "data", "directions", "both"] = "auto"
+    checksum_every: int = Field(default=100, ge=0)  # steps between comparisons of their weights; 0: never
+    rank_timeout: float = Field(default=600.0, gt=0)  # seconds to wait for another of them
+    server: tuple[str, ...] | None = None  # addresses of running servers, of engine http
+    server_args: dict[str, Any] = Field(default={})  # options of the serving engine's own
+
     # the method
     estimator: str = "two-point"
     num_directions: int = Field(default=1, ge=1)  # n of n-SPSA
@@ -104,6 +114,8 @@ class MeZOConfig(BaseModel):
     eval_examples: int | None = Field(default=None, ge=1)
     eval_every: int = Field(default=0, ge=0)  # steps; 0: only before and after
     seed: int = Field(default=0, ge=0, lt=2**64)
+    # steps between what a killed run is resumed from; None: 1,000 or 15 minutes; 0: never, only replayed
+    snapshot_every: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -145,12 +157,12 @@ class MeZOConfig(BaseModel):
         """Read a YAML file; `changes` win over what it says."""
         try:
             values = yaml.safe_load(path.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
             raise MezoError(f"{path}: not a readable YAML config: {' '.join(str(error).split())}") from None
         if not isinstance(values, dict):
             raise MezoError(f"{path}: expected a mapping of settings, found {type(values).__name__}")
         try:
-            return cls.build(**{**values, **changes})
+            return cls.build(**{**{str(key): value for key, value in values.items()}, **changes})
         except MezoError as error:
             raise MezoError(f"{path}: {error}") from None
 

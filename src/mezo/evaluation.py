@@ -71,11 +71,11 @@ def _scored(
     """The loss, and the candidate chosen for each example (empty where there is no choice)."""
     total, weights, choices = 0.0, 0, [0] * len(examples)
     order = sorted(range(len(examples)), key=lambda i: (len(examples[i].prompt), i))
-    for start in range(0, len(order), _CHUNK):
-        members = order[start : start + _CHUNK]
-        chunk = [examples[i] for i in members]
-        posed = pose(chunk, answers_only=not has_candidates)
-        logprobs = engine.logprobs(posed)[0]
+    parts = [order[start : start + _CHUNK] for start in range(0, len(order), _CHUNK)]
+    chunks = [[examples[i] for i in members] for members in parts]
+    all_posed = [pose(chunk, answers_only=not has_candidates) for chunk in chunks]
+    scored = zip(parts, chunks, all_posed, engine.logprobs_each(all_posed), strict=True)
+    for members, chunk, posed, (logprobs,) in scored:
         if has_candidates:
             for i, choice in zip(members, predictions(posed, logprobs), strict=True):
                 choices[i] = int(choice)

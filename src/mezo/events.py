@@ -18,6 +18,8 @@ class StepRecord:
     seconds_saved: float = 0.0  # by that, as the engine estimates it
     # seconds by span name, if the run is profiled; logging is that since the record of the step before
     profile: dict[str, float] | None = None
+    # of its probes, where the estimator remembers past losses: a resumed run takes them in again
+    losses: tuple[float, ...] | None = None
 
 
 def token_reuse(asked: int, reused: int) -> float:

@@ -1,4 +1,4 @@
-"""Ctrl-C between steps, never inside one: an update is applied and recorded, or neither."""
+"""Ctrl-C and SIGTERM between steps, never inside one: an update is applied and recorded, or neither."""
 
 import signal
 import threading
@@ -6,40 +6,58 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+TERMINATED = 143  # the exit status: 128 + SIGTERM, as a shell has it
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the machine is wanted back, soon."""
+
+
+class Forced(KeyboardInterrupt):
+    """An interrupt that did not wait: what was under way is half done."""
+
 
 class Interrupts:
-    """As a context manager it takes over SIGINT (in the main thread; elsewhere it does nothing).
+    """As a context manager it takes over SIGINT and SIGTERM (in the main thread; elsewhere it does nothing).
 
-    Inside `held()` an interrupt waits until the block is done; a second one does not.
+    Inside `held()` an interrupt waits until the block is done; a second one does not, and is `Forced`.
+    SIGTERM is left alone where it was ignored.
     """
 
     def __init__(self) -> None:
-        self._holding = self._asked = False
+        self._holding = False
+        self._asked: type[KeyboardInterrupt] | None = None
 
     def __enter__(self) -> "Interrupts":
         self._ours = threading.current_thread() is threading.main_thread()
+        self._before = {}
         if self._ours:
-            self._before = signal.signal(signal.SIGINT, self._handle)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._ours:
-            signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Raises KeyboardInterrupt at the end of the block if one was asked for inside it."""
+        """Raises KeyboardInterrupt (Terminated, for SIGTERM) at the end of the block if one was asked for
+        inside it."""
         self._holding = True
         try:
             yield
         finally:
             self._holding = False
         if self._asked:
-            self._asked = False
-            raise KeyboardInterrupt
+            asked, self._asked = self._asked, None
+            raise asked
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._holding and not self._asked:
-            self._asked = True
-        else:
-            raise KeyboardInterrupt
+        kind = Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        if not self._holding:
+            raise kind
+        if self._asked:
+            raise Forced
+        self._asked = kind

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 
 import torch
 
-from mezo.engines.transformers import TransformersEngine
+from mezo.engines.base import Engine
 from mezo.profiling import WARM_UP, Profile, median_step_ms, shares
 from mezo.run import replacing, write_text
 
@@ -26,7 +26,7 @@ class Counted(NamedTuple):
     seconds_saved: float
 
     @classmethod
-    def of(cls, engine: TransformersEngine) -> Self:
+    def of(cls, engine: Engine) -> Self:
         counts = engine.counts
         return cls(counts.asked, counts.computed, counts.reused, counts.seconds_saved)
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -50,6 +50,15 @@ class LoadedModel:
         return 0
 
 
+class Description(NamedTuple):
+    """A checkpoint but for its weights."""
+
+    source: str  # what from_pretrained is given: a folder, or a hub id
+    config: Any
+    kind: Kind
+    tokenizer: Any
+
+
 def load(
     name_or_path: str | Path,
     dtype: str = "float32",
@@ -69,19 +78,9 @@ def load(
     name = str(name_or_path)
     torch_dtype = look_up(DTYPES, dtype, "dtype")
     torch_device = resolve_device(device)
+    found = describe(name, trust_remote_code, note)
+    source, config, kind, tokenizer = found.source, found.config, found.kind, found.tokenizer
     with quiet():
-        source = _locate(name, note or _to_stderr)
-        config = _read(
-            name, "config", lambda: AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
-        )
-        kind = kind_of(config, name)
-        tokenizer = _read(
-            name,
-            "tokenizer",
-            lambda: AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code),
-        )
-        if kind == "masked" and tokenizer.mask_token_id is None:
-            raise MezoError(f"{name}: a masked language model, but its tokenizer has no mask token")
         auto = AutoModelForCausalLM if kind == "causal" else AutoModelForMaskedLM
         model, info = _read(
             name,
@@ -101,11 +100,31 @@ def load(
             f"{name}: no weights for {len(keys)} tensors of its {kind} language model ({keys[0]}, ...):"
             f" they would be random; give a checkpoint that has its language-model head"
         )
-    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
-        tokenizer.pad_token = tokenizer.eos_token
     model.config.use_cache = False  # scoring reads each position once: a cache is memory for nothing
     model.to(torch_device).eval().requires_grad_(False)
     return LoadedModel(model, tokenizer, kind, name)
+
+
+def describe(
+    name: str, trust_remote_code: bool = False, note: Callable[[str], None] | None = None
+) -> Description:
+    """What a model is, without its weights. Raises MezoError as `load` does."""
+    with quiet():
+        source = _locate(name, note or _to_stderr)
+        config = _read(
+            name, "config", lambda: AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        )
+        kind = kind_of(config, name)
+        tokenizer = _read(
+            name,
+            "tokenizer",
+            lambda: AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code),
+        )
+    if kind == "masked" and tokenizer.mask_token_id is None:
+        raise MezoError(f"{name}: a masked language model, but its tokenizer has no mask token")
+    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return Description(source, config, kind, tokenizer)
 
 
 def resolve_device(name: str) -> torch.device:

@@ -1,21 +1,26 @@
 """Base weights + trajectory -> the run's final weights, bit for bit."""
 
-from collections.abc import Iterator
+import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from mezo import noise, trajectory
-from mezo.algorithm import draw_of, update_of
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.estimators import Estimator
 from mezo.events import Observer
+from mezo.folding import Folding, configs_of
 from mezo.models import load
 from mezo.noise.spec import VERSION as NOISE_VERSION
 from mezo.run import RunFolder
-from mezo.setup import directions_at, estimator_for, learning_rate, optimizer_for
+from mezo.trajectory import Trajectory
 from mezo.tuning import save, tune
-from mezo.types import Update
 from mezo.weights import fingerprint
+
+
+class Replayed(NamedTuple):
+    model: Any  # with its adapter on it, where it has one
+    tokenizer: Any
+    config: MeZOConfig
 
 
 def replay(
@@ -29,20 +34,37 @@ def replay(
     Returns the folder written. Raises MezoError if the base is not the run's, the trajectory is
     damaged, or `output` holds something already.
     """
-    run, observer = Path(run), observer or Observer()
+    recorded, config = _recorded(Path(run))
+    target = Path(output) / ("adapter" if config.saves_adapter else "model")
+    if target.exists():
+        raise MezoError(f"{target} exists already: choose another --output")
+    made = _made(recorded, config, model, observer or Observer())
+    Path(output).mkdir(parents=True, exist_ok=True)
+    save(made.model, made.tokenizer, target)
+    return target
+
+
+def replayed(run: Path, *, model: str | None = None, observer: Observer | None = None) -> Replayed:
+    """As `replay`, in memory."""
+    recorded, config = _recorded(run)
+    return _made(recorded, config, model, observer or Observer())
+
+
+def _recorded(run: Path) -> tuple[Trajectory, MeZOConfig]:
     recorded = trajectory.read(run if run.is_file() else RunFolder.open(run).trajectory)
     header = recorded.header
     if header.get("noise") != NOISE_VERSION:
         raise MezoError(
             f"{run}: made with noise stream {header.get('noise')!r}, this mezo has {NOISE_VERSION}"
         )
-    if not isinstance(header.get("config"), dict):
-        raise MezoError(f"{run}: the trajectory's header has no config")
-    config = MeZOConfig.build(**header["config"])
-    target = Path(output) / ("adapter" if config.saves_adapter else "model")
-    if target.exists():
-        raise MezoError(f"{target} exists already: choose another --output")
-    name = model or config.model
+    try:
+        return recorded, configs_of(header)[-1][1]
+    except MezoError as error:
+        raise MezoError(f"{run}: {error}") from None
+
+
+def _made(recorded: Trajectory, config: MeZOConfig, model: str | None, observer: Observer) -> Replayed:
+    name, header = model or config.model, recorded.header
     loaded = load(name, config.dtype, config.device, config.trust_remote_code, observer.on_note)
     found = fingerprint(loaded.model.named_parameters())
     if found != header.get("base_fingerprint"):
@@ -52,22 +74,31 @@ def replay(
         )
     noise.announce = observer.on_note
     tuned, weights = tune(loaded.model, config)
-    optimizer, estimator = optimizer_for(config), estimator_for(config, weights)
-    state = optimizer.init(weights)
-    for update in updates(config, estimator, recorded):
-        state = optimizer.apply_(weights, state, update)
+    folding = Folding(header, weights)
+    tell = _Progress(len(recorded), observer)
+    for record in recorded.records:
+        folding.apply(folding.next(record))
+        tell.passed(folding.step)
     if recorded.dropped_bytes:
         observer.on_note(
             f"dropped {recorded.dropped_bytes} bytes of a torn tail; replayed {len(recorded)} whole steps"
         )
-    Path(output).mkdir(parents=True, exist_ok=True)
-    save(tuned, loaded.tokenizer, target)
-    return target
+    return Replayed(tuned, loaded.tokenizer, config)
 
 
-def updates(config: MeZOConfig, estimator: Estimator, recorded: trajectory.Trajectory) -> Iterator[Update]:
-    """The run's updates, rebuilt from the config and the projected gradients."""
-    for step, record in enumerate(recorded.records):
-        n = directions_at(config, step)
-        grads = [float(g) for g in record[: estimator.width(n)]]
-        yield update_of(estimator, draw_of(config.seed, step, n), learning_rate(config, step), grads)
+class _Progress:
+    """How far a long replay is and how long the rest will take, every ten seconds."""
+
+    EVERY = 10.0  # seconds
+
+    def __init__(self, steps: int, observer: Observer) -> None:
+        self._steps, self._observer = steps, observer
+        self._began = self._told = time.monotonic()
+
+    def passed(self, done: int) -> None:
+        now = time.monotonic()
+        if now - self._told < self.EVERY or done == self._steps:
+            return
+        self._told = now
+        left = (now - self._began) / done * (self._steps - done)
+        self._observer.on_note(f"replayed {done:,} of {self._steps:,} steps, about {left:.0f} s left")

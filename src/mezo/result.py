@@ -17,9 +17,11 @@ class TrainResult:
     steps: list[StepRecord] = field(default_factory=list)
     evals: list[EvalRecord] = field(default_factory=list)
     interrupted: bool = False
+    terminated: bool = False  # by SIGTERM: saved is what resuming it takes, and no more
     trajectory: Path | None = None
     model: Any = None  # the tuned model itself, with its adapter if it has one
     tokenizer: Any = None
+    engine: Any = None  # a serving engine that was left open (`serve_as`); its close() ends it
     peak_memory_bytes: int = 0
     seconds: float = 0.0
 

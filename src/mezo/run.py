@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -40,6 +41,16 @@ class RunFolder:
         self.trace = self.path / "trace.json.gz"  # some steps in Chrome's trace format, if asked for
         self.summary = self.path / "summary.json"  # how it was made and what it took: see `summary`
         self.probe = self.path / "probe.npz"  # a linear probe, where the run is one
+        self.events = self.path / "events.jsonl"  # when it was started, resumed, stopped: see `logbook`
+        self.snapshots = self.path / "snapshots"  # while it goes on: see `mezo.snapshots`
+
+    def clean(self) -> None:
+        """Remove what a death in the midst of writing has left, under temporary names (`replacing`)."""
+        names = tuple(f".{path.name}." for path in vars(self).values() if path != self.path)
+        for folder in (self.path, self.plots, self.snapshots):
+            for path in folder.glob(".*.*") if folder.is_dir() else ():
+                if folder != self.path or path.name.startswith(names):
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def _held(self) -> list[Path]:
         journal = self.trajectory.with_name(self.trajectory.name + ".journal")
@@ -56,6 +67,8 @@ class RunFolder:
             self.trace,
             self.summary,
             self.probe,
+            self.events,
+            self.snapshots,
         )
         return [path for path in owned if path.exists() or path.is_symlink()]
 
@@ -99,6 +112,12 @@ class RunFolder:
         return run
 
     @classmethod
+    def begun(cls, path: Path | str) -> Self:
+        """A run that was started, if only just. Raises MezoError if there is none in `path`."""
+        run = cls(path)
+        return run if run.config.is_file() else cls.open(path)
+
+    @classmethod
     def open(cls, path: Path | str) -> Self:
         """An existing run. Raises MezoError if there is none in `path`."""
         run = cls(path)
@@ -127,8 +146,26 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())  # mkstemp's 0600 is for secrets
         os.replace(temporary, path)
+        sync_folder(path.parent)  # the name too must outlive a loss of power
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_files(folder: Path) -> None:
+    """On return the files in the folder, and their names, survive a loss of power."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(folder)
+
+
+def sync_folder(path: Path) -> None:
+    """On return the names in the folder, as they are now, survive a loss of power."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -143,25 +180,37 @@ def _umask() -> int:
     return mask
 
 
+def write_all(file: FileIO, data: bytes) -> None:
+    """Write to an unbuffered file all of `data`: the system may take a part at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
 class MetricsWriter:
     """Appends to metrics.jsonl, a line a record, each handed to the system as soon as it is written.
 
     A last line torn by a crash is cut off first, so that what is appended stands on its own line.
+    keep: bytes of the file to go on after; None: all of it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keep: int | None = None) -> None:
         if path.exists():
-            data = path.read_bytes()
-            if not data.endswith(b"\n"):
-                os.truncate(path, data.rfind(b"\n") + 1)
-        self._file = path.open("a", buffering=1, encoding="utf-8")
+            data = path.read_bytes()[:keep]
+            os.truncate(path, data.rfind(b"\n") + 1)
+        # without a buffer of our own: a write that fails must not be tried again when the file is closed
+        self._file = path.open("ab", buffering=0)
 
     def write(self, record: StepRecord | EvalRecord) -> None:
         line = {"kind": _KINDS[type(record)], **asdict(record)}
-        if line.get("profile", ...) is None:  # most runs have none: no field for it on every line
-            del line["profile"]
-        self._file.write(to_json(line) + "\n")
-        self._file.flush()
+        for name in ("profile", "losses"):  # most runs have none: no field for it on every line
+            if line.get(name, ...) is None:
+                del line[name]
+        write_all(self._file, (to_json(line) + "\n").encode())
+
+    def sync(self) -> None:
+        """On return all lines survive a loss of power."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
@@ -191,19 +240,26 @@ def read_metrics(path: Path) -> Metrics:
         raise MezoError(f"{path}: cannot read the metrics: {error.strerror}") from None
     metrics = Metrics([], [])
     for number, line in enumerate(text.split("\n")[:-1], start=1):
-        where = f"{path}:{number}"
-        try:
-            values = json.loads(line)
-        except ValueError as error:
-            raise MezoError(f"{where}: expected a JSON object, found {line[:40]!r} ({error})") from None
-        kind = values.pop("kind", None) if isinstance(values, dict) else None
-        if kind == "step":
-            metrics.steps.append(_record(_STEP, values, where))
-        elif kind == "eval":
-            metrics.evals.append(_record(_EVAL, values, where))
+        record = record_of(line, f"{path}:{number}")
+        if isinstance(record, StepRecord):
+            metrics.steps.append(record)
         else:
-            raise MezoError(f"{where}: expected an object of kind 'step' or 'eval', found {line[:40]!r}")
+            metrics.evals.append(record)
     return metrics
+
+
+def record_of(line: str, where: str) -> StepRecord | EvalRecord:
+    """The record that a line of metrics.jsonl is. Raises MezoError, saying `where`, if it is none."""
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise MezoError(f"{where}: expected a JSON object, found {line[:40]!r} ({error})") from None
+    kind = values.pop("kind", None) if isinstance(values, dict) else None
+    if kind == "step":
+        return _record(_STEP, values, where)
+    if kind == "eval":
+        return _record(_EVAL, values, where)
+    raise MezoError(f"{where}: expected an object of kind 'step' or 'eval', found {line[:40]!r}")
 
 
 def _record(adapter: TypeAdapter[R], values: dict[str, Any], where: str) -> R:

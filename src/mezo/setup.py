@@ -1,21 +1,29 @@
 """From a config to the objects of a run: model, weights, engine, estimator."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mezo import estimators
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset, MeZODataset
+from mezo.engines.base import Engine
+from mezo.engines.outline import Outline, outline
+from mezo.engines.registry import check, is_served, open_served
+from mezo.engines.tensor_parallel import cut_
 from mezo.engines.transformers import TransformersEngine
 from mezo.errors import MezoError
-from mezo.models import LoadedModel
+from mezo.models import LoadedModel, kind_of, load
 from mezo.objectives import Objective, objective_named
 from mezo.optimizers import OPTIMIZERS, SGD, Optimizer, schedule
+from mezo.parallel.group import Group
 from mezo.registry import look_up
 from mezo.tasks import Task
 from mezo.tuning import tune, with_adapter
-from mezo.weights import Weights
+from mezo.weights import Weights, fingerprint
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,41 @@ class Bench:
     model: Any  # with its adapter, if any
     tokenizer: Any
     weights: Weights
-    engine: TransformersEngine
+    engine: Engine
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes; what a serving engine computes on is its own affair."""
+        tensor = self.weights.tunables[0].tensor
+        return torch.device("cpu") if tensor.is_meta else tensor.device
+
+
+def base_model(
+    config: MeZOConfig, model: Any, tokenizer: Any, note: Callable[[str], None]
+) -> LoadedModel | Outline:
+    """What a run starts from: the model given, or the config's; its outline alone where an engine holds it.
+
+    Raises MezoError for a model that cannot be had, and for an engine that cannot do what the config asks.
+    """
+    check(config)
+    if is_served(config):
+        if model is not None:
+            raise MezoError(
+                f"engine {config.engine!r} loads its model from a folder or the hub: pass its path, not model="
+            )
+        return outline(config, note)
+    if model is None:
+        note(f"loading {config.model} in {config.dtype}")
+        return load(config.model, config.dtype, config.device, config.trust_remote_code, note)
+    if tokenizer is None:
+        raise MezoError("a model object needs its tokenizer: pass tokenizer=")
+    kind = kind_of(model.config, config.model)
+    return LoadedModel(model.eval().requires_grad_(False), tokenizer, kind, config.model)
+
+
+def base_fingerprint(base: LoadedModel | Outline) -> str:
+    """Of the weights that the run starts from: the same for every engine."""
+    return base.fingerprint() if isinstance(base, Outline) else fingerprint(base.model.named_parameters())
 
 
 def objective_for(config: MeZOConfig, task: Task) -> Objective:
@@ -55,8 +97,25 @@ def estimator_for(config: MeZOConfig, weights: Weights) -> estimators.Estimator:
     return estimators.build(config, weights)
 
 
-def set_up(config: MeZOConfig, loaded: LoadedModel, objective: Objective) -> Bench:
-    """Prepare the loaded model for the config's tuning mode and put an engine around it."""
+def set_up(
+    config: MeZOConfig, loaded: LoadedModel | Outline, objective: Objective, group: Group | None = None
+) -> Bench:
+    """Prepare the model for the config's tuning mode and put an engine around it: for an outline, a serving one.
+
+    group: the processes of the run; those that share the model get a part of it each.
+    """
+    if isinstance(loaded, Outline):
+        model, weights, served = open_served(
+            config,
+            loaded,
+            objective,
+            lambda: optimizer_for(config),
+            directions=most_directions(config),
+            note=loaded.note,
+        )
+        return Bench(model, loaded.tokenizer, weights, served)
+    if group is not None and group.tensor > 1:
+        cut_(loaded.model, group.part, group.tensor, group.add_up)
     model, weights = tune(loaded.model, config)
     engine = TransformersEngine(
         model,
@@ -100,7 +159,7 @@ def engine_at(
     )
 
 
-def encode(dataset: MeZODataset, loaded: LoadedModel, config: MeZOConfig) -> EncodedDataset:
+def encode(dataset: MeZODataset, loaded: LoadedModel | Outline, config: MeZOConfig) -> EncodedDataset:
     return dataset.encode(loaded.tokenizer, loaded.kind, config.max_length)
 
 

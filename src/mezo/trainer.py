@@ -5,50 +5,48 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mezo
 from mezo import memory, noise
-from mezo.advice import StepSize, before_the_start
+from mezo.advice import StepSize, before_the_start, naming_the_batch
 from mezo.algorithm import NonFiniteLoss, draw_of, mezo_step
-from mezo.card import write_card
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset, MeZODataset
 from mezo.data.ahead import ahead
 from mezo.data.configured import training_set, validation_set
+from mezo.differences import data_of
 from mezo.errors import MezoError
 from mezo.evaluation import evaluate
 from mezo.events import EvalRecord, MezoWarning, Observer, StepRecord, WarningObserver
-from mezo.interrupts import Interrupts
-from mezo.measuring import Counted, Measuring, write_profile
-from mezo.models import LoadedModel, kind_of, load
-from mezo.noise.spec import VERSION as NOISE_VERSION
-from mezo.plots import write_plots
-from mezo.profiling import WARM_UP, span
+from mezo.interrupts import Forced, Terminated
+from mezo.measuring import Counted, Measuring
+from mezo.parallel.group import Apart
+from mezo.parallel.start import around, check_alike, check_state, group_for, interrupts_for, sent, settled
+from mezo.profiling import span
+from mezo.recording import Recorder, WriteFailed
 from mezo.result import TrainResult
-from mezo.run import MetricsWriter, RunFolder, write_text
+from mezo.resuming import remembers
+from mezo.run import RunFolder
+from mezo.session import Resume
 from mezo.setup import (
+    base_fingerprint,
+    base_model,
     directions_at,
     encode,
     estimator_for,
     learning_rate,
-    most_directions,
     objective_for,
     set_up,
 )
-from mezo.summary import Summary, write_summary
 from mezo.tasks import task_for
-from mezo.trajectory import TrajectoryWriter
-from mezo.tuning import save
+from mezo.trainer_files import TrainerFiles
 from mezo.types import Update
-from mezo.weights import fingerprint
 
 __all__ = ["MeZOTrainer", "MezoWarning", "TrainResult"]
 
 
-class MeZOTrainer:
+class MeZOTrainer(TrainerFiles):
     """Tunes one model by one config.
 
     train, validation: default to the config's data (validation is optional: a folder without that
@@ -56,13 +54,17 @@ class MeZOTrainer:
     config's model; the model is changed in place. output: the RUN folder; None writes nothing.
     profile: measure where each step's time goes (StepRecord.profile, RUN/profile.json).
     trace_steps: write a timeline of so many steps, after the first two, to RUN/trace.json.gz.
+    artifacts: False leaves the tuned weights, plots and card out of the RUN folder: numbers alone, and the
+        trajectory, from which the weights can be had.
+    resume: a RUN folder to go on with, to the bytes of a run never left; config: then None for its own, and
+        one that differs is refused. fork: go on in this new folder instead, under a config that may differ.
 
     Raises MezoError, before anything is written, for data, settings or a model that cannot be used.
     """
 
     def __init__(
         self,
-        config: MeZOConfig,
+        config: MeZOConfig | None = None,
         *,
         train: MeZODataset | None = None,
         validation: MeZODataset | None = None,
@@ -73,13 +75,27 @@ class MeZOTrainer:
         observer: Observer | None = None,
         profile: bool = False,
         trace_steps: int = 0,
+        artifacts: bool = True,
+        resume: Path | str | None = None,
+        fork: Path | str | None = None,
     ):
+        self.resume: Resume | None = None
+        if resume is not None:
+            self.resume = Resume.of(resume, config, fork=fork, output=output, overwrite=overwrite)
+            config, output = self.resume.config, self.resume.output
+        elif config is None or fork is not None:
+            raise MezoError("a run needs a config, or a run to resume= (and a fork= is of one)")
+        self.group = group_for(config)
+        if not self.group.leads:
+            observer = Observer()
         if trace_steps and (trace_steps < 0 or output is None):
             raise MezoError(
                 f"trace_steps={trace_steps}: expected a number of steps, 1 or more, and an output= folder "
                 "for the trace"
             )
-        self.config, self.observer = config, observer or WarningObserver()
+        self.observer, self.artifacts = observer or WarningObserver(), artifacts
+        config = settled(config, self.group, resuming=resume is not None, note=self.observer.on_note)
+        self.config = config
         self.output, self.overwrite = None if output is None else Path(output), overwrite
         task = train.task if train is not None else task_for(config.task, config.label_words, config.template)
         self.objective = objective_for(config, task)
@@ -96,33 +112,26 @@ class MeZOTrainer:
                 + (f" x {config.gradient_accumulation}" if config.gradient_accumulation > 1 else "")
                 + ": a step takes what there is"
             )
-        if model is None:
-            self.observer.on_note(f"loading {config.model} in {config.dtype}")
-            loaded = load(
-                config.model, config.dtype, config.device, config.trust_remote_code, self.observer.on_note
-            )
-        else:
-            if tokenizer is None:
-                raise MezoError("a model object needs its tokenizer: pass tokenizer=")
-            loaded = LoadedModel(
-                model.eval().requires_grad_(False),
-                tokenizer,
-                kind_of(model.config, config.model),
-                config.model,
-            )
+        loaded = base_model(config, model, tokenizer, self.observer.on_note)
         self.train_set = encode(train, loaded, config)
         self.validation_set = None if validation is None else encode(validation, loaded, config)
         noise.announce = self.observer.on_note
-        self.base_fingerprint = fingerprint(loaded.model.named_parameters())
-        self.bench = set_up(config, loaded, self.objective)
-        self.engine, self.weights = self.bench.engine, self.bench.weights
+        self.base_fingerprint = base_fingerprint(loaded)
+        self.data = data_of(self.train_set, self.validation_set)
+        if self.resume is not None:
+            self.resume.check(self.base_fingerprint, self.data)
+        check_alike(self.group, config, self.base_fingerprint, self.data)
+        self.bench = set_up(config, loaded, self.objective, self.group)
+        self.weights = self.bench.weights
+        self.engine = around(self.bench.engine, self.weights, self.group, config)
         self.estimator = estimator_for(config, self.weights)
         self.estimator_state = self.estimator.init()
+        self._remembers = remembers(self.estimator, draw_of(config.seed, 0, directions_at(config, 0)))
         self.step_size = StepSize(
             slopes=self.estimator.gives_slopes and config.optimizer in ("sgd", "momentum")
         )
         self.measuring = Measuring(
-            next(loaded.model.parameters()).device,
+            self.bench.device,
             profile=profile,
             trace_steps=trace_steps,
             trace_path=None if self.output is None else RunFolder(self.output).trace,
@@ -131,34 +140,56 @@ class MeZOTrainer:
     # ---------------------------------------------------------------- the loop
 
     def train(self) -> TrainResult:
-        """Run all steps. Ctrl-C ends the run early with everything saved; so does a non-finite loss,
-        which is raised again once it is."""
+        """Run all steps that are left. Ctrl-C ends the run early with everything saved; so does a non-finite
+        loss, which is raised again once it is. SIGTERM ends it with what resuming it takes."""
         config, result = self.config, TrainResult(self.config, self.output)
         result.model, result.tokenizer = self.bench.model, self.bench.tokenizer
-        files = self._open_files(result)
         began = time.monotonic()
-        self.observer.on_start(0, config.num_steps, self.summary())
         failure: MezoError | None = None
-        with Interrupts() as interrupts:
+        with interrupts_for(self.engine) as interrupts, contextlib.ExitStack() as stack:
+            files, first = self._open_files(result)
+            if files is not None:
+                stack.callback(files.close)
+            check_state(self.group, first, self.estimator_state)
+            self.observer.on_start(first, config.num_steps, self.summary())
             try:
-                self._evaluate(result, files, 0)
-                with ahead(self._prepared, 0, config.num_steps) as batches:
-                    for step in range(config.num_steps):
+                if first == 0 or self._evaluation_is_due(first):
+                    self._evaluate(result, files, first)
+                with ahead(self._prepared, first, config.num_steps) as batches:
+                    for step in range(first, config.num_steps):
                         with self.measuring.step():
                             self._step(step, batches, result, files, interrupts.held)
                         if self._evaluation_is_due(step + 1):
                             self._evaluate(result, files, step + 1)
+                        if (
+                            files is not None
+                            and step + 1 < config.num_steps
+                            and files.snapshot_is_due(step + 1)
+                        ):
+                            with interrupts.held():
+                                self._snapshot(files)
                 self._evaluate(result, files, config.num_steps)
+            except Terminated:
+                result.interrupted = result.terminated = True
+            except Forced:
+                raise  # theta may be between two steps: nothing is made of it
             except KeyboardInterrupt:
                 result.interrupted = True
             except NonFiniteLoss as error:
-                failure = self._naming_the_batch(error, len(result.steps))
+                failure = naming_the_batch(error, self.train_set, config, len(result.steps))
+            except (WriteFailed, Apart):
+                raise
             except MezoError as error:
                 failure = error
-            result.seconds = time.monotonic() - began
+            result.seconds += time.monotonic() - began
             result.peak_memory_bytes = memory.peak_bytes()
             with contextlib.suppress(KeyboardInterrupt), interrupts.held():
-                self._save(result, files)
+                if self.artifacts or (files is None and self.group.size == 1):
+                    result.model = self.engine.tuned(self.bench.model)
+                if files is not None:
+                    self._save(result, files, done=failure is None and not result.interrupted)
+        if said := sent(self.engine):
+            self.observer.on_note(said)
         self.observer.on_end()
         if failure is not None:
             raise failure
@@ -168,14 +199,14 @@ class MeZOTrainer:
         """The step's microbatches, ready for the engine. Runs beside the step before: a function of `step` alone."""
         c = self.config
         batches = self.train_set.microbatches(step, c.batch_size, c.gradient_accumulation, c.seed)
-        return [self.engine.prepare(batch) for batch in batches]
+        return self.engine.prepare_each(batches)
 
     def _step(
         self,
         step: int,
         batches: Iterator[Any],
         result: TrainResult,
-        files: "_Files | None",
+        files: Recorder | None,
         held: Callable[[], AbstractContextManager[None]],
     ) -> None:
         """One step, in the result and in the files, or in neither. held: a block that no Ctrl-C cuts."""
@@ -196,9 +227,7 @@ class MeZOTrainer:
                 record = self._record(update, losses, began, before)
                 result.steps.append(record)
                 if files is not None:
-                    values = update.values
-                    files.trajectory.append((*values, *[0.0] * (self._record_width() - len(values))))
-                    files.metrics.write(record)
+                    files.step(update.values, record)
         with span("logging"):
             self.observer.on_step(record)
             if (warning := self.step_size.seen(record)) is not None:
@@ -217,16 +246,12 @@ class MeZOTrainer:
             tokens_reused=spent.reused,
             seconds_saved=spent.seconds_saved,
             profile=self.measuring.taken(),
+            losses=tuple(losses) if self._remembers else None,
         )
 
-    def _naming_the_batch(self, error: NonFiniteLoss, step: int) -> NonFiniteLoss:
-        c = self.config
-        together = sum(
-            map(len, self.train_set.microbatches(step, c.batch_size, c.gradient_accumulation, c.seed))
-        )
-        rows = self.train_set.batch_indices(step, together, c.seed)
-        shown = ", ".join(map(str, rows[:16])) + (", ..." if len(rows) > 16 else "")
-        return NonFiniteLoss(f"{error} (batch: training examples {shown}, counted from 0)")
+    def close(self) -> None:
+        """End a serving engine that was started for the run. Without one there is nothing to end."""
+        self.engine.close()
 
     # ---------------------------------------------------------------- evaluation
 
@@ -251,57 +276,14 @@ class MeZOTrainer:
         every = self.config.eval_every
         return every > 0 and done % every == 0 and done < self.config.num_steps
 
-    def _evaluate(self, result: TrainResult, files: "_Files | None", step: int) -> None:
-        if self.validation_set is None:
+    def _evaluate(self, result: TrainResult, files: Recorder | None, step: int) -> None:
+        if self.validation_set is None or (result.evals and result.evals[-1].step == step):
             return
         record = self.evaluate(step=step)
         result.evals.append(record)
         if files is not None:
-            files.metrics.write(record)
+            files.evaluation(record)
         self.observer.on_eval(record)
-
-    # ---------------------------------------------------------------- files
-
-    def _open_files(self, result: TrainResult) -> "_Files | None":
-        if self.output is None:
-            return None
-        run = RunFolder.create(self.output, overwrite=self.overwrite)
-        write_text(run.config, self.config.to_yaml())
-        result.trajectory = run.trajectory
-        return _Files(
-            run,
-            TrajectoryWriter(run.trajectory, self.header(), self._record_width()),
-            MetricsWriter(run.metrics),
-        )
-
-    def _record_width(self) -> int:
-        """Values a step has in the trajectory; where n grows, early steps have zeros at the end."""
-        return self.estimator.width(most_directions(self.config))
-
-    def header(self) -> dict[str, Any]:
-        """What a replay needs besides the records."""
-        return {
-            "mezo": mezo.__version__,
-            "noise": NOISE_VERSION,
-            "base_fingerprint": self.base_fingerprint,
-            "config": self.config.model_dump(mode="json"),
-        }
-
-    def _save(self, result: TrainResult, files: "_Files | None") -> None:
-        if files is None:
-            return
-        files.trajectory.close()
-        files.metrics.close()
-        target = files.run.adapter if self.config.saves_adapter else files.run.model
-        save(self.bench.model, self.bench.tokenizer, target)
-        write_plots(files.run)
-        write_card(files.run, result)
-        method = f"MeZO {self.config.tuning}"
-        write_summary(files.run.path, Summary(method, result.seconds, result.peak_memory_bytes))
-        if result.profile:
-            write_profile(files.run.profile, result.profile, self.measuring.device)
-        if not self.measuring.finish():
-            self.observer.on_note(f"no trace: it begins after step {WARM_UP}, and the run was over by then")
 
     # ---------------------------------------------------------------- words
 
@@ -312,10 +294,3 @@ class MeZOTrainer:
             f"parameters tuned on {len(self.train_set):,} examples; {self.objective.name}, batch {c.batch_size}, "
             f"learning rate {c.learning_rate:g} ({c.schedule}), epsilon {c.epsilon:g}, {c.num_steps:,} steps"
         )
-
-
-@dataclass(frozen=True)
-class _Files:
-    run: RunFolder
-    trajectory: TrajectoryWriter
-    metrics: MetricsWriter

@@ -17,12 +17,15 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from mezo.errors import MezoError
+from mezo.run import replacing, write_all
 
 MAGIC = b"MEZOTRJ1"
 FORMAT_VERSION = 1
@@ -50,6 +53,10 @@ class TrajectoryWriter:
     """Appends records; `with` closes it. The file exists, with its header, from the start.
 
     header: JSON values; num_directions: n. Raises MezoError if the file is there already.
+
+    What survives what: a record survives the death of the process once `append` returns, and a loss of power
+    once its block is sealed, or after `sync`. The journal is brought to the disk before the block that
+    takes its place is begun, so a half-written block is never the only copy of its records.
     """
 
     def __init__(self, path: Path, header: dict[str, Any], num_directions: int):
@@ -57,42 +64,84 @@ class TrajectoryWriter:
             raise MezoError(
                 f"{path} exists already: a trajectory is never overwritten; choose another folder"
             )
-        self.path, self.num_directions = path, num_directions
         full = {"format": FORMAT_VERSION, "num_directions": num_directions, **header}
-        text = json.dumps(full, sort_keys=True, allow_nan=False).encode()
-        head = MAGIC + struct.pack("<I", len(text)) + text
-        temporary = path.with_name(path.name + ".tmp")
-        with open(temporary, "wb") as file:
-            file.write(head + struct.pack("<I", zlib.crc32(head)))
-            _sync(file)
-        os.replace(temporary, path)
-        self._file = open(path, "ab")  # noqa: SIM115 - closed by close()
-        self._journal = open(journal_of(path), "wb")  # noqa: SIM115
-        self._step = 0  # of the first record not yet in a block
-        self._pending: list[bytes] = []
+        journal_of(path).unlink(missing_ok=True)
+        self._begin(path, full, np.empty((0, num_directions), np.float32))
+
+    @classmethod
+    def resume(cls, path: Path, header: dict[str, Any], records: np.ndarray) -> "TrajectoryWriter":
+        """Go on after `records`, (steps, n) float32, under a header as `read` gives it.
+
+        The file then has the bytes of one that was never left: whole blocks in it, the rest in the journal.
+        The journal is put in place first. A crash between the two leaves the records of the file as it
+        was, which `read` prefers.
+        """
+        writer = cls.__new__(cls)
+        sealed = len(records) // BLOCK_RECORDS * BLOCK_RECORDS
+        lines = (_line(step, _bytes(records[step])) for step in range(sealed, len(records)))
+        _replace(journal_of(path), b"".join(lines))
+        writer._begin(path, header, records)
+        return writer
+
+    def _begin(self, path: Path, header: dict[str, Any], records: np.ndarray) -> None:
+        self.path, self.num_directions = path, int(header["num_directions"])
+        sealed = len(records) // BLOCK_RECORDS * BLOCK_RECORDS
+        parts = [_head(header)]
+        for first in range(0, sealed, BLOCK_RECORDS):
+            parts.append(_block(first, BLOCK_RECORDS, _bytes(records[first : first + BLOCK_RECORDS])))
+        _replace(path, b"".join(parts))
+        # without a buffer of our own: a write that fails must not be tried again when the file is closed
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
+        self._journal = open(journal_of(path), "ab", buffering=0)  # noqa: SIM115
+        self._step = sealed  # of the first record not yet in a block
+        self._pending = [_bytes(record) for record in records[sealed:]]
+        self._digest = _digest(records)
+        self._failed = False
+
+    def __len__(self) -> int:
+        return self._step + len(self._pending)
+
+    @property
+    def checksum(self) -> str:
+        """`checksum` of all records."""
+        return self._digest.hexdigest()
+
+    @property
+    def seals_next(self) -> bool:
+        """Whether the next record will complete a block."""
+        return len(self._pending) == BLOCK_RECORDS - 1
 
     def append(self, projected_grads: Sequence[float]) -> None:
-        """Add the record of the next step; on return it survives the death of this process."""
+        """Add the record of the next step; on return it survives the death of this process.
+
+        Raises OSError if it cannot be written; then nothing more is, and what was stays readable.
+        """
         if len(projected_grads) != self.num_directions:
             raise ValueError(
                 f"expected {self.num_directions} projected gradients, found {len(projected_grads)}"
             )
         record = np.asarray(projected_grads, dtype="<f4").tobytes()
-        body = struct.pack("<Q", self._step + len(self._pending)) + record
-        self._journal.write(body + struct.pack("<I", zlib.crc32(body)))
-        self._journal.flush()
+        self._write(self._journal, _line(len(self), record))
         self._pending.append(record)
+        self._digest.update(record)
         if len(self._pending) == BLOCK_RECORDS:
             self._seal()
 
+    def sync(self) -> None:
+        """On return all records survive a loss of power."""
+        os.fsync(self._journal.fileno())
+
     def close(self) -> None:
         """Seal what is pending; afterwards the file alone is the whole trajectory."""
-        if self._file.closed:
-            return
-        self._seal()
+        if not self._file.closed and not self._failed:
+            self._seal()
+            self.abandon()
+            journal_of(self.path).unlink()
+
+    def abandon(self) -> None:
+        """Close the files as they are, the journal beside the trajectory: as a death of the process would."""
         self._file.close()
         self._journal.close()
-        journal_of(self.path).unlink()
 
     def __enter__(self) -> "TrajectoryWriter":
         return self
@@ -103,17 +152,26 @@ class TrajectoryWriter:
     def _seal(self) -> None:
         if not self._pending:
             return
-        data = b"".join(self._pending)
         count = len(self._pending)
-        self._file.write(
-            struct.pack("<H", count) + data + struct.pack("<I", _block_crc(self._step, count, data))
-        )
-        _sync(self._file)
+        self.sync()
+        self._write(self._file, _block(self._step, count, b"".join(self._pending)))
+        os.fsync(self._file.fileno())
         # only now may the journal forget: a crash in between leaves the records in both
         self._step += count
         self._pending.clear()
-        self._journal.seek(0)
-        self._journal.truncate()
+        self._journal.truncate(0)
+
+    def _write(self, file: FileIO, data: bytes) -> None:
+        try:
+            write_all(file, data)
+        except OSError:
+            self._failed = True
+            raise
+
+
+def checksum(records: np.ndarray) -> str:
+    """32 hex digits of (steps, n) float32 records: which run they are, and how far."""
+    return _digest(records).hexdigest()
 
 
 def read(path: Path) -> Trajectory:
@@ -160,6 +218,14 @@ def read(path: Path) -> Trajectory:
     return Trajectory(header, np.concatenate([records, extra]).astype(np.float32), dropped + torn)
 
 
+def sealed(path: Path) -> int:
+    """How many steps are in blocks: those were on the disk, and their journal too, whatever came after."""
+    raw = path.read_bytes()
+    header, at = _read_header(path, raw)
+    block = 2 + BLOCK_RECORDS * 4 * header["num_directions"] + 4
+    return (len(raw) - at) // block * BLOCK_RECORDS
+
+
 def _read_header(path: Path, raw: bytes) -> tuple[dict[str, Any], int]:
     if raw[: len(MAGIC)] != MAGIC:
         raise MezoError(
@@ -201,10 +267,34 @@ def _read_journal(raw: bytes, n: int, *, first: int) -> tuple[np.ndarray, int]:
     return np.array(found, dtype=np.float32).reshape(-1, n), len(raw) - at
 
 
+def _head(header: dict[str, Any]) -> bytes:
+    text = json.dumps(header, sort_keys=True, allow_nan=False).encode()
+    head = MAGIC + struct.pack("<I", len(text)) + text
+    return head + struct.pack("<I", zlib.crc32(head))
+
+
+def _block(first_step: int, count: int, data: bytes) -> bytes:
+    return struct.pack("<H", count) + data + struct.pack("<I", _block_crc(first_step, count, data))
+
+
 def _block_crc(first_step: int, count: int, data: bytes) -> int:
     return zlib.crc32(struct.pack("<QH", first_step, count) + data)
 
 
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def _line(step: int, record: bytes) -> bytes:
+    """Of the journal."""
+    body = struct.pack("<Q", step) + record
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+def _bytes(records: np.ndarray) -> bytes:
+    return np.ascontiguousarray(records, dtype="<f4").tobytes()
+
+
+def _digest(records: np.ndarray) -> blake2b:
+    return blake2b(_bytes(records), digest_size=16)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)

@@ -4,7 +4,7 @@ import math
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import torch
@@ -17,6 +17,20 @@ from mezo.noise import Where
 from mezo.types import Probe, Scaling
 
 
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Which elements of a whole matrix or vector a process holds, where a model is cut (`engines.tensor_parallel`)."""
+
+    first: int  # element of the whole that its first one is
+    row_stride: int | None  # elements of the whole from one of its rows to the next; None: of a vector
+    whole: tuple[int, ...]  # shape
+
+
+def shard_of(tensor: torch.Tensor) -> Shard | None:
+    """What a tensor is a part of, where `engines.tensor_parallel` has cut it."""
+    return getattr(tensor, "mezo_shard", None)
+
+
 @dataclass(frozen=True)
 class Tunable:
     """One tensor and the name that selects its noise. Tied weights appear once."""
@@ -25,6 +39,15 @@ class Tunable:
     tensor: torch.Tensor
     tensor_id: int
     low_rank: LowRank | None = None  # None: every element has noise of its own
+    shard: Shard | None = field(default=None, kw_only=True)  # None: the tensor is whole
+
+    def where(self, row: int = 0) -> Where:
+        """The place of `rows()` from `row` on in the whole tensor."""
+        if self.shard is None:
+            return Where(self.tensor_id, row * self.rows().shape[1])
+        return Where(
+            self.tensor_id, self.shard.first + row * (self.shard.row_stride or 0), self.shard.row_stride
+        )
 
     def rows(self) -> torch.Tensor:
         """The tensor as (rows, columns), sharing memory: the last dimension is the columns."""
@@ -64,7 +87,7 @@ class Weights:
                     f"{name}: cannot tune a tensor that is not contiguous; call .contiguous() on it first"
                 )
             low = LowRank.of(name, tensor, rank) if kind == "low-rank" else None
-            t = Tunable(name, tensor, noise.tensor_id(name), low)
+            t = Tunable(name, tensor, noise.tensor_id(name), low, shard=shard_of(tensor))
             for identity in (t.tensor_id, low.left_id, low.right_id) if low else (t.tensor_id,):
                 if identity in by_id:
                     raise MezoError(
@@ -76,7 +99,7 @@ class Weights:
             raise MezoError("there is nothing to tune: no trainable tensor was found")
         self.heading = Heading(self.tunables)
         own = [t for t in self.tunables if t.low_rank is None]
-        self._group = noise.Group([t.tensor for t in own], [Where(t.tensor_id) for t in own])
+        self._group = noise.Group([t.tensor for t in own], [t.where() for t in own])
 
     @property
     def num_elements(self) -> int:
@@ -130,8 +153,8 @@ class Weights:
         t, keys, factors = self.tunables[n], [seed for seed, _ in moved], [a for _, a in moved]
         if t.low_rank is None:
             noise.update_(
-                t.flat(),
-                Where(t.tensor_id),
+                t.rows(),
+                t.where(),
                 keys,
                 factors,
                 decay=decay,
@@ -275,10 +298,11 @@ class Weights:
         return math.sqrt(total) / 4096
 
     def _sum_of_squares(self, t: Tunable, seed: int) -> float:
-        device = t.tensor.device
+        # z needs no theta: a tensor may be no more than its shape, where a serving engine holds it
+        device = torch.device("cpu") if t.tensor.is_meta else t.tensor.device
         if t.low_rank is not None:
             return t.low_rank.sum_of_squares(seed, device)
-        where, shape = Where(t.tensor_id), (1, t.tensor.numel())
+        where, shape = Where(t.tensor_id), (1, math.prod(t.shard.whole) if t.shard else t.tensor.numel())
         return noise.sum_of_squares(where, shape, seed, kind=self.entrywise, device=device)
 
     def layers(self) -> dict[str, Scaling]:
@@ -322,8 +346,13 @@ def block_size(device: torch.device) -> int:
 
 def fingerprint(named: Iterable[tuple[str, torch.Tensor]]) -> str:
     """A fingerprint of tensors by name, shape, dtype and content, in the order of their names."""
+    return fingerprint_sorted(sorted(named, key=lambda pair: pair[0]))
+
+
+def fingerprint_sorted(named: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """`fingerprint` of tensors that come in the order of their names, one at a time."""
     digest = blake2b(digest_size=16)
-    for name, tensor in sorted(named, key=lambda pair: pair[0]):
+    for name, tensor in named:
         raw = tensor.detach().contiguous().view(-1).view(torch.uint8).cpu().numpy()
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {zlib.crc32(raw.data):08x}\n".encode())
     return digest.hexdigest()

@@ -4,7 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mezo.ablation import results
@@ -22,6 +22,7 @@ RECORDS = st.dictionaries(
 )
 
 
+@settings(max_examples=25)  # each waits for the disk
 @given(st.lists(RECORDS, max_size=5))
 def test_what_is_appended_is_read(records: list[dict]) -> None:
     with TemporaryDirectory() as name:
@@ -31,6 +32,7 @@ def test_what_is_appended_is_read(records: list[dict]) -> None:
         assert results.read(path) == records
 
 
+@settings(max_examples=25)  # each waits for the disk
 @given(st.lists(RECORDS, min_size=1, max_size=4), RECORDS, st.data())
 def test_a_torn_line_is_dropped_and_cut_off(records: list[dict], more: dict, data: st.DataObject) -> None:
     """Cut anywhere: the whole lines before the cut are read, and what comes next stands on its own line."""

@@ -175,6 +175,7 @@ def test_train_writes_everything(run: Path) -> None:
     assert sorted(path.name for path in run.iterdir()) == [
         "README.md",
         "config.yaml",
+        "events.jsonl",
         "metrics.jsonl",
         "model",
         "plots",

@@ -27,6 +27,13 @@ OTHER: dict[str, Any] = {
     "dtype": "bfloat16",
     "device": "cpu",
     "trust_remote_code": True,
+    "engine": "sglang",
+    "tensor_parallel": 2,
+    "parallel": "both",
+    "checksum_every": 7,
+    "rank_timeout": 12.5,
+    "server": ("http://here:30000", "http://there:8000"),
+    "server_args": {"mem_fraction_static": 0.5, "lora_target_modules": ["q_proj"]},
     "estimator": "one-sided",
     "final_directions": 4,
     "gradient_accumulation": 2,
@@ -69,6 +76,7 @@ OTHER: dict[str, Any] = {
     "eval_examples": 12,
     "eval_every": 13,
     "seed": 2**64 - 1,
+    "snapshot_every": 250,
 }
 
 

@@ -16,7 +16,10 @@ _CAUTIONS: dict[tuple[str, Any], str] = {
         ("optimizer", name): "at the baseline's learning rate; another may suit it better (set: gives it)"
         for name in ("adam", "adam-rebuilt")
     },
-    ("granularity", "element"): "noise is drawn for 128 weights and one of them is moved: a step takes about a hundred times longer",
+    (
+        "granularity",
+        "element",
+    ): "noise is drawn for 128 weights and one of them is moved: a step takes about a hundred times longer",
 }
 
 

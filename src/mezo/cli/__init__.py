@@ -3,17 +3,33 @@
 Nothing here imports torch before a command that needs it runs, so that help is instant.
 """
 
+import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import typer
 
 import mezo
-from mezo.cli import baseline, bench, evaluate, plot, replay, tasks, train, tune
+from mezo.cli import (
+    ablate,
+    baseline,
+    bench,
+    evaluate,
+    plan,
+    plan_eval,
+    plot,
+    replay,
+    tasks,
+    train,
+    trajectory,
+    tune,
+)
 from mezo.errors import MezoError
 from mezo.events import MezoWarning
+from mezo.interrupts import TERMINATED, Terminated
+from mezo.parallel.environment import rank_of_environment
 
 _EPILOG = r"""
 [bold]Start here[/bold]
@@ -32,10 +48,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, tune, replay, plot, tasks):
+for command in (train, evaluate, tune, ablate, replay, plot, tasks, plan, plan_eval):
     command.register(app)
 app.add_typer(baseline.app, name="baseline")
 app.add_typer(bench.app, name="bench")
+app.add_typer(trajectory.app, name="trajectory")
 
 
 def _print_version(wanted: bool) -> None:
@@ -57,16 +74,24 @@ def _say(message: Warning | str, *place: object) -> None:
     print(f"mezo: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
+@contextlib.contextmanager
+def _silent(other: bool) -> Iterator[None]:
+    """other: this is one of several processes that would all say the same."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere if other else sys.stdout):
+        yield
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status.
 
-    0: done. 2: a mistake of the person, told in one line on stderr. 130: stopped by Ctrl-C.
+    0: done. 2: a mistake of the person, told in one line on stderr. 130: stopped by Ctrl-C. 143: by SIGTERM.
     """
     # Said before transformers is imported, which reads them then; what a person has set wins.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with warnings.catch_warnings():
+    rank = rank_of_environment()
+    with warnings.catch_warnings(), _silent(rank > 0):
         if not sys.warnoptions:
             warnings.simplefilter("ignore")  # other libraries' talk to their developers
             warnings.filterwarnings("always", category=MezoWarning)
@@ -75,6 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return app(arguments, prog_name="mezo", standalone_mode=False) or 0
         except MezoError as error:
             message = str(error)
+        except Terminated:
+            print("mezo: terminated", file=sys.stderr)
+            return TERMINATED
         except (KeyboardInterrupt, typer.Abort):
             print("mezo: stopped", file=sys.stderr)
             return 130
@@ -85,5 +113,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             message = f"{error.format_message()} (see: mezo --help)"  # pyright: ignore[reportAttributeAccessIssue]
             if not error.format_message():  # pyright: ignore[reportAttributeAccessIssue]
                 return 2  # no arguments: the help was the answer
-    print(f"mezo: error: {' '.join(message.split())}", file=sys.stderr)
+    of_rank = f"rank {rank}: " if rank else ""
+    print(f"mezo: error: {of_rank}{' '.join(message.split())}", file=sys.stderr)
     return 2

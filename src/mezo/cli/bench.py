@@ -1,4 +1,4 @@
-"""`mezo bench`: step, noise, memory, modes, prefix, converge."""
+"""`mezo bench`: step, noise, memory, modes, prefix, converge, scale."""
 
 import json
 import sys
@@ -20,6 +20,8 @@ _EPILOG = r"""
   mezo bench step --model smollm2-135m --dtype bfloat16 --tuning lora --threads 2
 
   mezo bench prefix --data ./tasks --workload icl --workload copa
+
+  mezo bench engine --data ./sst2 --without-cache --json
 
   mezo bench converge --data ./sst2 --loss 0.65 --max-steps 400
 
@@ -214,6 +216,54 @@ def prefix(
     _show(bench.run(options, _note), as_json, markdown)
 
 
+@app.command("engine")
+def engine(
+    model: Annotated[str, typer.Option("--model", help="A folder, or smollm2-135m.")] = "smollm2-135m",
+    dtype: Annotated[str, typer.Option(help=f"One of {', '.join(_DTYPES)}.")] = "float32",
+    name: Annotated[
+        Many,
+        typer.Option("--engine", help="Of: transformers, sglang, vllm. Default: those that are installed."),
+    ] = None,
+    workload: Annotated[Many, typer.Option(help="Of: sst2, icl (16 demonstrations).")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder of SST-2's fields; none: packaged reviews.")
+    ] = None,
+    batch_size: OwnSize = None,
+    without_cache: Annotated[
+        bool, typer.Option("--without-cache", help="Also every engine with its cache off.")
+    ] = False,
+    sglang_python: Annotated[
+        str | None, typer.Option(envvar="MEZO_SGLANG_PYTHON", help="The Python that has SGLang.")
+    ] = None,
+    vllm_python: Annotated[
+        str | None, typer.Option(envvar="MEZO_VLLM_PYTHON", help="The Python that has vLLM.")
+    ] = None,
+    rounds: Rounds = 5,
+    threads: Threads = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    markdown: Markdown = False,
+) -> None:
+    """LoRA steps a second on engines that serve, beside the transformers engine, and what their caches spare."""
+    from mezo.bench import engine as bench
+
+    pythons = {"sglang": sglang_python, "vllm": vllm_python}
+    options = bench.Options(
+        model=model,
+        dtype=_known([dtype], _DTYPES, "dtype")[0],
+        data=data,
+        engines=_known(name or (), bench.ENGINES, "engine"),
+        workloads=_known(workload or bench.WORKLOADS, bench.WORKLOADS, "workload"),
+        batch_size=batch_size,
+        without_cache=without_cache,
+        rounds=rounds,
+        threads=threads,
+        seed=seed,
+        pythons={engine: python for engine, python in pythons.items() if python},
+    )
+    _show(bench.run(options, _note), as_json, markdown)
+
+
 @app.command("converge")
 def converge(
     model: Model = "smollm2-135m",
@@ -255,6 +305,49 @@ def converge(
         eval_examples=eval_examples,
         threads=threads,
         seed=seed,
+    )
+    _show(bench.run(options, _note), as_json, markdown)
+
+
+@app.command("scale")
+def scale(
+    model: Annotated[Many, typer.Option(help="Sizes, as 13B; all by default.")] = None,
+    tp: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Workers a copy is cut over; as few as hold it by default."),
+    ] = None,
+    dp: Annotated[list[int] | None, typer.Option(min=1, help="Copies; 1, 8, 64, 512 by default.")] = None,
+    gigabits: Annotated[
+        list[float] | None, typer.Option(min=0.001, help="Gbit/s between copies; 100 by default.")
+    ] = None,
+    memory: Annotated[float, typer.Option(min=1, help="GB of a worker.")] = 80.0,
+    tokens: Annotated[int, typer.Option(min=1, help="Of a microbatch.")] = 1024,
+    microbatches: Annotated[
+        int | None, typer.Option(min=1, help="Of a step; one for each copy by default.")
+    ] = None,
+    directions: Annotated[int, typer.Option(min=1, help="Of a step.")] = 1,
+    check: Annotated[
+        bool, typer.Option("--check", help="Measure one and two processes here, and the model's error.")
+    ] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Of --check, after one that does not count.")] = 5,
+    as_json: Json = False,
+    markdown: Markdown = False,
+) -> None:
+    """What a step would take on 1 to thousands of workers, by a model; and how far that is off here."""
+    from mezo.bench import scale as bench
+    from mezo.bench.cost import SHAPES
+
+    options = bench.Options(
+        models=_known(model or (), [shape.name for shape in SHAPES], "size"),
+        tp=tp or (),
+        dp=dp or (1, 8, 64, 512),
+        gigabits=gigabits or (100.0,),
+        memory=memory,
+        tokens=tokens,
+        microbatches=microbatches,
+        directions=directions,
+        check=check,
+        rounds=rounds,
     )
     _show(bench.run(options, _note), as_json, markdown)
 

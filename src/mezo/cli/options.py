@@ -4,16 +4,19 @@ Type, default and validation are the field's own; only the words for people are 
 """
 
 import inspect
+import re
 import types
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import typer
+import yaml
 
 from mezo.config import MeZOConfig
+from mezo.errors import MezoError
 
-WHAT, METHOD, BUDGET = "What is tuned, on what", "The method", "The budget"
+WHAT, WHERE, METHOD, BUDGET = "What is tuned, on what", "Where it runs", "The method", "The budget"
 
 
 class Words(NamedTuple):
@@ -49,6 +52,15 @@ WORDS: dict[str, Words] = {
     "dtype": Words(WHAT, "Type of the weights in memory."),
     "device": Words(WHAT, "auto, cpu, cuda or cuda:N."),
     "trust_remote_code": Words(WHAT, "Run Python code that the model brings along."),
+    "engine": Words(WHERE, "What computes: transformers, sglang, vllm, or http for running servers."),
+    "tensor_parallel": Words(WHERE, "Processes that the model is cut into.", ("--tp",)),
+    "parallel": Words(WHERE, "What processes started by torchrun share of a step."),
+    "checksum_every": Words(WHERE, "Steps between comparisons of their weights; 0: never."),
+    "rank_timeout": Words(WHERE, "Seconds to wait for another process."),
+    "server": Words(WHERE, "Addresses of running servers, by comma, for engine http."),
+    "server_args": Words(
+        WHERE, "Options of the serving engine's own: key=value pairs by comma, or a YAML or JSON mapping."
+    ),
     "estimator": Words(METHOD, "How losses become a projected gradient."),
     "num_directions": Words(METHOD, "Directions a step (n of n-SPSA).", ("--directions",)),
     "final_directions": Words(METHOD, "Let the number of directions grow linearly to this."),
@@ -111,6 +123,9 @@ WORDS: dict[str, Words] = {
     "eval_examples": Words(BUDGET, "Evaluate on at most this many examples."),
     "eval_every": Words(BUDGET, "Evaluate every so many steps; 0: only before and after."),
     "seed": Words(BUDGET, "All randomness follows from it."),
+    "snapshot_every": Words(
+        BUDGET, "Steps between snapshots, from which --resume begins; 0: none. Default: 1,000, or 15 minutes."
+    ),
 }
 
 
@@ -118,13 +133,14 @@ def with_config(fields: Iterable[str]) -> Callable[[Callable[..., Any]], Callabl
     """Give a command the options of these config fields.
 
     The command's own `config` parameter (a MeZOConfig) is replaced by those options and `--config
-    FILE`; it is called with the config built from both, in which flags win over the file.
+    FILE`; it is called with the config built from both, in which flags win over the file. Where it has a
+    `resume` parameter, the run given there is the file.
     """
     names = tuple(fields)
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         def run(**given: Any) -> Any:
-            file: Path | None = given.pop("config_file")
+            file: Path | None = given.pop("config_file") or _settings_of(given.get("resume"))
             values = {name: given.pop(name) for name in names}
             changes = {name: _parsed(name, value) for name, value in values.items() if value is not None}
             config = MeZOConfig.load(file, **changes) if file else MeZOConfig.build(**changes)
@@ -154,6 +170,13 @@ def with_config(fields: Iterable[str]) -> Callable[[Callable[..., Any]], Callabl
     return decorate
 
 
+def _settings_of(run: Path | None) -> Path | None:
+    """The settings of a run that is to be resumed, which flags are then a change of."""
+    from mezo.run import RunFolder
+
+    return None if run is None else RunFolder.begun(run).config
+
+
 def paragraphs(doc: str) -> str:
     """A docstring without the line breaks inside its paragraphs: the terminal sets them anew."""
     return "\n\n".join(" ".join(part.split()) for part in doc.split("\n\n"))
@@ -165,7 +188,7 @@ def _option(name: str) -> inspect.Parameter:
     text = words.help
     if choices:
         text += f" {', '.join(choices)}."
-    if field.default is not None and kind is not bool:
+    if field.default not in (None, {}) and kind is not bool:
         text += f" [dim]\\[{field.default:g}][/dim]" if kind is float else f" [dim]\\[{field.default}][/dim]"
     option = typer.Option(
         # A boolean that is False by default has no --no- form: it would fill half the help.
@@ -184,12 +207,38 @@ def _kind_of(annotation: Any) -> tuple[type, tuple[str, ...]]:
         annotation = next(a for a in get_args(annotation) if a is not type(None))
     if get_origin(annotation) is Literal:
         return str, get_args(annotation)
-    return (str, ()) if get_origin(annotation) is tuple else (annotation, ())
+    return (str, ()) if get_origin(annotation) in (tuple, dict) else (annotation, ())
 
 
 def _parsed(name: str, value: Any) -> Any:
     if name == "template":
         return value.replace("\\n", "\n")  # a shell has no easy way to write a new line
+    if name == "server_args":
+        return mapping(value, name)
     annotation = MeZOConfig.model_fields[name].annotation
     is_list = any(get_origin(a) is tuple for a in (annotation, *get_args(annotation)))
     return tuple(part.strip() for part in value.split(",") if part.strip()) if is_list else value
+
+
+def mapping(text: str, name: str) -> dict[str, Any]:
+    """`a=1,b=text` or a YAML (so also a JSON) mapping, as a dict. Values are read as YAML has them.
+
+    Raises MezoError for anything else.
+    """
+    if re.match(r"\s*[\w.-]+\s*=", text):
+        pairs = [part.partition("=") for part in text.split(",")]
+        if any(not key.strip() or not equals for key, equals, _ in pairs):
+            raise MezoError(f"{name}={text!r}: expected key=value pairs with commas between them; {_AS_JSON}")
+        text = "\n".join(f"{key.strip()}: {value.strip()}" for key, _, value in pairs)
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise MezoError(f"{name}: not a readable mapping: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise MezoError(
+            f"{name}={text!r}: expected key=value pairs or a mapping, found {type(found).__name__}; {_AS_JSON}"
+        )
+    return {str(key): value for key, value in found.items()}
+
+
+_AS_JSON = """values that have commas in them need JSON: {"name": [1, 2]}"""

@@ -1,6 +1,8 @@
 """`mezo train`."""
 
+import shlex
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +12,11 @@ from mezo.cli.options import WORDS, with_config
 from mezo.cli.profile import table
 from mezo.cli.progress import duration, observer_for
 from mezo.config import MeZOConfig
+from mezo.interrupts import TERMINATED
+from mezo.parallel.environment import rank_of_environment, restarted
 
 if TYPE_CHECKING:
+    from mezo.differences import Changed
     from mezo.trainer import TrainResult
 
 _EPILOG = r"""
@@ -31,6 +36,11 @@ LoRA on your own model, and a folder with train.jsonl and validation.jsonl.
 The same run again, with another seed.
 
   mezo train --config runs/lora/config.yaml --seed 1 --output runs/seed1
+
+A run that was killed goes on; and from its last step, in a run of its own, at another learning rate.
+
+  mezo train --resume runs/lora
+  mezo train --resume runs/lora --fork runs/slower --learning-rate 1e-5
 """
 
 
@@ -45,6 +55,20 @@ def train(
         None, "--output", "-o", help="Folder for everything the run writes; default: runs/TASK-TUNING-SEED."
     ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run that is in the folder."),
+    resume: Path | None = typer.Option(
+        None,
+        "--resume",
+        metavar="RUN",
+        help="Go on with a run that was broken off, under its own settings, to the bytes of one never left.",
+        show_default=False,
+    ),
+    fork: Path | None = typer.Option(
+        None,
+        "--fork",
+        metavar="NEW_RUN",
+        help="With --resume: go on in a folder of its own, under settings that may differ from here on.",
+        show_default=False,
+    ),
     profile: bool = typer.Option(
         False, "--profile", help="Measure where each step's time goes: a table at the end, and profile.json."
     ),
@@ -60,22 +84,60 @@ def train(
     """Fine-tune a model with forward passes only.
 
     Writes the tuned weights, the trajectory (from which they can be replayed), metrics, plots and a
-    model card into one folder. Ctrl-C stops after the step under way and saves everything.
+    model card into one folder. Ctrl-C stops after the step under way and saves everything; SIGTERM saves
+    what it takes to go on, and exits with 143.
     """
+    from mezo.differences import Changed
     from mezo.run import RunFolder
 
-    folder = output or Path("runs") / f"{config.task}-{config.tuning}-{config.seed}"
-    RunFolder.check(folder, overwrite=overwrite)  # before the model is loaded, which takes a while
+    if fork is not None and resume is None:
+        raise typer.BadParameter("--fork goes on from a run: give that one with --resume")
+    folder = fork or resume or output or Path("runs") / f"{config.task}-{config.tuning}-{config.seed}"
+    if resume is None and restarted() and RunFolder(folder).config.is_file():
+        # torchrun starts all processes anew, with the same command, when one of them is gone
+        resume, config, overwrite = folder, MeZOConfig.load(RunFolder(folder).config), False
+    if resume is None and rank_of_environment() == 0:
+        RunFolder.check(folder, overwrite=overwrite)  # before the model is loaded, which takes a while
     with observer_for(sys.stdout) as observer:
+        from mezo.session import Resume, is_finished
         from mezo.trainer import MeZOTrainer
 
-        trainer = MeZOTrainer(
-            config, output=folder, overwrite=overwrite, observer=observer, profile=profile, trace_steps=trace
-        )
-        result = trainer.train()
+        try:
+            if resume is not None and fork is None:
+                Resume.of(resume, config, fork=None, output=output, overwrite=overwrite)
+                if is_finished(resume, config):
+                    print(f"{resume} is finished: all {config.num_steps} steps are done and saved")
+                    return
+            trainer = MeZOTrainer(
+                config,
+                output=folder if resume is None else output,
+                overwrite=overwrite,
+                observer=observer,
+                profile=profile,
+                trace_steps=trace,
+                resume=resume,
+                fork=fork,
+            )
+        except Changed as error:
+            _show(error)
+            raise
+        with closing(trainer):
+            result = trainer.train()
     _report(result, folder)
     if result.interrupted:
-        raise typer.Exit(130)
+        raise typer.Exit(TERMINATED if result.terminated else 130)
+
+
+def _show(error: "Changed") -> None:
+    """What differs, as a table on standard error."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("", "the run", "now", box=None, pad_edge=False)
+    for row in error.differences:
+        table.add_row(*map(Text, row))
+    Console(stderr=True).print(table)
 
 
 def _report(result: "TrainResult", folder: Path) -> None:
@@ -84,8 +146,11 @@ def _report(result: "TrainResult", folder: Path) -> None:
     run = RunFolder(folder)
     print()
     if result.interrupted:
-        done = result.steps[-1].step + 1 if result.steps else 0
-        print(f"stopped at step {done}, everything saved in {folder}")
+        saved = "what it takes to go on" if result.terminated else "everything"
+        print(
+            f"{'terminated' if result.terminated else 'stopped'} at step {len(result.steps)}, {saved} saved in {folder}"
+        )
+        print(f"go on with: {shlex.join(['mezo', 'train', '--resume', str(folder)])}")
     if len(result.evals) > 1:
         first, last = result.evals[0], result.evals[-1]
         when = f"  (step {last.step})" if result.interrupted else ""
@@ -102,7 +167,7 @@ def _report(result: "TrainResult", folder: Path) -> None:
             f"no move   {100 * still:.1f} % of the steps: their probes' losses were equal (docs/objectives.md)"
         )
     places = {
-        "weights": run.model if run.model.exists() else run.adapter,
+        "weights": run.adapter if result.config.saves_adapter else run.model,
         "replay": run.trajectory,
         "metrics": run.metrics,
         "plots": run.plots,

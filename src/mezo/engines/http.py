@@ -95,14 +95,19 @@ class Http(Backend):
         self.names.take(name)
         try:
             self._paths[name] = path = self.folder.write(name, tensors, config)
-            if not _PROBE.fullmatch(name):
-                alive = self._alive()
-                self._of_each(alive, [partial(server.publish, name, path) for server in alive])
-                self._alive()
-                self.note(f"adapter {name!r} is on the servers; they read it from {path}, which stays")
         except BaseException:
             self.names.drop(name)
             raise
+        if _PROBE.fullmatch(name):
+            return
+        try:
+            alive = self._alive()
+            self._of_each(alive, [partial(server.publish, name, path) for server in alive])
+            self._alive()
+        except BaseException:
+            self.unload_adapter(name)
+            raise
+        self.note(f"adapter {name!r} is on the servers; they read it from {path}, which stays")
 
     def unload_adapter(self, name: str) -> None:
         self.names.drop(name)

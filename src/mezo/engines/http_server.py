@@ -119,22 +119,22 @@ class Server:
         more: it may have been started anew, or have thrown them out for others."""
         wanted = sorted(adapter for adapter in adapters if adapter is not None)
 
-        def once() -> T:
+        def load() -> None:
             for adapter in wanted:
                 if adapter not in self._held:
                     self._load(adapter, paths[adapter], f"{adapter}-{next(self._numbers)}")
-            return call()
 
         def attempt() -> T:
-            had_some = any(adapter in self._held for adapter in wanted)
             try:
+                load()
                 try:
-                    return once()
+                    return call()
                 except Refused as error:
-                    if not had_some or error.status not in (400, 404):
+                    if not wanted or error.status not in (400, 404):
                         raise
                     self._forget(wanted)
-                    return once()
+                    load()
+                    return call()
             except Trouble:
                 self._forget(wanted)
                 raise
@@ -146,14 +146,18 @@ class Server:
         try:
             self.dialect.load(name, path)
         except Refused as error:
-            self._left.remove(name)
+            self._known(name)
             raise Refused(
                 f"{error}; it was to load the adapter in {path}: the server must have LoRA and be able to read that "
                 "folder (server_args adapter_folder; docs/engines.md)",
                 error.status,
             ) from None
-        self._left.remove(name)
+        self._known(name)
         self._held[adapter] = name
+
+    def _known(self, name: str) -> None:
+        """Whether the server has it is known: earlier tries count no more."""
+        self._left = [left for left in self._left if left != name]
 
     def _forget(self, adapters: Sequence[str]) -> None:
         self._left += [self._held.pop(adapter) for adapter in adapters if adapter in self._held]

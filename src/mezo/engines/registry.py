@@ -57,6 +57,11 @@ def check(config: MeZOConfig) -> None:
         _check_plain(config)
         return
     kind, name = SERVING[config.engine], config.engine
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        raise MezoError(
+            f"engine {name!r} starts its own processes (--tp), and this run is one of several: start it without "
+            "torchrun"
+        )
     if config.tuning not in ("lora", "full") or (config.tuning == "full" and not kind.full):
         able = "lora and full" if kind.full else "lora"
         raise MezoError(

@@ -10,6 +10,7 @@ which never reads the cache, where there are many.
 import contextlib
 import itertools
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -90,7 +91,7 @@ def lora_options(lora: LoraSpec) -> dict[str, Any]:
 class VLLM(Backend):
     def __init__(self, llm: Any, spec: EngineSpec):
         self.llm, self.spec = llm, spec
-        self.names = Names()
+        self.names, self._open = Names(), True
         self._ids = itertools.count(1)  # an adapter's number is used once, as its name is
         self._loaded: dict[str, Any] = {}
 
@@ -147,9 +148,9 @@ class VLLM(Backend):
             raise MezoError("vLLM refused to flush its prefix cache: requests are still running")
 
     def close(self) -> None:
-        if self.llm is not None:
-            llm, self.llm = self.llm, None
-            llm.llm_engine.engine_core.shutdown()
+        if self._open:
+            self._open = False
+            self.llm.llm_engine.engine_core.shutdown()
 
     def _generate(self, rows: Sequence[Tokens], asked: list[Any], adapters: list[str | None]) -> list[Any]:
         with _ending_with_it():
@@ -178,7 +179,8 @@ def _ending_with_it() -> Iterator[None]:
     try:
         yield
     except EngineDeadError as error:
-        raise SystemExit(f"EngineDeadError: {error}") from error
+        print(f"EngineDeadError: {error}", file=sys.stderr, flush=True)  # the last words of the log
+        raise SystemExit(1) from error
 
 
 def _pieces(ask: Ask, *, cached: bool) -> list[Ask]:

@@ -59,7 +59,7 @@ def read_task(path: Path) -> Task:
     """The task that a YAML file describes. Raises MezoError, which names the file and the field."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a SafeLoader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise MezoError(f"{path}: not a readable task file: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise MezoError(f"{path}: expected a mapping such as 'prompt: ...', found {type(values).__name__}")

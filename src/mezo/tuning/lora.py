@@ -55,6 +55,7 @@ def lora(model: Any, config: MeZOConfig) -> Any:
     )
     with quiet_peft():
         tuned = get_peft_model(model, settings)
+    _make_real(tuned)
     # what `load` takes; peft would write the folder it came from
     settings.base_model_name_or_path = config.model
     for name, tensor in tuned.named_parameters():
@@ -66,6 +67,14 @@ def lora(model: Any, config: MeZOConfig) -> Any:
             tensor.data.copy_((flat * std).view(tensor.shape))
     tuned.eval()
     return tuned
+
+
+def _make_real(tuned: Any) -> None:
+    """Give the factors memory where the model has none: a serving engine holds it, and they live here."""
+    for module in tuned.modules():
+        for name, tensor in module._parameters.items():
+            if tensor is not None and tensor.is_meta and tensor.requires_grad:
+                module._parameters[name] = torch.nn.Parameter(torch.zeros_like(tensor, device="cpu"))
 
 
 def lora_targets(model: Any) -> list[str]:

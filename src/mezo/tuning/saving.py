@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from mezo.errors import MezoError
 from mezo.models import kind_of, quiet
+from mezo.run import sync_files, sync_folder
 from mezo.tuning.prefix import with_prefix
 from mezo.tuning.prefix_keys import AttachedPrefix, prefix_of
 from mezo.tuning.quiet import quiet_peft
@@ -20,7 +22,7 @@ _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 def save(model: Any, tokenizer: Any, target: Path) -> None:
     """Write a tuned model, or its adapter.
 
-    Into a folder beside `target`, then rename: never half a model under the final name.
+    Into a folder beside `target`, brought to the disk, then renamed: never half a model under the final name.
     """
     temporary = target.with_name(f".{target.name}.writing")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -35,9 +37,11 @@ def save(model: Any, tokenizer: Any, target: Path) -> None:
             with quiet():
                 model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
+        sync_files(temporary)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(temporary, target)
-    except OSError as error:
+        sync_folder(target.parent)
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise MezoError(f"{target}: cannot save the weights: {error}") from None
 

@@ -31,7 +31,7 @@ LORA: dict[str, Any] = dict(tuning="lora", num_steps=20, learning_rate=1e-2, eps
 FULL: dict[str, Any] = dict(tuning="full", num_steps=10, learning_rate=1e-4, epsilon=1e-3)
 
 
-def tiny_llama(folder: Path) -> Path:
+def tiny_llama(folder: Path, positions: int = 512) -> Path:
     """A checkpoint that two workers can share: 2 layers, 4 heads, 2 of keys and values."""
     torch.manual_seed(0)
     tokenizer = byte_tokenizer(words=WORDS)
@@ -42,7 +42,7 @@ def tiny_llama(folder: Path) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=512,
+        max_position_embeddings=positions,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=0,
@@ -84,26 +84,25 @@ def grads(result: mezo.TrainResult) -> np.ndarray:
     return np.array([step.projected_grads[0] for step in result.steps])
 
 
-def rounding_of_a_slope(epsilon: float) -> float:
+def rounding_of_a_slope(epsilon: float, layers: int = 2) -> float:
     """How far two programs' projected gradients may be apart, in float32.
 
-    A log-probability near -6 is off by some units of 2^-22 in either program, a difference of two
-    candidates' and its mean over a batch by 2^-20 at most; of two losses, over 2 epsilon.
+    A log-probability near -6 is off by some units of 2^-22 in either program where there are two layers, and
+    by as much more as there are more of them; a difference of two candidates' and its mean over a batch by
+    2^-20 at most. That of two losses, over 2 epsilon.
     """
-    return 2 * 2**-20 / (2 * epsilon)
+    return layers / 2 * 2 * 2**-20 / (2 * epsilon)
 
 
-def assert_same_walk(a: mezo.TrainResult, b: mezo.TrainResult) -> None:
+def assert_same_walk(a: mezo.TrainResult, b: mezo.TrainResult, layers: int = 2) -> None:
     """Slopes to the rounding of a loss, from equal starts; what was tuned to what the slopes account for."""
-    assert a.trajectory is not None
-    assert b.trajectory is not None
-    headers = [trajectory.read(result.trajectory).header for result in (a, b)]
-    assert headers[0]["base_fingerprint"] == headers[1]["base_fingerprint"]
+    assert _header(a)["base_fingerprint"] == _header(b)["base_fingerprint"]
     config = a.config
     apart = np.abs(grads(a) - grads(b))
     # the walks part by rate * apart * z a step, which is nothing beside what rounds the losses
-    assert apart.max() < rounding_of_a_slope(config.epsilon)
-    assert np.abs(grads(a)).max() > 100 * rounding_of_a_slope(config.epsilon)
+    rounding = rounding_of_a_slope(config.epsilon, layers)
+    assert apart.max() < rounding
+    assert np.abs(grads(a)).max() > 100 * rounding
     mine, theirs = _weights(a), _weights(b)
     assert mine.keys() == theirs.keys()
     for name, tensor in mine.items():
@@ -111,6 +110,11 @@ def assert_same_walk(a: mezo.TrainResult, b: mezo.TrainResult) -> None:
         # each step adds rate * apart * z, and rounds once
         bound = config.learning_rate * float(apart.sum()) * LONGEST + len(apart) * 2**-23 * size
         assert float((tensor - theirs[name]).abs().max()) <= bound, name
+
+
+def _header(result: mezo.TrainResult) -> dict[str, Any]:
+    assert result.trajectory is not None
+    return trajectory.read(result.trajectory).header
 
 
 def _weights(result: mezo.TrainResult) -> dict[str, torch.Tensor]:

@@ -88,7 +88,7 @@ def soon(holds: Callable[[], bool]) -> bool:
     return found
 
 
-def test_calls_and_answers_cross_over(echo: host.Hosted) -> None:
+def test_calls_and_answers_cross_over_and_a_name_is_loaded_once(echo: host.Hosted) -> None:
     answers = echo.score([Ask((1, 2), choices=(5, 6)), Ask((1,), choices=(7,))])
     assert [a.logprobs for a in answers] == [(-1.0, -1.0), (-1.0,)]
     echo.load_adapter("a", {"x": torch.ones(3, dtype=torch.bfloat16)}, {"r": 4})
@@ -99,10 +99,6 @@ def test_calls_and_answers_cross_over(echo: host.Hosted) -> None:
     with pytest.raises(MezoError, match=r"^echo: KeyError: 'inner'$"):
         echo.write([(1,)], None, 5, "raise")
     assert echo.write([(1,)], None, 5, "\n"), "it goes on after what it refused"
-
-
-def test_a_name_is_loaded_once(echo: host.Hosted) -> None:
-    echo.load_adapter("a", {}, {})
     with pytest.raises(MezoError, match="no adapter 'b' is loaded in this engine; it has: a"):
         echo.score([Ask((1, 2), 1, "b")])
     echo.unload_adapter("a")
@@ -122,6 +118,7 @@ def test_its_death_is_told_with_its_last_words(echo: host.Hosted) -> None:
     assert str(again.value) == str(told.value)
 
 
+@pytest.mark.slow
 def test_silence_ends_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for_child(tmp_path, monkeypatch)
     monkeypatch.setenv("MEZO_ENGINE_SECONDS", "2")
@@ -132,12 +129,14 @@ def test_silence_ends_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert soon(lambda: gone(worker))
 
 
+@pytest.mark.slow
 def test_a_killed_child_is_noticed(echo: host.Hosted) -> None:
     os.kill(echo._child.pid, signal.SIGKILL)
     with pytest.raises(host.EngineDied, match="ended during"):
         echo.flush()
 
 
+@pytest.mark.slow
 def test_an_engine_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for_child(tmp_path, monkeypatch)
     with pytest.raises(MezoError, match=r"^echo: no model none$"):

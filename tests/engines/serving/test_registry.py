@@ -22,7 +22,11 @@ from mezo.weights import fingerprint
     ("settings", "message"),
     [
         ({"engine": "sglan"}, "unknown engine 'sglan'; did you mean 'sglang'"),
-        ({"tensor_parallel": 2}, r"tensor_parallel=2 \(--tp\) is for serving engines \(sglang, vllm, http\)"),
+        ({"server": ("http://a",)}, r"\(--server\) is for serving engines \(sglang, vllm, http\)"),
+        (
+            {"engine": "http", "tuning": "lora", "server": ("http://a",), "tensor_parallel": 2},
+            "tensor_parallel=2: running servers have their own",
+        ),
         ({"server_args": {"a": 1}}, r"server_args=.* \(--server-args\) is for serving engines"),
         ({"engine": "sglang", "tuning": "prefix"}, "cannot tune tuning='prefix'; it tunes lora and full"),
         ({"engine": "http", "tuning": "full"}, "engine 'http' cannot tune tuning='full'; it tunes lora"),
@@ -43,6 +47,13 @@ def test_a_config_is_checked(monkeypatch: pytest.MonkeyPatch, settings: dict[str
         monkeypatch.setenv(f"MEZO_{engine}_PYTHON", "python")
     with pytest.raises(MezoError, match=message):
         registry.check(MeZOConfig.build(**settings))
+
+
+def test_an_engine_has_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(MezoError, match=r"engine 'sglang' starts its own processes .* without torchrun"):
+        registry.check(MeZOConfig.build(engine="sglang"))
+    monkeypatch.setenv("WORLD_SIZE", "1")
 
 
 @pytest.mark.parametrize("engine", ["sglang", "vllm"])
@@ -106,7 +117,7 @@ def test_noise_needs_no_weights(folder: Path) -> None:
 def test_a_masked_model_is_refused(tmp_path: Path) -> None:
     tiny("bert").save_pretrained(tmp_path)
     byte_tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(MezoError, match="serves causal language models, and .* is a masked one"):
+    with pytest.raises(MezoError, match=r"serves causal language models, and .* is a masked one"):
         outline(MeZOConfig.build(model=str(tmp_path), engine="sglang"), print)
 
 

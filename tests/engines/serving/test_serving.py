@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from tests.engines.serving.inprocess import InProcess
 from tests.models import same_files, tiny
 from tests.toys import byte_tokenizer
@@ -17,6 +16,7 @@ from mezo.engines.backend import Ask, EngineSpec
 from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.replay import replay
+from mezo.weights import canonical
 
 ROWS = [
     {"prompt": f"{context} {number}", "completion": answer}
@@ -65,10 +65,10 @@ def tune(model: str, engine: str, **settings: Any) -> mezo.TrainResult:
     [
         {},
         {"num_directions": 2, "estimator": "one-sided"},
-        {"optimizer": "adam", "noise": "rademacher"},
-        {"blocks": "round-robin"},
-        {"estimator": "cone"},
-        {"gradient_accumulation": 2, "noise": "low-rank"},
+        {"blocks": "round-robin", "gradient_accumulation": 2},
+        pytest.param({"optimizer": "adam", "noise": "rademacher"}, marks=pytest.mark.slow),
+        pytest.param({"estimator": "cone"}, marks=pytest.mark.slow),
+        pytest.param({"noise": "low-rank"}, marks=pytest.mark.slow),
     ],
     ids=lambda s: "-".join(map(str, s.values())) or "plain",
 )
@@ -91,6 +91,7 @@ def test_all_parameters_walk_as_on_transformers(
     assert_equal_runs(here, there)
 
 
+@pytest.mark.slow  # writes runs
 @pytest.mark.parametrize("settings", [LORA, FULL], ids=["lora", "full"])
 def test_a_run_replays_on_the_plain_checkpoint(
     model: str, started: list[InProcess], tmp_path: Path, settings: dict[str, Any]
@@ -147,7 +148,7 @@ def test_a_flush_that_does_nothing_is_caught(
         tune(model, "sglang", **FULL)
 
 
-def test_a_stale_cache_gives_another_loss(model: str, started: list[InProcess], tmp_path: Path) -> None:
+def test_a_stale_cache_gives_another_loss(model: str) -> None:
     """The stand-in's cache really is what the test above is about."""
     backend = InProcess(EngineSpec(model))
     ask = Ask((5, 6, 7, 8, 9), 4)
@@ -162,15 +163,14 @@ def test_a_stale_cache_gives_another_loss(model: str, started: list[InProcess], 
     assert fresh.cached_tokens == 0
 
 
-def test_the_adapter_can_stay_in_the_engine(model: str, started: list[InProcess], tmp_path: Path) -> None:
-    result = tune(model, "sglang", **LORA, serve_as="tickets", output=tmp_path / "run")
+def test_the_adapter_can_stay_in_the_engine(model: str, started: list[InProcess]) -> None:
+    result = tune(model, "sglang", **LORA, serve_as="tickets")
     backend = started[0]
     assert backend.names.loaded == {"tickets"}
-    weights = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    weights = {canonical(name): tensor for name, tensor in tuned(result).items()}
     name = next(name for name in weights if ".lora_A." in name)
     product = 2.0 * weights[name.replace(".lora_A.", ".lora_B.")] @ weights[name]
-    held = backend.adapters["tickets"][name.removeprefix("base_model.model.").replace(".lora_A.", ".")]
-    assert held.equal(product)
+    assert backend.adapters["tickets"][name.replace(".lora_A.", ".")].equal(product)
     assert backend.write([(1, 5, 6)], "tickets", 3, "\n")
     result.engine.close()
     assert backend.closed

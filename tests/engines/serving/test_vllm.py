@@ -68,6 +68,13 @@ def test_twenty_lora_steps_are_those_of_transformers(
     assert all(step.tokens_reused > 0.4 * step.tokens_asked for step in found.steps)
 
 
+@pytest.mark.slow
+def test_twenty_lora_steps_of_a_real_model(tmp_path: Path) -> None:
+    plain = train("smollm2-135m", tmp_path / "transformers", **LORA)
+    found = train("smollm2-135m", tmp_path / "vllm", engine="vllm", **LORA)
+    assert_same_walk(plain, found, layers=30)
+
+
 def test_ten_full_steps_are_those_of_transformers_and_a_missing_flush_is_caught(
     model: Path, tmp_path: Path
 ) -> None:
@@ -76,7 +83,7 @@ def test_ten_full_steps_are_those_of_transformers_and_a_missing_flush_is_caught(
     try:
         assert_same_walk(plain, made.train())
         again = replay(tmp_path / "vllm", output=tmp_path / "again")
-        assert same_files(again / "model", tmp_path / "vllm" / "model")
+        assert same_files(again, tmp_path / "vllm" / "model")
         assert isinstance(made.engine, ServingEngine)
         _a_missing_flush_is_caught(made.engine)
     finally:

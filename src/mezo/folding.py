@@ -1,0 +1,102 @@
+"""Records -> theta, step by step: what a replay does, and a resumed run before it goes on.
+
+A run has one config. One that was forked off another has that one's steps, and so its config, up to the
+fork: its header's "branches" say which config holds up to which step.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mezo.algorithm import draw_of, update_of
+from mezo.config import MeZOConfig
+from mezo.errors import MezoError
+from mezo.estimators import Estimator
+from mezo.optimizers import Optimizer
+from mezo.setup import directions_at, estimator_for, learning_rate, optimizer_for
+from mezo.types import Draw, Update
+from mezo.weights import Weights
+
+
+@dataclass(frozen=True)
+class Part:
+    """The steps before `end`, from the end of the part before, which were made under one config."""
+
+    end: float  # inf: no end
+    config: MeZOConfig
+    estimator: Estimator
+    optimizer: Optimizer
+
+    def draw(self, step: int) -> Draw:
+        return draw_of(self.config.seed, step, directions_at(self.config, step))
+
+    def update(self, step: int, record: Sequence[float]) -> Update:
+        draw = self.draw(step)
+        grads = [float(g) for g in record[: self.estimator.width(len(draw.seeds))]]
+        return update_of(self.estimator, draw, learning_rate(self.config, step), grads)
+
+
+class Folding:
+    """theta and the optimizer's state after `step` of a run's records.
+
+    header: of the trajectory. weights: as they are before the first step, since layer scaling goes by
+    them; then moved by `apply`. Where a fork changed the optimizer, the new one begins without a past.
+    """
+
+    def __init__(self, header: Mapping[str, Any], weights: Weights) -> None:
+        self.weights, self.step = weights, 0
+        self.parts = [
+            Part(end, config, estimator_for(config, weights), optimizer_for(config))
+            for end, config in configs_of(header)
+        ]
+        self.part = self._part_at(0)
+        self.optimizer_state = self.part.optimizer.init(weights)
+
+    def begin(self, step: int, optimizer_name: str, packed: Any) -> None:
+        """Be after `step` updates, with theta there already, and an optimizer's packed state."""
+        self.step, self.part = step, self._part_at(step)
+        if optimizer_name == self.part.config.optimizer:
+            self.optimizer_state = self.part.optimizer.unpack(self.weights, packed)
+        else:
+            self.optimizer_state = self.part.optimizer.init(self.weights)
+
+    def next(self, record: Sequence[float]) -> Update:
+        """The update of this step, from its record: (width,) values."""
+        return self.part.update(self.step, record)
+
+    def apply(self, update: Update) -> None:
+        """Take the step."""
+        self.optimizer_state = self.part.optimizer.apply_(self.weights, self.optimizer_state, update)
+        self.passed()
+
+    def passed(self) -> None:
+        """The step was taken, by `apply` or by somebody else."""
+        self.step += 1
+        before, self.part = self.part, self._part_at(self.step)
+        if self.part.config.optimizer != before.config.optimizer:
+            self.optimizer_state = self.part.optimizer.init(self.weights)
+
+    def _part_at(self, step: int) -> Part:
+        return next(part for part in self.parts if step < part.end)
+
+
+def configs_of(header: Mapping[str, Any]) -> list[tuple[float, MeZOConfig]]:
+    """(step before which it holds, config) in order; the last, the run's own, has no end.
+
+    Raises MezoError if the header has no config, or its branches are not such.
+    """
+    branches, own = header.get("branches", []), header.get("config")
+    if not isinstance(own, dict):
+        raise MezoError("the trajectory's header has no config")
+    try:
+        found: list[tuple[float, MeZOConfig]] = [
+            (int(branch["end"]), MeZOConfig.build(**branch["config"])) for branch in branches
+        ]
+    except (TypeError, KeyError, ValueError) as error:
+        if isinstance(error, MezoError):
+            raise
+        raise MezoError(
+            "the trajectory's header has branches that are none: expected end and config"
+        ) from None
+    return [*found, (math.inf, MeZOConfig.build(**own))]

@@ -1,0 +1,112 @@
+"""What the trainer does with its RUN folder: begin it or take it up, snapshots, the end."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import mezo
+from mezo import logbook
+from mezo.config import MeZOConfig
+from mezo.engines.transformers import TransformersEngine
+from mezo.estimators import Estimator
+from mezo.events import Observer
+from mezo.following import follow, meet
+from mezo.measuring import Measuring
+from mezo.noise.spec import VERSION as NOISE_VERSION
+from mezo.outcome import leave
+from mezo.parallel.group import Group
+from mezo.recording import Recorder
+from mezo.result import TrainResult
+from mezo.session import Resume, going_on, take_up
+from mezo.setup import Bench, most_directions
+from mezo.weights import Weights
+
+
+class TrainerFiles:
+    """The part of MeZOTrainer that knows of files; which the rest of it may have none of."""
+
+    config: MeZOConfig
+    observer: Observer
+    output: Path | None
+    overwrite: bool
+    artifacts: bool
+    resume: Resume | None
+    bench: Bench
+    weights: Weights
+    estimator: Estimator
+    estimator_state: Any
+    measuring: Measuring
+    base_fingerprint: str
+    data: dict[str, str | None]
+    group: Group
+    _remembers: bool
+
+    def _open_files(self, result: TrainResult) -> tuple[Recorder | None, int]:
+        """The run's files and the first step to do; for a resumed run, after what it has done already."""
+        if self.output is None:
+            return None, 0
+        if not self.group.leads:
+            first, self.estimator_state = follow(
+                self.resume, self.bench, self.estimator, result, remembers=self._remembers, group=self.group
+            )
+            return None, first
+        first, where = 0, logbook.environment(str(self.bench.device))
+        header, width = self.header(), self.estimator.width(most_directions(self.config))
+        if self.resume is None:
+            files = Recorder.begin(self.output, self.config, header, width, overwrite=self.overwrite)
+            files.note("started", **where)
+        else:
+            files, found, self.estimator_state = take_up(
+                self.resume,
+                header,
+                width,
+                self.bench,
+                self.estimator,
+                remembers=self._remembers,
+                note=self.observer.on_note,
+                ready=lambda: meet(self.group),
+            )
+            first = found.done
+            result.steps, result.evals = list(found.steps), list(found.evals)
+            result.seconds = math.fsum(r.seconds for r in (*found.steps, *found.evals))
+            going_on(files, first, where, self.observer.on_note)
+        result.trajectory = files.run.trajectory
+        return files, first
+
+    def header(self) -> dict[str, Any]:
+        """What a replay needs besides the records, and what a resumed run is compared with."""
+        return {
+            "mezo": mezo.__version__,
+            "noise": NOISE_VERSION,
+            "base_fingerprint": self.base_fingerprint,
+            "data": self.data,
+            "config": self.config.model_dump(mode="json"),
+        }
+
+    def _snapshot(self, files: Recorder) -> None:
+        engine = self.bench.engine
+        if isinstance(engine, TransformersEngine) and files.keeps_snapshots:
+            packed = engine.optimizer.pack(engine.state)
+            files.snapshot(self.weights, self.estimator_state, self.config.optimizer, packed)
+
+    def _save(self, result: TrainResult, files: Recorder, *, done: bool) -> None:
+        files.sync()
+        if result.terminated or files.walks:
+            self._snapshot(files)
+        if result.terminated:
+            files.note("terminated", step=len(result.steps))
+            return
+        files.seal()
+        with files.writing():
+            leave(
+                files.run,
+                result,
+                self.bench.tokenizer,
+                self.measuring,
+                artifacts=self.artifacts,
+                note=self.observer.on_note,
+            )
+        if done:
+            files.finished(len(result.steps))
+        else:
+            files.note("stopped", step=len(result.steps))

@@ -1,0 +1,156 @@
+"""`torchrun -m mezo train`: real processes, over gloo."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.models import same_files
+from tests.parallel.ranks import LIMIT, base_and_data, command, environment, train
+
+from mezo import trajectory
+from mezo.replay import replay
+from mezo.run import read_metrics
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> list[str]:
+    return base_and_data(tmp_path)
+
+
+def run(processes: int, folder: Path, *arguments: str) -> str:
+    """What a run that must succeed printed."""
+    done = train(processes, *arguments, "--output", str(folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def records(folder: Path) -> np.ndarray:
+    return trajectory.read(folder / "trajectory.mezo").records
+
+
+def test_two_processes_are_two_microbatches(arguments: list[str], tmp_path: Path) -> None:
+    rest = [*arguments, "--steps", "6", "--gradient-accumulation", "2", "--directions", "2"]
+    run(1, tmp_path / "one", *rest)
+    said = run(2, tmp_path / "two", *rest)
+    assert np.array_equal(records(tmp_path / "one"), records(tmp_path / "two"))
+    assert same_files(tmp_path / "one" / "model", tmp_path / "two" / "model")
+    one, two = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
+    assert [s.loss for s in one.steps] == [s.loss for s in two.steps]
+    assert [(e.loss, e.metrics) for e in one.evals] == [(e.loss, e.metrics) for e in two.evals]
+    found = re.search(r"2 processes shared data: each sent ([\d.]+) bytes a step", said)
+    assert found is not None
+    # status, and 2 directions' 2 losses; a checksum before the first of 6 steps
+    assert float(found[1]) == pytest.approx(8 * (1 + 4 + 1 / 6), abs=0.05)
+    assert float(found[1]) < 100
+
+
+def test_two_processes_with_directions_are_one(arguments: list[str], tmp_path: Path) -> None:
+    rest = [*arguments, "--steps", "4", "--directions", "3"]
+    run(2, tmp_path / "two", *rest)  # auto: directions
+    run(1, tmp_path / "one", *rest, "--parallel", "directions")
+    assert np.array_equal(records(tmp_path / "one"), records(tmp_path / "two"))
+    assert same_files(tmp_path / "one" / "model", tmp_path / "two" / "model")
+
+
+def test_a_model_in_two_parts_and_two_copies_of_it(arguments: list[str], tmp_path: Path) -> None:
+    rest = [*arguments, "--steps", "4", "--gradient-accumulation", "2"]
+    run(1, tmp_path / "one", *rest)
+    run(2, tmp_path / "parts", *rest, "--tp", "2")
+    run(4, tmp_path / "grid", *rest, "--tp", "2")
+    assert np.array_equal(records(tmp_path / "parts"), records(tmp_path / "grid"))
+    assert same_files(tmp_path / "parts" / "model", tmp_path / "grid" / "model")
+    # A slope is a difference of losses, of order 1 and off by 4e-5 at most (test_tensor_parallel.py), over 2e-3.
+    assert np.allclose(records(tmp_path / "parts"), records(tmp_path / "one"), rtol=0, atol=4e-5 / 1e-3)
+    written = replay(tmp_path / "parts", output=tmp_path / "again")  # by one process, of the whole model
+    assert same_files(written, tmp_path / "parts" / "model")
+
+
+def start(processes: int, arguments: list[str], restarts: int = 0) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(processes, arguments, restarts=restarts),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def rank_at(launcher: subprocess.Popen[str], rank: int, metrics: Path, steps: int) -> int:
+    """The process of a rank, once the run has done so many steps."""
+    deadline = time.monotonic() + LIMIT
+    while not metrics.exists() or metrics.read_bytes().count(b'"kind": "step"') < steps:
+        assert launcher.poll() is None, launcher.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    ranks = {
+        int(found[1]): int(child)
+        for child in children
+        if (found := re.search(rb"\0RANK=(\d+)\0", Path(f"/proc/{child}/environ").read_bytes()))
+    }
+    return ranks[rank]
+
+
+def test_a_killed_rank_is_noticed_and_the_run_goes_on_after_the_restart(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    rest = [*arguments, "--steps", "200", "--gradient-accumulation", "2"]
+    run(1, tmp_path / "one", *rest)
+    launcher = start(2, [*rest, "--output", str(tmp_path / "two")], restarts=1)
+    try:
+        os.kill(rank_at(launcher, 1, tmp_path / "two" / "metrics.jsonl", 20), signal.SIGKILL)
+        said, _ = launcher.communicate(timeout=LIMIT)
+    finally:
+        launcher.kill()
+    assert launcher.returncode == 0, said
+    assert "another process of this run is gone" in said
+    assert "going on at step" in said
+    assert np.array_equal(records(tmp_path / "one"), records(tmp_path / "two"))
+    assert same_files(tmp_path / "one" / "model", tmp_path / "two" / "model")
+
+
+def test_sigterm_to_one_rank_ends_all_and_fewer_go_on(arguments: list[str], tmp_path: Path) -> None:
+    rest = [*arguments, "--steps", "200", "--directions", "3"]
+    run(1, tmp_path / "one", *rest, "--parallel", "directions")
+    launcher = start(2, [*rest, "--output", str(tmp_path / "two")])
+    try:
+        os.kill(rank_at(launcher, 1, tmp_path / "two" / "metrics.jsonl", 20), signal.SIGTERM)
+        said, _ = launcher.communicate(timeout=LIMIT)
+    finally:
+        launcher.kill()
+    assert re.search(r"terminated at step \d+", said), said
+    done = train(1, "--resume", str(tmp_path / "two"))
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(records(tmp_path / "one"), records(tmp_path / "two"))
+    assert same_files(tmp_path / "one" / "model", tmp_path / "two" / "model")
+
+
+def test_a_run_of_one_goes_on_in_two(arguments: list[str], tmp_path: Path) -> None:
+    # at a step that was evaluated already, which all processes must know
+    rest = [*arguments, "--gradient-accumulation", "2", "--eval-every", "4"]
+    run(1, tmp_path / "whole", *rest, "--steps", "8")
+    run(1, tmp_path / "two", *rest, "--steps", "4")
+    done = train(2, "--resume", str(tmp_path / "two"), "--steps", "8")
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(records(tmp_path / "whole"), records(tmp_path / "two"))
+    assert same_files(tmp_path / "whole" / "model", tmp_path / "two" / "model")
+    whole, two = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "two"))
+    assert [(e.step, e.loss) for e in whole.evals] == [(e.step, e.loss) for e in two.evals]
+
+
+def test_what_cannot_run_so_says_so(arguments: list[str]) -> None:
+    for more, message in (
+        (["--tp", "2"], "tensor_parallel=2 needs 2 processes, found one: start them with torchrun"),
+        (["--tp", "2", "--tuning", "lora"], "tuning='lora' cannot be had with tensor_parallel=2"),
+    ):
+        done = train(1, *arguments, *more)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr

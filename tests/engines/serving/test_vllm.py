@@ -70,8 +70,10 @@ def test_twenty_lora_steps_are_those_of_transformers(
 
 @pytest.mark.slow
 def test_twenty_lora_steps_of_a_real_model(tmp_path: Path) -> None:
-    plain = train("smollm2-135m", tmp_path / "transformers", **LORA)
-    found = train("smollm2-135m", tmp_path / "vllm", engine="vllm", **LORA)
+    # at the other tests' rate this model diverges, and then a rounding parts transformers from itself
+    settings = {**LORA, "learning_rate": 1e-3}
+    plain = train("smollm2-135m", tmp_path / "transformers", **settings)
+    found = train("smollm2-135m", tmp_path / "vllm", engine="vllm", **settings)
     assert_same_walk(plain, found, layers=30)
 
 

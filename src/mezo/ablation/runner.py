@@ -58,7 +58,7 @@ def run_study(
 
 
 class _Study:
-    """One session of a study: what has ended in it, and what of that is written down."""
+    """One execution of a study: what has ended in it, and what of that is written down."""
 
     def __init__(self, prepared: Prepared, children: Children, say: Callable[[str], None]) -> None:
         self.prepared, self.children, self.say = prepared, children, say
@@ -66,7 +66,7 @@ class _Study:
         self.threshold: Threshold | None = None
         self.made = 0
         self.failed: dict[str, tuple[str, str]] = {}  # by key
-        self._ended: dict[str, Ended] = {}  # by key, of this session
+        self._ended: dict[str, Ended] = {}  # by key, in this process
         self._told: set[str] = set()  # keys whose lines are written
         self._devices: queue.SimpleQueue[str] = queue.SimpleQueue()
         for device in prepared.devices:

@@ -1,4 +1,4 @@
-"""SGLang's HTTP interface, as `mezo.engines.sglang` uses its Python one: all rows of a call in one request."""
+"""SGLang's HTTP interface, as `mezo.engines.sglang` uses its Python one: a request for all rows of a wave."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from mezo.engines.backend import Answer, Ask, Tokens
 from mezo.engines.http_client import Client
 from mezo.engines.http_server import Dialect, said, unexpected
+from mezo.engines.waves import in_waves
 
 
 def find(client: Client, seconds: float) -> "SGLangServer | None":
@@ -25,8 +26,9 @@ class SGLangServer(Dialect):
         self.served = served
 
     def score(self, asks: Sequence[Ask]) -> list[Answer]:
-        if not asks:
-            return []
+        return in_waves(asks, self._score)
+
+    def _score(self, asks: Sequence[Ask]) -> list[Answer]:
         body: dict[str, Any] = {
             "input_ids": [list(ask.tokens) for ask in asks],
             "sampling_params": [

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from mezo.engines.backend import Answer, Ask, Backend, EngineSpec, LoraSpec, Names, Tokens
-from mezo.engines.waves import waves
+from mezo.engines.waves import in_waves
 from mezo.engines.worker_sglang import LOADER, read_answers, request
 from mezo.errors import MezoError
 
@@ -92,10 +92,7 @@ class SGLang(Backend):
             )
 
     def score(self, asks: Sequence[Ask]) -> list[Answer]:
-        answers: dict[int, Answer] = {}
-        for wave in waves(asks) if self.spec.cache else [range(len(asks))]:
-            answers |= zip(wave, self._score([asks[i] for i in wave]), strict=True)
-        return [answers[i] for i in range(len(asks))]
+        return in_waves(asks, self._score) if self.spec.cache else self._score(asks)
 
     def _score(self, asks: Sequence[Ask]) -> list[Answer]:
         if not asks:

@@ -4,11 +4,19 @@ An engine that puts all rows of a call into one batch computes what they share o
 since its cache is filled when the batch is done. So the first row of every group goes ahead.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from mezo.engines.backend import Ask, Tokens
+from mezo.engines.backend import Answer, Ask, Tokens
 
 WORTH = 32  # tokens in common that are worth a batch of their own
+
+
+def in_waves(asks: Sequence[Ask], score: Callable[[Sequence[Ask]], list[Answer]]) -> list[Answer]:
+    """The answers of `score`, in the order of the asks."""
+    answers: dict[int, Answer] = {}
+    for wave in waves(asks):
+        answers |= zip(wave, score([asks[i] for i in wave]), strict=True)
+    return [answers[i] for i in range(len(asks))]
 
 
 def waves(asks: Sequence[Ask]) -> list[list[int]]:

@@ -1,6 +1,7 @@
 """What is asked of a serving engine is what was posed, in fewer rows."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from mezo.engines.asking import asked
 from mezo.engines.backend import Answer, Ask
 from mezo.engines.stale import check_fresh
-from mezo.engines.waves import WORTH, waves
+from mezo.engines.waves import WORTH, in_waves, waves
 from mezo.errors import MezoError
 from mezo.scoring import Example, pose
 
@@ -101,6 +102,15 @@ def test_rows_that_begin_alike_follow_one_that_is_ahead(rows: list[tuple[str, in
     assert sorted(first + [i for wave in later for i in wave]) == list(range(len(asks)))
     groups = [(asks[i].adapter, asks[i].tokens[0]) for i in first]
     assert len(set(groups)) == len(groups) == len({(a, g) for a, g, _ in rows})
+    calls: list[int] = []
+
+    def score(part: Sequence[Ask]) -> list[Answer]:
+        calls.append(len(part))
+        return [Answer((-float(asks.index(ask)),), len(ask.tokens), 0) for ask in part]
+
+    answers = in_waves(asks, score)
+    assert calls == [len(first), *map(len, later)]
+    assert [-a.logprobs[0] for a in answers] == [asks.index(ask) for ask in asks]
 
 
 def common(a: tuple[int, ...], b: tuple[int, ...]) -> int:

@@ -1,11 +1,12 @@
 """SGLang's HTTP interface, as `mezo.engines.sglang` uses its Python one: a request for all rows of a wave."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mezo.engines.backend import Answer, Ask, Tokens
 from mezo.engines.http_client import Client
 from mezo.engines.http_server import Dialect, said, unexpected
+from mezo.engines.sglang_rows import answer_of, scoring
 from mezo.engines.waves import in_waves
 
 
@@ -29,22 +30,12 @@ class SGLangServer(Dialect):
         return in_waves(asks, self._score)
 
     def _score(self, asks: Sequence[Ask]) -> list[Answer]:
-        body: dict[str, Any] = {
-            "input_ids": [list(ask.tokens) for ask in asks],
-            "sampling_params": [
-                {"max_new_tokens": 1 if ask.choices else 0, "temperature": 0} for ask in asks
-            ],
-            "return_logprob": [True] * len(asks),
-            # -1: only of what is written
-            "logprob_start_len": [-1 if ask.choices else ask.start - 1 for ask in asks],
-        }
-        if any(ask.choices for ask in asks):  # every entry must be a list, or none of them
-            body["token_ids_logprob"] = [list(ask.choices) for ask in asks]
+        body = scoring(asks)
         if any(ask.adapter for ask in asks):
             body["lora_path"] = [ask.adapter for ask in asks]
         found = self.client.once("POST", "/generate", body)
         try:
-            return [_answer(ask, row["meta_info"]) for ask, row in zip(asks, found, strict=True)]
+            return [answer_of(ask, row["meta_info"]) for ask, row in zip(asks, found, strict=True)]
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise unexpected(self.client, "/generate", error) from error
 
@@ -73,16 +64,3 @@ class SGLangServer(Dialect):
 
     def flush(self) -> None:
         self.client.once("POST", "/flush_cache", {})
-
-
-def _answer(ask: Ask, found: Mapping[str, Any]) -> Answer:
-    if ask.choices:
-        by_token = {token: value for value, token, _ in found["output_token_ids_logprobs"][0]}
-        values = [by_token[token] for token in ask.choices]
-    else:
-        listed = found["input_token_logprobs"]
-        rows = listed[len(listed) - (len(ask.tokens) - ask.start) :]
-        if tuple(token for _, token, _ in rows) != ask.tokens[ask.start :]:
-            raise ValueError("log-probabilities of other tokens than those asked for")
-        values = [value for value, _, _ in rows]
-    return Answer(tuple(map(float, values)), found["prompt_tokens"], found["cached_tokens"])

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from mezo.engines.backend import Answer, Ask, Backend, EngineSpec, LoraSpec, Names, Tokens
+from mezo.engines.sglang_rows import answer_of, scoring
 from mezo.engines.waves import in_waves
 from mezo.engines.worker_sglang import LOADER, read_answers, request
 from mezo.errors import MezoError
@@ -97,17 +98,8 @@ class SGLang(Backend):
     def _score(self, asks: Sequence[Ask]) -> list[Answer]:
         if not asks:
             return []
-        answers = self.engine.generate(
-            input_ids=[list(ask.tokens) for ask in asks],
-            sampling_params=[{"max_new_tokens": 1 if ask.choices else 0, "temperature": 0} for ask in asks],
-            return_logprob=[True] * len(asks),
-            # -1: only of what is written
-            logprob_start_len=[-1 if ask.choices else ask.start - 1 for ask in asks],
-            # every entry must be a list, or none of them
-            token_ids_logprob=[list(ask.choices) for ask in asks] if any(a.choices for a in asks) else None,
-            **self._adapters([ask.adapter for ask in asks]),
-        )
-        return [_answer(ask, found["meta_info"]) for ask, found in zip(asks, answers, strict=True)]
+        answers = self.engine.generate(**scoring(asks), **self._adapters([ask.adapter for ask in asks]))
+        return [answer_of(ask, found["meta_info"]) for ask, found in zip(asks, answers, strict=True)]
 
     def write(
         self, prompts: Sequence[Tokens], adapter: str | None, max_new_tokens: int, stop: str
@@ -162,16 +154,6 @@ class SGLang(Backend):
         finally:
             done = self.engine.end_weight_update()
         _check(done[0], "end a weight update", done[1])
-
-
-def _answer(ask: Ask, found: Mapping[str, Any]) -> Answer:
-    if ask.choices:
-        by_token = {token: value for value, token, _ in found["output_token_ids_logprobs"][0]}
-        values = [by_token[token] for token in ask.choices]
-    else:
-        listed = found["input_token_logprobs"]
-        values = [value for value, _, _ in listed[len(listed) - (len(ask.tokens) - ask.start) :]]
-    return Answer(tuple(map(float, values)), found["prompt_tokens"], found["cached_tokens"])
 
 
 def _check(done: bool, what: str, why: Any) -> None:

@@ -7,17 +7,18 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast engines engine-tests soak docs format clean
+.PHONY: help demo test fast engines engine-check engine-tests soak docs format clean
 
 help:
-	@echo "make demo     fine-tune SmolLM2-135M on the built-in reviews, forward passes only (runs/demo)"
-	@echo "make test     lint, format check, types, tests"
-	@echo "make fast     the tests that take seconds, on all cores"
-	@echo "make engine-tests  the tests on SGLang and vLLM, whose environments it builds (7 GB)"
-	@echo "make soak     a run killed 100 times at random moments, against one never killed (minutes)"
-	@echo "make docs     the documentation as a site in site/, its links checked"
-	@echo "make format   rewrite the sources in the project's format"
-	@echo "make clean    remove $(VENV), caches and build output (runs stay)"
+	@echo "make demo          fine-tune SmolLM2-135M on the built-in reviews, forward passes only (runs/demo)"
+	@echo "make test          lint, format check, types, tests"
+	@echo "make fast          the tests that take seconds, on all cores"
+	@echo "make engine-check  the tests on SGLang and vLLM that every change runs; their environments are built (7 GB)"
+	@echo "make engine-tests  all of them"
+	@echo "make soak          a run killed 100 times at random moments, against one never killed (minutes)"
+	@echo "make docs          the documentation as a site in site/, its links checked"
+	@echo "make format        rewrite the sources in the project's format"
+	@echo "make clean         remove $(VENV), caches and build output (runs stay)"
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/mezo train --config examples/demo.yaml --output runs/demo --overwrite
@@ -33,7 +34,10 @@ fast: $(VENV)/.installed-dev
 
 # One after another: each starts a serving engine that takes all cores.
 engine-tests: engines $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m engine
+	$(BIN)/python -m pytest tests/engines/serving -m engine
+
+engine-check: engines $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/engines/serving -m "engine and not slow"
 
 engines:
 	PYTHON=$(PYTHON) scripts/engine-env sglang

@@ -25,7 +25,7 @@ from mezo.errors import MezoError
 from mezo.events import Observer, StepRecord
 from mezo.replay import replay
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow]
+pytestmark = pytest.mark.engine
 
 START_SECONDS = 420.0
 COMMANDS = {

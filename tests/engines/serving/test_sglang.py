@@ -26,7 +26,7 @@ from mezo.errors import MezoError
 from mezo.events import Observer, StepRecord
 from mezo.replay import replay
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow]
+pytestmark = pytest.mark.engine
 
 SHOTS = "".join(f"The team of ticket {i}: web\nThe team of invoice {i}: pay\n" for i in range(4))
 ROWS = [
@@ -108,6 +108,7 @@ def assert_equal_walks(here: mezo.TrainResult, there: mezo.TrainResult, part: st
     assert a.header["base_fingerprint"] == b.header["base_fingerprint"]
 
 
+@pytest.mark.slow
 def test_lora_walks_as_on_transformers(model: str, tmp_path: Path) -> None:
     here = tune(model, "transformers", tmp_path / "here", **LORA)
     there = tune(model, "sglang", tmp_path / "there", **LORA, serve_as="kept")
@@ -153,6 +154,7 @@ def test_lora_on_two_workers_walks_as_on_transformers(model: str, tmp_path: Path
     assert_equal_walks(here, there, "adapter/adapter_model.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_all_parameters_walk_as_on_transformers(model: str, tmp_path: Path, workers: int) -> None:
     here = tune(model, "transformers", tmp_path / "here", **FULL)
@@ -163,7 +165,7 @@ def test_all_parameters_walk_as_on_transformers(model: str, tmp_path: Path, work
     assert same_files(again, tmp_path / "there" / "model")
 
 
-@pytest.mark.parametrize("settings", [LORA, FULL], ids=["lora", "full"])
+@pytest.mark.parametrize("settings", [LORA, pytest.param(FULL, marks=pytest.mark.slow)], ids=["lora", "full"])
 def test_the_cache_changes_no_loss(model: str, settings: dict[str, Any]) -> None:
     """At +eps and -eps, and after updates: the same losses with the cache and without it."""
     short = {**settings, "num_steps": 4}
@@ -199,12 +201,14 @@ def test_a_scheduler_that_dies_ends_the_run_with_its_trajectory(model: str, tmp_
     assert left == []
 
 
+@pytest.mark.slow
 def test_written_text_is_that_of_transformers(model: str) -> None:
     settings = {**LORA, "num_steps": 3, "objective": "f1"}
     first, second = (tune(model, engine, **settings) for engine in ("transformers", "sglang"))
     assert first.losses == second.losses
 
 
+@pytest.mark.slow
 def test_smollm2_walks_as_on_transformers(tmp_path: Path) -> None:
     """A real model: log-probabilities come of 30 layers, so of some 5 times the roundings of the small one."""
     data = shared("tasks/sst2")

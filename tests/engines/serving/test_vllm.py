@@ -57,7 +57,7 @@ def plain(model: Path, tmp_path_factory: pytest.TempPathFactory) -> mezo.TrainRe
     return train(model, tmp_path_factory.mktemp("transformers") / "run", **LORA)
 
 
-@pytest.mark.parametrize("tp", [1, 2])
+@pytest.mark.parametrize("tp", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_twenty_lora_steps_are_those_of_transformers(
     tp: int, model: Path, plain: mezo.TrainResult, tmp_path: Path
 ) -> None:

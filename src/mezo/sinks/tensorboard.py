@@ -1,0 +1,31 @@
+"""TensorBoard, through torch's own writer: event files in RUN/logs/tensorboard."""
+
+from collections.abc import Sequence
+
+import yaml
+
+from mezo.sinks.base import Begun, Point, Sink
+
+
+class TensorBoard(Sink):
+    every = 1.0
+
+    def open(self, begun: Begun) -> str:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # what a killed run had logged beyond the step that it goes on from is shown no more
+        purge = None if begun.id is None else begun.first_step
+        self._writer = SummaryWriter(str(begun.logs / "tensorboard"), purge_step=purge, flush_secs=10)
+        if begun.id is None:
+            text = yaml.safe_dump(dict(begun.settings), sort_keys=False)
+            # as a block of code: a value may hold Markdown
+            self._writer.add_text("settings", "\n".join(f"    {line}" for line in text.splitlines()))
+        return "tensorboard"
+
+    def write(self, points: Sequence[Point]) -> None:
+        for point in points:
+            for name, value in point.numbers.items():
+                self._writer.add_scalar(name, value, point.step, walltime=point.time)
+
+    def close(self, *, failed: bool) -> None:
+        self._writer.close()

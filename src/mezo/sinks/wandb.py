@@ -1,0 +1,50 @@
+"""Weights & Biases. Project, entity, key and mode are those of its own environment variables and `wandb login`.
+
+Sent are the numbers, the settings without secrets, and the name of the RUN folder: not the console, the code, the
+command line or figures of the machine, which a run may be told of by mistake.
+"""
+
+import os
+from collections.abc import Sequence
+
+from mezo.sinks.base import Begun, Point, Sink
+
+
+class WeightsAndBiases(Sink):
+    every = 1.0
+
+    def open(self, begun: Begun) -> str:
+        import wandb  # pyright: ignore[reportMissingImports]
+
+        begun.logs.mkdir(parents=True, exist_ok=True)
+        mode = os.environ.get("WANDB_MODE") or None
+        if mode is None and not wandb.login(prompt=False):
+            mode = "offline"  # `wandb sync` sends it later; to ask for a key would hang an unattended run
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "mezo"),
+            name=os.environ.get("WANDB_NAME", begun.run.resolve().name),
+            id=begun.id,
+            resume="allow",
+            dir=begun.logs,
+            config=dict(begun.settings),
+            mode=mode,  # pyright: ignore[reportArgumentType]
+            settings=wandb.Settings(
+                console="off",
+                disable_code=True,
+                disable_git=True,
+                disable_job_creation=True,
+                silent=True,
+                x_disable_machine_info=True,
+                x_disable_meta=True,
+                x_disable_stats=True,
+                x_save_requirements=False,
+            ),
+        )
+        return str(self._run.id)
+
+    def write(self, points: Sequence[Point]) -> None:
+        for point in points:
+            self._run.log(dict(point.numbers), step=point.step)
+
+    def close(self, *, failed: bool) -> None:
+        self._run.finish(exit_code=int(failed))

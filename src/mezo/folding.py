@@ -1,22 +1,35 @@
-"""Records -> theta, step by step: what a replay does, and a resumed run before it goes on.
+"""Records -> theta: what a replay does, and a resumed run before it goes on.
 
 A run has one config. One that was forked off another has that one's steps, and so its config, up to the
 fork: its header's "branches" say which config holds up to which step.
+
+Steps that are sums of noise (`sum_of`) go through memory many at a time (`mezo.passes`), to the same bits.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+import torch
 
 from mezo.algorithm import draw_of, update_of
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.estimators import Estimator
-from mezo.optimizers import Optimizer
+from mezo.optimizers import SGD, Optimizer
+from mezo.optimizers.base import drifts, sum_of_z
+from mezo.passes import Sum, update_in_turn_
 from mezo.setup import directions_at, estimator_for, learning_rate, optimizer_for
 from mezo.types import Draw, Update
 from mezo.weights import Weights
+
+Told = Callable[[int, int], object]  # of the steps done, and of the steps there are
+
+_NOISE = 1 << 29  # normal numbers a thread in a pass: half a second between two words of progress
+_MOST = 1024  # steps in a pass; by then the pass itself costs nothing
+_FEWEST = 4  # of a model so large that its noise takes long
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,7 @@ class Part:
     optimizer: Optimizer
 
     def draw(self, step: int) -> Draw:
+        """The seeds of a step."""
         return draw_of(self.config.seed, step, directions_at(self.config, step))
 
     def update(self, step: int, record: Sequence[float]) -> Update:
@@ -61,6 +75,42 @@ class Folding:
         else:
             self.optimizer_state = self.part.optimizer.init(self.weights)
 
+    def take(self, records: np.ndarray, told: Told | None = None) -> None:
+        """Take the steps of all these records, (steps, width) float32. told: called at first, and every second or so."""
+        first = self.step
+        if told is not None:
+            told(0, len(records))
+        while (at := self.step - first) < len(records):
+            sums = list(self._sums(records[at : at + self._in_a_pass()]))
+            if sums:
+                update_in_turn_(self.weights, sums, rounding=self.part.optimizer.rounding)
+                for _ in sums:
+                    self.passed()
+            else:
+                self.apply(self.next(records[at]))
+            if told is not None:
+                told(self.step - first, len(records))
+
+    def _sums(self, records: np.ndarray) -> Iterator[Sum]:
+        """The next steps, as long as they are sums under one config."""
+        part = self.part
+        for step, record in enumerate(records, start=self.step):
+            if step >= part.end:
+                return
+            found = sum_of(part.optimizer, part.update(step, record))
+            if found is None:
+                return
+            yield found
+
+    def _in_a_pass(self) -> int:
+        """Steps."""
+        normals = self.weights.num_elements * directions_at(self.part.config, self.step)
+        return min(_MOST, max(_FEWEST, _NOISE * torch.get_num_threads() // normals))
+
+    def draw(self, step: int) -> Draw:
+        """The seeds of any step."""
+        return self._part_at(step).draw(step)
+
     def next(self, record: Sequence[float]) -> Update:
         """The update of this step, from its record: (width,) values."""
         return self.part.update(self.step, record)
@@ -79,6 +129,17 @@ class Folding:
 
     def _part_at(self, step: int) -> Part:
         return next(part for part in self.parts if step < part.end)
+
+
+def sum_of(optimizer: Optimizer, update: Update) -> Sum | None:
+    """A step as a sum of noise, which depends on no other step; None where it is no such sum.
+
+    Which it is with SGD alone, on directions that do not drift: every other optimizer has a state that each
+    step reads and writes, and so has m, the running mean of the gradient.
+    """
+    if type(optimizer) is not SGD or update.heading_beta is not None or drifts(update):
+        return None
+    return Sum(*sum_of_z(update, -update.learning_rate), optimizer.decay(update))
 
 
 def configs_of(header: Mapping[str, Any]) -> list[tuple[float, MeZOConfig]]:

@@ -1,6 +1,5 @@
 """Base weights + trajectory -> the run's final weights, bit for bit."""
 
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,12 +23,16 @@ class Replayed(NamedTuple):
 
 
 def replay(
-    run: Path | str, *, model: str | None = None, output: Path | str, observer: Observer | None = None
+    run: Path | str,
+    *,
+    model: str | None = None,
+    output: Path | str,
+    observer: Observer | None = None,
 ) -> Path:
     """Make the final weights of a run again, without data and without a forward pass.
 
     run: a RUN folder, or a trajectory file. model: the base model; by default the one the run names.
-    output: a new folder, which gets model/ or adapter/ as RUN has it.
+    output: a new folder, which gets model/ or adapter/ as RUN has it; an interrupted replay leaves nothing there.
 
     Returns the folder written. Raises MezoError if the base is not the run's, the trajectory is
     damaged, or `output` holds something already.
@@ -74,31 +77,9 @@ def _made(recorded: Trajectory, config: MeZOConfig, model: str | None, observer:
         )
     noise.announce = observer.on_note
     tuned, weights = tune(loaded.model, config)
-    folding = Folding(header, weights)
-    tell = _Progress(len(recorded), observer)
-    for record in recorded.records:
-        folding.apply(folding.next(record))
-        tell.passed(folding.step)
+    Folding(header, weights).take(recorded.records, observer.on_replay)
     if recorded.dropped_bytes:
         observer.on_note(
             f"dropped {recorded.dropped_bytes} bytes of a torn tail; replayed {len(recorded)} whole steps"
         )
     return Replayed(tuned, loaded.tokenizer, config)
-
-
-class _Progress:
-    """How far a long replay is and how long the rest will take, every ten seconds."""
-
-    EVERY = 10.0  # seconds
-
-    def __init__(self, steps: int, observer: Observer) -> None:
-        self._steps, self._observer = steps, observer
-        self._began = self._told = time.monotonic()
-
-    def passed(self, done: int) -> None:
-        now = time.monotonic()
-        if now - self._told < self.EVERY or done == self._steps:
-            return
-        self._told = now
-        left = (now - self._began) / done * (self._steps - done)
-        self._observer.on_note(f"replayed {done:,} of {self._steps:,} steps, about {left:.0f} s left")

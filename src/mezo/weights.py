@@ -124,7 +124,7 @@ class Weights:
             return
         for n, t in enumerate(self.tunables):
             if any(scalings) or t.low_rank:
-                moved = _moved(n, seeds, coefficients, scalings)
+                moved = pairs_of(n, seeds, coefficients, scalings)
                 self._update_one_(n, moved, decay if t.tensor.dim() >= 2 else 1.0, rounding, seeds[0])
         if any(scalings):
             return
@@ -138,6 +138,10 @@ class Weights:
             rounding_seed=seeds[0],
             kind=self.entrywise,
         )
+
+    def update_in_turn_(self, steps: Sequence[Sequence[noise.Step]], rounding: noise.Rounding) -> None:
+        """theta after the n-th tensor's steps[n], one after another, in one pass; see `mezo.passes`."""
+        noise.update_in_turn_(self._group, steps, rounding=rounding, kind=self.entrywise)
 
     def _update_one_(
         self,
@@ -216,7 +220,7 @@ class Weights:
 
         values: (1, k) float32, for the elements from `start` on of the n-th tensor, in row-major order.
         """
-        moved = _moved(n, seeds, coefficients, scalings)
+        moved = pairs_of(n, seeds, coefficients, scalings)
         if moved or decay != 1:
             t, keys, factors = self.tunables[n], [seed for seed, _ in moved], [a for _, a in moved]
             if t.low_rank is None:
@@ -326,7 +330,7 @@ class Weights:
         return fingerprint((t.name, t.tensor) for t in self.tunables)
 
 
-def _moved(
+def pairs_of(
     n: int, seeds: Sequence[int], coefficients: Sequence[float], scalings: Sequence[Scaling | None]
 ) -> list[tuple[int, float]]:
     """The seeds that move the n-th tensor, with their coefficients there."""

@@ -29,6 +29,7 @@ def replay(
     """Make a run's final weights again from its base model and its trajectory.
 
     No data and no forward pass are needed; the weights are those of the run, bit for bit.
+    Ctrl-C leaves nothing half-written.
     """
     from mezo import api
 

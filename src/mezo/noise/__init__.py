@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mezo.errors import MezoError, near
 from mezo.noise.group import Group
 from mezo.noise.seeds import INITIALISATION, PERTURBATION, derive_seed, tensor_id
+from mezo.noise.steps import Step
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,7 @@ __all__ = [
     "Group",
     "Kind",
     "Rounding",
+    "Step",
     "Where",
     "announce",
     "derive_seed",
@@ -42,6 +44,7 @@ __all__ = [
     "tensor_id",
     "update_",
     "update_all_",
+    "update_in_turn_",
 ]
 
 Kind = Literal["gaussian", "rademacher"]
@@ -210,6 +213,25 @@ def update_all_(
     for part in group.parts(_backend):
         own = None if decays is None else part.of(decays)
         part.backend.update_all_(part.table, seeds, coefficients, own, rounding, rounding_seed, kind)
+
+
+def update_in_turn_(
+    group: Group,
+    steps: Sequence[Sequence[Step]],
+    *,
+    rounding: Rounding = "stochastic",
+    kind: Kind = "gaussian",
+) -> None:
+    """`update_` of each tensor by one step after another, in one pass over memory: the same bits.
+
+    steps[i]: of the i-th tensor; tensors with the same steps had best share one list. On CPUs only:
+    raises MezoError for tensors elsewhere, where a kernel call for each step costs little.
+    """
+    _check_number("lists of steps", steps, group)
+    for part in group.parts(_backend):
+        if not hasattr(part.backend, "update_in_turn_"):
+            raise MezoError("several updates in one pass are for tensors on a CPU; use update_all_ for each")
+        part.backend.update_in_turn_(part.table, part.of(steps), rounding, kind)
 
 
 def _check_number(what: str, given: Sequence[object], group: Group) -> None:

@@ -10,10 +10,12 @@ import torch
 
 from mezo.noise import cpu_kernels as kernels
 from mezo.noise import cpu_table as t
+from mezo.noise import cpu_updates as updates
 from mezo.noise import rounding as roundings
 from mezo.noise import team
 from mezo.noise.cpu_jit import Native
 from mezo.noise.cpu_stream import GAUSSIAN, RADEMACHER
+from mezo.noise.cpu_turns import Turns
 from mezo.noise.layout import (
     check_directions,
     check_index,
@@ -23,6 +25,7 @@ from mezo.noise.layout import (
     layout,
     look_up_dtype,
 )
+from mezo.noise.steps import Step
 from mezo.registry import look_up
 
 if TYPE_CHECKING:
@@ -36,9 +39,14 @@ _PERTURB = {
     torch.float16: kernels.perturb_fp16,
 }
 _UPDATE = {
-    torch.float32: kernels.update_fp32,
-    torch.bfloat16: kernels.update_bf16,
-    torch.float16: kernels.update_fp16,
+    torch.float32: updates.update_fp32,
+    torch.bfloat16: updates.update_bf16,
+    torch.float16: updates.update_fp16,
+}
+_IN_TURN = {
+    torch.float32: updates.update_in_turn_fp32,
+    torch.bfloat16: updates.update_in_turn_bf16,
+    torch.float16: updates.update_in_turn_fp16,
 }
 _STORE = {
     torch.float32: kernels.store_fp32,
@@ -170,6 +178,19 @@ def update_all_(
     _launch(_UPDATE[table.dtype], rows, kind, seeds, coefficients, rounding=mode, rounding_seed=rounding_seed)
 
 
+def update_in_turn_(table: Table, steps: Sequence[Sequence[Step]], rounding: str, kind: str) -> None:
+    lists = {id(own): own for own in steps}
+    turns = {name: Turns.of(own, table.dtype, rounding, kind) for name, own in lists.items()}
+    rows, words = table.rows.copied()
+    words[:, t.STEPS] = [turns[id(own)].address for own in steps]
+    words[:, t.HOW_MANY] = [len(own) for own in steps]
+    # a call of the kernel finds its seeds in the table, and wants to know the most that a step has
+    most = max((each.most for each in turns.values()), default=0)
+    _launch(
+        _IN_TURN[table.dtype], rows, kind, [0] * most, [0.0] * most, times=max(map(len, steps), default=0)
+    )
+
+
 def sum_of_squares(
     where: "Where", shape: tuple[int, int], seed: int, kind: str, device: torch.device | str
 ) -> int:
@@ -226,8 +247,12 @@ def _launch(
     purpose: int = 0,
     rounding: roundings.Mode = _NEAREST,
     rounding_seed: int = 0,
+    times: int = 1,
 ) -> int:
-    """Run a kernel over all pieces of a table, on torch's number of threads; the call's TOTAL."""
+    """Run a kernel over all pieces of a table, on torch's number of threads; the call's TOTAL.
+
+    times: how often it works on an element.
+    """
     number = look_up(_KIND, kind, "noise")
     if not rows.pieces:
         return 0
@@ -252,5 +277,6 @@ def _launch(
         0,
         ctypes.addressof(levels),
     )  # in the order of `cpu_table`
-    team.run(kernel, ctypes.addressof(call), 1 if rows.elements <= _ALONE else torch.get_num_threads())
+    alone = rows.elements * times <= _ALONE
+    team.run(kernel, ctypes.addressof(call), 1 if alone else torch.get_num_threads())
     return call[t.TOTAL]

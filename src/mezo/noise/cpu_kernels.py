@@ -5,7 +5,7 @@ and boxing arrays costs more than a small LoRA tensor's noise. Work goes by bloc
 index, in float32 buffers that stay in the first-level cache; a block's input is read before its
 output is written, so output may be the input itself.
 
-`like` is a scalar of the element type; a kernel is compiled for each.
+`like` is a scalar of the element type; a kernel is compiled for each. Updates: `cpu_updates`.
 """
 
 from typing import Any
@@ -15,10 +15,9 @@ from numba import carray  # pyright: ignore[reportPrivateImportUsage]
 
 from mezo.noise import cpu_table as t
 from mezo.noise.cpu_formats import load, nearest, stochastic
-from mezo.noise.cpu_jit import F, I, L, U, atomic_add, from_bits, inline, kernel, pointer
-from mezo.noise.cpu_matched import moved, moved_by_bits, thresholds
+from mezo.noise.cpu_jit import F, I, L, U, atomic_add, inline, kernel, pointer
 from mezo.noise.cpu_stream import BLOCK, noise, rounding_bits
-from mezo.noise.rounding import MATCHED, NEAREST, STOCHASTIC
+from mezo.noise.rounding import STOCHASTIC
 
 _BF16, _FP16 = np.uint16(0), np.int16(0)  # their bits
 
@@ -104,66 +103,6 @@ def _perturb(address: Any, like: Any) -> None:
 
 
 @inline
-def _update(address: Any, like: Any) -> None:
-    """w = round(w decay + a_1 z_1 + a_2 z_2 ...), summed in this order; matched, round(w decay) + (a_1 z_1 ...)."""
-    call = t.words(address)
-    table = t.table(call)
-    pieces, kind = call[t.PIECES], call[t.KIND]
-    directions, rounding, rounding_seed = call[t.DIRECTIONS], call[t.ROUNDING], call[t.ROUNDING_SEED]
-    z, words = np.empty(BLOCK, np.float32), np.empty((directions, 64), np.uint32)
-    y, w, r = np.zeros(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.uint32)
-    seeds = carray(pointer(call[t.SEEDS], L(0)), (directions,))
-    coefficients = carray(pointer(call[t.COEFFICIENTS], F(0)), (directions,))
-    by = thresholds(call[t.LEVELS])
-    at = 0
-    while True:
-        number = atomic_add(address, L(1))
-        if number >= pieces:
-            break
-        at = t.find(table, at, number)
-        a = table[at]
-        tensor = U(a[t.ID])
-        top, rows, left, cols = t.piece(a, number - a[t.BEFORE])
-        decay = from_bits(U(a[t.DECAY]))
-        for row in range(top, top + rows):
-            g = a[t.START] + row * a[t.ROW_STRIDE] + left
-            x = t.row_of(a[t.WEIGHT] + row * a[t.WEIGHT_STRIDE], like, a[t.WIDTH], left, left + cols)
-            for block in range(g >> 9, (g + cols + 511) >> 9):
-                base = (block << 9) - g
-                first, last = max(0, -base), min(BLOCK, cols - base)
-                xs, zs, n = x[base + first : base + last], z[first:last], last - first
-                ys, rs = y[:n], r[first:last]
-                if rounding != MATCHED:
-                    for i in range(n):
-                        y[i] = F(load(xs[i]) * decay)
-                elif directions > 1:
-                    ys[:] = F(0)
-                for k in range(directions):
-                    fresh = block == g >> 9
-                    noise(z, words[k], fresh, kind, block, first, last, tensor, U(0), seeds[k])
-                    c = coefficients[k]
-                    if rounding != MATCHED or k < directions - 1:
-                        for i in range(n):
-                            y[i] = F(y[i] + F(c * zs[i]))
-                if rounding == STOCHASTIC:
-                    rounding_bits(r, block, first, last, tensor, rounding_seed)
-                    for i in range(n):
-                        xs[i] = stochastic(y[i], rs[i], like)
-                elif rounding == NEAREST:
-                    for i in range(n):
-                        xs[i] = nearest(y[i], like)
-                else:
-                    if decay != F(1):
-                        rounding_bits(r, block, first, last, tensor, rounding_seed)
-                        for i in range(n):
-                            xs[i] = stochastic(F(load(xs[i]) * decay), rs[i], like)
-                    c = coefficients[directions - 1]
-                    if moved(xs, ys, c, zs, w[:n], by, like):
-                        rounding_bits(r, block, first, last, tensor, rounding_seed)
-                        moved_by_bits(xs, ys, c, zs, w[:n], rs, by, like)
-
-
-@inline
 def _store(address: Any, like: Any) -> None:
     """w = round(values), the float32 at PLUS."""
     call = t.words(address)
@@ -243,21 +182,6 @@ def perturb_bf16(address: int) -> None:
 @kernel
 def perturb_fp16(address: int) -> None:
     _perturb(address, _FP16)
-
-
-@kernel
-def update_fp32(address: int) -> None:
-    _update(address, F(0))
-
-
-@kernel
-def update_bf16(address: int) -> None:
-    _update(address, _BF16)
-
-
-@kernel
-def update_fp16(address: int) -> None:
-    _update(address, _FP16)
 
 
 @kernel

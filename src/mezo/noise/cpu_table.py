@@ -23,6 +23,13 @@ WEIGHT, WEIGHT_STRIDE, PLUS, PLUS_STRIDE, MINUS, MINUS_STRIDE, INDEX = range(7)
 HEIGHT, WIDTH, START, ROW_STRIDE, ID, DECAY, BEFORE = range(7, 14)
 COLUMNS: Final = 14
 
+# Updates in turn have no outputs: in their place a row has the address of its steps, and their number. A
+# step: SEEDS, COEFFICIENTS and LEVELS are addresses as in a call, DECAY as in a row.
+STEPS, HOW_MANY = PLUS, PLUS_STRIDE
+STEP_SEEDS, STEP_COEFFICIENTS, STEP_DIRECTIONS, STEP_DECAY, STEP_ROUNDING = range(5)
+STEP_ROUNDING_SEED, STEP_LEVELS = 5, 6
+STEP_WORDS: Final = 7
+
 PIECE: Final = 1 << 14  # elements; some 10 us of Gaussian work
 _UNIT: Final = 2048  # long rows are cut where a block of the stream ends, so that no block is made twice
 

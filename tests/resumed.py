@@ -80,7 +80,7 @@ class Copying(Observer):
 
 
 def copy(run: Path, to: Path) -> Path:
-    return Path(shutil.copytree(run, to, dirs_exist_ok=True))
+    return Path(shutil.copytree(run, to, dirs_exist_ok=True, ignore_dangling_symlinks=True))
 
 
 def what_counts(folder: Path, result: TrainResult) -> dict[str, Any]:

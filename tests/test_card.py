@@ -13,6 +13,7 @@ from markdown_it import MarkdownIt
 from mezo.card import block, span, write_card
 from mezo.config import MeZOConfig
 from mezo.events import EvalRecord, StepRecord
+from mezo.parsing import one_line, printable
 from mezo.run import MetricsWriter, RunFolder
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
@@ -99,11 +100,11 @@ def test_no_name_becomes_markup(tmp_path: Path, name: str) -> None:
 def test_a_span_is_code_and_only_code(text: str) -> None:
     inline = MARKDOWN.parseInline(f"x {span(text)} y")[0].children or []
     assert [token.type for token in inline] == ["text", "code_inline", "text"]
-    assert inline[1].content == (" ".join(text.split()) or " ")
+    assert inline[1].content == (one_line(text) or " ")
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0")), min_size=1))
 def test_a_block_is_code_and_only_code(lines: list[str]) -> None:
     tokens = MARKDOWN.parse(block(lines))
     assert [token.type for token in tokens] == ["fence"]
-    assert tokens[0].content == "\n".join(lines) + "\n"
+    assert tokens[0].content == printable("\n".join(lines)) + "\n"

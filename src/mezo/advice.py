@@ -7,6 +7,7 @@ from mezo.algorithm import NonFiniteLoss
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset
 from mezo.events import StepRecord
+from mezo.weights import Weights
 
 WINDOW = 50  # steps
 
@@ -33,14 +34,22 @@ def before_the_start(config: MeZOConfig) -> str | None:
 
 
 def naming_the_batch(
-    error: NonFiniteLoss, train_set: EncodedDataset, config: MeZOConfig, step: int
+    error: NonFiniteLoss, train_set: EncodedDataset, config: MeZOConfig, step: int, way_back: str = ""
 ) -> NonFiniteLoss:
-    """The error, with the examples of its step."""
+    """The error, with the examples of its step. way_back: how to get better weights than the last, if need be."""
     c = config
     together = sum(map(len, train_set.microbatches(step, c.batch_size, c.gradient_accumulation, c.seed)))
     rows = train_set.batch_indices(step, together, c.seed)
     shown = ", ".join(map(str, rows[:16])) + (", ..." if len(rows) > 16 else "")
-    return NonFiniteLoss(f"{error} (batch: training examples {shown}, counted from 0)")
+    return NonFiniteLoss(
+        f"{error} (batch: training examples {shown}, counted from 0)" + (way_back and f"; {way_back}")
+    )
+
+
+def last_update_overflowed(weights: Weights) -> bool:
+    """Whether theta itself is not finite: then it was the update before that broke the run, and not the probe."""
+    here = (t.tensor for t in weights.tunables if not t.tensor.is_meta)
+    return not all(bool(tensor.isfinite().all()) for tensor in here)
 
 
 class StepSize:

@@ -55,6 +55,8 @@ def update_of(estimator: Estimator, draw: Draw, learning_rate: float, grads: Seq
 class NonFiniteLoss(MezoError):
     """A loss or a projected gradient was NaN or infinite; theta was not touched."""
 
+    of_all_ranks = True
+
 
 def check_finite(step: int, losses: Sequence[float], slopes: Sequence[float]) -> None:
     """Raises NonFiniteLoss if any loss or projected gradient is NaN or infinite."""

@@ -9,6 +9,7 @@ import yaml
 
 from mezo.config import MeZOConfig
 from mezo.events import EvalRecord, token_reuse
+from mezo.parsing import one_line, printable
 from mezo.run import Metrics, RunFolder, read_metrics, write_text
 
 _PAPER = "[Malladi et al. 2023](https://arxiv.org/abs/2305.17333)"
@@ -45,7 +46,7 @@ def write_card(run: RunFolder, outcome: Outcome) -> None:
 
 def span(text: object, *, table: bool = False) -> str:
     """`text` as a Markdown code span: nothing in it is markup. table: for a table's cell."""
-    plain = " ".join(str(text).split()) or " "
+    plain = one_line(text) or " "
     runs = [len(ticks) for ticks in re.findall(r"`+", plain)]
     fence = "`" * (max(runs, default=0) + 1)
     pad = " " if plain.startswith("`") or plain.endswith("`") else ""
@@ -55,7 +56,7 @@ def span(text: object, *, table: bool = False) -> str:
 
 def block(lines: list[str]) -> str:
     """`lines` as a fenced code block that they cannot close."""
-    text = "\n".join(lines)
+    text = printable("\n".join(lines))
     runs = [len(ticks) for ticks in re.findall(r"`+", text)]
     fence = "`" * max(3, max(runs, default=0) + 1)
     return f"{fence}sh\n{text}\n{fence}\n"

@@ -8,6 +8,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from mezo.errors import MezoError, near
+from mezo.parsing import parse_yaml
+from mezo.secrets import check_settings
 
 # Malladi et al. 2023, appendix E.3: of the learning rates searched, the middle one of RoBERTa-large's
 # three (Table 15) and the larger of OPT's two; batch size and step count. RoBERTa's LoRA has weight
@@ -116,6 +118,9 @@ class MeZOConfig(BaseModel):
     seed: int = Field(default=0, ge=0, lt=2**64)
     # steps between what a killed run is resumed from; None: 1,000 or 15 minutes; 0: never, only replayed
     snapshot_every: int | None = Field(default=None, ge=0)
+    stop_on_explosion: bool = (
+        True  # a loss that is finite, and worse than guessing and than 3 times its first
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -123,6 +128,7 @@ class MeZOConfig(BaseModel):
             raise ValueError("train_examples and shots_per_class exclude each other: give one of them")
         if self.warmup_steps >= self.num_steps:
             raise ValueError(f"warmup_steps={self.warmup_steps} leaves no step of num_steps={self.num_steps}")
+        check_settings(self.server, self.server_args)
         return self
 
     @property
@@ -156,8 +162,8 @@ class MeZOConfig(BaseModel):
     def load(cls, path: Path, **changes: Any) -> Self:
         """Read a YAML file; `changes` win over what it says."""
         try:
-            values = yaml.safe_load(path.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+            values = parse_yaml(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise MezoError(f"{path}: not a readable YAML config: {' '.join(str(error).split())}") from None
         if not isinstance(values, dict):
             raise MezoError(f"{path}: expected a mapping of settings, found {type(values).__name__}")

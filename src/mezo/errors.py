@@ -7,6 +7,8 @@ from collections.abc import Iterable
 class MezoError(ValueError):
     """What was expected, what was found, where, and what to do about it."""
 
+    of_all_ranks = False  # raised by every process of a run alike: the first one's word is enough
+
 
 class MissingSplit(MezoError):
     """A data set that is there has no split of the wanted name."""

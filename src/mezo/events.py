@@ -66,6 +66,9 @@ class Observer:
     def on_note(self, text: str) -> None:
         """Something a person should know: a warning, a first-use compilation, what is loaded."""
 
+    def on_replay(self, done: int, steps: int) -> None:
+        """Steps made again from their records: 0 at first, then every second or so."""
+
     def on_step(self, record: StepRecord) -> None: ...
 
     def on_eval(self, record: EvalRecord) -> None: ...

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from mezo.errors import MezoError
+from mezo.parsing import parse_json
 
 NAME = ".lock"
 
@@ -95,7 +96,7 @@ def _signature() -> bytes:
 
 def _holder(handle: int) -> str:
     try:
-        found = json.loads(os.pread(handle, 4096, 0))
+        found = parse_json(os.pread(handle, 4096, 0))
         return f"process {int(found['pid'])} on {found['host']} (since {found['since']})"
     except (OSError, ValueError, TypeError, KeyError):
         return "another process"  # it has not signed yet, or could not

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -25,6 +24,7 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging as hf_logging
 
 from mezo import smollm2
+from mezo.checkpoints import check_index, check_size
 from mezo.errors import MezoError
 from mezo.registry import look_up
 
@@ -80,6 +80,8 @@ def load(
     torch_device = resolve_device(device)
     found = describe(name, trust_remote_code, note)
     source, config, kind, tokenizer = found.source, found.config, found.kind, found.tokenizer
+    if Path(source).is_dir():
+        check_size(Path(source), config)
     with quiet():
         auto = AutoModelForCausalLM if kind == "causal" else AutoModelForMaskedLM
         model, info = _read(
@@ -151,7 +153,8 @@ def kind_of(config: Any, name: str) -> Kind:
         raise MezoError(
             f"{name}: an encoder-decoder ({config.model_type}); expected a causal or a masked language model"
         )
-    for architecture in config.architectures or ():
+    named = config.architectures if isinstance(config.architectures, list | tuple) else ()
+    for architecture in map(str, named):
         if architecture.endswith("ForMaskedLM"):
             return "masked"
         if architecture.endswith(("ForCausalLM", "LMHeadModel")):
@@ -196,6 +199,7 @@ def _check_folder(path: Path) -> None:
             raise MezoError(f"{path}: no config.json in this folder; did you mean {str(path / 'model')!r}?")
         raise MezoError(f"{path}: no config.json in this folder; expected a model saved by save_pretrained")
     if any(path.glob("*.safetensors")):
+        check_index(path)
         return
     unsafe = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in path.glob(pattern))
     if unsafe:
@@ -209,7 +213,9 @@ def _check_folder(path: Path) -> None:
 def _read(name: str, what: str, load_it: Callable[[], Any]) -> Any:
     try:
         return load_it()
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError, SafetensorError) as error:
+    except Exception as error:  # of whatever kind the libraries' way through what the files say ends in
+        if isinstance(error, MezoError):
+            raise
         said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         hint = (
             ""

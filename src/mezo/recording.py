@@ -58,7 +58,7 @@ class Recorder:
         lock = _locked(path)
         try:
             recorder = cls(RunFolder.create(path, overwrite=overwrite), lock, config.snapshot_every)
-            with recorder.writing():
+            with recorder.closed_on_error(), recorder.writing():
                 write_text(recorder.run.config, config.to_yaml())
                 recorder.trajectory = TrajectoryWriter(recorder.run.trajectory, header, width)
                 recorder.walks = walks(header, 0, config.num_steps)
@@ -77,7 +77,7 @@ class Recorder:
         recorder._snapshot_step = plan.snapshot.step if plan.snapshot else 0
         settings = {**header, **(plan.header or {}), "config": header["config"]}
         recorder.walks = walks(settings, 0, config.num_steps)
-        with recorder.writing():
+        with recorder.closed_on_error(), recorder.writing():
             plan.run.clean()
             write_text(
                 plan.run.config, config.to_yaml()
@@ -89,6 +89,15 @@ class Recorder:
             recorder.metrics = MetricsWriter(plan.run.metrics, keep=plan.metrics_bytes)
             snapshots.drop(plan.run.snapshots, after=plan.done)
         return recorder
+
+    @contextlib.contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """Files and lock are given back if the block raises: for what is done before somebody else sees to it."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def step(self, values: Sequence[float], record: StepRecord) -> None:
         """values: of the estimator, filled up to the width. Raises WriteFailed."""
@@ -176,6 +185,11 @@ class Recorder:
         try:
             yield
         except (OSError, SafetensorError) as error:
+            if not self.run.path.is_dir():
+                raise WriteFailed(
+                    f"{self.run.path}: is gone: it was moved or removed while the run was going on; put it back and "
+                    f"resume it, or start the run again"
+                ) from None
             done = 0 if self.trajectory is None else len(self.trajectory)
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise WriteFailed(

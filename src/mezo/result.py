@@ -6,6 +6,7 @@ from typing import Any
 
 from mezo.config import MeZOConfig
 from mezo.events import EvalRecord, StepRecord, token_reuse
+from mezo.watching import Notice
 
 
 @dataclass
@@ -24,6 +25,7 @@ class TrainResult:
     engine: Any = None  # a serving engine that was left open (`serve_as`); its close() ends it
     peak_memory_bytes: int = 0
     seconds: float = 0.0
+    notices: list[Notice] = field(default_factory=list)  # what a person was told of it on the way
 
     @property
     def losses(self) -> list[float]:

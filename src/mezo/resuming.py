@@ -35,7 +35,7 @@ from mezo.engines.transformers import TransformersEngine
 from mezo.errors import MezoError
 from mezo.estimators import Estimator
 from mezo.events import EvalRecord, StepRecord
-from mezo.folding import Folding, configs_of
+from mezo.folding import Folding, Told, configs_of
 from mezo.noise.spec import VERSION as NOISE_VERSION
 from mezo.run import RunFolder, record_of
 from mezo.snapshots import Snapshot
@@ -163,11 +163,13 @@ def _check_place(record: StepRecord | EvalRecord, done: int, where: str) -> None
         raise MezoError(f"{where}: expected a record of step {done}, found one of step {record.step}")
 
 
-def restore(plan: Plan, weights: Weights, engine: Engine, estimator: Estimator) -> Any:
+def restore(
+    plan: Plan, weights: Weights, engine: Engine, estimator: Estimator, told: Told | None = None
+) -> Any:
     """Take theta, the optimizer's state and m to where the run is; the estimator's state.
 
-    weights, engine, estimator: as they are before the first step. Raises MezoError if the snapshot is of
-    other tensors.
+    weights, engine, estimator: as they are before the first step. told: how far the replay is (`Folding.take`).
+    Raises MezoError if the snapshot is of other tensors.
     """
     if plan.header is None:
         return estimator.init()
@@ -176,20 +178,24 @@ def restore(plan: Plan, weights: Weights, engine: Engine, estimator: Estimator) 
         found = plan.snapshot.restore_(weights)
         folding.begin(found.step, found.optimizer_name, found.optimizer)
         state = found.estimator if found.step > own else state
-    here = isinstance(engine, TransformersEngine)
     for step in range(folding.step, plan.done):
-        draw, update = folding.part.draw(step), folding.next(plan.records[step].tolist())
-        if here:
-            folding.apply(update)
-        else:
-            engine.apply(update)
-            folding.passed()
         losses = plan.steps[step].losses
         if losses is not None and step >= own:
-            _, state = estimator.tell(draw, losses, state)
-    if here:
+            _, state = estimator.tell(folding.draw(step), losses, state)
+    if isinstance(engine, TransformersEngine):
+        folding.take(plan.records[folding.step :], told)
         engine.state = folding.optimizer_state
+        return state
+    for record in plan.records[folding.step :]:
+        engine.apply(folding.next(record.tolist()))
+        folding.passed()
     return state
+
+
+def forked_at(run: RunFolder) -> int:
+    """As `own_first`, of the run as it is on the disk."""
+    header = header_of(run)
+    return 0 if header is None else own_first(header)
 
 
 def own_first(header: Mapping[str, Any]) -> int:

@@ -43,6 +43,7 @@ class RunFolder:
         self.probe = self.path / "probe.npz"  # a linear probe, where the run is one
         self.events = self.path / "events.jsonl"  # when it was started, resumed, stopped: see `logbook`
         self.snapshots = self.path / "snapshots"  # while it goes on: see `mezo.snapshots`
+        self.logs = self.path / "logs"  # for other tools, if that was asked for: see `mezo.sinks`
 
     def clean(self) -> None:
         """Remove what a death in the midst of writing has left, under temporary names (`replacing`)."""
@@ -69,6 +70,7 @@ class RunFolder:
             self.probe,
             self.events,
             self.snapshots,
+            self.logs,
         )
         return [path for path in owned if path.exists() or path.is_symlink()]
 
@@ -276,7 +278,7 @@ def _record(adapter: TypeAdapter[R], values: dict[str, Any], where: str) -> R:
         raise MezoError(f"{where}: {field}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
 
 
-def to_json(values: dict[str, Any]) -> str:
+def to_json(values: dict[str, Any] | list[Any]) -> str:
     """One line of JSON. Numbers that are not finite become null: JSON has no NaN."""
     return json.dumps(_finite(values), allow_nan=False)
 

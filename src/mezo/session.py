@@ -13,6 +13,7 @@ from mezo.differences import check_base, check_data, check_fork, check_settings
 from mezo.engines.transformers import TransformersEngine
 from mezo.errors import MezoError
 from mezo.estimators import Estimator
+from mezo.folding import Told
 from mezo.locking import RunLock
 from mezo.parallel.environment import rank_of_environment
 from mezo.recording import Recorder
@@ -94,11 +95,12 @@ def take_up(
     remembers: bool,
     note: Callable[[str], None],
     ready: Callable[[], object] = lambda: None,
+    told: Told | None = None,
 ) -> tuple[Recorder, Plan, Any]:
     """The run's files, what it has done, and the estimator's state; theta and the optimizer are there, too.
 
     header, width: as a run begun now would have them. bench, estimator: as before the first step.
-    ready: called when all is read and nothing is written yet.
+    ready: called when all is read and nothing is written yet. told: how far the replay is.
     """
     lock = RunLock.take(resume.run.path)
     try:
@@ -110,7 +112,7 @@ def take_up(
             )
         if found.repeated:
             note(f"step {found.done}: the {found.repeated} steps after the last snapshot are done again")
-        state = restore(found, bench.weights, bench.engine, estimator)
+        state = restore(found, bench.weights, bench.engine, estimator, told)
         ready()
         if resume.fork is None:
             return Recorder.go_on(found, lock, resume.config, header, width), found, state

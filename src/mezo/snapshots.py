@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 
 from mezo.errors import MezoError
 from mezo.packing import pack, unpack
+from mezo.parsing import parse_json
 from mezo.run import replacing
 from mezo.weights import Weights, fingerprint
 
@@ -87,12 +88,20 @@ class Snapshot:
             found = _checksum(text, ((name, self._file.get_tensor(name)) for name in self._names))
             if found != metadata["checksum"]:
                 raise MezoError(f"{path}: damaged: its checksum is {found}, expected {metadata['checksum']}")
-            self._values = json.loads(text)
+            self._values = parse_json(text)
             if self._values["format"] != FORMAT_VERSION:
                 raise MezoError(f"{path}: expected snapshot format 1, found {self._values['format']!r}")
             self.step, self.trajectory = int(self._values["step"]), str(self._values["trajectory"])
             self.optimizer_name = str(self._values["optimizer_name"])
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, struct.error) as error:
+        except (
+            OSError,
+            SafetensorError,
+            KeyError,
+            TypeError,
+            ValueError,
+            OverflowError,
+            struct.error,
+        ) as error:
             if isinstance(error, MezoError):
                 raise
             raise MezoError(f"{path}: not a readable snapshot: {' '.join(str(error).split())}") from None
@@ -109,16 +118,17 @@ class Snapshot:
                 )
         for t in weights.tunables:
             t.tensor.detach().copy_(self._file.get_tensor(_THETA + t.name))
-        heading = unpack(self._values["heading"], self)
-        weights.heading.unpack(heading)
-        return State(
-            self.step,
-            self.trajectory,
-            unpack(self._values["estimator"], self),
-            self.optimizer_name,
-            unpack(self._values["optimizer"], self),
-            heading,
-        )
+        try:
+            estimator, optimizer, heading = (
+                unpack(self._values[name], self) for name in ("estimator", "optimizer", "heading")
+            )
+            weights.heading.unpack(heading)
+        except (KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+            # sealed with a checksum that fits, and not by `write`
+            raise MezoError(
+                f"{self.path}: holds no state of a run ({type(error).__name__}: {error})"
+            ) from None
+        return State(self.step, self.trajectory, estimator, self.optimizer_name, optimizer, heading)
 
     def __getitem__(self, name: str) -> torch.Tensor:
         return self._file.get_tensor(name)

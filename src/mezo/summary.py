@@ -1,10 +1,10 @@
 """RUN/summary.json: how a run was made and what it took, for tables of several runs."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mezo.errors import MezoError
+from mezo.parsing import parse_json
 from mezo.run import to_json, write_text
 
 NAME = "summary.json"
@@ -33,9 +33,9 @@ def read_summary(folder: Path) -> Summary | None:
     if not path.exists():
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
         return Summary(str(values["method"]), float(values["seconds"] or 0), int(values["peak_memory_bytes"]))
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise MezoError(
             f"{path}: expected an object with method, seconds and peak_memory_bytes,"
             f" found something else ({error}); delete it, and the run is shown without them"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mezo import memory, noise
-from mezo.advice import StepSize, before_the_start, naming_the_batch
+from mezo.advice import before_the_start, last_update_overflowed, naming_the_batch
 from mezo.algorithm import NonFiniteLoss, draw_of, mezo_step
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset, MeZODataset
@@ -19,6 +19,7 @@ from mezo.differences import data_of
 from mezo.errors import MezoError
 from mezo.evaluation import evaluate
 from mezo.events import EvalRecord, MezoWarning, Observer, StepRecord, WarningObserver
+from mezo.following import meet
 from mezo.interrupts import Forced, Terminated
 from mezo.measuring import Counted, Measuring
 from mezo.parallel.group import Apart
@@ -26,7 +27,7 @@ from mezo.parallel.start import around, check_alike, check_state, group_for, int
 from mezo.profiling import span
 from mezo.recording import Recorder, WriteFailed
 from mezo.result import TrainResult
-from mezo.resuming import remembers
+from mezo.resuming import forked_at, remembers
 from mezo.run import RunFolder
 from mezo.session import Resume
 from mezo.setup import (
@@ -42,6 +43,7 @@ from mezo.setup import (
 from mezo.tasks import task_for
 from mezo.trainer_files import TrainerFiles
 from mezo.types import Update
+from mezo.watching import watch_of
 
 __all__ = ["MeZOTrainer", "MezoWarning", "TrainResult"]
 
@@ -120,6 +122,7 @@ class MeZOTrainer(TrainerFiles):
         self.data = data_of(self.train_set, self.validation_set)
         if self.resume is not None:
             self.resume.check(self.base_fingerprint, self.data)
+            self._forked_at = forked_at(self.resume.run)
         check_alike(self.group, config, self.base_fingerprint, self.data)
         self.bench = set_up(config, loaded, self.objective, self.group)
         self.weights = self.bench.weights
@@ -127,8 +130,8 @@ class MeZOTrainer(TrainerFiles):
         self.estimator = estimator_for(config, self.weights)
         self.estimator_state = self.estimator.init()
         self._remembers = remembers(self.estimator, draw_of(config.seed, 0, directions_at(config, 0)))
-        self.step_size = StepSize(
-            slopes=self.estimator.gives_slopes and config.optimizer in ("sgd", "momentum")
+        self.watch = watch_of(
+            config, self.objective, self.estimator, self.train_set, len(loaded.tokenizer), self.output
         )
         self.measuring = Measuring(
             self.bench.device,
@@ -140,8 +143,8 @@ class MeZOTrainer(TrainerFiles):
     # ---------------------------------------------------------------- the loop
 
     def train(self) -> TrainResult:
-        """Run all steps that are left. Ctrl-C ends the run early with everything saved; so does a non-finite
-        loss, which is raised again once it is. SIGTERM ends it with what resuming it takes."""
+        """Run all steps that are left. Ctrl-C ends the run early with everything saved; so does a loss that is
+        not finite or has exploded, which is raised again once it is. SIGTERM ends it with what resuming it takes."""
         config, result = self.config, TrainResult(self.config, self.output)
         result.model, result.tokenizer = self.bench.model, self.bench.tokenizer
         began = time.monotonic()
@@ -153,6 +156,8 @@ class MeZOTrainer(TrainerFiles):
             check_state(self.group, first, self.estimator_state)
             self.observer.on_start(first, config.num_steps, self.summary())
             try:
+                own = 0 if self.resume is None else first if self.resume.fork else self._forked_at
+                self.watch.take_in(result.steps[own:], own)
                 if first == 0 or self._evaluation_is_due(first):
                     self._evaluate(result, files, first)
                 with ahead(self._prepared, first, config.num_steps) as batches:
@@ -176,11 +181,13 @@ class MeZOTrainer(TrainerFiles):
             except KeyboardInterrupt:
                 result.interrupted = True
             except NonFiniteLoss as error:
-                failure = naming_the_batch(error, self.train_set, config, len(result.steps))
+                way_back = self.watch.after_a_failure(overflowed=last_update_overflowed(self.weights))
+                failure = naming_the_batch(error, self.train_set, config, len(result.steps), way_back)
             except (WriteFailed, Apart):
                 raise
             except MezoError as error:
                 failure = error
+            result.notices = self.watch.notices
             result.seconds += time.monotonic() - began
             result.peak_memory_bytes = memory.peak_bytes()
             with contextlib.suppress(KeyboardInterrupt), interrupts.held():
@@ -192,6 +199,8 @@ class MeZOTrainer(TrainerFiles):
             self.observer.on_note(said)
         self.observer.on_end()
         if failure is not None:
+            if failure.of_all_ranks:
+                meet(self.group)  # torchrun ends the others once one is gone, and the first is still saving
             raise failure
         return result
 
@@ -230,8 +239,7 @@ class MeZOTrainer(TrainerFiles):
                     files.step(update.values, record)
         with span("logging"):
             self.observer.on_step(record)
-            if (warning := self.step_size.seen(record)) is not None:
-                self.observer.on_note(warning)
+            self.watch.step(record, self.observer.on_note, files and files.note)
 
     def _record(self, update: Update, losses: list[float], began: float, before: Counted) -> StepRecord:
         spent = Counted.of(self.engine) - before

@@ -54,7 +54,8 @@ class TrainerFiles:
         header, width = self.header(), self.estimator.width(most_directions(self.config))
         if self.resume is None:
             files = Recorder.begin(self.output, self.config, header, width, overwrite=self.overwrite)
-            files.note("started", **where)
+            with files.closed_on_error():
+                files.note("started", **where)
         else:
             files, found, self.estimator_state = take_up(
                 self.resume,
@@ -65,11 +66,13 @@ class TrainerFiles:
                 remembers=self._remembers,
                 note=self.observer.on_note,
                 ready=lambda: meet(self.group),
+                told=self.observer.on_replay,
             )
             first = found.done
             result.steps, result.evals = list(found.steps), list(found.evals)
             result.seconds = math.fsum(r.seconds for r in (*found.steps, *found.evals))
-            going_on(files, first, where, self.observer.on_note)
+            with files.closed_on_error():
+                going_on(files, first, where, self.observer.on_note)
         result.trajectory = files.run.trajectory
         return files, first
 

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from mezo.errors import MezoError
+from mezo.parsing import parse_json
 from mezo.run import replacing, write_all
 
 MAGIC = b"MEZOTRJ1"
@@ -238,7 +239,7 @@ def _read_header(path: Path, raw: bytes) -> tuple[dict[str, Any], int]:
     if zlib.crc32(raw[: start + size]) != struct.unpack_from("<I", raw, start + size)[0]:
         raise MezoError(f"{path}: the header is damaged: its checksum does not fit")
     try:
-        header = json.loads(raw[start : start + size])
+        header = parse_json(raw[start : start + size], finite=True)
     except ValueError:
         raise MezoError(f"{path}: the header is not JSON") from None
     if not isinstance(header, dict) or header.get("format") != FORMAT_VERSION:

@@ -77,6 +77,7 @@ OTHER: dict[str, Any] = {
     "eval_every": 13,
     "seed": 2**64 - 1,
     "snapshot_every": 250,
+    "stop_on_explosion": False,
 }
 
 

@@ -82,6 +82,16 @@ def test_plain_lines_come_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> 
     assert [line.split("  ")[0] for line in lines] == ["a summary", "step 2/3", "step 0: validation"]
 
 
+def test_a_replay_is_told_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 100.0, 104.0, 104.0, 111.0, 111.0, 140.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    stream = io.StringIO()
+    observer = PlainObserver(stream)
+    for done in (0, 4, 11, 40):
+        observer.on_replay(done, 40)
+    assert stream.getvalue().splitlines() == ["replayed 11 of 40 steps  1.0 s/step  29 s left"]
+
+
 def test_the_live_line_shows_the_figures() -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=160, color_system=None)
@@ -93,11 +103,17 @@ def test_the_live_line_shows_the_figures() -> None:
     with Progress(*columns, console=console) as bar:
         observer = LiveObserver(bar)
         observer.on_note("[bold]not markup[/bold]")
+        observer.on_replay(0, 2)
+        observer.on_replay(1, 2)
+        bar.refresh()
+        observer.on_replay(2, 2)
         observer.on_start(0, 4, "a summary")
         observer.on_eval(EVAL)
         observer.on_step(step(0, 0.7))
     shown = stream.getvalue()
     assert "[bold]not markup[/bold]" in shown
+    assert "1/2" in shown
+    assert "replayed  " in shown
     assert "a summary" in shown
     assert "1/4" in shown
     assert "accuracy 53.5 %  loss 0.7000  2.0 steps/s" in shown

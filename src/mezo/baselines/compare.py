@@ -1,6 +1,5 @@
 """Runs and baselines side by side: one line each, from what they left on disk."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import EvalRecord
+from mezo.parsing import parse_json
 from mezo.run import RunFolder, read_metrics
 from mezo.summary import read_summary
 
@@ -81,19 +81,20 @@ def _of_run(path: Path, name: str) -> Line:
 
 def _of_file(path: Path, name: str) -> Line:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
         metrics = values.get("metrics") or {"accuracy": values["accuracy"]}
         metric = next((m for m, value in metrics.items() if value is not None), "loss")
         score = metrics.get(metric, values["loss"])
+        score = None if score is None else float(score)
         shots, peak = int(values.get("shots", 0)), values.get("peak_memory_bytes")
         method = f"{shots}-shot" if shots else "zero-shot"
         if values.get("adapter"):
             method += " with adapter"
         return Line(
             Path(name).stem, str(values["task"]), str(values.get("method", method)), metric,
-            None, score, score, 0, float(values["seconds"]), peak,
+            None, score, score, 0, float(values["seconds"]), None if peak is None else int(peak),
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise MezoError(
             f"{path}: expected what `mezo eval --json` prints, or the folder of a run; found something else"
             f" ({type(error).__name__}: {error})"

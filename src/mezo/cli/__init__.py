@@ -30,6 +30,8 @@ from mezo.errors import MezoError
 from mezo.events import MezoWarning
 from mezo.interrupts import TERMINATED, Terminated
 from mezo.parallel.environment import rank_of_environment
+from mezo.parsing import one_line
+from mezo.secrets import hidden
 
 _EPILOG = r"""
 [bold]Start here[/bold]
@@ -71,7 +73,7 @@ def _root(
 
 
 def _say(message: Warning | str, *place: object) -> None:
-    print(f"mezo: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"mezo: warning: {hidden(one_line(message))}", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -99,6 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return app(arguments, prog_name="mezo", standalone_mode=False) or 0
         except MezoError as error:
+            if rank and error.of_all_ranks:
+                return 2
             message = str(error)
         except Terminated:
             print("mezo: terminated", file=sys.stderr)
@@ -114,5 +118,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not error.format_message():  # pyright: ignore[reportAttributeAccessIssue]
                 return 2  # no arguments: the help was the answer
     of_rank = f"rank {rank}: " if rank else ""
-    print(f"mezo: error: {of_rank}{' '.join(message.split())}", file=sys.stderr)
+    print(f"mezo: error: {of_rank}{hidden(one_line(message))}", file=sys.stderr)
     return 2

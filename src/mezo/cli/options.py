@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import typer
-import yaml
 
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
+from mezo.parsing import parse_yaml
 
 WHAT, WHERE, METHOD, BUDGET = "What is tuned, on what", "Where it runs", "The method", "The budget"
 
@@ -126,6 +126,11 @@ WORDS: dict[str, Words] = {
     "snapshot_every": Words(
         BUDGET, "Steps between snapshots, from which --resume begins; 0: none. Default: 1,000, or 15 minutes."
     ),
+    "stop_on_explosion": Words(
+        BUDGET,
+        "End a run whose loss has got worse than guessing and than 3 times its first. On by default.",
+        ("--stop-on-explosion/--no-stop-on-explosion",),
+    ),
 }
 
 
@@ -231,8 +236,8 @@ def mapping(text: str, name: str) -> dict[str, Any]:
             raise MezoError(f"{name}={text!r}: expected key=value pairs with commas between them; {_AS_JSON}")
         text = "\n".join(f"{key.strip()}: {value.strip()}" for key, _, value in pairs)
     try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        found = parse_yaml(text)
+    except ValueError as error:
         raise MezoError(f"{name}: not a readable mapping: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
         raise MezoError(

@@ -15,9 +15,33 @@ from rich.table import Column
 
 from mezo.events import EvalRecord, Observer, StepRecord, token_reuse
 from mezo.memory import peak_bytes
+from mezo.parsing import printable
 
 _WINDOW = 50  # steps behind the shown loss and speed
 _PLAIN_SECONDS = 10.0  # between plain lines
+
+
+class Replaying:
+    """How fast steps are made again, and how long the rest will take."""
+
+    def __init__(self) -> None:
+        self._began = self._said = 0.0
+
+    def figures(self, done: int, steps: int) -> str:
+        """Of the steps since the call with `done` 0."""
+        if done == 0:
+            self._began = self._said = time.monotonic()
+            return ""
+        pace = (time.monotonic() - self._began) / done
+        speed = f"{1 / pace:,.1f} steps/s" if 0 < pace < 1 else f"{pace:.1f} s/step"
+        return f"{speed}  {duration(pace * (steps - done))} left"
+
+    def is_due(self) -> bool:
+        """Whether the last line is ten seconds old."""
+        if (now := time.monotonic()) - self._said < _PLAIN_SECONDS:
+            return False
+        self._said = now
+        return True
 
 
 class Pace:
@@ -68,6 +92,12 @@ class PlainObserver(Observer):
         self._stream = stream
         self._pace = Pace(0, 0)
         self._said = 0.0
+        self._replaying = Replaying()
+
+    def on_replay(self, done: int, steps: int) -> None:
+        figures = self._replaying.figures(done, steps)
+        if done < steps and self._replaying.is_due():
+            self._say(f"replayed {done:,} of {steps:,} steps  {figures}")
 
     def on_start(self, first_step: int, num_steps: int, summary: str) -> None:
         self._pace = Pace(first_step, num_steps)
@@ -88,7 +118,7 @@ class PlainObserver(Observer):
         self._say(describe(record))
 
     def _say(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        print(printable(text), file=self._stream, flush=True)
 
 
 class LiveObserver(Observer):
@@ -99,6 +129,19 @@ class LiveObserver(Observer):
         self._bar: TaskID | None = None
         self._pace = Pace(0, 0)
         self._headline = ""
+        self._replaying = Replaying()
+
+    def on_replay(self, done: int, steps: int) -> None:
+        if not steps:
+            return
+        figures = self._replaying.figures(done, steps)
+        if done == 0:
+            self._bar = self._progress.add_task("", total=steps, figures="replaying")
+        elif self._bar is not None:
+            self._progress.update(self._bar, completed=done, figures=f"replayed  {figures}")
+        if done == steps and self._bar is not None:
+            self._progress.remove_task(self._bar)  # the run's own takes its place
+            self._bar = None
 
     def on_start(self, first_step: int, num_steps: int, summary: str) -> None:
         self._pace = Pace(first_step, num_steps)
@@ -121,7 +164,7 @@ class LiveObserver(Observer):
         self._write(describe(record))
 
     def _write(self, text: str) -> None:
-        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

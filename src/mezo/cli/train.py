@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mezo.cli.logs import logged
 from mezo.cli.options import WORDS, with_config
 from mezo.cli.profile import table
 from mezo.cli.progress import duration, observer_for
@@ -80,6 +81,20 @@ def train(
         show_default=False,
         help="Record a timeline of N steps into trace.json.gz, for ui.perfetto.dev; a few are enough.",
     ),
+    log: list[str] = typer.Option(
+        [],
+        "--log",
+        metavar="NAME",
+        show_default=False,
+        help="Log to tensorboard, wandb or mlflow as well; may be given more than once.",
+    ),
+    metrics_file: Path | None = typer.Option(
+        None,
+        "--metrics-file",
+        metavar="FILE",
+        show_default=False,
+        help="Keep a file of the run's numbers for Prometheus.",
+    ),
 ) -> None:
     """Fine-tune a model with forward passes only.
 
@@ -98,7 +113,10 @@ def train(
         resume, config, overwrite = folder, MeZOConfig.load(RunFolder(folder).config), False
     if resume is None and rank_of_environment() == 0:
         RunFolder.check(folder, overwrite=overwrite)  # before the model is loaded, which takes a while
-    with observer_for(sys.stdout) as observer:
+    with (
+        observer_for(sys.stdout) as shown,
+        logged(shown, log, metrics_file, run=folder, resumed=resume, config=config) as observer,
+    ):
         from mezo.session import Resume, is_finished
         from mezo.trainer import MeZOTrainer
 
@@ -166,6 +184,8 @@ def _report(result: "TrainResult", folder: Path) -> None:
         print(
             f"no move   {100 * still:.1f} % of the steps: their probes' losses were equal (docs/objectives.md)"
         )
+    for notice in result.notices:
+        print(f"noticed   step {notice.step}: {notice.text.removeprefix('warning: ')}")
     places = {
         "weights": run.adapter if result.config.saves_adapter else run.model,
         "replay": run.trajectory,
@@ -174,6 +194,7 @@ def _report(result: "TrainResult", folder: Path) -> None:
         "card": run.card,
         "profile": run.profile,
         "trace": run.trace,
+        "logs": run.logs,
     }
     for name, path in places.items():
         if path.exists():

@@ -7,6 +7,8 @@ from typing import Any
 
 import typer
 
+from mezo.parsing import one_line
+
 app = typer.Typer(
     help="Look into a run's trajectory, check it, cut it, publish it.",
     no_args_is_help=True,
@@ -111,4 +113,4 @@ def publish(
 def _text(value: Any) -> str:
     """On one line: names in a file may hold line ends and terminal codes."""
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return "".join(c if c.isprintable() else "?" for c in text)[:200]
+    return one_line(text)[:200]

@@ -19,11 +19,13 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from mezo.errors import MezoError
+from mezo.parsing import parse_json
 
 KEY = "MEZO_API_KEY"
 FIRST_WAIT = 0.5  # seconds before the second try; each further one waits twice as long
 LONGEST_WAIT = 30.0
 CONNECT_SECONDS = 10.0  # for a connection, which a server that is there takes at once
+_LONGEST = 1 << 28  # bytes of an answer; a step of 64 rows of 2,000 tokens has some 10 MB
 _SAID = 300  # characters of what a server said
 
 T = TypeVar("T")
@@ -86,7 +88,7 @@ class Client:
             with contextlib.closing(self._connected(limit)) as connection:
                 connection.request(method, self._prefix + path, data, self._headers())
                 response = connection.getresponse()
-                said = response.read().decode(errors="replace")
+                said = self._read(response, path)
         except TimeoutError:
             raise Trouble(f"gave no answer to {path} for {limit:g} seconds", silent=True) from None
         except ssl.SSLCertVerificationError as error:
@@ -97,6 +99,14 @@ class Client:
             how = self._hidden(" ".join(str(error).split())) or type(error).__name__
             raise Trouble(f"the connection failed at {path}: {how}") from None
         return self._taken(response, path, said)
+
+    def _read(self, response: HTTPResponse, path: str) -> str:
+        raw = response.read(_LONGEST + 1)
+        if len(raw) > _LONGEST:
+            raise MezoError(
+                f"{self.address}: answers {path} with more than {_LONGEST >> 20} MB, which no server does"
+            )
+        return raw.decode(errors="replace")
 
     def _connected(self, limit: float) -> HTTPConnection:
         made = HTTPSConnection if self._secure else HTTPConnection
@@ -116,7 +126,7 @@ class Client:
         status = response.status
         if status == 200:
             try:
-                return json.loads(said)
+                return parse_json(said)
             except ValueError:
                 return said
         shown = f"HTTP {status} for {path}: {self._hidden(_message(said)) or response.reason}"
@@ -160,7 +170,7 @@ def api_key() -> str | None:
 def _message(said: str) -> str:
     """What a server means by an error: its words out of the JSON they come in, as one line."""
     with contextlib.suppress(ValueError):
-        found = json.loads(said)
+        found = parse_json(said)
         for key in ("error", "error_message", "message", "detail"):
             while isinstance(found, dict) and found.get(key):
                 found = found[key]
@@ -170,4 +180,8 @@ def _message(said: str) -> str:
 
 def _seconds(header: str | None) -> float | None:
     """Of Retry-After; a date, which these servers do not send, counts as nothing."""
-    return float(header) if header is not None and header.strip().isdigit() else None
+    return (
+        float(header)
+        if header is not None and header.strip().isascii() and header.strip().isdecimal()
+        else None
+    )

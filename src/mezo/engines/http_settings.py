@@ -72,5 +72,5 @@ def _same_folder(served: str, model: str) -> bool:
     here, ours = Path(served), Path(model)
     try:
         return here.is_absolute() and here.samefile(ours)
-    except OSError:
+    except (OSError, ValueError):
         return False  # no folder of this machine

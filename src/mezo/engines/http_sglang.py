@@ -36,7 +36,7 @@ class SGLangServer(Dialect):
         found = self.client.once("POST", "/generate", body)
         try:
             return [answer_of(ask, row["meta_info"]) for ask, row in zip(asks, found, strict=True)]
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise unexpected(self.client, "/generate", error) from error
 
     def write(
@@ -52,8 +52,8 @@ class SGLangServer(Dialect):
             body["lora_path"] = [adapter] * len(prompts)
         found = self.client.once("POST", "/generate", body)
         try:
-            return [row["text"].partition(stop)[0] for row in found]
-        except (KeyError, TypeError, AttributeError) as error:
+            return [row["text"].partition(stop)[0] for _, row in zip(prompts, found, strict=True)]
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise unexpected(self.client, "/generate", error) from error
 
     def load(self, name: str, path: str) -> None:

@@ -24,7 +24,10 @@ def find(client: Client, seconds: float) -> "VLLMServer | None":
     listed = said(client, "/v1/models", seconds)
     try:
         (base, *_) = [model for model in listed["data"] if not model.get("parent")]
-        return VLLMServer(client, base["id"], base.get("root") or base["id"])
+        root = base.get("root") or base["id"]
+        if not (isinstance(base["id"], str) and isinstance(root, str)):
+            raise TypeError("a model whose name is no text")
+        return VLLMServer(client, base["id"], root)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise unexpected(client, "/v1/models", error) from error
 
@@ -65,7 +68,7 @@ class VLLMServer(Dialect):
             if choices:
                 return [_of_choices(choices, row) for row in found]
             return [_of_tokens(ask, row) for ask, row in zip(asks, found, strict=True)]
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise unexpected(self.client, _COMPLETIONS, error) from error
 
     def write(

@@ -31,4 +31,10 @@ def answer_of(ask: Ask, found: Mapping[str, Any]) -> Answer:
         if tuple(token for _, token, _ in rows) != ask.tokens[ask.start :]:
             raise ValueError("log-probabilities of other tokens than those asked for")
         values = [value for value, _, _ in rows]
-    return Answer(tuple(map(float, values)), found["prompt_tokens"], found["cached_tokens"])
+    return Answer(tuple(map(_number, values)), int(found["prompt_tokens"]), int(found["cached_tokens"]))
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"a log-probability that is no number: {value!r:.40}")
+    return float(value)

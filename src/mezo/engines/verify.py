@@ -4,7 +4,6 @@ An address is a claim about another program's memory. Right after loading it can
 piece must hold the checkpoint's values at the piece's place, whatever the engine's layers are called.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 
 from mezo.engines.addresses import Piece
 from mezo.errors import MezoError
+from mezo.parsing import parse_json
 
 _AT_ONCE = 1 << 20
 _MIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9)  # odd, their bits well spread
@@ -38,7 +38,7 @@ def files_of(folder: Path) -> dict[str, str]:
     """tensor -> the file in `folder` that has it; {} if there are no safetensors files."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        return dict(json.loads(index.read_text())["weight_map"])
+        return dict(parse_json(index.read_text())["weight_map"])
     single = folder / "model.safetensors"
     if not single.exists():
         return {}

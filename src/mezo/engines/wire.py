@@ -16,9 +16,11 @@ from typing import Any, BinaryIO
 import torch
 
 from mezo.errors import MezoError
+from mezo.parsing import parse_json
 
 _LENGTH = struct.Struct("<Q")
 _LONGEST_HEADER = 1 << 30
+_MOST_ELEMENTS = 1 << 40
 _DTYPES = {str(d).removeprefix("torch."): d for d in (torch.float32, torch.bfloat16, torch.float16)}
 
 
@@ -42,12 +44,10 @@ def receive(source: BinaryIO) -> tuple[Any, dict[str, torch.Tensor]]:
     if length > _LONGEST_HEADER:
         raise MezoError(f"no message of an engine: its header claims {length} bytes")
     try:
-        header = json.loads(_exactly(source, length))
-        value, listed = (
-            header["value"],
-            [(str(n), _DTYPES[d], [*map(int, s)]) for n, d, s in header["tensors"]],
-        )
-    except (ValueError, KeyError, TypeError) as error:
+        header = parse_json(_exactly(source, length))
+        value = header["value"]
+        listed = [(str(n), _DTYPES[d], _shape(s)) for n, d, s in header["tensors"]]
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise MezoError(f"no message of an engine: {type(error).__name__} in its header") from None
     tensors = {}
     for name, dtype, shape in listed:
@@ -56,6 +56,13 @@ def receive(source: BinaryIO) -> tuple[Any, dict[str, torch.Tensor]]:
             torch.frombuffer(raw, dtype=dtype).view(shape) if raw else torch.empty(shape, dtype=dtype)
         )
     return value, tensors
+
+
+def _shape(listed: Any) -> list[int]:
+    shape = [int(size) for size in listed]
+    if any(size < 0 for size in shape) or math.prod(shape) > _MOST_ELEMENTS:
+        raise ValueError(f"no tensor has the shape {shape}")
+    return shape
 
 
 def _exactly(source: BinaryIO, size: int) -> bytes:

@@ -17,6 +17,7 @@ from mezo.events import EvalRecord, Observer, StepRecord
 from mezo.search.space import Setting
 from mezo.search.trials import Trial
 from mezo.trainer import MeZOTrainer
+from mezo.watching import ExplodingLoss
 
 FAR = 2.0  # times the loss before the first step: a run that ends there has diverged
 _HOPELESS = 4.0  # times that loss, over some steps: one that is there is not run to its end
@@ -85,7 +86,7 @@ def run_trial(
         if trainer.estimator.gives_slopes and short.optimizer in _SLOPES_AS_THEY_ARE:
             too_large = _promised(result.steps) > _PAST_DOUBT
         del result  # it holds the model, too
-    except (NonFiniteLoss, _Diverged):
+    except (NonFiniteLoss, ExplodingLoss, _Diverged):
         pass
     trainer = None  # with its model, before the next one is loaded
     gc.collect()

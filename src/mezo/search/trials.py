@@ -1,6 +1,5 @@
 """The folder of a search: what was asked for, and what each trial came to."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import yaml
 
 from mezo.errors import MezoError
+from mezo.parsing import parse_json, parse_yaml
 from mezo.run import to_json, write_text
 from mezo.search.space import Plan, Setting
 
@@ -63,9 +63,10 @@ class SearchFolder:
                 )
             return None
         try:
-            found = yaml.safe_load(self.request.read_text(encoding="utf-8"))
+            found = parse_yaml(self.request.read_text(encoding="utf-8"))
             before, rungs = dict(found["asked"]), tuple(int(steps) for steps in found["rungs"])
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+            before["config"] = dict(before.get("config", {}))
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise MezoError(
                 f"{self.request}: not what a search wrote ({type(error).__name__}); choose another --output"
             ) from None
@@ -90,7 +91,7 @@ class SearchFolder:
         """The finished trials, in the order in which they ran. Raises MezoError, naming the line, for anything else."""
         if not self.results.exists():
             return []
-        lines = self.results.read_text(encoding="utf-8").splitlines()
+        lines = self.results.read_text(encoding="utf-8", errors="replace").splitlines()
         return [_trial(line, f"{self.results}:{number}") for number, line in enumerate(lines, start=1)]
 
     def add(self, trial: Trial) -> None:
@@ -101,11 +102,11 @@ class SearchFolder:
 
 def _trial(line: str, where: str) -> Trial:
     try:
-        values = json.loads(line)
+        values = parse_json(line)
         for name in ("start", "loss"):
             values[name] = math.nan if values[name] is None else float(values[name])
         return Trial(**values)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise MezoError(f"{where}: expected a trial, found {line[:40]!r} ({error})") from None
 
 

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mezo.errors import MezoError, near
+from mezo.parsing import parse_yaml
 from mezo.registry import look_up
 from mezo.tasks.base import HubDataset, Task
 from mezo.tasks.row import shown
@@ -58,8 +59,8 @@ class _File(BaseModel):
 def read_task(path: Path) -> Task:
     """The task that a YAML file describes. Raises MezoError, which names the file and the field."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a SafeLoader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        values = parse_yaml(path.read_text(encoding="utf-8"), _Loader)
+    except (OSError, ValueError) as error:
         raise MezoError(f"{path}: not a readable task file: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise MezoError(f"{path}: expected a mapping such as 'prompt: ...', found {type(values).__name__}")

@@ -1,8 +1,8 @@
 """A tuned model, or its adapter, on disk: in the formats transformers and peft load."""
 
-import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ from safetensors import SafetensorError
 from mezo.errors import MezoError
 from mezo.models import kind_of, quiet
 from mezo.run import sync_files, sync_folder
+from mezo.tuning.adapter_files import CONFIG as _CONFIG
+from mezo.tuning.adapter_files import WEIGHTS as _WEIGHTS
+from mezo.tuning.adapter_files import lora_config, settings_of
 from mezo.tuning.prefix import with_prefix
 from mezo.tuning.prefix_keys import AttachedPrefix, prefix_of
 from mezo.tuning.quiet import quiet_peft
-
-_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def save(model: Any, tokenizer: Any, target: Path) -> None:
@@ -74,15 +75,18 @@ def with_adapter(model: Any, folder: Path) -> Any:
     """The model with a saved peft adapter on it. Raises MezoError if it is not one for this model."""
     if not (folder / _CONFIG).is_file() or not (folder / _WEIGHTS).is_file():
         raise MezoError(f"{folder}: expected a peft adapter ({_CONFIG} and {_WEIGHTS})")
-    try:
-        settings = json.loads((folder / _CONFIG).read_text())
-        if settings.get("peft_type") == "PREFIX_TUNING":
-            return _with_prefix(model, folder, settings)
-        from peft import PeftModel
+    settings = settings_of(folder)
+    if settings["peft_type"] == "PREFIX_TUNING":
+        return _with_prefix(model, folder, settings)
+    config = lora_config(folder, settings, model)
+    from peft import PeftModel
 
+    try:
         with quiet_peft():
-            return PeftModel.from_pretrained(model, str(folder)).eval().requires_grad_(False)
-    except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
+            # factors that the file lacks would be those of a new adapter, drawn at random
+            warnings.filterwarnings("error", "Found missing adapter keys")
+            return PeftModel.from_pretrained(model, str(folder), config=config).eval().requires_grad_(False)
+    except Exception as error:  # of whatever kind peft's way through what the files say ends in
         raise MezoError(
             f"{folder}: this adapter does not fit the model: {' '.join(str(error).split())[:300]}"
         ) from None
@@ -95,9 +99,13 @@ def _with_prefix(model: Any, folder: Path, settings: dict[str, Any]) -> Any:
 
     try:
         embeddings = load_file(folder / _WEIGHTS)["prompt_embeddings"]
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise MezoError(f"{folder / _WEIGHTS}: not a readable safetensors file: {error}") from None
+    except KeyError:
+        raise MezoError(
+            f"{folder / _WEIGHTS}: expected a tensor named prompt_embeddings, found none"
+        ) from None
     try:
-        return with_prefix(model, embeddings, base_name=settings.get("base_model_name_or_path") or "")
+        return with_prefix(model, embeddings, base_name=str(settings.get("base_model_name_or_path") or ""))
     except MezoError as error:
         raise MezoError(f"{folder}: {error}") from None

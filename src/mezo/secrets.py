@@ -1,0 +1,59 @@
+"""Keys and passwords: not in settings, which are saved with a run, and not in what is printed."""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+# as the end of a name: hf_token and api-key are secrets, max_total_tokens, tokenizer_path and ssl_keyfile are none
+_NAME = re.compile(
+    r"(?:^|[_\-.])(?:api_?key|key|token|secret|passw(?:or)?d|passphrase|credentials?|auth(?:orization)?)$",
+    re.IGNORECASE,
+)
+_ENVIRONMENT = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
+_SHORTEST = 8  # characters; to blot out a shorter one would blot out words
+
+
+def check_settings(server: Iterable[str] | None, server_args: Mapping[str, Any]) -> None:
+    """Raises ValueError, without the secret in it, if a server's address or an option of an engine holds one."""
+    for address in server or ():
+        if _in_address(address):
+            raise ValueError(
+                "server: an address has a name or a password in it, and settings are saved with a run: expected "
+                "http://HOST:PORT; an API key goes into the environment (MEZO_API_KEY)"
+            )
+    for name, value in _flat("server_args", server_args):
+        if (isinstance(value, str) and value and _NAME.search(name)) or _in_address(value):
+            raise ValueError(
+                f"{name}: looks like a secret, and settings are saved with a run; leave it away, and give it to the "
+                "engine through the environment (HF_TOKEN, or a variable of the engine's own)"
+            )
+
+
+def _flat(name: str, value: Any) -> Iterable[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(f"{name}.{key}", inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _flat(name, inner)
+    else:
+        yield name, value
+
+
+def _in_address(value: Any) -> bool:
+    if not isinstance(value, str) or "://" not in value:
+        return False
+    try:
+        return urlsplit(value).username is not None
+    except ValueError:
+        return "@" in value
+
+
+def hidden(text: str) -> str:
+    """`text` with *** for every value of an environment variable whose name speaks of a secret."""
+    for name, value in os.environ.items():
+        if _ENVIRONMENT.search(name) and len(value) >= _SHORTEST:
+            text = text.replace(value, "***")
+    return text

@@ -120,8 +120,8 @@ def test_a_part_goes_by_its_own_title_and_settings(part: Any) -> None:
     from mezo.ablation.parts import ranked
 
     assert ranked(part.title)[0][1] is part
-    first = part.fields[0]
-    assert part in [found for _, found in ranked(first)[:2]]
+    for first in part.fields[:1]:  # parts that no setting stands for have none
+        assert part in [found for _, found in ranked(first)[:2]]
     for settled in (part.off, part.on):
         if isinstance(settled, dict):
             MeZOConfig.build(**settled)

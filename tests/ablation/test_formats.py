@@ -247,7 +247,7 @@ def test_what_is_too_large_is_refused(tmp_path: Path) -> None:
     ]
     lines.append("studies: [{name: x, ablated_part: p, action: ADD, replacement: *i}]")
     (tmp_path / "laughs.yaml").write_text("\n".join(lines))
-    with pytest.raises(MezoError, match=r"found more|deeper"):
+    with pytest.raises(MezoError, match=r"found more|deeper|aliases come to"):
         read_plan(tmp_path / "laughs.yaml")
 
 

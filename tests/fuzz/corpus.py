@@ -61,10 +61,10 @@ def _twist(value: Any, random: Random) -> Any:
     kind = random.randrange(8)
     if kind == 0:
         del value[key]
+    elif kind == 1 and isinstance(value, list):
+        value.append(value[key])
     elif kind == 1 and isinstance(value, dict):
         value[str(random.choice(_ODD))] = value[key]
-    elif kind == 1:
-        value.append(value[key])
     elif kind < 5:
         value[key] = copy.deepcopy(random.choice(_ODD))
     else:

@@ -16,6 +16,7 @@ from tests.fuzz.harness import dumped, survive
 from mezo.engines import http_client, http_sglang, http_vllm, wire
 from mezo.engines.backend import Ask
 from mezo.engines.http_client import Client, Trouble
+from mezo.engines.http_server import Dialect
 from mezo.engines.http_settings import check_model
 from mezo.errors import MezoError
 
@@ -75,12 +76,9 @@ def _vllm(asks: list[Ask]) -> Callable[[Any], None]:
     return read
 
 
-def _texts(server: type) -> Callable[[Any], None]:
+def _texts(server: Callable[..., Dialect], *named: str) -> Callable[[Any], None]:
     def read(values: Any) -> None:
-        arguments = (
-            (Saying(values), "m") if server is http_sglang.SGLangServer else (Saying(values), "m", "m")
-        )
-        found = server(*arguments).write([(5,), (6,)], None, 4, "\n")
+        found = server(Saying(values), *named).write([(5,), (6,)], None, 4, "\n")
         assert len(found) == 2
         assert all(isinstance(text, str) for text in found)
 
@@ -98,11 +96,11 @@ def _identified(module: Any) -> Callable[[Any], None]:
 
 REPLIES: dict[str, tuple[Any, Callable[[Any], None]]] = {
     "sglang scores": (SGLANG_SCORES, _sglang),
-    "sglang texts": (SGLANG_TEXTS, _texts(http_sglang.SGLangServer)),
+    "sglang texts": (SGLANG_TEXTS, _texts(http_sglang.SGLangServer, "m")),
     "sglang says what it is": ({"model_path": "/nowhere"}, _identified(http_sglang)),
     "vllm tokens": (VLLM_TOKENS, _vllm(ROWS[:1])),
     "vllm choices": (VLLM_CHOICES, _vllm(ROWS[1:])),
-    "vllm texts": (VLLM_TEXTS, _texts(http_vllm.VLLMServer)),
+    "vllm texts": (VLLM_TEXTS, _texts(http_vllm.VLLMServer, "m", "m")),
     "vllm says what it is": (
         {"version": "1", "data": [{"id": "a", "root": "/nowhere"}]},
         _identified(http_vllm),

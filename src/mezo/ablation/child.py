@@ -12,6 +12,8 @@ from typing import Any
 
 from mezo.ablation.children import end_with_parent
 from mezo.errors import MezoError
+from mezo.parsing import one_line
+from mezo.secrets import hidden
 
 _BEGAN = time.monotonic()  # before torch is imported, which takes seconds
 
@@ -30,7 +32,7 @@ def main(path: Path) -> int:
 
             train_one(request, path.parent)
     except MezoError as error:
-        print(f"mezo: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"mezo: error: {hidden(one_line(error))}", file=sys.stderr)
         return 2
     return 0
 

@@ -20,6 +20,7 @@ class Ended:
 
     ok: bool
     error: str | None = None  # its last words, in one line
+    killed: bool = False  # by a signal, from outside
 
 
 class Children:
@@ -58,7 +59,7 @@ class Children:
                     self._running.discard(child)
                 if child.stdin is not None:
                     child.stdin.close()
-        return Ended(True) if status == 0 else Ended(False, _last_words(status, log))
+        return Ended(True) if status == 0 else Ended(False, _last_words(status, log), status < 0)
 
     def stop(self) -> None:
         """End all that run, and start no more."""
@@ -66,7 +67,7 @@ class Children:
             self.stopped = True
             for child in self._running:
                 with contextlib.suppress(ProcessLookupError):
-                    child.kill()  # a half run is made again from its start, so there is nothing to save
+                    child.kill()  # what it has done is on the disk, and it goes on from there
 
 
 def end_with_parent() -> None:

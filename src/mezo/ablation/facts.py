@@ -1,10 +1,10 @@
 """What the config file of a model says of it, without loading the model."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from mezo import smollm2
+from mezo.parsing import parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,13 @@ def facts_of(model: str) -> Facts:
     if model in _BUILT_IN:
         return _BUILT_IN[model]
     try:
-        config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
+        config = parse_json((Path(model) / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return Facts()
     if not isinstance(config, dict):
         return Facts()
     names = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
     counts = [config[name] for name in names if isinstance(config.get(name), int)]
-    kinds = " ".join(map(str, config.get("architectures") or ()))
+    listed = config.get("architectures")
+    kinds = " ".join(map(str, listed if isinstance(listed, list) else ()))
     return Facts(counts[0] if counts else None, "MaskedLM" in kinds)

@@ -15,7 +15,11 @@ from mezo.ablation.budget import Cost
 from mezo.ablation.outcome import NAME as OUTCOME
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.run import to_json, write_text
+from mezo.parsing import parse_json
+from mezo.run import RunFolder, to_json, write_text
+
+REQUEST = "request.json"  # what a run's process is asked for
+_KILLED = "killed"  # an empty file beside what a run left that was ended from outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ class StudyFolder:
         if not self.request.exists():
             return None
         try:
-            found = json.loads(self.request.read_text(encoding="utf-8"))
+            found = parse_json(self.request.read_text(encoding="utf-8"))
             # a setting that an earlier version did not have was at its default
             found["asked"]["config"] = {**MeZOConfig().model_dump(mode="json"), **found["asked"]["config"]}
             costs = {key: Cost(**cost) for key, cost in found["costs"].items()}
@@ -106,18 +110,39 @@ class StudyFolder:
         return (self.run(key) / OUTCOME).is_file()
 
     def take_over(self) -> None:
-        """Name the runs that were finished when the study was killed, and remove the half ones."""
+        """Name the runs that were finished when the study was killed. Half ones wait for `begin`."""
         for part in self.runs.glob("*.part"):
-            if (part / OUTCOME).is_file() and not self.is_finished(part.name.split(".")[0]):
-                self.finish(part.name.split(".")[0], part)
-            else:
+            key = part.name.split(".")[0]
+            if (part / OUTCOME).is_file() and not self.is_finished(key):
+                self.finish(key, part)
+            elif self.is_finished(key) or not is_half(part):
                 shutil.rmtree(part, ignore_errors=True)
 
-    def begin(self, key: str) -> Path:
-        """An empty folder for a run under way."""
-        part = self.runs / f"{key}.{os.getpid()}.part"
-        part.mkdir(parents=True)
-        return part
+    def begin(self, key: str, request: str) -> tuple[Path, bool]:
+        """(the folder of a run under way, whether it holds the half of one) with REQUEST.json in it.
+
+        A half run that was asked for in the same words is gone on with; any other gives way.
+        """
+        part, halves = self.runs / f"{key}.{os.getpid()}.part", list(self.runs.glob(f"{key}.*.part"))
+        if (self.failed(key) / _KILLED).exists():
+            halves.append(self.failed(key))
+        found = next((half for half in halves if is_half(half) and _says(half / REQUEST, request)), None)
+        for half in halves:
+            if half != found and half != self.failed(key):
+                shutil.rmtree(half)
+        if found is None:
+            part.mkdir(parents=True)
+            write_text(part / REQUEST, request)
+        elif found != part:
+            os.replace(found, part)
+            (part / _KILLED).unlink(missing_ok=True)
+        return part, found is not None
+
+    def begin_again(self, part: Path, request: str) -> None:
+        """Empty the folder of a run under way, whose half cannot be gone on with."""
+        shutil.rmtree(part)
+        part.mkdir()
+        write_text(part / REQUEST, request)
 
     def finish(self, key: str, part: Path) -> Path:
         """Give a finished run its name. Of its earlier failure nothing remains."""
@@ -128,9 +153,11 @@ class StudyFolder:
         shutil.rmtree(self.failed(key), ignore_errors=True)
         return final
 
-    def fail(self, key: str, part: Path) -> Path:
-        """Keep what a failed run left, its log above all."""
+    def fail(self, key: str, part: Path, *, killed: bool = False) -> Path:
+        """Keep what a failed run left, its log above all. killed: from outside, so that it may go on."""
         shutil.rmtree(self.failed(key), ignore_errors=True)
+        if killed:
+            (part / _KILLED).touch()
         os.replace(part, self.failed(key))
         return self.failed(key)
 
@@ -139,6 +166,18 @@ class StudyFolder:
 
     def relative(self, path: Path) -> str:
         return path.relative_to(self.path).as_posix()
+
+
+def is_half(part: Path) -> bool:
+    """Whether a run was begun in a folder, so far that it can be gone on with."""
+    return RunFolder(part).config.is_file()
+
+
+def _says(path: Path, text: str) -> bool:
+    try:
+        return path.read_text(encoding="utf-8") == text
+    except (OSError, ValueError):
+        return False
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 4) -> list[str]:

@@ -16,6 +16,7 @@ from mezo.ablation.page_text import to_html, to_markdown
 from mezo.ablation.plan import Plan, Study
 from mezo.ablation.predictions import has_predictions, parse_predictions, to_predictions
 from mezo.errors import MezoError
+from mezo.parsing import parse_json, parse_yaml
 
 _FIELDS = ("name", "ablated_part", "action", "replacement", "metrics")
 
@@ -47,16 +48,16 @@ def _kind(text: str) -> str:
 
 def _parse_yaml(text: str) -> Plan:
     try:
-        found = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date there never was
+        found = parse_yaml(text)
+    except ValueError as error:
         raise MezoError(f"not readable as YAML: {' '.join(str(error).split())}") from None
     return Plan.build(**plan_values(found, ""))
 
 
 def _parse_json(text: str) -> Plan:
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        found = parse_json(text)
+    except ValueError as error:
         raise MezoError(f"not readable as JSON: {error}") from None
     return Plan.build(**plan_values(found, ""))
 

@@ -4,11 +4,10 @@ import json
 import re
 from typing import Any
 
-import yaml
-
 from mezo.ablation.fields import is_nothing, metrics, split
 from mezo.ablation.markup import lines_of, repaired
 from mezo.ablation.predictions import marked_json
+from mezo.parsing import parse_yaml
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,300})")
@@ -33,6 +32,16 @@ def decoded(text: str, *, whole: bool = False) -> Any:
     if len(parts) > 1 and all(len(part.split()) <= _FEW_WORDS for part in parts):
         return [_scalar(part) for part in parts]
     return _scalar(text)
+
+
+def decoded_choices(text: str) -> Any:
+    """As `decoded`; entries may be set apart by ";" or " | ", and be as long as they like."""
+    if not _json(text)[0] and text[:1] not in ("[", "{"):
+        parts = split(text, ";")
+        parts = parts if len(parts) > 1 else re.split(r"\s+\|\s+", text)
+        if len(parts) > 1:
+            return [_scalar(part) for part in parts]
+    return decoded(text)
 
 
 def decoded_list(text: str) -> list[str]:
@@ -90,11 +99,13 @@ def _flow(text: str) -> Any:
     except (ValueError, RecursionError):
         pass
     try:
-        found = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        found = parse_yaml(text)
+    except ValueError:
         return None
     if isinstance(found, list):
         return [_scalar(each) if isinstance(each, str) else each for each in found]
+    if isinstance(found, dict) and found and all(value is None for value in found.values()):
+        return list(found)  # a set, {2, 4, 8}
     return found
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 _TAGS = (
     "html head title body main header footer section article div span style script p br hr h1 h2 h3 h4 h5 h6 "
-    "ul ol li strong b em i code pre table thead tbody tr th td a meta link"
+    "ul ol li strong b em i u code pre sup sub small mark details summary blockquote dl dt dd "
+    "table caption colgroup col thead tbody tfoot tr th td a meta link"
 )
 _TOKEN = re.compile(
     rf"<!--|-->|<!doctype[^<>]*>|</?(?:{'|'.join(_TAGS.split())})(?:\s[^<>]*)?/?>", re.IGNORECASE
@@ -15,6 +16,9 @@ _NAME = re.compile(r"</?(\w+)")
 _ENTITY = re.compile(r"&(?:#\d+|#x[0-9a-f]+|\w+);", re.IGNORECASE)
 _UNSHOWN = ("style", "script", "head", "title")  # what is inside is no text of the page
 _BOXES = ("div", "section", "article")
+# Opened and closed. A power (10<sup>-3</sup>) is written as in formulas.
+_INLINE = {"strong": ("**", "**"), "b": ("**", "**"), "sup": ("^{", "}")}
+_BREAKS_OF_CELLS = ("br", "li", "p", "ul", "ol", "div")  # between the entries of a table's cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class _Reader:
         self._boxes: tuple[int, ...] = ()
         self._opened = 0
         self._lists = 0
+        self._tables = 0  # those that are open, one inside the other
         self._pre = False
         self._until: str | None = None  # the end of what is not shown
 
@@ -72,7 +77,7 @@ class _Reader:
 
     @property
     def _folds(self) -> bool:
-        return self._html and not self._pre
+        return (self._html or self._tables > 0) and not self._pre
 
     def tag(self, token: str) -> None:
         name = token.lower() if token.startswith(("<!", "-->")) else _NAME.match(token)[1].lower()  # type: ignore[index]
@@ -88,7 +93,15 @@ class _Reader:
             self._shown(name, closing)
 
     def _shown(self, name: str, closing: bool) -> None:
-        if name in _BOXES:
+        if name in _INLINE:
+            self._line += _INLINE[name][closing]
+        elif name == "table":
+            self._fresh()
+            self._tables = max(0, self._tables + (-1 if closing else 1))
+        elif self._line.lstrip().startswith("|") and name in _BREAKS_OF_CELLS:
+            if not closing and not re.search(r"[|;]\s*$", self._line):
+                self._line = self._line.rstrip() + "; "
+        elif name in _BOXES:
             self._fresh()
             self._opened += 1
             self._boxes = self._boxes[:-1] if closing else (*self._boxes, self._opened)
@@ -101,8 +114,6 @@ class _Reader:
         elif name == "li":
             self._fresh()
             self._line = "" if closing else "  " * (self._lists - 1) + "- "
-        elif name in ("strong", "b"):
-            self._line += "**"
         elif name == "code" and not self._pre:
             self._line += "`"
         elif name in ("th", "td"):
@@ -110,7 +121,7 @@ class _Reader:
         elif name == "pre":
             self._fresh()
             self._pre = not closing
-        elif name in ("p", "br", "hr", "tr") and self._line.strip(" -"):
+        elif name in ("p", "br", "hr", "tr", "dt", "dd", "summary", "blockquote") and self._line.strip(" -"):
             self.end_line()  # but a <p> that opens an <li> leaves its dash where it is
 
     def _fresh(self) -> None:

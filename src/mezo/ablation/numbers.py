@@ -30,6 +30,12 @@ _NUMBER = re.compile(
 _SMALLER = r"smaller|lower|less|fewer|reduc\w*|decreas\w*|shorter|divid\w*"
 _LARGER = r"larger|bigger|higher|greater|more|increas\w*|longer|multipl\w*"
 _BASELINE = r"η|ε|ϵ|\beta\b|\bepsilon\b|\blr\b|\bn\b|\bthe\b|\bdefault\b|\bbaseline\b|\blearning rate\b"
+# A number that is set by a letter is of that quantity, and of no other one.
+_OF_OTHERS = re.compile(
+    r"(?<![\w-])(?:learning rate|lr|η|epsilon|eps|ε|ϵ|n|batch size|bs|weight decay|wd|rank|r|alpha|α|(?:beta|β)[ _]?[12₁₂]?)"
+    r"\s*=\s*[-+]?[\d.]+(?:e[-+]?\d+)?",
+    re.I,
+)
 _MULTIPLES = {
     r"\b(?:half|halv\w+)\b": 0.5,
     r"\b(?:doubl\w+|twice)\b": 2.0,
@@ -47,7 +53,9 @@ def numbers(text: str, symbols: str = "") -> list[float]:
     """
     text = _spelt(without_citations(text))
     if symbols and (found := re.search(rf"(?i)(?<![\w-])(?:{symbols})\s*(?:=|:|∈|\\in\b|\bof\b)", text)):
-        text = re.split(r"(?<=[\s,;(])[A-Za-z]\w*(?: \w+)?\s*(?:=|∈)", text[found.end() :])[0]
+        text = re.split(r"(?<=[\s,;(])[^\W\d]\w*(?: \w+)?\s*(?:=|∈)", text[found.end() :])[0]
+    elif symbols:
+        text = _OF_OTHERS.sub(" ", text)
     values: list[float] = []
     for match in _NUMBER.finditer(text):
         unit = (match["unit"] or "").lower()
@@ -67,6 +75,10 @@ def multiple(text: str) -> float | None:
         if found := re.search(pattern, text):
             factor = float(found[1])
             return None if factor == 0 else 1 / factor if down else factor
+    if found := re.search(
+        r"(?<![\w./])1\s*/\s*(\d+)(?:th)?\s+(?:of|as|the)\b|^\W*[x×]\s*(\d+(?:\.\d+)?)\W*$", text
+    ):
+        return 1 / float(found[1]) if found[1] and float(found[1]) else float(found[2] or 0) or None
     if re.search(r"order of magnitude|tenfold|ten times", text):
         return 0.1 if down else 10.0
     for pattern, factor in _MULTIPLES.items():
@@ -85,6 +97,7 @@ def direction(text: str) -> int:
 def _spelt(text: str) -> str:
     """Powers, thousands and signs as Python writes numbers."""
     text = re.sub(r"[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda m: "^" + m[0].translate(_SUPERSCRIPTS), text)
+    text = re.sub(r"(?<=\d)\s*–\s*(?=\d)", " to ", text)
     text = text.replace("−", "-").replace("–", "-").replace("$", " ")
     text = (
         re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text) if not re.search(r"\d,\d{3},\d{1,2}\b", text) else text

@@ -1,10 +1,10 @@
 """What a run's own process says of it, beyond metrics.jsonl: RUN/process.json."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mezo.errors import MezoError
+from mezo.parsing import parse_json
 from mezo.run import to_json, write_text
 
 NAME = "process.json"  # written last, so a folder that has it is a finished run's
@@ -34,7 +34,7 @@ def read_outcome(folder: Path) -> Outcome:
     """What `write_outcome` wrote. Raises MezoError if it is not there or is something else."""
     path = folder / NAME
     try:
-        return Outcome(**json.loads(path.read_text(encoding="utf-8")))
+        return Outcome(**parse_json(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise MezoError(
             f"{path}: expected what a finished run of a study says of itself, found something else"

@@ -5,6 +5,8 @@
 ## Ablation Plan
 ### name of a study
 - **Ablated Part**: ... - **Action**: ... - **Replacement**: a list below - **Metrics**: by comma
+
+or tables of them (`mezo.ablation.tables`).
 """
 
 import re
@@ -12,16 +14,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mezo.ablation.fields import study_field, study_values
-from mezo.ablation.inline import decoded, decoded_list, decoded_text
+from mezo.ablation.inline import decoded, decoded_choices, decoded_list, decoded_text
 from mezo.ablation.markup import Line, lines_of, repaired
 from mezo.ablation.plan import Plan
+from mezo.ablation.tables import without_tables
 from mezo.errors import MezoError
 
 _HEADING = re.compile(r" {0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
-_BULLET = re.compile(r"([ \t]*)(?:[-*+•‣]|\d{1,3}[.)])\s+(.*)$")
+_BULLET = re.compile(r"([ \t]*)(?:[-*+•‣◦▪·–—]|\d{1,3}[.)])\s+(.*)$")
 _BOLD_LINE = re.compile(r"\s*(?:\d{1,3}[.)]\s*)?\*\*([^*]+)\*\*\s*:?\s*$")
-_REASONING = re.compile(r"[\W_]*(?:the )?(?:reasoning|discussion|rationale|thinking)\b", re.IGNORECASE)
+_REASONING = re.compile(r"[^a-z]*(?:the )?(?:reasoning|discussion|rationale|thinking)\b", re.IGNORECASE)
 _PLAN = re.compile(r"\b(ablations?|plan|studies|predictions)\s*$", re.IGNORECASE)
+_DASHED = re.compile(
+    r"[*_]{0,2}((?:ablated[ _]part|component|action|replacements?|metrics?))[*_]{0,2}\s+(?:[-–—→]|->)\s+(.*)$",
+    re.I,
+)
 _LONGEST_KEY = 60
 
 
@@ -56,7 +63,7 @@ def parse_page(text: str, *, html: bool = False) -> Plan:
     lines = lines_of(repaired(text), html=html)
     reasoning, lines = _without_reasoning(lines)
     reader = _Reader()
-    for line in lines:
+    for line in without_tables(lines):
         reader.take(line.text)
     studies = [_study(section, n) for n, section in enumerate(reader.sections, start=1)]
     if not studies:
@@ -194,6 +201,8 @@ def _field_of(text: str) -> _Field | None:
     if rest.startswith("**`"):
         key, found, value = rest[2:].partition("`**:")
         key += "`"
+    elif dashed := _DASHED.match(rest):
+        key, found, value = dashed[1], "–", dashed[2]
     else:
         key, found, value = rest[: _LONGEST_KEY + 8].partition(":")
         value += rest[_LONGEST_KEY + 8 :] if found else ""
@@ -214,6 +223,8 @@ def _study(section: _Section, number: int) -> dict[str, Any]:
             values[key] = [str(decoded_text(item)) for item in each.items] or decoded_list(each.text)
         elif key in ("name", "ablated_part"):
             values[key] = decoded_text(" ".join((each.text, *each.items)).strip())
+        elif key == "replacement" and not each.items:
+            values[key] = decoded_choices(each.text)
         else:
             values[key] = _value(each)
     if section.name is not None:

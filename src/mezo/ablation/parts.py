@@ -9,6 +9,7 @@ from typing import Any
 from mezo.ablation.values import Reader
 from mezo.ablation.words import folded
 
+NOTHING = "nothing in prose"  # what parts take that no setting of a plan stands for
 STRONG = 3.0  # of a name that means this part and no other
 
 
@@ -70,9 +71,10 @@ def parts() -> tuple[Part, ...]:
     from mezo.ablation.parts_method import METHOD
     from mezo.ablation.parts_model import MODEL
     from mezo.ablation.parts_perturbation import PERTURBATION
+    from mezo.ablation.parts_shared import SHARED
     from mezo.ablation.parts_training import TRAINING
 
-    return (*METHOD, *PERTURBATION, *TRAINING, *BUDGET, *MODEL)
+    return (*METHOD, *PERTURBATION, *TRAINING, *BUDGET, *MODEL, *SHARED)
 
 
 def part_of(setting: str) -> Part | None:

@@ -1,7 +1,10 @@
 """Parts of the budget: batches, steps, examples, seeds."""
 
+from typing import Any
+
 from mezo.ablation.parts import Part
-from mezo.ablation.values import choice, first_of, number
+from mezo.ablation.values import Reading, choice, first_of, number, steady
+from mezo.config import MeZOConfig
 
 _SEEDS = "--seeds of mezo ablate runs every variant with several"
 
@@ -11,12 +14,20 @@ def _per_class(value: object) -> bool:
     return any(word in text for word in ("class", "label", "shot", "k=", "k ="))
 
 
+_ALL_DATA = r"(full|entire|whole|complete|all) (of )?(the )?(available )?(training |train |labell?ed )*(set|data ?set|data|examples|samples)"
+
+
+def _examples(value: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
+    name = "shots_per_class" if _per_class(value) else "train_examples"
+    return number(name, "k|examples|shots|n", whole=True, low=1)(value, config)
+
+
 BUDGET = (
     Part(
         "batch size",
         ("batch_size",),
         ("batch ?sizes?", "examples (per|in a) (batch|step)|samples (per|in a) batch", "batch(es)?"),
-        number("batch_size", "batch size|batch|b|bs", whole=True, low=1, high=1_000_000),
+        steady(number("batch_size", "batch size|batch|b|bs", whole=True, low=1, high=1_000_000)),
         off={"batch_size": 1},
         symbols="batch size|batch|bs",
         takes="a whole number of 1 or more",
@@ -44,21 +55,32 @@ BUDGET = (
         takes="a whole number of 1 or more",
     ),
     Part(
-        "number of training examples (k-shot)",
-        ("train_examples", "shots_per_class"),
+        "examples of every class (k-shot)",
+        ("shots_per_class",),
+        (
+            "(k|few|\\d+) shots?( per class| setting| k)?",
+            "shots( per class)?",
+            "(training |labell?ed )*(examples|samples|shots) (per|of each|of every|for each) (class|label)",
+        ),
+        first_of(
+            choice((_ALL_DATA, {"train_examples": None, "shots_per_class": None})),
+            number("shots_per_class", "k|examples|shots|n", whole=True, low=1),
+        ),
+        off={"train_examples": None, "shots_per_class": None},
+        takes="a whole number of 1 or more",
+    ),
+    Part(
+        "number of training examples",
+        ("train_examples",),
         (
             "(number|amount|size) of (the )?(training |labell?ed |train )*(examples|data|samples|set)",
             "(training|train) (set|data|data ?set) size",
-            "(k|few|\\d+) shots?( per class| setting)?",
             "(data|sample) efficiency",
-            "(examples|samples|shots) (per|of each|of every) (class|label)",
         ),
-        lambda value, config: number(
-            "shots_per_class" if _per_class(value) else "train_examples",
-            "k|examples|shots|n",
-            whole=True,
-            low=1,
-        )(value, config),
+        first_of(
+            choice((_ALL_DATA, {"train_examples": None, "shots_per_class": None})),
+            _examples,
+        ),
         hints=("examples", "data"),
         off={"train_examples": None, "shots_per_class": None},
         takes="a whole number of 1 or more; with k = or per class, of every class",

@@ -3,16 +3,17 @@
 import re
 from typing import Any
 
-from mezo.ablation.facts import facts_of
 from mezo.ablation.numbers import numbers
 from mezo.ablation.parts import Part
+from mezo.ablation.readers import share_of_layers
 from mezo.ablation.values import (
     MODULES,
+    Reader,
     Reading,
-    Refused,
     choice,
     first_of,
     number,
+    steady,
     switch,
     unless,
     with_number,
@@ -24,6 +25,7 @@ from mezo.config import MeZOConfig
 def _growing(value: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
     """ "n growing linearly to 16": the last number, or the paper's 16 (appendix A.2)."""
     text = folded(value) if isinstance(value, str) else ""
+    text = re.sub(r"\b(learning rate|lr)\b.*|\bscal\w* linear\w*|\blinear\w* scal\w*", "", text)
     if not re.search(r"\b(linear\w*|grow\w*|gradual\w*|ramp\w*|increasing)\b|\bschedul\w*", text):
         return None
     last = [int(n) for n in numbers(value) if n == int(n) and n >= 1][-1:]
@@ -31,27 +33,41 @@ def _growing(value: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
     return (Reading({"final_directions": last[0] if last else 16}, note),)
 
 
-def _share_of_layers(value: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
-    """ "50% of the layers", "half of the layers": as many of the baseline's model."""
-    found = re.search(
-        r"(?i)(?:(\d+)\s*%|\b(half|quarter|third)\b) of (?:the |all )?(?:layers|blocks)", str(value)
-    )
-    if found is None:
-        return None
-    layers = facts_of(config.model).layers
-    if layers is None:
-        raise Refused(
-            f"the number of layers of {config.model!r} is not known: write set: {{layers_per_step: ...}}"
+def _with_scaled_rate(reader: Reader) -> Reader:
+    """With the learning rate in proportion to n, where a text asks for it (the paper's appendix A.2)."""
+
+    def read(value: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
+        found = reader(value, config)
+        text = folded(value) if isinstance(value, str) else ""
+        asked = re.search(
+            r"\b(scal\w* (the )?(learning rate|lr)|(learning rate|lr) (is |being )?(linearly )?(scal|proportional)\w*|linear scaling)",
+            text,
         )
-    share = (
-        float(found[1]) / 100
-        if found[1]
-        else {"half": 1 / 2, "third": 1 / 3, "quarter": 1 / 4}[found[2].lower()]
-    )
-    count = max(1, round(share * layers))
-    return (
-        Reading({"blocks": "random", "layers_per_step": count}, f"{count} of the model's {layers} layers"),
-    )
+        if not found or not asked or "num_directions" not in found[0].settings:
+            return found
+        each = [
+            (r, config.learning_rate * r.settings["num_directions"] / config.num_directions) for r in found
+        ]
+        return tuple(
+            Reading(
+                {**r.settings, "learning_rate": float(f"{rate:.12g}")}, "learning rate in proportion to n"
+            )
+            for r, rate in each
+        )
+
+    return read
+
+
+def _of_one_side(value: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
+    """What is left of two-sided evaluation when one of its passes, or sides, is taken away."""
+    text = folded(str(value))
+    if re.search(r"\b(second|one of (the )?two|extra|additional) (forward pass|evaluation|query|loss)", text):
+        return (Reading({"estimator": "one-point"}, "one forward pass a step"),)
+    if re.search(
+        r"\b(negative|minus|backward|both|two (sided?|directions)|symmetric|antithetic|central)\b", text
+    ):
+        return (Reading({"estimator": "one-sided"}, "one side, against the loss at theta"),)
+    return None
 
 
 METHOD = (
@@ -65,7 +81,7 @@ METHOD = (
             "finite difference (step|interval)( size)?",
             r"(?<!adam )epsilon(?! (greedy|in adam))",
         ),
-        number("epsilon", "epsilon|eps|ε|ϵ|\\\\epsilon|scale", low=1e-12),
+        steady(number("epsilon", "epsilon|eps|ε|ϵ|\\\\epsilon|scale|mu|μ|sigma|σ|delta|δ|c|h", low=1e-12)),
         hints=("eps", "perturbation"),
         off="without a perturbation both losses are equal and there is nothing to estimate from",
         symbols="epsilon|eps|ε|ϵ",
@@ -83,7 +99,9 @@ METHOD = (
         ),
         first_of(
             _growing,
-            number("num_directions", "n|num_directions|q|k|m", whole=True, low=1, high=4096),
+            _with_scaled_rate(
+                number("num_directions", "n|num_directions|q|k|m|samples", whole=True, low=1, high=4096)
+            ),
         ),
         hints=("number of", "n", "samples?", "directions?"),
         off={"num_directions": 1, "final_directions": None},
@@ -102,6 +120,7 @@ METHOD = (
             "finite differences?( scheme| formula)?",
             "(both|positive|negative|second|backward) (perturbation|direction|forward pass|evaluation)(e?s)?",
             "(perturbation|evaluation)s? (of|in) both (directions|signs|sides)",
+            "(two|2|second|number of) forward pass(es)?( per (step|iteration))?",
             "signs? of the (projected )?(gradient|slope|loss)|sign (based|only) (update|estimat\\w*)",
         ),
         choice(
@@ -133,11 +152,16 @@ METHOD = (
                 {"estimator": "one-sided"},
             ),
             (
+                r"(zo )?sign ?sgd",
+                "ZO-signSGD takes the sign of every coordinate of g z; estimator=sign takes that of g, set: {estimator: sign}",
+            ),
+            (
                 r"(two|double|2) ?(point|sided?)|central (finite )?differences?|symmetric|antithetic|spsa|mezo",
                 {"estimator": "two-point"},
             ),
         ),
-        hints=("spsa", "estimat(or|ors|e|ion)", "gradient"),
+        hints=("spsa", "estimat(or|ors|e|ion)", "gradient", "projected gradients?"),
+        without=_of_one_side,
         off="without an estimator nothing moves the weights",
         takes="two-point, one-sided, one-point, sign, fzoo or cone",
     ),
@@ -155,9 +179,13 @@ METHOD = (
         unless(
             MODULES,
             first_of(
-                _share_of_layers,
+                share_of_layers,
                 with_number(
                     choice(
+                        (
+                            r"^(?!.*\b(layers?|blocks?)\b).*\b(subset|fraction|mask\w*|random) .*(parameters|weights|coordinates|entries)|spars\w*",
+                            "sparse directions are not here; layers that move can be chosen: blocks, train",
+                        ),
                         (
                             r"(each|every|per) layer(s)? (its|with its|has its|alone|separate\w*|own)|(separate|own|individual|independent|layer ?wise) (slopes?|projected gradients?|gradient estimates?|estimates?|spsa)|per layer (spsa|estimat\w*|gradients?)",
                             {"blocks": "each"},
@@ -174,7 +202,10 @@ METHOD = (
                             r"all (the )?(layers|parameters|blocks|weights)|simultaneous\w*|jointly|at once|full model",
                             {"blocks": "all"},
                         ),
-                        (r"block ?wise|layer ?wise|blocks?|layers?", {"blocks": "round-robin"}),
+                        (
+                            r"(block|layer) ?wise|(only )?(one|a single) (layer|block) (at a time|(per|each|every|at a) step)|one by one",
+                            {"blocks": "round-robin"},
+                        ),
                     ),
                     "layers_per_step",
                     "layers|blocks",

@@ -1,7 +1,7 @@
 """Parts of what is tuned and of what the model is asked: tuning mode, layers, precision, prompt."""
 
-from mezo.ablation import readers
-from mezo.ablation.parts import Part
+from mezo.ablation import beside, readers
+from mezo.ablation.parts import NOTHING, Part
 from mezo.ablation.values import choice, first_of, number, switch, with_number
 
 _MODES = with_number(
@@ -24,7 +24,7 @@ _MODES = with_number(
         "rank|r",
     ),
     "prefix_tokens",
-    "prefix tokens|tokens|prefix length",
+    "prefix tokens|tokens|prefix length|m",
 )
 _TUNING = with_number(_MODES, "lora_alpha", "alpha|α")
 
@@ -49,7 +49,7 @@ MODEL = (
             "adapters?",
             "linear prob\\w*",
         ),
-        _TUNING,
+        beside.with_targets(_TUNING),
         hints=("lora", "prefix", "tuning"),
         off={"tuning": "full"},
         on={"tuning": "lora"},
@@ -135,7 +135,8 @@ MODEL = (
             "layer (subset|selection|freezing)s?",
             "(freez\\w*|frozen)( layers| embeddings?)?",
             "only (the )?(last|first|top|bottom|upper|lower|final|early)",
-            "only (the )?\\w+( and \\w+)* (parameters|weights|layers|modules)",
+            "only (the )?\\w+( and \\w+)* (parameters|weights|layers|modules|terms|vectors)",
+            "bias(es)?( terms| parameters| only)",
             "bit ?fit",
             "embeddings?",
         ),
@@ -156,18 +157,20 @@ MODEL = (
             "bfloat16",
             "quantiz\\w*",
         ),
-        choice(
-            (
-                r"int\d|\d bit quant\w*|quantiz\w*|nf4|fp8|float8|8 bit|4 bit|int 8|float64|fp64|double precision|tf32",
-                "dtype takes float32, bfloat16 or float16",
-            ),
-            (r"bf ?16|bfloat ?16|brain", {"dtype": "bfloat16"}),
-            (r"fp ?16|float ?16|half( precision)?|16 bit", {"dtype": "float16"}),
-            (r"fp ?32|float ?32|(full|single) precision|32 bit", {"dtype": "float32"}),
-            (
-                r"mixed( precision)?",
-                "mixed precision keeps two copies of the weights; dtype is one type for all",
-            ),
+        beside.with_rounding(
+            choice(
+                (
+                    r"int\d|\d bit quant\w*|quantiz\w*|nf4|fp8|float8|8 bit|4 bit|int 8|float64|fp64|double precision|tf32",
+                    "dtype takes float32, bfloat16 or float16",
+                ),
+                (r"bf ?16|bfloat ?16|brain", {"dtype": "bfloat16"}),
+                (r"fp ?16|float ?16|half( precision)?|16 bit", {"dtype": "float16"}),
+                (r"fp ?32|float ?32|(full|single) precision|32 bit", {"dtype": "float32"}),
+                (
+                    r"mixed( precision)?",
+                    "mixed precision keeps two copies of the weights; dtype is one type for all",
+                ),
+            )
         ),
         hints=("16", "32", "bit"),
         off={"dtype": "float32"},
@@ -258,7 +261,7 @@ MODEL = (
         choice((r".", f"the model {_ELSEWHERE}")),
         hints=("model",),
         off=f"the model {_ELSEWHERE}",
-        takes="nothing in prose",
+        takes=NOTHING,
     ),
     Part(
         "task and data",
@@ -266,6 +269,6 @@ MODEL = (
         ("(down ?stream |evaluation |target )?(task|data ?set|benchmark)s?( type| choice)?",),
         choice((r".", f"the task {_ELSEWHERE}")),
         off=f"the task {_ELSEWHERE}",
-        takes="nothing in prose",
+        takes=NOTHING,
     ),
 )

@@ -3,6 +3,7 @@
 from typing import Any
 
 from mezo.ablation.parts import Part
+from mezo.ablation.readers import share_of_layers
 from mezo.ablation.values import MODULES, Reading, choice, first_of, number, switch, unless, with_number
 from mezo.config import MeZOConfig
 
@@ -30,8 +31,17 @@ PERTURBATION = (
         unless(
             MODULES,
             first_of(
+                share_of_layers,
                 with_number(
                     choice(
+                        (
+                            r"^(?!.*\b(layers?|blocks?)\b).*\b(subset|fraction|mask\w*|random) .*(parameters|weights|coordinates|entries)|spars\w*",
+                            "sparse directions are not here; layers that move can be chosen: blocks, train",
+                        ),
+                        (
+                            r"round robin|cyclic\w*|in turn|only (one|a single) (layer|block)",
+                            {"blocks": "round-robin"},
+                        ),
                         (
                             r"(subset of|random|some|selected|alternat\w*) (the )?layers?|layers? (per|each|every) (step|iteration)",
                             {"blocks": "random"},
@@ -81,7 +91,7 @@ PERTURBATION = (
         ),
         choice(
             (
-                r"backprop\w*|activation checkpoint\w*|gradient checkpoint\w*|offload\w*|adamw?",
+                r"backprop\w*|checkpoint\w*|offload\w*|adamw?",
                 "that is no way to hold perturbations; memory takes materialize, regenerate, store or store-layer",
             ),
             (
@@ -185,6 +195,11 @@ PERTURBATION = (
         switch(
             "normalize_perturbations",
             more=choice(
+                (
+                    r"(projected )?(gradients?|slopes?)( norm)?",
+                    "what is normalised is the perturbation; clipping bounds slopes, and estimator=fzoo divides by"
+                    " the losses' deviation",
+                ),
                 (
                     r"layers?( wise)?|per (layer|tensor|matrix|parameter)|parameter norms?",
                     {"layer_scaling": "variance"},

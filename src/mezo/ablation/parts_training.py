@@ -4,36 +4,21 @@ import re
 from typing import Any
 
 from mezo.ablation.parts import Part
-from mezo.ablation.values import Reader, Reading, choice, first_of, number, switch, with_number
+from mezo.ablation.values import Reader, Reading, choice, first_of, number, switch, unless, with_number
+from mezo.ablation.warmup import share_of_steps, warmup, with_warmup
 from mezo.config import MeZOConfig
 
 _STATEFUL = ("momentum", "momentum-rebuilt", "adam", "adam-rebuilt")
 _ADAMS = ("adam", "adam-rebuilt")
-_BETA1 = r"momentum|mu|μ|(?:beta|β|\\beta)[ _{]*1?\}?"
-_BETA2 = r"(?:beta|β|\\beta)[ _{]*2\}?"
+_BETA1 = r"momentum(?: (?:coefficient|factor|parameter|term))?|mu|μ|(?:beta|β|\\beta)[ _{]*[1₁]?\}?"
+_BETA2 = r"(?:beta|β|\\beta)[ _{]*[2₂]\}?"
 
 
 def _with_moments(reader: Reader) -> Reader:
     """With the numbers of the optimizer beside its name: "Adam (β1 = 0.9, β2 = 0.99)"."""
+    reader = with_number(reader, "weight_decay", "weight decay|wd|λ", whole=False)
     with_betas = with_number(with_number(reader, "beta1", _BETA1, whole=False), "beta2", _BETA2, whole=False)
     return with_number(with_betas, "history", "history|window")
-
-
-def _with_warmup(reader: Reader) -> Reader:
-    """With the steps of a warm-up beside the schedule's name: "cosine with 10% warm-up"."""
-    counted = with_number(
-        reader, "warmup_steps", r"warm-?up(?: steps)?(?: of)?|warm-?up steps|steps of warm-?up"
-    )
-
-    def read(value: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
-        share = re.search(r"(?i)(\d+(?:\.\d+)?)\s*%\s*(?:of (?:the )?steps )?(?:linear )?warm", str(value))
-        found = counted(value, config)
-        if not found or not share:
-            return found
-        steps = round(config.num_steps * float(share[1]) / 100)
-        return tuple(Reading({**each.settings, "warmup_steps": steps}, each.note) for each in found)
-
-    return read
 
 
 def _quantile(value: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
@@ -46,6 +31,16 @@ def _quantile(value: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
     else:
         return None
     return (Reading({"clip_quantile": share}),) if 0 < share < 1 else None
+
+
+def _symmetric(value: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
+    """A bound on both sides: "[-1, 1]", "±5"."""
+    number = r"(\d*\.?\d+(?:e[-+]?\d+)?)"
+    found = re.search(rf"[\[(]\s*[-−–]\s*{number}\s*,\s*\+?\s*{number}\s*[\])]", str(value))
+    both = float(found[1]) if found and float(found[1]) == float(found[2]) else None
+    either = re.search(rf"(?:±|\\pm|\+/-)\s*{number}", str(value))
+    bound = both or (float(either[1]) if either else None)
+    return (Reading({"clip_projected_grad": bound}),) if bound else None
 
 
 TRAINING = (
@@ -140,7 +135,10 @@ TRAINING = (
             "step size(?! (schedul\\w*|decay))",
             "lr(?! (schedul\\w*|decay))",
         ),
-        number("learning_rate", r"lr|learning rate|eta|η|\\eta|step size", low=1e-30, high=1e3),
+        unless(
+            r"decay\w*|anneal\w*|schedul\w*|warm ?up|cosine",
+            number("learning_rate", r"lr|learning rate|eta|η|\\eta|step size", low=1e-30, high=1e3),
+        ),
         off="without a learning rate nothing is learnt",
         symbols="lr|learning rate|η|step size",
         takes="a number, such as 1e-6",
@@ -156,7 +154,7 @@ TRAINING = (
             "schedule",
             on="linear",
             off="constant",
-            more=_with_warmup(
+            more=with_warmup(
                 choice(
                     (
                         r"exponential|step ?wise|polynomial|inverse|sqrt|cyclic\w*|restarts?|one ?cycle|plateau|piecewise",
@@ -177,7 +175,11 @@ TRAINING = (
         "warm-up of the learning rate",
         ("warmup_steps",),
         ("warm ?up( steps| phase| period)?",),
-        number("warmup_steps", "warm-?up(?: steps)?|steps", whole=True, low=0, off=0),
+        first_of(
+            warmup,
+            share_of_steps,
+            number("warmup_steps", "warm-?up(?: steps)?|steps", whole=True, low=0, off=0),
+        ),
         off={"warmup_steps": 0},
         on="the plan does not say of how many steps: write set: {warmup_steps: 100}",
         takes="a whole number of steps",
@@ -203,8 +205,9 @@ TRAINING = (
         first_of(
             choice((r"(no|without|un) ?clip\w*", {"clip_projected_grad": None, "clip_quantile": None})),
             _quantile,
+            _symmetric,
             number("clip_projected_grad", "threshold|clip|c|norm|bound", low=1e-12),
-            choice((r"quantile|percentile|adaptive|clip\w*", {"clip_quantile": 0.9})),
+            unless(r"\d+(\.\d+)?", choice((r"quantile|percentile|adaptive|clip\w*", {"clip_quantile": 0.9}))),
         ),
         hints=("clip\\w*",),
         off={"clip_projected_grad": None, "clip_quantile": None},

@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 from mezo.memory import peak_bytes
+from mezo.parsing import parse_json
+from mezo.run import to_json, write_text
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -14,15 +16,22 @@ class StepPeak:
     Where it cannot be reset, `of_steps` is None and `whole` is still right.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Path | None = None) -> None:
+        """kept: a file for the marks, from which a process that goes on with the run has them."""
+        self._kept = kept
         self._whole = 0
         self._steps: int | None = None
         self._fresh = False
+        if kept is not None and kept.is_file():
+            found = parse_json(kept.read_text(encoding="utf-8"))
+            self._whole, self._steps = found["whole"], found["steps"]
 
     def begin(self) -> None:
         """What follows is steps. The mark of before is kept for `whole`."""
         self._whole = self.whole()
         self._fresh = _reset()
+        if self._kept is not None:
+            write_text(self._kept, to_json({"whole": self._whole, "steps": self._steps}) + "\n")
 
     def stepped(self) -> None:
         """A step has been made since `begin` or the last step."""

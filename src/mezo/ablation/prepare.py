@@ -76,8 +76,11 @@ class Prepared:
         return None if cost is None else cost.seconds(run.config.num_steps, evaluations(run.config))
 
     def estimate(self) -> float | None:
-        """About the seconds that what is left takes; None where a run of it was not timed."""
-        known = [self.seconds(run) for run in self.left()]
+        """About the seconds that what is left takes; None where a run of it was not timed.
+
+        Runs that failed while they were timed will fail at once, and count as nothing.
+        """
+        known = [self.seconds(run) for run in self.left() if run.case.key not in self.agreed.errors]
         found = [seconds for seconds in known if seconds is not None]
         return sum(found) / len(self.devices) if len(found) == len(known) else None
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mezo.ablation.children import CHILD, Children, Ended, environment
+from mezo.ablation.folder import REQUEST
 from mezo.ablation.measures import Threshold
 from mezo.ablation.prepare import Prepared, threads
 from mezo.ablation.records import Journal, threshold_of
 from mezo.ablation.study import Run
-from mezo.run import RunFolder, read_metrics, to_json, write_text
+from mezo.run import RunFolder, read_metrics, to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def run_study(
     command: what the person typed, for the report. say: hears a line for each run that ends. child: the
     program of a run's process, which is given the path of its request.
 
-    Ctrl-C ends the runs under way, which are made again when the study goes on. Raises MezoError if another
+    Ctrl-C ends the runs under way, which go on from where they were when the study does. Raises MezoError if another
     process is at work in the folder, or a result cannot be written.
     """
     folder = prepared.folder
@@ -88,26 +89,29 @@ class _Study:
         """A run from its request to the folder under its name. In a thread of its own."""
         folder, device = self.prepared.folder, self._devices.get()
         try:
-            part = folder.begin(run.key)
             request = {
                 "config": {**run.config.model_dump(mode="json"), "device": device},
                 "evaluation_seed": self.prepared.config.seed,
                 "metrics": list(self.prepared.metrics),
             }
-            write_text(part / "request.json", to_json(request) + "\n")
-            at_once = len(self.prepared.devices)
-            ended = self.children.run(
-                part / "request.json",
-                part / "log.txt",
-                environment(threads(self.prepared.config, at_once)),
-            )
+            text = to_json(request) + "\n"
+            part, is_half = folder.begin(run.key, text)
+            ended = self._process(part)
+            if is_half and not (ended.ok or ended.killed or self.children.stopped):
+                folder.begin_again(part, text)  # what was left of it may be what is wrong
+                ended = self._process(part)
             if ended.ok:
                 folder.finish(run.key, part)
             elif not self.children.stopped:
-                folder.fail(run.key, part)
+                folder.fail(run.key, part, killed=ended.killed)
             return ended
         finally:
             self._devices.put(device)
+
+    def _process(self, part: Path) -> Ended:
+        """The process of the run that is asked for in `part`, to its end."""
+        limits = environment(threads(self.prepared.config, len(self.prepared.devices)))
+        return self.children.run(part / REQUEST, part / "log.txt", limits)
 
     def _take(self, run: Run, ended: Ended, number: str) -> None:
         self._ended[run.key] = ended

@@ -10,16 +10,17 @@ from mezo.ablation.binding import Unbound, Variant
 from mezo.ablation.cautions import caution
 from mezo.ablation.checking import completed, problem_of
 from mezo.ablation.exact import exact
-from mezo.ablation.parts import STRONG, Part
+from mezo.ablation.fields import is_nothing
+from mezo.ablation.impossible import check_possible
+from mezo.ablation.parts import NOTHING, STRONG, Part
 from mezo.ablation.plan import Study
+from mezo.ablation.several import apart
+from mezo.ablation.spelling import corrected
 from mezo.ablation.values import Reading, Refused
-from mezo.ablation.words import folded, without_contrast
+from mezo.ablation.words import folded
 from mezo.config import MeZOConfig
 
 Result = Variant | Unbound
-_BACKPROPAGATION = (
-    "gradients by backpropagation are a baseline of their own: mezo baseline finetune, mezo baseline compare"
-)
 _NONE = re.compile(r"(none|nothing|off|no|without|remov\w*|disabl\w*|drop\w*)\b")
 _PLAUSIBLE = 0.3  # of the best score: a part named less strongly is not what the study is about
 
@@ -36,6 +37,10 @@ class _Item:
 def bind_study(study: Study, config: MeZOConfig) -> list[Result]:
     """The variants of a study and what of it cannot be bound, in the plan's order."""
     candidates = table.ranked(study.ablated_part, study.name)
+    if (candidates[0][0] if candidates else 0.0) < STRONG and (
+        spelt := table.ranked(corrected(study.ablated_part), study.name)
+    ):
+        candidates = spelt
     best = candidates[0][0] if candidates else 0.0
     likely = [part for score, part in candidates if score >= _PLAUSIBLE * best]
     results: list[Result] = []
@@ -51,8 +56,11 @@ def bind_study(study: Study, config: MeZOConfig) -> list[Result]:
 def _items(study: Study) -> list[_Item]:
     """What is put in the part's place: each entry of a list; each pair, or all pairs, of a mapping."""
     values: list[tuple[str, Any]]
-    if isinstance(study.replacement, list):
-        values = [(_shown(value), value) for value in study.replacement]
+    said = study.replacement if isinstance(study.replacement, list) else []
+    if said and all(isinstance(value, str) and is_nothing(value) for value in said):
+        values = []  # a list of "None" alone
+    elif isinstance(study.replacement, list):
+        values = [(_shown(value), _changed_to(value)) for value in study.replacement]
     elif isinstance(study.replacement, dict):
         values = list(_of_mapping(study.replacement))
     else:
@@ -66,6 +74,12 @@ def _items(study: Study) -> list[_Item]:
         )
         return [_Item(label, None, given) for label, given in zip(labels, study.set, strict=True)]
     return [_Item(label, value) for label, value in values]
+
+
+def _changed_to(value: Any) -> Any:
+    """What stands behind the arrow of "16 → 64"."""
+    parts = re.split(r"\s*(?:→|⇒|[-=]>)\s*", value) if isinstance(value, str) else []
+    return parts[1] if len(parts) == 2 and all(parts) else value
 
 
 def _of_mapping(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -129,15 +143,16 @@ def _readings(
         return _without_words(study, likely, config)
     if isinstance(item.value, dict):
         return None, (_from_mapping(item.value, config),)
-    _check_forward(item.value)
+    check_possible(item.value)
     reasons: list[str] = []
     for part in _order(item.value, likely):
         try:
-            readings = _read(part, item.value, config)
+            readings = apart(part, item.value, config, _read) or _read(part, item.value, config)
             if readings is not None and (part in likely[:1] or not _by_chance(part, readings, item.value)):
                 return part, _with_others(part, readings, item.value, config)
         except Refused as refusal:
-            reasons.append(str(refusal))
+            if (part.fields and part.takes != NOTHING) or part in likely[:1]:
+                reasons.append(str(refusal))
     if reasons:
         raise Refused(reasons[0])
     if study.action == "REMOVE" and likely and isinstance(likely[0].off, dict):
@@ -147,15 +162,6 @@ def _readings(
             f"{item.label!r:.200} is no value of the {likely[0].title}, which takes {likely[0].takes}"
         )
     raise Refused("no setting of this package goes by such a name")
-
-
-def _check_forward(value: Any) -> None:
-    """Raises Refused for what no part of a method of forward passes can be."""
-    text = folded(without_contrast(value)) if isinstance(value, str) else ""
-    if re.search(
-        r"\b(back ?prop\w*|first order (fine|optimi\w*|sgd|adam|gradient|method|training)|autograd)", text
-    ):
-        raise Refused(_BACKPROPAGATION)
 
 
 def _order(value: Any, likely: list[Part]) -> list[Part]:

@@ -9,14 +9,18 @@ from typing import Any
 import torch
 
 import mezo
+from mezo.ablation.folder import is_half
 from mezo.ablation.outcome import Outcome, write_outcome
 from mezo.ablation.peaks import StepPeak
+from mezo.algorithm import draw_of
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
 from mezo.data.configured import validation_set
 from mezo.errors import MezoError
 from mezo.estimators.base import Estimator, Wrapper
 from mezo.events import EvalRecord, Observer, StepRecord
+from mezo.result import TrainResult
+from mezo.setup import directions_at
 from mezo.summary import Summary, write_summary
 from mezo.tasks import task_for
 from mezo.trainer import MeZOTrainer
@@ -39,8 +43,8 @@ class Counting(Wrapper):
 class _Log(Observer):
     """Lines for the run's log; and the memory of its steps, apart from its evaluations'."""
 
-    def __init__(self) -> None:
-        self.peak = StepPeak()
+    def __init__(self, folder: Path) -> None:
+        self.peak = StepPeak(folder / "peaks.json")
 
     def on_start(self, first_step: int, num_steps: int, summary: str) -> None:
         print(summary)
@@ -65,11 +69,16 @@ def trainer_for(
     output: Path | None = None,
     observer: Observer | None = None,
 ) -> MeZOTrainer:
-    """A trainer whose evaluation set is the whole study's, judged by `metrics` beside the task's own."""
+    """A trainer whose evaluation set is the whole study's, judged by `metrics` beside the task's own.
+
+    output: where the half of a run is, it goes on, to the numbers of one that was never ended.
+    """
+    resume = output if output is not None and is_half(output) else None
     trainer = MeZOTrainer(
         config,
         validation=evaluation_set(config, evaluation_seed),
         output=output,
+        resume=resume,
         observer=observer,
         artifacts=False,
     )
@@ -96,7 +105,7 @@ def train_one(request: dict[str, Any], folder: Path) -> None:
     Raises MezoError as `MeZOTrainer` does, and if the run was interrupted.
     """
     config = MeZOConfig.build(**request["config"])
-    log = _Log()
+    log = _Log(folder)
     trainer = trainer_for(config, request["evaluation_seed"], request["metrics"], output=folder, observer=log)
     if trainer.validation_set is None:
         raise MezoError(
@@ -117,7 +126,7 @@ def train_one(request: dict[str, Any], folder: Path) -> None:
         folder,
         Outcome(
             seconds=result.seconds,
-            forward_passes=sum(counting.asked) * microbatches,
+            forward_passes=(probes_before(result, counting) + sum(counting.asked)) * microbatches,
             peak_memory_bytes=log.peak.whole(),
             device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             device_memory_bytes=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
@@ -125,6 +134,18 @@ def train_one(request: dict[str, Any], folder: Path) -> None:
             threads=torch.get_num_threads(),
             versions=versions(),
         ),
+    )
+
+
+def probes_before(result: TrainResult, counting: Counting) -> int:
+    """The probes of the steps that earlier processes of a run have made, and this one has not counted."""
+    config, before = result.config, result.steps[: len(result.steps) - len(counting.asked)]
+    inner = counting.inner
+    return sum(
+        len(inner.ask(draw_of(config.seed, s.step, directions_at(config, s.step)), inner.init()))
+        if s.losses is None
+        else len(s.losses)
+        for s in before
     )
 
 

@@ -25,8 +25,10 @@ class Refused(Exception):
 # None: the words say nothing that the reader knows. Several readings: several variants ("2, 4 and 8").
 Reader = Callable[[Any, MeZOConfig], "tuple[Reading, ...] | None"]
 
-# Words of which parameters are tuned, which no words on steps and pieces are.
-MODULES = "attention|mlps?|layer ?norms?|bias(es)?|embeddings?|only the (last|top|upper|first|bottom|lower|final)|(last|top|upper|bottom|lower|final) (\\d+ )?layers?"
+# Words of which parameters are tuned, or of how far they are moved, which no words on steps and pieces are.
+MODULES = "norms?|epsilon|proportional|attention|mlps?|layer ?norms?|bias(es)?|embeddings?|only the (last|top|upper|first|bottom|lower|final)|(last|top|upper|bottom|lower|final) (\\d+ )?layers?"
+
+_CHANGING = r"decay\w*|anneal\w*|schedul\w*|gradual\w*|adaptive\w*|dynamic\w*|cosine|over time|during training|(growing|shrinking|increasing|decreasing) (linear\w*|from|over)"
 
 _NO = re.compile(
     r"^(?:no|not|without|disabl\w*|off|none|false|remov\w*|skip\w*|drop\w*|turn\w* off)\b|\b(?:disabled|turned off|switched off|is off|removed|unnormalized)\b"
@@ -115,8 +117,8 @@ def first_of(*readers: Reader) -> Reader:
 
 def with_number(reader: Reader, name: str, symbols: str, *, whole: bool = True) -> Reader:
     """`reader`, and a number for `name` where one is set beside: "LoRA (r = 16)", "10 prefix tokens"."""
-    value = r"(\d+)(?![\d.])" if whole else r"(\d*\.\d+)"
-    before = re.compile(rf"(?i)(?<![\w-])(?:{symbols})\s*(?:=|:|of|\()?\s*{value}")
+    value = r"(\d+)(?![\d.]*\d)" if whole else r"(\d*\.\d+(?:e-?\d+)?|\d+e-?\d+)"
+    before = re.compile(rf"(?i)(?<![\w-])(?:{symbols})[\s-]*(?:=|:|of|\()?\s*{value}")
     behind = re.compile(rf"(?i)(?<![\w.]){value}[ -](?:{symbols})\b")
 
     def read(text: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
@@ -128,6 +130,18 @@ def with_number(reader: Reader, name: str, symbols: str, *, whole: bool = True) 
             return found
         given = {name: int(match[1]) if whole else float(match[1])}
         return tuple(Reading({**each.settings, **given}, each.note) for each in found)
+
+    return read
+
+
+def steady(reader: Reader) -> Reader:
+    """`reader`, refusing what changes while a run goes on, for a setting that does not."""
+
+    def read(value: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
+        text = folded(value) if isinstance(value, str) else ""
+        if re.search(rf"\b(?:{_CHANGING})\b", text):
+            raise Refused("it is the same at every step of a run here: name values for runs of their own")
+        return reader(value, config)
 
     return read
 
@@ -144,7 +158,8 @@ def unless(pattern: str, reader: Reader) -> Reader:
 
 def _from_text(text: str, symbols: str, base: Any, whole: bool) -> tuple[list[float], str]:
     """Numbers in a text, or on the scale of the baseline's value; and how that was read."""
-    text = without_contrast(text)
+    text = _outside_brackets(without_contrast(text), symbols)
+    text = re.sub(r"(?i)\bfrom\s+[^\s,;]+\s+to\s+", " ", text)  # the baseline's, and what comes instead
     factor = multiple(text)
     if factor is None and (found := numbers(text, symbols)):
         return found, ""
@@ -155,6 +170,20 @@ def _from_text(text: str, symbols: str, base: Any, whole: bool) -> tuple[list[fl
     factor = factor or (4.0 if whole else 10.0) ** way
     value = max(1.0, round(base * factor)) if whole else float(f"{base * factor:.12g}")
     return [value], f"{factor:g} times the baseline's {base:g}" + ("" if said else ", as no number is given")
+
+
+def _outside_brackets(text: str, symbols: str) -> str:
+    """What of a text says its number: "1e-4 (10x smaller)", "10x smaller (1e-4)", "16 (default: 1)"."""
+    outside = re.sub(r"\([^()]*\)", " ", text)
+    if outside == text:
+        return text
+    inside = " ".join(re.findall(r"\(([^()]*)\)", text))
+    if numbers(outside, symbols) and multiple(outside) is None:
+        return outside
+    others = re.search(r"(?i)\b(default|baseline|original|paper|instead|was|from)\b|\w\s*/\s*\d", inside)
+    if multiple(outside) is not None:
+        return inside if numbers(inside, symbols) and multiple(inside) is None and not others else outside
+    return text
 
 
 def _is_number(value: Any) -> bool:

@@ -61,6 +61,7 @@ def folded(text: str) -> str:
     text = repaired(text)
     for word, sign in _SIGNS.items():
         text = re.sub(sign, f" {word} ", text)
+    text = re.sub(r"(?<=\w)['’]s\b", "", text)  # Adam's beta2
     text = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])|_", " ", text)  # Ablation_NoiseKind
     text = unicodedata.normalize("NFKC", text).lower()
     text = re.sub(r"\.(?!\d)|[^\w.+]|\+(?!\d)", " ", text)
@@ -74,7 +75,8 @@ def without_contrast(text: str) -> str:
     """`text` up to what it sets itself apart from: "Adam instead of SGD" is "Adam"."""
     return (
         re.split(
-            r"(?i)\s*[,(]?\s*\b(?:instead of|rather than|in place of|as opposed to|in contrast to|compared (?:to|with)|versus|vs\.?)\s",
+            r"(?i)\s*[,(]?\s*\b(?:instead of|rather than|in place of|as opposed to|in contrast to|compared (?:to|with)|versus|vs\.?)\s"
+            r"|\s*,\s*(?:but )?not (?!\w+(?:ed|ing)\b)",
             text,
         )[0]
         or text

@@ -77,8 +77,12 @@ def words(line: str) -> list[str]:
 
 @cache
 def pages() -> tuple[Page, ...]:
-    """Those in docs/, those of the repository that a person reads first, those made from the code."""
-    files = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md"]
+    """Those in docs/, those of the repository that a person reads first, those made from the code.
+
+    Not docs/study, which `mezo ablate` wrote as it is.
+    """
+    files = [path for path in sorted(DOCS.rglob("*.md")) if path.parent.name != "study"]
+    files.append(ROOT / "README.md")
     written = [Page(str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")) for path in files]
     return (*written, *(Page(f"docs/{path}", make()) for path, make in reference.PAGES.items()))
 

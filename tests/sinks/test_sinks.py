@@ -4,6 +4,7 @@ import contextlib
 import math
 import threading
 from collections.abc import Iterator, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from tests.tiers import mostly_slow
 from mezo.cli import main
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
+from mezo.events import Observer
 from mezo.run import RunFolder, read_metrics
 from mezo.sinks import background, kept
 from mezo.sinks.base import Begun, Point, Sink
-from mezo.sinks.logging import SINKS, logging_to, names_for
+from mezo.sinks.logging import SINKS, Several, logging_to, names_for
 from mezo.sinks.numbers import of_evaluation, of_step, without_secrets
 from mezo.sinks.prometheus import Family, render
 
@@ -184,6 +186,16 @@ def test_an_overwritten_run_begins_its_logs_anew(model: Path, tmp_path: Path) ->
     (tmp_path / "run/metrics.jsonl").write_text("")
     trainer(config, output=tmp_path / "run", overwrite=True).train()
     assert kept.read(tmp_path / "run/logs") == {}
+
+
+@pytest.mark.parametrize("word", [name for name in vars(Observer) if name.startswith("on_")])
+def test_several_observers_hear_all_that_one_hears(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[tuple[object, ...]] = []
+    monkeypatch.setattr(Observer, word, lambda self, *said: heard.append((self, *said)))
+    ears = Observer(), Observer()
+    said = range(len(signature(getattr(Several, word)).parameters) - 1)
+    getattr(Several(*ears), word)(*said)
+    assert heard == [(ear, *said) for ear in ears]
 
 
 def test_secrets_are_not_logged() -> None:

@@ -131,6 +131,10 @@ class Several(Observer):
         for observer in self._observers:
             observer.on_eval(record)
 
+    def on_replay(self, done: int, steps: int) -> None:
+        for observer in self._observers:
+            observer.on_replay(done, steps)
+
     def on_end(self) -> None:
         for observer in self._observers:
             observer.on_end()

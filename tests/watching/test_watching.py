@@ -230,6 +230,22 @@ def test_an_explosion_stops_the_run_and_its_resumption_unless_it_is_turned_off()
         free.step(record, lambda text: None)
 
 
+def test_a_run_that_explodes_is_given_one_advice() -> None:
+    """At large slopes the size of the steps is noticed at the same step."""
+    done = records([0.6] * 10 + [90.0] * 40, grads=[3000.0] * 50)
+    said: list[str] = []
+    free = watch(stop_on_explosion=False)
+    for record in done:
+        free.step(record, said.append)
+    assert len(said) == 1
+    assert "the steps are too large" in said[0]
+    stopped = watch()
+    with pytest.raises(ExplodingLoss):
+        for record in done:
+            stopped.step(record, said.append)
+    assert len(said) == 1
+
+
 def test_a_fork_is_measured_by_its_own_beginning() -> None:
     forked = watch()
     forked.take_in([], 300)

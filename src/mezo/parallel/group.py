@@ -8,6 +8,7 @@ sums inside a model that is cut go over NCCL where the weights are on GPUs.
 import atexit
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -118,7 +119,7 @@ class Group:
         return out if self.leads else None
 
     def lost(self, error: Exception) -> RankLost:
-        reason = " ".join(str(error).split())
+        reason = re.sub(r"\[?/\S*\]", "", " ".join(str(error).split())).strip()  # its source's place and line
         late = "timed out" in reason.lower() or "timeout" in reason.lower()
         what = f"did not answer for {self.timeout:g} seconds" if late else "is gone"
         return RankLost(

@@ -69,11 +69,12 @@ class Watch:
 
         Raises ExplodingLoss if the run has exploded.
         """
-        for notice in self._heard(record):
+        heard = list(self._heard(record))
+        self.check()  # its advice alone: two rates to try at one time are one too many
+        for notice in heard:
             note(notice.text)
             if log is not None:
                 log("noticed", step=notice.step, what=notice.kind, text=notice.text)
-        self.check()
 
     def _heard(self, record: StepRecord) -> Iterator[Notice]:
         self._done = record.step + 1

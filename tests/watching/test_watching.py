@@ -219,8 +219,8 @@ def test_an_explosion_stops_the_run_and_its_resumption_unless_it_is_turned_off()
     assert text.startswith(
         "step 225: the loss has exploded: its median over the last 50 steps is 4.7; it began at 0.6"
     )
-    # the first window whose median is 0.4 has 26 steps of it, as has none before
-    assert "cut RUN --steps 126 --output" in text
+    # the first 50 whose median is 0.4 have 26 steps of it, as have none before: steps 76 to 125, of which this is the middle
+    assert "cut RUN --steps 101 --output" in text
     assert "--no-stop-on-explosion" in text
     with pytest.raises(ExplodingLoss):
         watch().take_in(done[:225], 0)
@@ -228,6 +228,17 @@ def test_an_explosion_stops_the_run_and_its_resumption_unless_it_is_turned_off()
     free.take_in(done[:225], 0)
     for record in done[225:]:
         free.step(record, lambda text: None)
+
+
+@given(st.integers(0, 40), st.integers(0, 2**32 - 1))
+def test_the_way_back_leads_to_before_the_rise(steady: int, seed: int) -> None:
+    """Wherever noise puts the lowest median: up to 24 of its 50 steps may be after the rise, and are all above it."""
+    rng = np.random.default_rng(seed)
+    low = WINDOW + steady
+    found = Explosion(LN2, 16)
+    for record in records(np.concatenate([0.5 + 0.1 * rng.standard_normal(low), np.full(60, 30.0)])):
+        found.seen(record)
+    assert 0 < found.best_steps <= low
 
 
 def test_a_run_that_explodes_is_given_one_advice() -> None:

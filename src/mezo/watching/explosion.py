@@ -55,7 +55,7 @@ class Explosion:
         self._losses: deque[float] = deque(maxlen=WINDOW)
         self.first = math.nan  # median loss of the first steps
         self.last = math.nan  # of the last 50
-        self.best, self.best_steps = math.inf, 0  # the least that has been, and the steps done by then
+        self.best, self.best_steps = math.inf, 0  # the least that has been, and the steps of its middle
 
     def seen(self, record: StepRecord) -> bool:
         """Whether the run has exploded."""
@@ -66,5 +66,6 @@ class Explosion:
             return False
         self.last = median(self._losses)
         if self.last < self.best:
-            self.best, self.best_steps = self.last, record.step + 1
+            # up to 24 steps after a rise the median does not know of it, so the end of 50 may lie beyond one
+            self.best, self.best_steps = self.last, record.step + 1 - WINDOW // 2
         return self.last > max(FACTOR * self.first, self.guess)

@@ -14,6 +14,8 @@ from mezo.run import Metrics, RunFolder, read_metrics, write_text
 
 _PAPER = "[Malladi et al. 2023](https://arxiv.org/abs/2305.17333)"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$&!])")
+_START = re.compile(r"^(\d*)([-+=.)])(?=[-+=\s]|$)")  # of a list, a rule, a heading
 _EMBEDDED = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
 
@@ -42,6 +44,11 @@ def write_card(run: RunFolder, outcome: Outcome) -> None:
         _licence(config),
     ]
     write_text(run.card, "\n".join(part for part in parts if part))
+
+
+def escape(text: object) -> str:
+    """`text` on one line, every character that Markdown or HTML reads behind a backslash."""
+    return _START.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", one_line(text)))
 
 
 def span(text: object, *, table: bool = False) -> str:

@@ -16,9 +16,9 @@ from mezo.ablation import html, markdown
 from mezo.ablation.charts import chart
 from mezo.ablation.comparisons import compare
 from mezo.ablation.document import document
-from mezo.ablation.markdown import escape
 from mezo.ablation.quantities import quantity
 from mezo.ablation.report import read_lines, write_report
+from mezo.card import escape
 from mezo.errors import MezoError
 
 pytest.importorskip("plotly")

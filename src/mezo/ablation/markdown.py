@@ -1,18 +1,9 @@
 """A report as Markdown: text from a plan is shown as it is, whatever it holds."""
 
-import re
 from collections.abc import Iterable, Mapping
 
 from mezo.ablation.document import ALONE, COLUMNS, Document, Section
-from mezo.card import block, span
-
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$&!])")
-_START = re.compile(r"^(\d*)([-+=.)])(?=[-+=\s]|$)")  # of a list, a rule, a heading
-
-
-def escape(text: object) -> str:
-    """`text` on one line, every character that Markdown or HTML reads behind a backslash."""
-    return _START.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", " ".join(str(text).split())))
+from mezo.card import block, escape, span
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -8,7 +8,9 @@ from mezo.ablation import results
 from mezo.ablation.comparisons import compare
 from mezo.ablation.document import Document, document
 from mezo.errors import MezoError
+from mezo.parsing import printable
 from mezo.run import write_text
+from mezo.secrets import hidden
 
 HTML, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
 
@@ -32,7 +34,7 @@ def write_report(folder: Path | str) -> list[Path]:
     """
     folder = Path(folder)
     check_libraries()
-    compared = compare(read_lines(folder))
+    compared = compare([_shown(line) for line in read_lines(folder)])
     if not any(run.status == "ok" for run in compared.runs):
         failed = next((run.error for run in compared.runs if run.error), None)
         raise MezoError(
@@ -53,6 +55,15 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
     if not path.exists():
         raise MezoError(f"{path}: no such results; give the --output of a `mezo ablate`")
     return results.read(path)
+
+
+def _shown(value: Any) -> Any:
+    """With every text as one can be shown: names and errors of a study are other people's."""
+    if isinstance(value, str):
+        return hidden(printable(value))
+    if isinstance(value, dict):
+        return {_shown(key): _shown(item) for key, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, list) else value
 
 
 def _figures(said: Document, folder: Path) -> tuple[dict[str, str], list[Path]]:

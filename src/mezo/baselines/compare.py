@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mezo.card import escape
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import EvalRecord
@@ -51,8 +52,8 @@ def compare(places: Sequence[Path | str]) -> list[Line]:
 
 def markdown(lines: Sequence[Line]) -> str:
     """The table as a page has it."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS), *(line.cells() for line in lines)]
-    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows)
+    rows = [COLUMNS, ("---",) * len(COLUMNS), *([escape(cell) for cell in line.cells()] for line in lines)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _of_run(path: Path, name: str) -> Line:

@@ -8,6 +8,7 @@ import typer
 
 from mezo.cli.options import WORDS, with_config
 from mezo.cli.progress import duration
+from mezo.cli.saying import cell, say
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 
@@ -130,7 +131,7 @@ def _threshold(text: str | None) -> tuple[str | None, float] | None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    say(text, sys.stderr)
 
 
 def _show(prepared: "Prepared") -> None:
@@ -141,12 +142,12 @@ def _show(prepared: "Prepared") -> None:
     console.print(_table(prepared))
     for item in prepared.bound.unbound:
         near = f" (nearest: {', '.join(item.nearest)})" if item.nearest else ""
-        print(f"not run   {item.study}: {item.text}: {item.reason}{near}")
+        say(f"not run   {item.study}: {item.text}: {item.reason}{near}")
     for study, names in prepared.bound.uncomputed.items():
-        print(f"no metric {study}: {', '.join(names)}: not computed here")
+        say(f"no metric {study}: {', '.join(names)}: not computed here")
     left, unique = prepared.left(), {run.key for run in prepared.runs}
     print(f"runs      {len(unique)}, {len(unique) - len(left)} of them done; seeds: {prepared.options.seeds}")
-    print(f"budget    {prepared.budget}")
+    say(f"budget    {prepared.budget}")
     if (seconds := prepared.estimate()) is not None and left:
         at_once = len(prepared.devices)
         print(
@@ -157,7 +158,6 @@ def _show(prepared: "Prepared") -> None:
 
 def _table(prepared: "Prepared") -> "Table":
     from rich.table import Table
-    from rich.text import Text
 
     timed = any(prepared.seconds(run) is not None for run in prepared.runs)
     table = Table("study", "variant", "settings", "steps", *(["a run"] if timed else []), "note")
@@ -171,7 +171,7 @@ def _table(prepared: "Prepared") -> "Table":
             notes.append(f"will fail: {error}")
         table.add_row(
             *map(
-                Text,
+                cell,
                 (
                     case.study or "",
                     case.label,
@@ -188,9 +188,9 @@ def _table(prepared: "Prepared") -> "Table":
 def _report(finished: "Finished", folder: Path) -> None:
     if finished.threshold is not None:
         t = finished.threshold
-        print(f"threshold {t.metric} {t.value:.4f}: {t.source}")
+        say(f"threshold {t.metric} {t.value:.4f}: {t.source}")
     for name, error in finished.failed:
-        print(f"failed    {name}: {error}")
+        say(f"failed    {name}: {error}")
     print(f"made      {finished.made} runs; {finished.left} are left")
     if finished.stopped or finished.failed:
         what = "goes on" if finished.stopped else "tries the failed ones again"

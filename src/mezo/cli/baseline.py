@@ -7,6 +7,7 @@ import typer
 
 from mezo.cli.options import METHOD, WORDS, with_config
 from mezo.cli.progress import PlainObserver, duration, observer_for
+from mezo.cli.saying import cell, say
 from mezo.config import MeZOConfig
 
 _EPILOG = r"""
@@ -143,15 +144,14 @@ def compare(
     if as_json:
         print(to_json({"runs": [asdict(line) for line in lines]}))
     elif markdown:
-        print(side_by_side.markdown(lines))
+        say(side_by_side.markdown(lines))
     else:
         from rich.console import Console
         from rich.table import Table
-        from rich.text import Text
 
         table = Table(*side_by_side.COLUMNS)
         for line in lines:
-            table.add_row(*map(Text, line.cells()))
+            table.add_row(*map(cell, line.cells()))
         Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mezo.cli.saying import say
 from mezo.errors import MezoError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def plan(
         other = asked.count(beside_the_paper(read, count)) + asked.max_tokens + 64
         fits = 30_000 if room is None else max(room - other, 100)
         messages = messages_for(read, count, min(paper_tokens or fits, fits), asked.count)
-    print(f"asking {model} about {read.title!r}", file=sys.stderr)
+    say(f"asking {model} about {read.title!r}", sys.stderr)
     try:
         planned = plan_paper(messages, count, asked, title=read.title)
     except Unusable as error:
@@ -114,10 +115,10 @@ def _check(folder: Path, overwrite: bool) -> None:
 
 def _report(planned: "Planned") -> None:
     for note in planned.notes:
-        print(f"note      {' '.join(note.split())}")
+        say(f"note      {' '.join(note.split())}")
     for n, study in enumerate(planned.plan.studies, start=1):
         runs = sum(variant.study == study.name for variant in planned.bound.variants)
-        print(f"study {n:<3} {study.name}: {study.action} {study.ablated_part} ({runs} variants can be run)")
+        say(f"study {n:<3} {study.name}: {study.action} {study.ablated_part} ({runs} variants can be run)")
     for item in planned.bound.unbound:
         near = f"; nearest: {', '.join(item.nearest)}" if item.nearest else ""
-        print(f"not run   {item.study}: {item.text}: {item.reason}{near}")
+        say(f"not run   {item.study}: {item.text}: {item.reason}{near}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from mezo.cli.options import paragraphs
+from mezo.cli.saying import cell
 from mezo.errors import MezoError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def plan_eval(
     mine, reference = read_plan(plan), read_plan(gold)
     found = score(mine, reference, _likeness(model, base_url, votes, seed))
     if as_json:
-        print(json.dumps(_record(found, mine, reference, judge), indent=2, ensure_ascii=False))
+        print(json.dumps(_record(found, mine, reference, judge), indent=2))
     else:
         _show(found, mine, reference)
 
@@ -97,7 +98,6 @@ def _show(found: "Score", plan: "Plan", gold: "Plan") -> None:
     """Texts of other people's making: no markup is read in them."""
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     from mezo.ablation.judge import told
 
@@ -107,10 +107,10 @@ def _show(found: "Score", plan: "Plan", gold: "Plan") -> None:
     partner = {pair.study: pair for pair in found.pairs}
     for n, study in enumerate(plan.studies):
         pair = partner.get(n)
-        other = Text(told(gold.studies[pair.gold])) if pair else Text("none", style="dim")
-        table.add_row(Text(told(study)), other, f"{pair.likeness:.2f}" if pair else "")
+        other = cell(told(gold.studies[pair.gold])) if pair else cell("none", "dim")
+        table.add_row(cell(told(study)), other, f"{pair.likeness:.2f}" if pair else "")
     for n in sorted(set(range(found.gold)) - {pair.gold for pair in found.pairs}):
-        table.add_row(Text("none", style="dim"), Text(told(gold.studies[n])), "")
+        table.add_row(cell("none", "dim"), cell(told(gold.studies[n])), "")
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(table)
     matches = len(found.pairs)

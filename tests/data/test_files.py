@@ -2,12 +2,16 @@
 
 import gzip
 import json
+import os
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mezo.data import files as files_of
 from mezo.data.files import read_rows
 from mezo.errors import MezoError
 
@@ -122,6 +126,47 @@ def test_what_is_not_whole_gzip(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(MezoError, match=r"a\.jsonl\.gz: expected "):
         read_rows(path)
+
+
+@pytest.mark.parametrize("end", [".jsonl.gz", ".json.gz"])
+def test_gzip_that_comes_to_far_more_than_data_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr(files_of, "ALWAYS", 1 << 20)
+    path = tmp_path / f"a{end}"
+    path.write_bytes(gzip.compress(b"[" + b"\n" * (64 << 20), mtime=0))
+    tracemalloc.start()
+    try:
+        with pytest.raises(MezoError, match=r"bytes of gzip to come to 3,\d{3},\d{3} at most, found more"):
+            read_rows(path)
+        assert (
+            tracemalloc.get_traced_memory()[1] < (64 << 20) / 4
+        )  # the limit is 3 MB; twice more while it grows
+    finally:
+        tracemalloc.stop()
+
+
+def test_gzip_may_come_to_what_data_comes_to(tmp_path: Path) -> None:
+    """Alike lines, which shrink more than any data: a small file of them is read, and so is its limit."""
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(f"{ONE}\n".encode() * 100_000, mtime=0))
+    assert path.stat().st_size * files_of.EXPANSION < 100_000 * len(ONE)
+    assert len(read_rows(path)) == 100_000
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json.gz"])
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        ("a pipe", os.mkfifo),
+        ("a folder", os.mkdir),
+        ("a device", lambda path: os.symlink("/dev/zero", path)),
+    ],
+)
+def test_what_may_never_end_is_not_read(tmp_path: Path, name: str, kind: str, make: Any) -> None:
+    make(tmp_path / name)
+    with pytest.raises(MezoError, match=rf"{name}: expected a file, found {kind}"):
+        read_rows(tmp_path / name)
 
 
 def test_no_such_file(tmp_path: Path) -> None:

@@ -109,6 +109,21 @@ def test_a_sink_that_fails_is_told_once_and_changes_nothing(model: Path, tmp_pat
     assert notes == [f"warning: --log own: SystemExit: no {breaks} here; the run goes on without it"]
 
 
+def test_a_sink_that_says_its_key_is_told_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_API_KEY", "sk-1234567890")
+
+    def begin(first: int, steps: int) -> Sink:
+        raise RuntimeError("no login with\n\x1b[31msk-1234567890")
+
+    notes: list[str] = []
+    sink = background.Background("--log own", begin, notes.append)
+    sink.on_start(0, 12, "")
+    sink.close(failed=False)
+    assert notes == [
+        "warning: --log own: RuntimeError: no login with \\x1b[31m***; the run goes on without it"
+    ]
+
+
 def test_a_sink_that_hangs_holds_up_no_step_and_the_end_for_a_moment(
     monkeypatch: pytest.MonkeyPatch, model: Path, tmp_path: Path
 ) -> None:

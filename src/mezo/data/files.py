@@ -1,7 +1,9 @@
 """Reading JSON Lines and JSON files, with errors that name the file and the line."""
 
 import gzip
+import io
 import json
+import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,9 @@ from mezo.errors import MezoError
 from mezo.tasks import Row
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
+# Gzip makes a thousandth of what repeats itself, and text comes to 3 to 20 times its compressed size: a small file
+# that would come to more than this is no data, and would fill the memory.
+EXPANSION, ALWAYS = 50, 64 << 20  # times the file's size; bytes
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -19,7 +24,8 @@ def read_rows(path: Path) -> list[Row]:
     JSON Lines: one object a line, blank lines between them allowed. JSON: one list of objects, or an
     object with the list under "data" (as SQuAD has it) or with nothing but objects in it (DROP).
     UTF-8, with or without a byte order mark. Raises MezoError if the file cannot be read, is of
-    another kind, breaks off, holds anything but objects, or holds nothing.
+    another kind, breaks off, holds anything but objects, holds nothing, or is gzipped and comes to more
+    than both 50 times its size and 64 MiB.
     """
     if not path.name.endswith(SUFFIXES):
         raise MezoError(f"{path}: expected a file name ending in {', '.join(SUFFIXES)}")
@@ -31,10 +37,27 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+
+
 def _content(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if path.name.endswith(".gz") else data
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe or a device may never end
+            raise MezoError(
+                f"{path}: expected a file, found {_KINDS.get(stat.S_IFMT(found.st_mode), 'a device')}"
+            )
+        if not path.name.endswith(".gz"):
+            return path.read_bytes()
+        most = max(EXPANSION * found.st_size, ALWAYS)
+        with gzip.open(path) as file:
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise MezoError(
+                f"{path}: expected {found.st_size:,} bytes of gzip to come to {most:,} at most, found more; if it is "
+                "data all the same, unpack it (gunzip)"
+            )
+        return data
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise MezoError(
             f"{path}: expected a whole gzip file, found otherwise ({error}); make it anew"
@@ -44,8 +67,8 @@ def _content(path: Path) -> bytes:
 
 
 def _from_lines(path: Path, content: bytes) -> Iterator[Row]:
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        text = _decoded(line, f"{path}:{number}", first=number == 1)
+    for number, line in enumerate(io.BytesIO(content), start=1):
+        text = _decoded(line.removesuffix(b"\n"), f"{path}:{number}", first=number == 1)
         if text.strip():
             yield Row(
                 _object(_parsed(text, f"{path}:{number}"), f"{path}:{number}"),

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 
 from mezo.events import EvalRecord, Observer, StepRecord
+from mezo.parsing import one_line
+from mezo.secrets import hidden
 from mezo.sinks.base import Point, Sink
 from mezo.sinks.numbers import of_evaluation, of_step
 
@@ -76,7 +78,7 @@ class Background(Observer):
                 self._ending.wait(sink.every)
             sink.close(failed=self._failed)
         except BaseException as error:  # SystemExit, too: these packages are not ours
-            self._trouble = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            self._trouble = f"{type(error).__name__}: {hidden(one_line(error))[:200]}"
 
     def _taken(self) -> list[Point]:
         points: list[Point] = []

@@ -36,7 +36,7 @@ class RunLock:
         path = folder / NAME
         while True:
             try:
-                handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
             except OSError as error:
                 raise MezoError(f"{path}: cannot lock the run: {error.strerror}") from None
             try:

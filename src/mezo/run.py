@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -53,9 +54,23 @@ class RunFolder:
                 if folder != self.path or path.name.startswith(names):
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
-    def _held(self) -> list[Path]:
+    def _check_own(self) -> None:
+        """Raises MezoError if a file or folder of the run is a link, a pipe or a device: a RUN may come from someone
+        else, and what is written, removed or read there is to be inside of it."""
+        self_made = (*self._owned(), *self.snapshots.glob("*"))  # nothing, where the folder is none
+        for path in self_made:
+            with contextlib.suppress(FileNotFoundError):
+                mode = path.lstat().st_mode
+                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                    what = "a link" if stat.S_ISLNK(mode) else "a pipe or a device"
+                    raise MezoError(
+                        f"{path}: expected a file or folder of the run's own, found {what}; put what it names in its "
+                        "place (RUN itself may be a link)"
+                    )
+
+    def _owned(self) -> tuple[Path, ...]:
         journal = self.trajectory.with_name(self.trajectory.name + ".journal")
-        owned = (
+        return (
             self.config,
             self.metrics,
             self.trajectory,
@@ -72,7 +87,9 @@ class RunFolder:
             self.snapshots,
             self.logs,
         )
-        return [path for path in owned if path.exists() or path.is_symlink()]
+
+    def _held(self) -> list[Path]:
+        return [path for path in self._owned() if path.exists() or path.is_symlink()]
 
     @classmethod
     def check(cls, path: Path | str, *, overwrite: bool = False) -> Self:
@@ -117,12 +134,14 @@ class RunFolder:
     def begun(cls, path: Path | str) -> Self:
         """A run that was started, if only just. Raises MezoError if there is none in `path`."""
         run = cls(path)
+        run._check_own()
         return run if run.config.is_file() else cls.open(path)
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
         """An existing run. Raises MezoError if there is none in `path`."""
         run = cls(path)
+        run._check_own()
         if not run.path.is_dir():
             raise MezoError(f"{run.path}: no such run folder; give the --output of an earlier `mezo train`")
         if not run._is_run():

@@ -1,8 +1,7 @@
 """Every file of a broken-off run cut at the borders of its records, and a byte to either side: resumed to the same
-bytes, or refused in one line; and a wall clock that is set back."""
+bytes, or refused in one line."""
 
 import struct
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,9 @@ import pytest
 from tests.resumed import base, config_for, copy, resume, trainer, what_counts
 from tests.tiers import mostly_slow
 
-from mezo import logbook, trajectory
+from mezo import trajectory
 from mezo.errors import MezoError
 from mezo.events import Observer
-from mezo.run import read_metrics
 
 STEPS, LAST = 10, 7  # of the whole run; done when it was broken off
 FILES = (
@@ -93,17 +91,3 @@ def test_a_file_cut_at_every_border(
         resumed += 1
         assert what_counts(torn, result) == expected, size
     assert resumed > 0 or name == "config.yaml"
-
-
-def test_a_clock_that_is_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = config_for(base(tmp_path / "base"), num_steps=4)
-    whole = trainer(config, output=tmp_path / "whole").train()
-    hours = iter(range(10**9, 0, -1))
-    real = time.strftime
-    monkeypatch.setattr(time, "time", lambda: next(hours) * 3600.0)
-    monkeypatch.setattr(time, "strftime", lambda form: real(form, time.gmtime(next(hours))))
-    result = trainer(config, output=tmp_path / "run").train()
-    assert what_counts(tmp_path / "run", result) == what_counts(tmp_path / "whole", whole)
-    found = read_metrics(tmp_path / "run/metrics.jsonl")
-    assert all(record.seconds >= 0 for record in (*found.steps, *found.evals))
-    assert [line["event"] for line in logbook.read(tmp_path / "run/events.jsonl")] == ["started", "finished"]

@@ -13,6 +13,7 @@ SOURCE = Path(mezo.__file__).parent
 LAYERS = (
     {
         "errors",
+        "clock",
         "registry",
         "types",
         "events",
@@ -22,6 +23,7 @@ LAYERS = (
         "interrupts",
         "profiling",
         "parsing",
+        "foreign",
         "secrets",
     },
     {"noise", "metrics"},

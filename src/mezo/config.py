@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from mezo.errors import MezoError, near
+from mezo.foreign import read_text
 from mezo.parsing import parse_yaml
 from mezo.secrets import check_settings
 
@@ -162,7 +163,7 @@ class MeZOConfig(BaseModel):
     def load(cls, path: Path, **changes: Any) -> Self:
         """Read a YAML file; `changes` win over what it says."""
         try:
-            values = parse_yaml(path.read_text(encoding="utf-8"))
+            values = parse_yaml(read_text(path, pipe=True))
         except (OSError, ValueError) as error:
             raise MezoError(f"{path}: not a readable YAML config: {' '.join(str(error).split())}") from None
         if not isinstance(values, dict):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 
+from mezo.clock import since
 from mezo.engines.base import Engine
 from mezo.errors import MezoError
 from mezo.events import EvalRecord
@@ -52,7 +53,7 @@ def evaluate(
         accuracy=ACCURACY.of(examples, choices) if has_candidates else None,
         loss=loss,
         examples=len(examples),
-        seconds=time.monotonic() - began,
+        seconds=since(began),
         metrics=values,
     )
 

@@ -6,6 +6,7 @@ server's lock service does, and not at all on mounts with `nolock` or `local_loc
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -38,7 +39,8 @@ class RunLock:
             try:
                 handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
             except OSError as error:
-                raise MezoError(f"{path}: cannot lock the run: {error.strerror}") from None
+                why = "it is a link; remove it" if error.errno == errno.ELOOP else error.strerror
+                raise MezoError(f"{path}: cannot lock the run: {why}") from None
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -114,7 +114,7 @@ class Profile:
 
     def _count(self) -> None:
         now, name = self._now(), self._stack[-1]
-        self._seconds[name] = self._seconds.get(name, 0.0) + now - self._since
+        self._seconds[name] = self._seconds.get(name, 0.0) + max(0.0, now - self._since)
         self._since = now
 
     def _now(self) -> float:

@@ -14,6 +14,8 @@ its last record, and the error says how to go on.
 """
 
 import contextlib
+import errno
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,14 +24,16 @@ from typing import Any
 from safetensors import SafetensorError
 
 from mezo import logbook, snapshots
+from mezo.clock import due
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import EvalRecord, StepRecord
 from mezo.locking import RunLock
 from mezo.resuming import Plan, walks
-from mezo.run import MetricsWriter, RunFolder, write_text
+from mezo.run import MetricsWriter, RunFolder, reason, write_text
 from mezo.snapshots import State
 from mezo.trajectory import TrajectoryWriter
+from mezo.tuning.saving import SaveFailed
 from mezo.weights import Weights
 
 EVERY_STEPS, EVERY_SECONDS = 1000, 900.0  # between snapshots, whichever is sooner, unless the config says
@@ -125,9 +129,7 @@ class Recorder:
             return False
         if self._every is not None:
             return done % self._every == 0
-        # a clock that was set back only makes it later, by steps then
-        late = time.monotonic() - self._snapshot_time >= EVERY_SECONDS
-        return done % EVERY_STEPS == 0 or late
+        return done % EVERY_STEPS == 0 or due(time.monotonic(), self._snapshot_time, EVERY_SECONDS)
 
     def snapshot(self, weights: Weights, estimator_state: Any, optimizer_name: str, packed: Any) -> None:
         """Write one, of the steps recorded. packed: the optimizer's state."""
@@ -184,17 +186,20 @@ class Recorder:
         """What cannot be written in the block is WriteFailed, with what to do."""
         try:
             yield
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, SaveFailed) as error:
             if not self.run.path.is_dir():
                 raise WriteFailed(
                     f"{self.run.path}: is gone: it was moved or removed while the run was going on; put it back and "
                     f"resume it, or start the run again"
                 ) from None
             done = 0 if self.trajectory is None else len(self.trajectory)
-            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            why = error.why if isinstance(error, SaveFailed) else reason(error)
+            first = "make it writable" if why == os.strerror(errno.EROFS) else "make room"
+            begun = self.run.config.is_file()
+            safe = f"the {done} steps before are safe: " if begun else ""
+            then = f"go on with `mezo train --resume {self.run.path}`" if begun else "start the run again"
             raise WriteFailed(
-                f"{self.run.path}: cannot be written: {' '.join(why.split())}; the {done} steps before are safe: make "
-                f"room, then go on with `mezo train --resume {self.run.path}`"
+                f"{self.run.path}: cannot be written: {why}; {safe}{first}, then {then}"
             ) from None
 
 
@@ -202,5 +207,5 @@ def _locked(path: Path) -> RunLock:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MezoError(f"{path}: cannot prepare the folder for the run: {error}") from None
+        raise MezoError(f"{path}: cannot prepare the folder for the run: {reason(error)}") from None
     return RunLock.take(path)

@@ -4,10 +4,11 @@ import contextlib
 import json
 import math
 import os
+import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
@@ -21,6 +22,8 @@ from mezo.events import EvalRecord, StepRecord
 R = TypeVar("R", StepRecord, EvalRecord)
 _KINDS: dict[type, str] = {StepRecord: "step", EvalRecord: "eval"}
 _STEP, _EVAL = TypeAdapter(StepRecord), TypeAdapter(EvalRecord)
+# what is being written, by `replacing`, by `tuning.save`, and by safetensors itself
+_UNDER_WAY = re.compile(r"\.(?P<name>.+)\.([a-z0-9_]{8}|writing)|\.tmp[A-Za-z0-9]{6}")
 
 
 class RunFolder:
@@ -47,19 +50,24 @@ class RunFolder:
         self.logs = self.path / "logs"  # for other tools, if that was asked for: see `mezo.sinks`
 
     def clean(self) -> None:
-        """Remove what a death in the midst of writing has left, under temporary names (`replacing`)."""
-        names = tuple(f".{path.name}." for path in vars(self).values() if path != self.path)
+        """Remove what a death in the midst of writing has left, under temporary names, and nothing through a link."""
+        names = {path.name for path in self._owned()}
         for folder in (self.path, self.plots, self.snapshots):
-            for path in folder.glob(".*.*") if folder.is_dir() else ():
-                if folder != self.path or path.name.startswith(names):
+            for path in folder.glob(".*") if folder.is_dir() and not folder.is_symlink() else ():
+                found = _UNDER_WAY.fullmatch(path.name)
+                if found and (folder != self.path or found["name"] in names):
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def _check_own(self) -> None:
         """Raises MezoError if a file or folder of the run is a link, a pipe or a device: a RUN may come from someone
         else, and what is written, removed or read there is to be inside of it."""
-        self_made = (*self._owned(), *self.snapshots.glob("*"))  # nothing, where the folder is none
-        for path in self_made:
-            with contextlib.suppress(FileNotFoundError):
+        self._check_kinds(self._owned())
+        self._check_kinds(path for folder in (self.snapshots, self.logs) for path in folder.glob("*"))
+
+    @staticmethod
+    def _check_kinds(paths: Iterable[Path]) -> None:
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 mode = path.lstat().st_mode
                 if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                     what = "a link" if stat.S_ISLNK(mode) else "a pipe or a device"
@@ -126,8 +134,9 @@ class RunFolder:
             for old in run._held():
                 shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
             run.path.mkdir(parents=True, exist_ok=True)
+            run.clean()  # an earlier run's, and links that its names may be
         except OSError as error:
-            raise MezoError(f"{run.path}: cannot prepare the folder for the run: {error}") from None
+            raise MezoError(f"{run.path}: cannot prepare the folder for the run: {reason(error)}") from None
         return run
 
     @classmethod
@@ -193,6 +202,20 @@ def write_text(path: Path, text: str) -> None:
     """Write `path` whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def system_error(error: Exception) -> OSError | None:
+    """The system's error that this one tells of; None if it tells of none."""
+    if isinstance(error, OSError):
+        return error
+    found = re.search(r"\(os error (\d+)\)", str(error))  # as libraries in Rust say it
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
+
+
+def reason(error: Exception) -> str:
+    """Why something could not be read or written, on one line: the system's own words where it was the system."""
+    told = system_error(error)
+    return told.strerror if told and told.strerror else " ".join(str(error).split())
 
 
 def _umask() -> int:

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mezo.errors import MezoError
+from mezo.foreign import read_text
 from mezo.parsing import parse_json
 from mezo.run import to_json, write_text
 
@@ -33,7 +34,7 @@ def read_summary(folder: Path) -> Summary | None:
     if not path.exists():
         return None
     try:
-        values = parse_json(path.read_text(encoding="utf-8"))
+        values = parse_json(read_text(path))
         return Summary(str(values["method"]), float(values["seconds"] or 0), int(values["peak_memory_bytes"]))
     except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise MezoError(

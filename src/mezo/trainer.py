@@ -11,6 +11,7 @@ from typing import Any
 from mezo import memory, noise
 from mezo.advice import before_the_start, last_update_overflowed, naming_the_batch
 from mezo.algorithm import NonFiniteLoss, draw_of, mezo_step
+from mezo.clock import since
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset, MeZODataset
 from mezo.data.ahead import ahead
@@ -188,7 +189,7 @@ class MeZOTrainer(TrainerFiles):
             except MezoError as error:
                 failure = error
             result.notices = self.watch.notices
-            result.seconds += time.monotonic() - began
+            result.seconds += since(began)
             result.peak_memory_bytes = memory.peak_bytes()
             with contextlib.suppress(KeyboardInterrupt), interrupts.held():
                 if self.artifacts or (files is None and self.group.size == 1):
@@ -248,7 +249,7 @@ class MeZOTrainer(TrainerFiles):
             loss=math.fsum(losses) / len(losses),
             learning_rate=update.learning_rate,
             projected_grads=tuple(d.projected_grad for d in update.directions),
-            seconds=time.monotonic() - began,
+            seconds=since(began),
             tokens=spent.computed,
             tokens_asked=spent.asked,
             tokens_reused=spent.reused,

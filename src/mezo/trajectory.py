@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from mezo.errors import MezoError
+from mezo.foreign import kind_of
 from mezo.parsing import parse_json
 from mezo.run import replacing, write_all
 
@@ -183,7 +184,7 @@ def read(path: Path) -> Trajectory:
     """
     try:
         raw = path.read_bytes()
-        journal = journal_of(path).read_bytes() if journal_of(path).exists() else b""
+        journal = _journal_beside(path)
     except OSError as error:
         raise MezoError(f"{path}: cannot read the trajectory: {error.strerror}") from None
     header, at = _read_header(path, raw)
@@ -217,6 +218,15 @@ def read(path: Path) -> Trajectory:
             else f"{path}: damaged at byte {damaged[0]}, in the record of step 0"
         )
     return Trajectory(header, np.concatenate([records, extra]).astype(np.float32), dropped + torn)
+
+
+def _journal_beside(path: Path) -> bytes:
+    journal = journal_of(path)
+    if not journal.exists():
+        return b""
+    if (kind := kind_of(journal)) is not None:  # beside a file that came from someone else
+        raise MezoError(f"{journal}: expected a file, found {kind}; remove it")
+    return journal.read_bytes()
 
 
 def sealed(path: Path) -> int:

@@ -1,9 +1,11 @@
 """The readers: whole files come back as written, and broken ones are named to the line."""
 
+import contextlib
 import gzip
 import json
 import os
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,19 @@ from mezo.data.files import read_rows
 from mezo.errors import MezoError
 
 ONE = '{"prompt": "a"}'
+
+
+@contextlib.contextmanager
+def peak_below(most: int) -> Iterator[None]:
+    """Python holds at most so many bytes more at once."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < most
+    finally:
+        tracemalloc.stop()
+
+
 # function-scoped tmp_path is written anew by every example
 files = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -135,15 +150,73 @@ def test_gzip_that_comes_to_far_more_than_data_would(
     monkeypatch.setattr(files_of, "ALWAYS", 1 << 20)
     path = tmp_path / f"a{end}"
     path.write_bytes(gzip.compress(b"[" + b"\n" * (64 << 20), mtime=0))
-    tracemalloc.start()
-    try:
-        with pytest.raises(MezoError, match=r"bytes of gzip to come to 3,\d{3},\d{3} at most, found more"):
-            read_rows(path)
-        assert (
-            tracemalloc.get_traced_memory()[1] < (64 << 20) / 4
-        )  # the limit is 3 MB; twice more while it grows
-    finally:
-        tracemalloc.stop()
+    with (
+        peak_below(8 << 20),
+        pytest.raises(MezoError, match=r"bytes of gzip to come to 3,\d{3},\d{3} at most, found more"),
+    ):
+        read_rows(path)
+
+
+@pytest.mark.parametrize("end", [".jsonl.gz", ".json.gz"])
+def test_a_bomb_is_refused_in_little_memory(tmp_path: Path, end: str) -> None:
+    """1 MB that would come to 400 MiB: no more is unpacked than may be, and none of it kept."""
+    path = tmp_path / f"a{end}"
+    path.write_bytes(gzip.compress(b" " * (1 << 20), mtime=0) * 400)
+    with peak_below(8 << 20), pytest.raises(MezoError, match=r"to come to 67,108,864 at most, found more"):
+        read_rows(path)
+
+
+def test_memory_follows_the_rows_and_not_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(
+        gzip.compress(b" " * (1 << 20) + b"\n", mtime=0) * 60 + gzip.compress(ONE.encode(), mtime=0)
+    )
+    with peak_below(8 << 20):  # of 60 MiB: one line as bytes, as text and stripped, and a chunk
+        (row,) = read_rows(path)
+    assert (row.fields, row.number) == ({"prompt": "a"}, 61)
+
+
+@pytest.mark.parametrize("end", [".jsonl", ".jsonl.gz"])
+def test_a_line_longer_than_any_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    monkeypatch.setattr(files_of, "LONGEST_LINE", len(ONE) + 1)
+    path = tmp_path / f"a{end}"
+    pack = gzip.compress if end.endswith(".gz") else bytes
+    path.write_bytes(pack(f"{ONE}\n{ONE}\n".encode()))
+    assert len(read_rows(path)) == 2
+    path.write_bytes(pack(f"{ONE}\n{ONE} \n".encode()))
+    with pytest.raises(MezoError, match=rf"{end}:2: expected a line of at most 16 bytes, found a longer one"):
+        read_rows(path)
+
+
+@pytest.mark.parametrize("end", [".json", ".json.gz"])
+def test_more_json_than_one_value_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    monkeypatch.setattr(files_of, "LARGEST_JSON", len(ONE) + 2)
+    path = tmp_path / f"a{end}"
+    pack = gzip.compress if end.endswith(".gz") else bytes
+    path.write_bytes(pack(f"[{ONE}]".encode()))
+    assert len(read_rows(path)) == 1
+    path.write_bytes(pack(f"[{ONE}] ".encode()))
+    with pytest.raises(MezoError, match=rf"{end}: expected at most 17 bytes of JSON, found more; .*\.jsonl"):
+        read_rows(path)
+
+
+def test_a_file_of_holes_is_not_held(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    # a line of the most bytes, while it grows and once more as a whole
+    with (
+        peak_below(4 * files_of.LONGEST_LINE),
+        pytest.raises(MezoError, match=r":1: expected a line of at most"),
+    ):
+        read_rows(path)
+
+
+def test_a_torn_archive_is_that_before_any_of_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(f"{ONE}\n{{broken\n".encode(), mtime=0)[:-4])
+    with pytest.raises(MezoError, match="expected a whole gzip file"):
+        read_rows(path)
 
 
 def test_gzip_may_come_to_what_data_comes_to(tmp_path: Path) -> None:

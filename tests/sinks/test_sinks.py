@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.run import RunFolder, read_metrics
 from mezo.sinks import background, kept
+from mezo.sinks import wandb as wandb_sink
 from mezo.sinks.base import Begun, Point, Sink
 from mezo.sinks.logging import SINKS, Several, logging_to, names_for
 from mezo.sinks.numbers import of_evaluation, of_step, without_secrets
@@ -122,6 +124,36 @@ def test_a_sink_that_says_its_key_is_told_without(monkeypatch: pytest.MonkeyPatc
     assert notes == [
         "warning: --log own: RuntimeError: no login with \\x1b[31m***; the run goes on without it"
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("denied: Basic YXBpOnNr+/Z=", "denied: Basic ***"),
+        ('{"key": "Bearer abc.def-1"}', '{"key": "Bearer ***"}'),
+        ("to http://me:pw@host:1/a, and http://host/b@c", "to http://***@host:1/a, and http://host/b@c"),
+        ("basic", "basic"),
+    ],
+)
+def test_credentials_that_a_server_repeats_are_not_told(said: str, told: str) -> None:
+    def begin(first: int, steps: int) -> Sink:
+        raise RuntimeError(said)
+
+    notes: list[str] = []
+    sink = background.Background("--log own", begin, notes.append)
+    sink.on_start(0, 12, "")
+    sink.close(failed=False)
+    assert notes == [f"warning: --log own: RuntimeError: {told}; the run goes on without it"]
+
+
+def test_the_time_that_wandb_may_hold_up_a_program_s_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In settings that its release knows; the person's own setting wins."""
+    monkeypatch.delenv("WANDB_INIT_TIMEOUT", raising=False)
+    new, old = SimpleNamespace(model_fields={"finish_timeout"}), SimpleNamespace(model_fields={})
+    assert wandb_sink.bounds(new) == {"finish_timeout": background.PATIENCE, "init_timeout": 30.0}
+    assert wandb_sink.bounds(old) == {"init_timeout": 30.0}
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "5")
+    assert wandb_sink.bounds(new) == {"finish_timeout": background.PATIENCE}
 
 
 def test_a_sink_that_hangs_holds_up_no_step_and_the_end_for_a_moment(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
+from mezo.ablation import whole_answers
 from mezo.errors import MezoError
 
 KEY = "OPENAI_API_KEY"
@@ -37,7 +38,7 @@ class Endpoint:
 
     model: str
     base_url: str
-    timeout: float = 300.0  # seconds for one answer
+    timeout: float = 300.0  # seconds for one answer, to its last byte
     retries: int = 4  # after rate limits, 5xx and lost connections, with growing pauses
     max_tokens: int | None = None  # of an answer; None: the endpoint's own limit
     # read when asked and in no repr, so that no traceback or log of this object shows it
@@ -56,6 +57,7 @@ class Endpoint:
             base_url=self.base_url,
             timeout=self.timeout,
             max_retries=self.retries,
+            http_client=whole_answers.client(openai.DefaultHttpxClient, self.timeout),
         )
         limit: dict[str, Any] = {} if self.max_tokens is None else {"max_tokens": self.max_tokens}
         try:
@@ -63,6 +65,8 @@ class Endpoint:
                 answer = client.chat.completions.create(model=self.model, messages=list(messages), **limit)  # pyright: ignore[reportArgumentType]
         except openai.OpenAIError as error:
             raise MezoError(self._clean(self._told(error))) from None
+        except whole_answers.Unbounded as error:
+            raise MezoError(f"{self._where}: {error}; is it an OpenAI-compatible endpoint?") from None
         except ValueError as error:  # a body that is no JSON
             raise MezoError(f"{self._where}: expected JSON, found something else ({error})") from None
         return self._text(answer)
@@ -92,6 +96,10 @@ class Endpoint:
         openai = _openai()
         if isinstance(error, openai.APITimeoutError):
             return f"{self._where}: no answer within {self.timeout:g} s, {self.retries + 1} times; raise --timeout"
+        if isinstance(
+            error.__cause__, whole_answers.Unbounded
+        ):  # releases that wrap whatever a client raises
+            return f"{self._where}: {error.__cause__}; is it an OpenAI-compatible endpoint?"
         if isinstance(error, openai.APIConnectionError):
             cause = " ".join(str(error.__cause__ or error).split())
             return f"{self._where}: cannot connect ({cause}); is the server running, is --base-url right?"

@@ -10,6 +10,7 @@ from typing import Any
 from mezo.ablation.budget import Cost
 from mezo.ablation.training import Counting, trainer_for
 from mezo.algorithm import draw_of, mezo_step
+from mezo.clock import measured, since
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset
 from mezo.errors import MezoError
@@ -29,7 +30,7 @@ def time_all(request: dict[str, Any], output: Path, *, began: float) -> None:
     began: `time.monotonic()` at the start of this process. A case that fails is told of and the next one
     is timed: the study reports it again when its own runs fail.
     """
-    starting = time.monotonic() - began
+    starting = since(began)
     found: dict[str, dict[str, Any]] = {}
     for key, values in request["configs"].items():
         try:
@@ -49,7 +50,7 @@ def time_one(config: MeZOConfig, evaluation_seed: int, starting: float) -> Cost:
     """The cost of a run of `config`. starting: seconds that its process takes to start."""
     began = time.monotonic()
     trainer = trainer_for(config, evaluation_seed, (), observer=Observer())
-    loading = time.monotonic() - began
+    loading = since(began)
     trainer.estimator = counting = Counting(trainer.estimator)
     seconds = [_step(trainer, 0)]
     if seconds[0] < _LONG:
@@ -60,7 +61,7 @@ def time_one(config: MeZOConfig, evaluation_seed: int, starting: float) -> Cost:
         last = draw_of(config.seed, config.num_steps - 1, directions_at(config, config.num_steps - 1))
         passes = (counting.asked[0] + len(trainer.estimator.ask(last, trainer.estimator_state))) / 2
     return Cost(
-        step=statistics.median(seconds) * passes / timed,
+        step=measured(statistics.median(seconds), "a step") * passes / timed,
         fixed=starting + loading,
         evaluation=_evaluation(trainer),
         passes=passes * config.gradient_accumulation,
@@ -79,7 +80,7 @@ def _step(trainer: MeZOTrainer, step: int) -> float:
         learning_rate(c, step),
         trainer.estimator_state,
     )
-    return time.monotonic() - began
+    return since(began)
 
 
 def _evaluation(trainer: MeZOTrainer) -> float:

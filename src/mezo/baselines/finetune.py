@@ -13,6 +13,7 @@ import torch
 
 from mezo import memory
 from mezo.baselines.finetuner import FineTuner
+from mezo.clock import since
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import Observer
@@ -54,7 +55,7 @@ def finetune(
             result.interrupted = True
         except MezoError as error:
             failure = error
-        result.seconds = time.monotonic() - began
+        result.seconds = since(began)
         result.peak_memory_bytes = memory.peak_bytes()
         if files is not None:
             with contextlib.suppress(KeyboardInterrupt), interrupts.held():

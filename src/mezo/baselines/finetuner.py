@@ -10,6 +10,7 @@ import torch
 
 from mezo.algorithm import check_finite
 from mezo.baselines.gradients import DIFFERENTIABLE, loss_of
+from mezo.clock import since
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
 from mezo.data.configured import training_set, validation_set
@@ -92,7 +93,7 @@ class FineTuner:
             group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return StepRecord(number, loss, rate, (norm,), time.monotonic() - began, tokens)
+        return StepRecord(number, loss, rate, (norm,), since(began), tokens)
 
     def _backward(self, microbatches: Sequence[Sequence[Example]]) -> tuple[float, int]:
         """Leaves the mean gradient of the microbatches in the parameters; their mean loss, and tokens."""

@@ -15,6 +15,7 @@ import numpy as np
 from mezo import memory
 from mezo.baselines.folder import write_folder
 from mezo.baselines.probe import STRENGTHS, Probe
+from mezo.clock import since
 from mezo.config import MeZOConfig
 from mezo.data.configured import training_set, validation_set
 from mezo.errors import MezoError
@@ -62,7 +63,7 @@ def linear_probe(
     observer.on_note(f"features of {len(known)} training examples")
     probe.fit(probe.features(loaded, known), known)
     record = _judged(probe, loaded, asked, task, began)
-    summary = Summary(METHOD, time.monotonic() - began, memory.peak_bytes())
+    summary = Summary(METHOD, since(began), memory.peak_bytes())
     if output is not None:
         _save(Path(output), overwrite, config, record, summary, probe)
     return {
@@ -95,7 +96,7 @@ def _judged(
         accuracy=ACCURACY.of(examples, choices),
         loss=-float(np.mean([np.logaddexp.reduce(row[list(e.right)]) for row, e in pairs])),
         examples=len(examples),
-        seconds=time.monotonic() - began,
+        seconds=since(began),
         metrics=metrics,
     )
 

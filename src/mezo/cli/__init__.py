@@ -4,6 +4,7 @@ Nothing here imports torch before a command that needs it runs, so that help is 
 """
 
 import contextlib
+import errno
 import os
 import sys
 import warnings
@@ -55,6 +56,12 @@ for command in (train, evaluate, tune, ablate, replay, plot, tasks, plan, plan_e
 app.add_typer(baseline.app, name="baseline")
 app.add_typer(bench.app, name="bench")
 app.add_typer(trajectory.app, name="trajectory")
+
+
+# what is no mistake in here: a disk that is full, read-only, failing or somebody else's
+_OF_DISKS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG,
+}  # fmt: skip
 
 
 def _print_version(wanted: bool) -> None:
@@ -110,6 +117,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (KeyboardInterrupt, typer.Abort):
             print("mezo: stopped", file=sys.stderr)
             return 130
+        except OSError as error:
+            if error.errno not in _OF_DISKS:
+                raise
+            where = "" if error.filename is None else f"{error.filename}: "
+            message = f"{where}cannot be read or written: {error.strerror}"
         except Exception as error:
             # typer has its own copy of click in some versions; both have this method on a usage error.
             if not hasattr(error, "format_message"):

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
+from mezo.clock import due, since
 from mezo.events import EvalRecord, Observer, StepRecord, token_reuse
 from mezo.memory import peak_bytes
 from mezo.parsing import printable
@@ -32,13 +33,13 @@ class Replaying:
         if done == 0:
             self._began = self._said = time.monotonic()
             return ""
-        pace = (time.monotonic() - self._began) / done
+        pace = since(self._began) / done
         speed = f"{1 / pace:,.1f} steps/s" if 0 < pace < 1 else f"{pace:.1f} s/step"
         return f"{speed}  {duration(pace * (steps - done))} left"
 
     def is_due(self) -> bool:
         """Whether the last line is ten seconds old."""
-        if (now := time.monotonic()) - self._said < _PLAIN_SECONDS:
+        if not due(now := time.monotonic(), self._said, _PLAIN_SECONDS):
             return False
         self._said = now
         return True
@@ -109,8 +110,7 @@ class PlainObserver(Observer):
 
     def on_step(self, record: StepRecord) -> None:
         self._pace.add(record)
-        now = time.monotonic()
-        if now - self._said >= _PLAIN_SECONDS:
+        if due(now := time.monotonic(), self._said, _PLAIN_SECONDS):
             self._said = now
             self._say(f"step {self._pace.done}/{self._pace.num_steps}  {self._pace}")
 

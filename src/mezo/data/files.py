@@ -1,21 +1,29 @@
-"""Reading JSON Lines and JSON files, with errors that name the file and the line."""
+"""Reading JSON Lines and JSON files, with errors that name the file and the line.
 
+What is held is the rows and one line, however long the file: it may be other people's, and made to fill the memory.
+"""
+
+import contextlib
 import gzip
-import io
 import json
-import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mezo.errors import MezoError
+from mezo.foreign import kind_of
 from mezo.tasks import Row
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 # Gzip makes a thousandth of what repeats itself, and text comes to 3 to 20 times its compressed size: a small file
-# that would come to more than this is no data, and would fill the memory.
+# that would come to more than this is no data.
 EXPANSION, ALWAYS = 50, 64 << 20  # times the file's size; bytes
+LONGEST_LINE = 16 << 20  # bytes of a row: millions of words, more than any model reads
+LARGEST_JSON = (
+    512 << 20
+)  # bytes of a .json file, which is parsed as one value: SQuAD's training split has 30 MB
+_CHUNK = 1 << 20
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -24,40 +32,34 @@ def read_rows(path: Path) -> list[Row]:
     JSON Lines: one object a line, blank lines between them allowed. JSON: one list of objects, or an
     object with the list under "data" (as SQuAD has it) or with nothing but objects in it (DROP).
     UTF-8, with or without a byte order mark. Raises MezoError if the file cannot be read, is of
-    another kind, breaks off, holds anything but objects, holds nothing, or is gzipped and comes to more
-    than both 50 times its size and 64 MiB.
+    another kind, breaks off, holds anything but objects, holds nothing, has a line of more than 16 MiB or
+    (.json) more than 512 MiB, or is gzipped and comes to more than both 50 times its size and 64 MiB.
     """
     if not path.name.endswith(SUFFIXES):
         raise MezoError(f"{path}: expected a file name ending in {', '.join(SUFFIXES)}")
-    content = _content(path)
-    lines = path.name.removesuffix(".gz").endswith(".jsonl")
-    rows = list(_from_lines(path, content) if lines else _from_list(path, content))
+    with _reading(path) as file:
+        if path.name.removesuffix(".gz").endswith(".jsonl"):
+            rows = list(_from_lines(path, file))
+        else:
+            rows = list(_from_list(path, _whole(path, file)))
     if not rows:
         raise MezoError(f"{path}: expected at least one example, found none; give a file that is not empty")
     return rows
 
 
-_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-
-
-def _content(path: Path) -> bytes:
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[BinaryIO]:
+    """The file's bytes, unpacked; what fails while they are read is a MezoError."""
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # a pipe or a device may never end
-            raise MezoError(
-                f"{path}: expected a file, found {_KINDS.get(stat.S_IFMT(found.st_mode), 'a device')}"
-            )
-        if not path.name.endswith(".gz"):
-            return path.read_bytes()
-        most = max(EXPANSION * found.st_size, ALWAYS)
-        with gzip.open(path) as file:
-            data = file.read(most + 1)
-        if len(data) > most:
-            raise MezoError(
-                f"{path}: expected {found.st_size:,} bytes of gzip to come to {most:,} at most, found more; if it is "
-                "data all the same, unpack it (gunzip)"
-            )
-        return data
+        if (kind := kind_of(path)) is not None:
+            raise MezoError(f"{path}: expected a file, found {kind}")
+        if path.name.endswith(".gz"):
+            _check_gzip(path)
+            with gzip.open(path) as unpacked:
+                yield unpacked  # pyright: ignore[reportReturnType]
+        else:
+            with path.open("rb") as file:
+                yield file
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise MezoError(
             f"{path}: expected a whole gzip file, found otherwise ({error}); make it anew"
@@ -66,16 +68,40 @@ def _content(path: Path) -> bytes:
         raise MezoError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def _from_lines(path: Path, content: bytes) -> Iterator[Row]:
-    for number, line in enumerate(io.BytesIO(content), start=1):
-        text = _decoded(line.removesuffix(b"\n"), f"{path}:{number}", first=number == 1)
+def _check_gzip(path: Path) -> None:
+    """A pass of its own, which holds a chunk: so a file that is torn, or no data, is that before any of its rows."""
+    size = path.stat().st_size
+    most, found = max(EXPANSION * size, ALWAYS), 0
+    with gzip.open(path) as file:
+        while chunk := file.read(_CHUNK):
+            found += len(chunk)
+            if found > most:
+                raise MezoError(
+                    f"{path}: expected {size:,} bytes of gzip to come to {most:,} at most, found more; if it is "
+                    "data all the same, unpack it (gunzip)"
+                )
+
+
+def _whole(path: Path, file: BinaryIO) -> bytes:
+    content = file.read(LARGEST_JSON + 1)
+    if len(content) > LARGEST_JSON:
+        raise MezoError(
+            f"{path}: expected at most {LARGEST_JSON:,} bytes of JSON, found more; with one object a line (.jsonl) a "
+            "file may have any size"
+        )
+    return content
+
+
+def _from_lines(path: Path, file: BinaryIO) -> Iterator[Row]:
+    number = 0
+    while line := file.readline(LONGEST_LINE + 1):
+        number += 1
+        where = f"{path}:{number}"
+        if len(line) > LONGEST_LINE:
+            raise MezoError(f"{where}: expected a line of at most {LONGEST_LINE:,} bytes, found a longer one")
+        text = _decoded(line.removesuffix(b"\n"), where, first=number == 1)
         if text.strip():
-            yield Row(
-                _object(_parsed(text, f"{path}:{number}"), f"{path}:{number}"),
-                str(path),
-                number,
-                is_line=True,
-            )
+            yield Row(_object(_parsed(text, where), where), str(path), number, is_line=True)
 
 
 def _from_list(path: Path, content: bytes) -> Iterator[Row]:

@@ -9,7 +9,6 @@ another virtual environment, since the engines' pinned dependencies exclude each
 import contextlib
 import hashlib
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -26,13 +25,14 @@ import torch
 import mezo
 from mezo.engines.backend import Answer, Ask, Backend, EngineSpec, Names, Tokens
 from mezo.engines.hosted import values_of
+from mezo.engines.last_words import last_words, tail
+from mezo.engines.patience import Patient
 from mezo.engines.wire import receive, send
 from mezo.errors import MezoError
 from mezo.smollm2 import cache_folder
 
 START_SECONDS = 1800.0  # importing an engine, loading a model, compiling
 CALL_SECONDS = 900.0  # one call; $MEZO_ENGINE_SECONDS changes it
-_TICK = 0.5  # seconds between looks at whether the child is alive
 
 
 class EngineDied(MezoError):
@@ -93,8 +93,9 @@ class Hosted(Backend):
             os.close(theirs_in)
             os.close(theirs_out)
         self._in: BinaryIO = os.fdopen(ours_in, "rb", buffering=0)
-        self._out: BinaryIO = os.fdopen(ours_out, "wb")
-        os.set_blocking(ours_in, False)
+        self._out: BinaryIO = os.fdopen(ours_out, "wb", buffering=0)
+        for end in (ours_in, ours_out):
+            os.set_blocking(end, False)
         self._open = True
         self._why: EngineDied | None = None  # of a death that was told, to be told again
         self._seconds = float(os.environ.get("MEZO_ENGINE_SECONDS") or CALL_SECONDS)
@@ -154,14 +155,15 @@ class Hosted(Backend):
             raise self._why or EngineDied(f"{self.engine} was closed: start it anew")
         message = arguments if call == "start" else {"call": call, "arguments": arguments}
         limit = self._seconds if seconds is None else seconds
+        pipe: Any = Patient(self._in, self._out, time.monotonic() + limit, self._child)
         try:
-            send(self._out, message, tensors)
-            answer, _ = receive(_Patient(self._in, time.monotonic() + limit, self._child))  # type: ignore[arg-type]
+            send(pipe, message, tensors)
+            answer, _ = receive(pipe)
         except TimeoutError:
             raise self._died(f"gave no answer to {call!r} for {limit:g} seconds") from None
         except (EOFError, OSError):
             raise self._died(f"ended during {call!r}") from None
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, MezoError):  # MezoError: no message, so what comes after it is none either
             self.kill()  # an answer that nobody waits for would be taken for the next one
             raise
         if "error" in answer:
@@ -171,13 +173,16 @@ class Hosted(Backend):
     def _died(self, how: str) -> EngineDied:
         status = self._child.poll()
         _kill(self._child)
-        log = self.log.read_text(errors="replace") if self.log.exists() else ""
+        words = last_words(tail(self.log))
         kept = Path(tempfile.gettempdir()) / f"mezo-{self.engine}-{self._child.pid}.log"
-        kept.write_text(log)
+        with contextlib.suppress(OSError):
+            os.replace(
+                self.log, kept
+            )  # in place of whatever has that name: a link would be followed by a write
         self.kill()
         ended = "" if status is None else f" (exit status {status})"
         self._why = EngineDied(
-            f"{self.engine} {how}{ended}; its last words: {last_words(log)}; whole log: {kept}. What was trained "
+            f"{self.engine} {how}{ended}; its last words: {words}; whole log: {kept}. What was trained "
             "is saved up to the last whole step; start again, with less memory in server_args if it ran out"
         )
         return self._why
@@ -189,13 +194,6 @@ class Hosted(Backend):
         for end in (self._in, self._out):
             with contextlib.suppress(OSError):
                 end.close()
-
-
-def last_words(log: str) -> str:
-    """The last line of a log that names an error, else its last line, in at most 300 characters."""
-    lines = [" ".join(line.split()) for line in log.splitlines() if line.strip()]
-    telling = [line for line in lines if "Error" in line or "crashed" in line or "Killed" in line]
-    return (telling or lines or ["none"])[-1][-300:]
 
 
 def _environment(python: str) -> dict[str, str]:
@@ -227,26 +225,3 @@ def _kill(child: "subprocess.Popen[bytes]") -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
-
-
-class _Patient:
-    """A pipe that is read until a moment in time, or until its other end is dead."""
-
-    def __init__(self, pipe: BinaryIO, until: float, child: "subprocess.Popen[bytes]"):
-        self._pipe, self._until, self._child = pipe, until, child
-
-    def read(self, size: int) -> bytes:
-        parts: list[bytes] = []
-        while size > 0:
-            ready, _, _ = select.select([self._pipe], [], [], _TICK)
-            if ready:
-                part = self._pipe.read(size)
-                if not part:
-                    break
-                parts.append(part)
-                size -= len(part)
-            elif self._child.poll() is not None:
-                break
-            elif time.monotonic() > self._until:
-                raise TimeoutError
-        return b"".join(parts)

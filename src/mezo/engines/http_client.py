@@ -1,8 +1,8 @@
 """One server's HTTP interface: time limits, another try where that can help, and errors of one line.
 
 Three endings of a request are told apart. An answer; a refusal (HTTP 3xx and 4xx: `Refused`, asking again
-would change nothing); and trouble that may pass (no connection, silence, HTTP 429 and 5xx), which is tried
-again with growing pauses, and is `ServerDown` if it lasts.
+would change nothing); and trouble that may pass (no connection, no whole answer in time, HTTP 429 and 5xx),
+which is tried again with growing pauses, and is `ServerDown` if it lasts.
 
 Redirects are not followed and proxies not used: the API key goes to the address that was given, and nowhere
 else. It comes from $MEZO_API_KEY, and is cut out of whatever a server says.
@@ -18,6 +18,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from mezo.engines.http_deadline import Timely
 from mezo.errors import MezoError
 from mezo.parsing import parse_json
 
@@ -52,7 +53,10 @@ class Trouble(Exception):
 
 
 class Client:
-    """address: http://HOST:PORT[/PREFIX]. timeout: seconds of silence that a request may take."""
+    """address: http://HOST:PORT[/PREFIX]. timeout: seconds that a request may take, to the last byte of its answer.
+
+    A connection is waited for beside that, for CONNECT_SECONDS at each address of the host.
+    """
 
     def __init__(self, address: str, *, timeout: float, retries: int):
         parts = urlsplit(checked_address(address))
@@ -64,7 +68,7 @@ class Client:
     def trying(self, attempt: Callable[[], T], *, retries: int | None = None) -> T:
         """What `attempt` returns, made again where its requests met trouble that may pass.
 
-        Silence is waited for a second time at most: it costs the whole of the time limit. Raises ServerDown.
+        What took the whole of the time limit is waited for a second time at most. Raises ServerDown.
         """
         most, tries = self.retries if retries is None else retries, 0
         while True:
@@ -84,13 +88,16 @@ class Client:
         """
         data = None if body is None else json.dumps(body).encode()
         limit = self.timeout if timeout is None else timeout
+        sock: Timely | None = None
         try:
             with contextlib.closing(self._connected(limit)) as connection:
+                sock = connection.sock = Timely(connection.sock, time.monotonic() + limit)
                 connection.request(method, self._prefix + path, data, self._headers())
                 response = connection.getresponse()
                 said = self._read(response, path)
         except TimeoutError:
-            raise Trouble(f"gave no answer to {path} for {limit:g} seconds", silent=True) from None
+            how = "no whole answer" if sock is not None and sock.begun else "no answer"
+            raise Trouble(f"gave {how} to {path} for {limit:g} seconds", silent=True) from None
         except ssl.SSLCertVerificationError as error:
             raise MezoError(
                 f"{self.address}: its certificate is not trusted: {error.verify_message}"

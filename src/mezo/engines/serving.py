@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mezo.clock import since
 from mezo.engines.asking import Asked, asked
 from mezo.engines.backend import Answer, Backend, Tokens
 from mezo.engines.base import Engine
@@ -134,10 +135,10 @@ class ServingEngine(Engine):
         with closing(self.placement.visit(probes)) as groups:  # type: ignore[type-var]
             for points in groups:
                 asks = [ask for point in points for ask in wanted.of(point.adapter)]
-                began = time.perf_counter()
+                began = time.monotonic()
                 with span("forward"):
                     answers = self.backend.score(asks)
-                self._count(wanted.tokens * len(points), answers, time.perf_counter() - began)
+                self._count(wanted.tokens * len(points), answers, since(began))
                 size = len(wanted.asks)
                 for n, point in enumerate(points):
                     mine = slice(n * size, (n + 1) * size)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from mezo.clock import since
 from mezo.engines import selfcheck
 from mezo.engines.base import Engine
 from mezo.engines.batch import Prepared, Share, join, prepare, stacked
@@ -203,7 +204,7 @@ class TransformersEngine(Engine):
 
     @torch.no_grad()
     def _forward(self, share: Share, probes: Sequence[Probe]) -> np.ndarray:
-        began, copies = time.perf_counter(), len(probes)
+        began, copies = time.monotonic(), len(probes)
         head = Head(self.probing, self.head_module, copies, share.queries, whole=self.form.whole_head)
         rows = copies * len(share.layout.input_ids)
         with self.probing.at(probes, rows=rows, overrides={self.head_module: head}):
@@ -214,7 +215,7 @@ class TransformersEngine(Engine):
             else:
                 with self.below.once(share, copies, cut) as spared:
                     answers = head.result(self.model(**self._inputs(share, 1)).logits).numpy()
-        self.counts.add(share.layout, copies, spared, time.perf_counter() - began)
+        self.counts.add(share.layout, copies, spared, since(began))
         return answers
 
     def _inputs(self, share: Share, copies: int) -> dict[str, Any]:

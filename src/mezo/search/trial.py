@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from mezo import memory
 from mezo.algorithm import NonFiniteLoss
+from mezo.clock import measured, since
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
 from mezo.errors import MezoError
@@ -103,7 +104,7 @@ def run_trial(
         score=next(iter(last.metrics.values()), last.accuracy) if last else None,
         diverged=not math.isfinite(loss) or loss > FAR * start,
         too_large=too_large,
-        seconds=time.monotonic() - began,
+        seconds=since(began),
         peak_memory_bytes=memory.peak_bytes(),
     )
 
@@ -137,4 +138,5 @@ def measure(config: MeZOConfig, train: MeZODataset, validation: MeZODataset, set
     if result.interrupted:
         raise KeyboardInterrupt
     steps = [s.seconds for s in result.steps]
-    return Cost(statistics.median(steps[1:]), time.monotonic() - began - math.fsum(steps))
+    per_step = measured(statistics.median(steps[1:]), "a step")
+    return Cost(per_step, max(0.0, since(began) - math.fsum(steps)))

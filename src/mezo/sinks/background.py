@@ -2,6 +2,7 @@
 
 import contextlib
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from mezo.sinks.numbers import of_evaluation, of_step
 
 HELD = 100_000  # points that wait, at most
 PATIENCE = 10.0  # seconds that the end of a run waits for the last of them
+# A server may say again what it was sent, where a key is in base64, and an address may hold a password.
+_CREDENTIALS = re.compile(r"(\b(?:basic|bearer)\s+)[^\s'\"},;]+|(://)[^/\s@]+(?=@)", re.IGNORECASE)
 
 
 class Background(Observer):
@@ -78,7 +81,7 @@ class Background(Observer):
                 self._ending.wait(sink.every)
             sink.close(failed=self._failed)
         except BaseException as error:  # SystemExit, too: these packages are not ours
-            self._trouble = f"{type(error).__name__}: {hidden(one_line(error))[:200]}"
+            self._trouble = f"{type(error).__name__}: {_without_credentials(one_line(error))[:200]}"
 
     def _taken(self) -> list[Point]:
         points: list[Point] = []
@@ -86,3 +89,7 @@ class Background(Observer):
             while True:
                 points.append(self._points.get_nowait())
         return points
+
+
+def _without_credentials(text: str) -> str:
+    return _CREDENTIALS.sub(lambda found: f"{found[1] or found[2]}***", hidden(text))

@@ -1,8 +1,9 @@
 """RUN/logs/ids.json: under which ids a run's logs go on when it is resumed."""
 
-import json
 from pathlib import Path
 
+from mezo.foreign import read_text
+from mezo.parsing import parse_json
 from mezo.run import to_json, write_text
 
 NAME = "ids.json"
@@ -11,7 +12,7 @@ NAME = "ids.json"
 def read(logs: Path) -> dict[str, str]:
     """Name of the sink -> id; {} where there is none, or the file is no such thing."""
     try:
-        found = json.loads((logs / NAME).read_text(encoding="utf-8"))
+        found = parse_json(read_text(logs / NAME))
     except (OSError, ValueError, RecursionError):
         return {}
     return {str(k): v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}

@@ -20,7 +20,7 @@ def of_step(record: StepRecord) -> dict[str, float]:
         "projected_gradient": fmean(grads),
         "projected_gradient_magnitude": fmean(map(abs, grads)),
         "zero_gradient": float(not any(grads)),  # its running mean is the share of steps that changed nothing
-        "tokens_per_second": record.tokens / record.seconds if record.seconds else 0.0,
+        "tokens_per_second": record.tokens / record.seconds if record.seconds > 0 else 0.0,
         "token_reuse": token_reuse(record.tokens_asked, record.tokens_reused),
         "seconds": record.seconds,
         **{f"seconds_{name}": value for name, value in (record.profile or {}).items()},

@@ -6,14 +6,21 @@ command line or figures of the machine, which a run may be told of by mistake.
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
+from mezo.sinks.background import PATIENCE
 from mezo.sinks.base import Begun, Point, Sink
+
+BEGIN_SECONDS = 30.0  # for its server to take a run; $WANDB_INIT_TIMEOUT changes it
 
 
 class WeightsAndBiases(Sink):
     every = 1.0
 
     def open(self, begun: Begun) -> str:
+        # read when it is imported: what it says is Background's to say; what it reports of itself, nobody asked for
+        os.environ.setdefault("WANDB_SILENT", "true")
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb  # pyright: ignore[reportMissingImports]
 
         begun.logs.mkdir(parents=True, exist_ok=True)
@@ -38,6 +45,7 @@ class WeightsAndBiases(Sink):
                 x_disable_meta=True,
                 x_disable_stats=True,
                 x_save_requirements=False,
+                **bounds(wandb.Settings),
             ),
         )
         return str(self._run.id)
@@ -48,3 +56,12 @@ class WeightsAndBiases(Sink):
 
     def close(self, *, failed: bool) -> None:
         self._run.finish(exit_code=int(failed))
+
+
+def bounds(settings: Any) -> dict[str, Any]:
+    """The program's end waits for W&B's own process, which tries again for 90 seconds to begin, and for as long as it
+    takes to send the rest. What it has not sent by then is in RUN/logs/wandb, for `wandb sync`."""
+    found = (
+        {"finish_timeout": PATIENCE} if "finish_timeout" in settings.model_fields else {}
+    )  # not in older releases
+    return found if "WANDB_INIT_TIMEOUT" in os.environ else {**found, "init_timeout": BEGIN_SECONDS}

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mezo.errors import MezoError, near
+from mezo.foreign import read_text
 from mezo.parsing import parse_yaml
 from mezo.registry import look_up
 from mezo.tasks.base import HubDataset, Task
@@ -59,7 +60,7 @@ class _File(BaseModel):
 def read_task(path: Path) -> Task:
     """The task that a YAML file describes. Raises MezoError, which names the file and the field."""
     try:
-        values = parse_yaml(path.read_text(encoding="utf-8"), _Loader)
+        values = parse_yaml(read_text(path, pipe=True), _Loader)
     except (OSError, ValueError) as error:
         raise MezoError(f"{path}: not a readable task file: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

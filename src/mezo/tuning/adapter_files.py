@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mezo.errors import MezoError
+from mezo.foreign import kind_of, read_text
 from mezo.parsing import parse_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -33,7 +34,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
     """What adapter_config.json says. Raises MezoError if it is no mapping of a kind of adapter that is loaded here."""
     path = folder / CONFIG
     try:
-        found = parse_json(path.read_text(encoding="utf-8"), finite=True)
+        found = parse_json(read_text(path), finite=True)
     except (OSError, ValueError) as error:
         raise MezoError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
     kind = found.get("peft_type") if isinstance(found, dict) else None
@@ -83,6 +84,8 @@ def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        if (kind := kind_of(path)) is not None:
+            raise OSError(f"expected a file, found {kind}")
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
             return {name: tuple(file.get_slice(name).get_shape()) for name in names}

@@ -1,5 +1,6 @@
 """A tuned model, or its adapter, on disk: in the formats transformers and peft load."""
 
+import contextlib
 import os
 import shutil
 import warnings
@@ -11,7 +12,7 @@ from safetensors import SafetensorError
 
 from mezo.errors import MezoError
 from mezo.models import kind_of, quiet
-from mezo.run import sync_files, sync_folder
+from mezo.run import reason, sync_files, sync_folder, system_error
 from mezo.tuning.adapter_files import CONFIG as _CONFIG
 from mezo.tuning.adapter_files import WEIGHTS as _WEIGHTS
 from mezo.tuning.adapter_files import lora_config, settings_of
@@ -20,13 +21,22 @@ from mezo.tuning.prefix_keys import AttachedPrefix, prefix_of
 from mezo.tuning.quiet import quiet_peft
 
 
+class SaveFailed(MezoError):
+    """The weights cannot be written, and nothing half-written is left. why: the reason alone."""
+
+    def __init__(self, target: Path, why: str) -> None:
+        super().__init__(f"{target}: cannot save the weights: {why}")
+        self.why = why
+
+
 def save(model: Any, tokenizer: Any, target: Path) -> None:
     """Write a tuned model, or its adapter.
 
     Into a folder beside `target`, brought to the disk, then renamed: never half a model under the final name.
+    Raises SaveFailed if it cannot be written.
     """
     temporary = target.with_name(f".{target.name}.writing")
-    shutil.rmtree(temporary, ignore_errors=True)
+    _remove(temporary)
     try:
         if (prefix := prefix_of(model)) is not None:
             _save_prefix(model, prefix, temporary)
@@ -37,14 +47,33 @@ def save(model: Any, tokenizer: Any, target: Path) -> None:
         else:
             with quiet():
                 model.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
+            _save_tokenizer(tokenizer, temporary)
         sync_files(temporary)
-        shutil.rmtree(target, ignore_errors=True)
+        _remove(target)
         os.replace(temporary, target)
         sync_folder(target.parent)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise MezoError(f"{target}: cannot save the weights: {error}") from None
+        _remove(temporary)
+        raise SaveFailed(target, reason(error)) from None
+
+
+def _remove(path: Path) -> None:
+    """A folder with all that is in it, or a link and nothing of what it names; as far as that can be done."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Raises OSError if it cannot be written, where the tokenizers library raises a bare Exception."""
+    try:
+        tokenizer.save_pretrained(folder)
+    except Exception as error:
+        if (told := system_error(error)) is None:
+            raise
+        raise told from None
 
 
 def _save_prefix(model: Any, prefix: AttachedPrefix, folder: Path) -> None:

@@ -143,9 +143,3 @@ def test_an_engine_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pyt
         host.start("echo", EngineSpec("none"))
     with pytest.raises(MezoError, match="no Python interpreter '/nowhere/python'"):
         host.start("echo", SPEC, python="/nowhere/python")
-
-
-def test_the_last_words_are_the_telling_ones() -> None:
-    assert host.last_words("") == "none"
-    assert host.last_words("a\nValueError: x\n  done \n") == "ValueError: x"
-    assert host.last_words("a\n\n b  c\n") == "b c"

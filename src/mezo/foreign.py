@@ -1,0 +1,32 @@
+"""Small files of other people: read without waiting for ever and without filling the memory.
+
+Reading a pipe or a device in a file's place may never end, and a file of holes has any size on no disk at all.
+"""
+
+import stat
+from pathlib import Path
+
+MOST = 16 << 20  # bytes: of settings, a task or an adapter's description, a thousand times what they have
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+
+
+def kind_of(path: Path) -> str | None:
+    """What it is, or is a link to, if no file: "a folder", "a pipe", "a device" ... Raises OSError if it is not there."""
+    kind = stat.S_IFMT(path.stat().st_mode)
+    return None if kind == stat.S_IFREG else _KINDS.get(kind, "a device")
+
+
+def read_text(path: Path, *, most: int = MOST, pipe: bool = False) -> str:
+    """The text of a file of at most so many bytes.
+
+    pipe: what a person names on the command line may be a pipe, as a shell's <(command) is.
+    Raises OSError if it cannot be read, ValueError if it is no such file or no UTF-8.
+    """
+    kind = kind_of(path)
+    if kind is not None and not (pipe and kind == "a pipe"):
+        raise ValueError(f"expected a file, found {kind}")
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"expected at most {most:,} bytes, found more")
+    return data.decode("utf-8")

@@ -147,6 +147,7 @@ EXCEPTIONS = {name: own for names, own in _TABLE_OF_EXCEPTIONS.items() for name 
 
 # Why a class is not built.
 _REASONS = {
+    "has an attention that needs a GPU": "MraForMaskedLM",
     "has a vision tower; its text model is a class of its own or is not in the mappings": (
         "Dots3NoteForCausalLM FuyuForCausalLM Gemma3ForConditionalGeneration Gemma3nForConditionalGeneration "
         "Gemma4ForConditionalGeneration Gemma4UnifiedForConditionalGeneration GitForCausalLM "

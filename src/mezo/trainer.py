@@ -43,6 +43,7 @@ from mezo.setup import (
 )
 from mezo.tasks import task_for
 from mezo.trainer_files import TrainerFiles
+from mezo.tuning import tuned_modules
 from mezo.types import Update
 from mezo.watching import watch_of
 
@@ -298,8 +299,9 @@ class MeZOTrainer(TrainerFiles):
 
     def summary(self) -> str:
         c = self.config
+        what = f"lora on {tuned_modules(self.bench.model)}" if c.tuning == "lora" else c.tuning
         return (
-            f"{c.model}, {c.tuning}: {self.weights.num_elements:,} of {sum(p.numel() for p in self.bench.model.parameters()):,} "
+            f"{c.model}, {what}: {self.weights.num_elements:,} of {sum(p.numel() for p in self.bench.model.parameters()):,} "
             f"parameters tuned on {len(self.train_set):,} examples; {self.objective.name}, batch {c.batch_size}, "
             f"learning rate {c.learning_rate:g} ({c.schedule}), epsilon {c.epsilon:g}, {c.num_steps:,} steps"
         )

@@ -7,7 +7,7 @@ from mezo.config import MeZOConfig
 from mezo.registry import look_up
 from mezo.tuning.full import full
 from mezo.tuning.head import head
-from mezo.tuning.lora import lora, lora_targets
+from mezo.tuning.lora import lora, lora_targets, tuned_modules
 from mezo.tuning.prefix import prefix
 from mezo.tuning.saving import save, with_adapter
 from mezo.weights import Weights
@@ -21,6 +21,7 @@ __all__ = [
     "prefix",
     "save",
     "tune",
+    "tuned_modules",
     "with_adapter",
 ]
 

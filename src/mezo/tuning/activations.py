@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from transformers.cache_utils import DynamicCache
@@ -40,8 +41,14 @@ def activations(model: Any, tokens: Sequence[int], *, exact: bool = True) -> lis
     ids = torch.tensor([list(tokens)], device=model.device)
     with _calls(model) as running:
         seen = _Recorder(running)
-        with _Float64() if exact else nullcontext():
-            model(input_ids=ids, past_key_values=seen)
+        try:
+            with _in_float64(model) if exact else nullcontext():
+                model(input_ids=ids, past_key_values=seen)
+        except Exception as error:  # of whatever kind a model ends in that wants another cache, or float32
+            raise MezoError(
+                f"{type(model).__name__} takes no prefix: its forward fails with a cache of keys and values alone "
+                f"({type(error).__name__}: {' '.join(str(error).split()):.80}); use tuning=lora or tuning=full"
+            ) from error
     layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     shapes = {t.shape for _, k, v in seen.found.values() for t in (k, v)}
     if not seen.found or sorted(seen.found) != list(range(layers or len(seen.found))) or len(shapes) > 1:
@@ -88,6 +95,32 @@ def _calls(model: nn.Module) -> Iterator[list[nn.Module]]:
 
 def _leave(running: list[nn.Module]) -> None:
     running.pop()
+
+
+@contextmanager
+def _in_float64(model: Any) -> Iterator[None]:
+    """Computes in float64. Experts take turns, each with a plain product: the grouped one has no float64."""
+    experts = getattr(model.config, "_experts_implementation", None)
+    if experts is not None:
+        model.set_experts_implementation("eager")
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with _Float64(), _Float64Convolutions():
+            yield
+    finally:
+        torch.set_default_dtype(default)
+        if experts is not None:
+            model.set_experts_implementation(experts)
+
+
+class _Float64Convolutions(TorchFunctionMode):
+    """Convolutions compare the types of input and weight before `_Float64` sees them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.conv1d, torch.conv2d, torch.conv3d):
+            args, kwargs = tree_map(_widened, (args, kwargs or {}))
+        return func(*args, **(kwargs or {}))
 
 
 class _Float64(TorchDispatchMode):

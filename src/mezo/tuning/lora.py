@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from mezo import noise
 from mezo.config import MeZOConfig
@@ -13,27 +14,47 @@ from mezo.tuning.quiet import quiet_peft
 from mezo.tuning.select import chosen
 from mezo.weights import canonical
 
-# The paper tunes queries and values (appendix E.5); the modules that hold them, by model type.
+# The paper tunes queries and values (appendix E.5). The modules that hold them, by model type where their names
+# alone would not tell.
 _LORA_TARGETS = {
     "gpt2": ["c_attn"],
-    "gpt_neox": ["query_key_value"],
-    "bloom": ["query_key_value"],
-    "falcon": ["query_key_value"],
-    "bert": ["query", "value"],
-    "roberta": ["query", "value"],
-    "xlm-roberta": ["query", "value"],
-    "electra": ["query", "value"],
-    "distilbert": ["q_lin", "v_lin"],
-    "deberta-v2": ["query_proj", "value_proj"],
-    "phi3": ["qkv_proj"],
-    "modernbert": ["Wqkv"],
+    "deberta": ["in_proj"],
+    "jetmoe": ["kv_proj"],  # queries are made by experts
+    # hybrids: two kinds of layers
+    "bailing_hybrid": ["q_proj", "kv_b_proj", "v_proj"],
+    "kimi_linear": ["q_proj", "q_b_proj", "kv_b_proj", "v_proj"],
+    "minimax": ["q_proj", "v_proj", "qkv_proj"],
+    "moshi": ["q_proj.linear", "v_proj.linear"],
+    "rwkv": ["receptance", "value"],
+    "zaya": ["q_proj", "v_proj_current", "v_proj_delayed"],
 }
-_LORA_COMMON = ["q_proj", "v_proj"]  # OPT, Llama, Mistral, Qwen, Gemma, GPT-J, ...
+# Else the first line of which a model has all names. Latent attention is first: its q_proj is half of the pair.
+_ADAPTED = (torch.nn.Linear, Conv1D)
+_LORA_NAMES = (
+    ["q_b_proj", "kv_b_proj"],  # DeepSeek-V3, MiniCPM3
+    ["q_proj", "kv_b_proj"],  # DeepSeek-V2
+    ["q_b_proj", "kv_proj"],  # DeepSeek-V4
+    ["q_proj", "v_proj"],  # OPT, Llama, Mistral, Qwen, Gemma, GPT-J, ...
+    ["query", "value"],  # BERT and relatives
+    ["query_proj", "value_proj"],  # DeBERTa-v2
+    ["q_lin", "v_lin"],  # DistilBERT, XLM
+    ["q_head", "v_head"],  # Funnel
+    ["project_q", "project_v"],  # CPM-Ant
+    ["Wq", "Wv"],  # CTRL
+    ["q", "v"],  # MPNet, xLSTM
+    ["query_key_value"],  # GPT-NeoX, Bloom, Falcon
+    ["qkv_proj"],  # Phi-3, CodeGen
+    ["Wqkv"],  # ModernBERT, MPT, DBRX
+    ["c_attn"],  # GPTBigCode
+)
 
 
 def lora(model: Any, config: MeZOConfig) -> Any:
     """A LoRA adapter on the query and value projections, or on `lora_targets`; of those, with `train`
     patterns, on the modules whose weights they name.
+
+    Raises MezoError for a target that names no module, one that takes no adapter, and for the head and the
+    embeddings, which are read in other ways than by calling them.
 
     A is drawn from the run's own noise stream instead of torch's generator, with the variance of
     the usual Kaiming-uniform start, so that it is the same on every device; B is zero.
@@ -41,7 +62,10 @@ def lora(model: Any, config: MeZOConfig) -> Any:
     from peft import LoraConfig, get_peft_model
 
     targets = list(config.lora_targets or lora_targets(model))
+    for target in targets:
+        _find(model, [target])
     first = _find(model, targets)
+    _check_inside(model, targets)
     if config.train is not None:
         targets = _named_by(model, targets, config.train)
     settings = LoraConfig(
@@ -53,8 +77,14 @@ def lora(model: Any, config: MeZOConfig) -> Any:
         task_type=None,
         fan_in_fan_out=type(first).__name__ == "Conv1D",
     )
-    with quiet_peft():
-        tuned = get_peft_model(model, settings)
+    try:
+        with quiet_peft():
+            tuned = get_peft_model(model, settings)
+    except ValueError as error:  # of a module of a class that peft does not know
+        raise MezoError(
+            f"{type(first).__name__} modules take no LoRA adapter (lora_targets {', '.join(targets)}): "
+            f"{' '.join(str(error).split()):.120}; set lora_targets to others, or use tuning=full"
+        ) from error
     _make_real(tuned)
     # what `load` takes; peft would write the folder it came from
     settings.base_model_name_or_path = config.model
@@ -82,20 +112,48 @@ def lora_targets(model: Any) -> list[str]:
 
     Raises MezoError if none are known: then lora_targets must say.
     """
-    known = _LORA_TARGETS.get(model.config.model_type, _LORA_COMMON)
-    _find(model, known)
-    return known
+    own = _LORA_TARGETS.get(model.config.model_type)
+    names = [name for name, module in model.named_modules() if isinstance(module, _ADAPTED)]
+    for known in (own,) if own else _LORA_NAMES:
+        if all(any(_is_one_of(name, [target]) for name in names) for target in known):
+            return known
+    raise _not_found(model, own or ["q_proj", "v_proj"])
+
+
+def tuned_modules(model: Any) -> str:
+    """The modules that have an adapter, for people: "q_proj and v_proj, 60 modules"."""
+    names = [
+        name for name, module in model.named_modules() if hasattr(module, "lora_A") and len(module.lora_A)
+    ]
+    kinds = list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in names))
+    return f"{' and '.join(kinds)}, {len(names)} modules"
+
+
+def _check_inside(model: Any, targets: list[str]) -> None:
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    for name, module in model.named_modules():
+        if _is_one_of(name, targets) and (
+            module in (head, embedding) or isinstance(module, torch.nn.Embedding)
+        ):
+            what = "the language-model head" if module is head else "an embedding"
+            raise MezoError(
+                f"lora_targets: {name} is {what}, which takes no LoRA adapter here: leave it out"
+                + ("; tuning=head tunes it" if module is head else "")
+            )
 
 
 def _find(model: Any, targets: list[str]) -> Any:
     for name, module in model.named_modules():
         if _is_one_of(name, targets):
             return module
-    linear = sorted(
-        {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
-    )
-    raise MezoError(
-        f"no module of this {model.config.model_type!r} model is named {' or '.join(targets)}; "
+    raise _not_found(model, targets)
+
+
+def _not_found(model: Any, targets: list[str]) -> MezoError:
+    inside = {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, _ADAPTED)}
+    linear = sorted(inside - {"lm_head"})
+    return MezoError(
+        f"no module of this {model.config.model_type!r} model is named {' or '.join(targets)}: "
         f"set lora_targets to some of: {', '.join(linear)}"
     )
 

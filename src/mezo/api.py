@@ -16,8 +16,9 @@ from mezo.errors import MezoError, near
 from mezo.evaluation import evaluate as score
 from mezo.events import Observer
 from mezo.models import LoadedModel, load
+from mezo.parallel.group import Group
 from mezo.replay import replay as replay
-from mezo.setup import encode, engine_at, objective_for
+from mezo.setup import encode, engine_at, objective_for, with_matmul
 from mezo.tasks import task_for
 from mezo.trainer import MeZOTrainer, TrainResult
 
@@ -150,7 +151,18 @@ def evaluate(
     loaded = load(
         config.model, config.dtype, config.device, config.trust_remote_code, observer and observer.on_note
     )
-    engine = engine_at(loaded, objective, adapter=adapter, max_new_tokens=config.max_new_tokens)
+    with_matmul(
+        config, loaded, Group(), resuming=False, note=observer.on_note if observer else lambda said: None
+    )
+    engine = engine_at(
+        loaded,
+        objective,
+        adapter=adapter,
+        max_new_tokens=config.max_new_tokens,
+        disable_shortcuts=config.disable_shortcuts,
+    )
+    if config.audit:
+        engine.audit_next()
     shown = _with_shots(dataset, loaded, config, shots) if shots else None
     if shown and observer:
         observer.on_note(shown.describe(shots))

@@ -32,6 +32,9 @@ _PAPER_COMMON: dict[str, dict[str, Any]] = {
 }
 
 
+Shortcut = Literal["packing", "sharing", "stacking", "lower-layers", "head", "products", "all"]
+
+
 class MeZOConfig(BaseModel):
     """The settings of one run. Saved as RUN/config.yaml; unknown fields are errors."""
 
@@ -103,6 +106,10 @@ class MeZOConfig(BaseModel):
     # what is computed once; the losses are the same to rounding
     enable_kv_cache_optimization: bool = True  # tokens that begin several rows of a batch
     activation_cache_mb: int = Field(default=0, ge=0)  # kept across steps, from below the lowest tuned layer
+    audit: bool = True  # compare the first batch, and one after every snapshot, with the model's own forward
+    disable_shortcuts: tuple[Shortcut, ...] = ()  # even where they agree with it
+    # what multiplies matrices: "auto" measures it once, and a run keeps what it began with
+    matmul: Literal["auto", "torch", "onednn", "float32", "float32-onednn"] = "auto"
 
     # the budget
     num_steps: int = Field(default=10_000, ge=1)

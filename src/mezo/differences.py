@@ -11,7 +11,7 @@ from mezo.data import EncodedDataset
 from mezo.errors import MezoError
 
 # Settings that may change on the way: no number that a run records hangs on them.
-FREE = ("snapshot_every", "checksum_every", "rank_timeout", "stop_on_explosion")
+FREE = ("snapshot_every", "checksum_every", "rank_timeout", "stop_on_explosion", "audit")
 # Names of what is compared by content, since folders move.
 BY_CONTENT = ("model", "data")
 # What the tuned tensors and their noise are: weights of one such setting are nothing to go on from in another.

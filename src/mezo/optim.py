@@ -294,12 +294,19 @@ class MeZO(torch.optim.Optimizer):
                 )
 
 
+_SMALL = 1 << 20  # elements of a buffer that is put back without a look at whether it was written
+
+
 class _Buffers:
-    """A module's buffers, put back after each probe. Only those that a forward writes are copied twice."""
+    """A module's buffers, put back after each probe.
+
+    Large ones only if their version says that they were written: most are masks and tables that nobody writes. For
+    small ones that is not enough, since batch_norm writes its statistics without a new version.
+    """
 
     def __init__(self, module: nn.Module | None):
         self._owners = [] if module is None else [m for m in module.modules() if m._buffers]
-        self._kept: list[tuple[nn.Module, str, Any, int, torch.Tensor]] = []
+        self._kept: list[tuple[nn.Module, str, torch.Tensor, int, torch.Tensor]] = []
 
     def keep(self) -> None:
         """Take the buffers as they are for what they are to be after each probe."""
@@ -307,16 +314,16 @@ class _Buffers:
         self._kept = []
         for module in self._owners:
             for key, x in module._buffers.items():
-                if x is None or x.device.type == "meta" or x.is_inference():
+                if x is None or x.is_meta or x.is_inference():
                     continue
                 old, version, copy = before.get((id(module), key), (None, -1, None))
-                if old is not x or version != x._version or copy is None:
+                if copy is None or old is not x or version != x._version or x.numel() <= _SMALL:
                     copy = x.detach().clone()
                 self._kept.append((module, key, x, x._version, copy))
 
     def put_back(self) -> None:
         for n, (module, key, x, version, copy) in enumerate(self._kept):
-            if x._version != version:
+            if x.numel() <= _SMALL or x._version != version:
                 x.detach().copy_(copy)
                 self._kept[n] = module, key, x, x._version, copy
             if module._buffers.get(key) is not x:

@@ -1,6 +1,6 @@
 """From a config to the objects of a run: model, weights, engine, estimator."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -8,15 +8,16 @@ from typing import Any
 import torch
 
 from mezo import estimators
-from mezo.config import MeZOConfig
+from mezo.config import MeZOConfig, Shortcut
 from mezo.data import EncodedDataset, MeZODataset
+from mezo.engines import product
 from mezo.engines.base import Engine
 from mezo.engines.outline import Outline, outline
 from mezo.engines.registry import check, is_served, open_served
 from mezo.engines.tensor_parallel import cut_
 from mezo.engines.transformers import TransformersEngine
 from mezo.errors import MezoError
-from mezo.models import LoadedModel, kind_of, load
+from mezo.models import DTYPES, LoadedModel, kind_of, load
 from mezo.objectives import Objective, objective_named
 from mezo.optimizers import OPTIMIZERS, SGD, Optimizer, schedule
 from mezo.parallel.group import Group
@@ -68,6 +69,40 @@ def base_model(
 def base_fingerprint(base: LoadedModel | Outline) -> str:
     """Of the weights that the run starts from: the same for every engine."""
     return base.fingerprint() if isinstance(base, Outline) else fingerprint(base.model.named_parameters())
+
+
+def with_matmul(
+    config: MeZOConfig,
+    loaded: LoadedModel | Outline,
+    group: Group,
+    *,
+    resuming: bool,
+    note: Callable[[str], None],
+) -> MeZOConfig:
+    """The config with the way matrices are multiplied in this run, which goes into effect: measured by the first
+    process where the config says "auto", and then the same for all of them and for whoever resumes the run.
+
+    Raises MezoError for a way that this machine or this type does not have.
+    """
+    if isinstance(loaded, Outline):
+        return config
+    dtype = DTYPES[config.dtype]
+    ways, matmul = product.WAYS[dtype], config.matmul
+    if matmul == "auto" and resuming:
+        matmul = product.usual(dtype)  # of a run that does not say: it was begun when this was the rule
+    elif matmul == "auto":
+        found = product.measured(loaded.model, dtype) if group.leads else None
+        chosen = group.texts("" if found is None else found.matmul)[0]
+        matmul = next(name for name in ways if name == chosen)
+        if found is not None and matmul != product.usual(dtype):
+            note(f"products of {config.dtype} matrices: {found.in_words()} on this processor")
+    if matmul not in ways or ("onednn" in matmul and not product.has_onednn()):
+        able = [name for name in ways if "onednn" not in name or product.has_onednn()]
+        raise MezoError(
+            f"matmul={matmul!r} cannot multiply {config.dtype} matrices here: choose {' or '.join(able)}"
+        )
+    product.use(dtype, matmul)
+    return config.model_copy(update={"matmul": matmul})
 
 
 def objective_for(config: MeZOConfig, task: Task) -> Objective:
@@ -131,12 +166,18 @@ def set_up(
         activation_cache_bytes=config.activation_cache_mb << 20,
         tokenizer=loaded.tokenizer,
         max_new_tokens=config.max_new_tokens,
+        disable_shortcuts=config.disable_shortcuts,
     )
     return Bench(model, loaded.tokenizer, weights, engine)
 
 
 def engine_at(
-    loaded: LoadedModel, objective: Objective, *, adapter: Path | None = None, max_new_tokens: int = 32
+    loaded: LoadedModel,
+    objective: Objective,
+    *,
+    adapter: Path | None = None,
+    max_new_tokens: int = 32,
+    disable_shortcuts: Collection[Shortcut] = (),
 ) -> TransformersEngine:
     """An engine that only evaluates: the loaded model as it is, with a peft adapter on it or not.
 
@@ -156,6 +197,7 @@ def engine_at(
         probes=False,
         tokenizer=loaded.tokenizer,
         max_new_tokens=max_new_tokens,
+        disable_shortcuts=disable_shortcuts,
     )
 
 

@@ -40,6 +40,7 @@ from mezo.setup import (
     learning_rate,
     objective_for,
     set_up,
+    with_matmul,
 )
 from mezo.tasks import task_for
 from mezo.trainer_files import TrainerFiles
@@ -117,6 +118,9 @@ class MeZOTrainer(TrainerFiles):
                 + ": a step takes what there is"
             )
         loaded = base_model(config, model, tokenizer, self.observer.on_note)
+        self.config = config = with_matmul(
+            config, loaded, self.group, resuming=resume is not None, note=self.observer.on_note
+        )
         self.train_set = encode(train, loaded, config)
         self.validation_set = None if validation is None else encode(validation, loaded, config)
         noise.announce = self.observer.on_note
@@ -160,6 +164,7 @@ class MeZOTrainer(TrainerFiles):
             try:
                 own = 0 if self.resume is None else first if self.resume.fork else self._forked_at
                 self.watch.take_in(result.steps[own:], own)
+                self._audit_next()
                 if first == 0 or self._evaluation_is_due(first):
                     self._evaluate(result, files, first)
                 with ahead(self._prepared, first, config.num_steps) as batches:
@@ -175,6 +180,7 @@ class MeZOTrainer(TrainerFiles):
                         ):
                             with interrupts.held():
                                 self._snapshot(files)
+                            self._audit_next()
                 self._evaluate(result, files, config.num_steps)
             except Terminated:
                 result.interrupted = result.terminated = True
@@ -205,6 +211,10 @@ class MeZOTrainer(TrainerFiles):
                 meet(self.group)  # torchrun ends the others once one is gone, and the first is still saving
             raise failure
         return result
+
+    def _audit_next(self) -> None:
+        if self.config.audit:
+            self.bench.engine.audit_next()
 
     def _prepared(self, step: int) -> list[Any]:
         """The step's microbatches, ready for the engine. Runs beside the step before: a function of `step` alone."""

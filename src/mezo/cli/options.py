@@ -111,6 +111,21 @@ WORDS: dict[str, Words] = {
     "activation_cache_mb": Words(
         METHOD, "Megabytes for what comes out of layers below the lowest tuned one, kept across steps."
     ),
+    "audit": Words(
+        METHOD,
+        "Compare some of the first batch, and of one after every snapshot, with the model's own forward pass. "
+        "On by default.",
+        ("--audit/--no-audit",),
+    ),
+    "disable_shortcuts": Words(
+        METHOD,
+        "Shortcuts through the model not to be taken, by comma: packing, sharing, stacking, lower-layers, head, "
+        "products, or all.",
+    ),
+    "matmul": Words(
+        METHOD,
+        "What multiplies matrices on a CPU: torch, onednn, or float32 for 16-bit weights; auto measures it.",
+    ),
     "num_steps": Words(BUDGET, "Updates.", ("--steps", "-n")),
     "batch_size": Words(BUDGET, "Examples a step.", ("--batch-size", "-b")),
     "gradient_accumulation": Words(BUDGET, "Microbatches a step, all at the same perturbation."),

@@ -60,6 +60,12 @@ class Engine(abc.ABC):
     def apply(self, update: Update) -> None:
         """Move theta. The same call on every rank and in every replay, from the same record."""
 
+    def audit_next(self) -> None:
+        """Compare some of the next batch of losses, and of the next of log-probabilities, with the model's own
+        forward pass; a difference beyond rounding is then a MezoError in place of an answer. For engines that
+        take shortcuts through the model; others do nothing."""
+        return
+
     def tuned(self, model: Any) -> Any:
         """The tuned model, as `mezo.tuning.save` takes it. model: the one made ready for tuning."""
         return model

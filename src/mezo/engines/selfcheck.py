@@ -55,8 +55,9 @@ def find_form(engine: "TransformersEngine", *, probes: bool) -> Form:
     `probes`: also find out how to evaluate probes; not needed to evaluate theta alone.
     Raises MezoError if the model's own forward fails, or its answers are not finite.
     """
-    allowed = engine.allows
     theta = _at_theta(engine)
+    if not engine.allows("all"):
+        return _with_probes(engine, Form(plain=True), theta) if probes else Form(plain=True)
     limit, forms = _candidates(engine)
     measured = {form: _error(engine, form, theta) for form in forms}
     form = _nearest(measured, theta.bound)
@@ -67,7 +68,7 @@ def find_form(engine: "TransformersEngine", *, probes: bool) -> Form:
         if not pads and _error(engine, form, theta) > theta.bound:
             form = Form(plain=True)
     form = replace(form, padded=pads and not form.plain)
-    if form.packed and engine.kind == "causal" and allowed("sharing"):
+    if form.packed and engine.kind == "causal" and engine.allows("sharing"):
         narrow = replace(form, shared=True, width=_SHARED_WIDTH)
         form = replace(form, shared=_error(engine, narrow, theta) <= theta.bound)
     if not probes:

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from mezo.clock import since
+from mezo.config import Shortcut
 from mezo.engines import selfcheck
+from mezo.engines.audit import audit
 from mezo.engines.base import Engine
 from mezo.engines.batch import Prepared, Share, join, prepare, stacked
 from mezo.engines.below import Below
@@ -31,8 +33,6 @@ from mezo.profiling import span
 from mezo.scoring import Example, ScoringBatch, pose
 from mezo.types import THETA, Probe, Update
 from mezo.weights import Weights
-
-Shortcut = Literal["packing", "sharing", "stacking", "lower-layers", "head", "products", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class TransformersEngine(Engine):
         self.probing = Probing(model, weights)
         self.probing.use_products(self.allows("products"))
         self.in_place = walk_for(memory, weights, granularity, granularity_block)
-        self.share_prefixes = share_prefixes
+        self.share_prefixes = share_prefixes and not self.disabled & {"sharing", "all"}
         self.counts = Counts()
         self.below: Below | None = None
         self._activation_cache_bytes = activation_cache_bytes
@@ -97,6 +97,7 @@ class TransformersEngine(Engine):
         self.counts = Counts()  # of the work asked for from here on
         self.tokenizer, self.max_new_tokens = tokenizer, max_new_tokens
         self._greedy: Greedy | None = None
+        self._to_audit: set[str] = set()
 
     # ---------------------------------------------------------------- the engine interface
 
@@ -118,10 +119,21 @@ class TransformersEngine(Engine):
             batch = self._prepared(batch, objective)
         self._usual_probes = self._at_once(probes)
         values = self._stacked_or_apart(batch.prepared, probes)
+        self._audit("losses", batch.prepared.posed, probes, values)
         return [objective(batch.prepared.posed, row) for row in values]
 
     def logprobs(self, batch: ScoringBatch, probes: Sequence[Probe] = (THETA,)) -> np.ndarray:
-        return self._stacked_or_apart(self._laid_out(batch, self._at_once(probes)), probes)
+        values = self._stacked_or_apart(self._laid_out(batch, self._at_once(probes)), probes)
+        self._audit("logprobs", batch, probes, values)
+        return values
+
+    def audit_next(self) -> None:
+        self._to_audit = {"losses", "logprobs"}
+
+    def _audit(self, what: str, posed: ScoringBatch, probes: Sequence[Probe], values: np.ndarray) -> None:
+        if what in self._to_audit and len(posed.query_row):
+            self._to_audit.remove(what)
+            audit(self, posed, probes, values)
 
     def in_form(self, batch: ScoringBatch, probes: Sequence[Probe]) -> np.ndarray:
         """`logprobs` in the form at hand and no other. Raises CannotStack where that does not do."""

@@ -33,6 +33,7 @@ _LIKE = (
     *("full_like", "rand_like", "randn_like", "randint_like", "new_empty_strided"),
 )
 _METADATA_ONLY = {f"aten::{name}" for name in _LIKE}
+_LIKE_THE_SECOND = frozenset(("expand_as", "view_as", "reshape_as", "type_as"))  # and read the first
 # these give Python the values, or the memory that they are in
 _WAYS_OUT = frozenset(
     (
@@ -134,7 +135,8 @@ class RawReads(TorchFunctionMode):
         return result
 
     def _look(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
-        for leaf in (*args, *kwargs.values()) if kwargs else args:
+        second = getattr(func, "__name__", "") in _LIKE_THE_SECOND
+        for leaf in args[:1] if second else (*args, *kwargs.values()) if kwargs else args:
             if isinstance(leaf, torch.Tensor):
                 self._note(func, leaf, result)
             elif isinstance(leaf, (list, tuple, dict)):

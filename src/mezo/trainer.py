@@ -117,8 +117,10 @@ class MeZOTrainer(TrainerFiles):
                 + ": a step takes what there is"
             )
         loaded = base_model(config, model, tokenizer, self.observer.on_note)
-        self.train_set = encode(train, loaded, config)
-        self.validation_set = None if validation is None else encode(validation, loaded, config)
+        self.train_set = encode(train, loaded, config, self.objective)
+        self.validation_set = (
+            None if validation is None else encode(validation, loaded, config, self.objective)
+        )
         noise.announce = self.observer.on_note
         self.base_fingerprint = base_fingerprint(loaded)
         self.data = data_of(self.train_set, self.validation_set)

@@ -60,7 +60,12 @@ class NonFiniteLoss(MezoError):
 
 def check_finite(step: int, losses: Sequence[float], slopes: Sequence[float]) -> None:
     """Raises NonFiniteLoss if any loss or projected gradient is NaN or infinite."""
-    if not all(map(math.isfinite, (*losses, *slopes))):
+    if all(map(math.isfinite, losses)) and not all(map(math.isfinite, slopes)):
+        raise NonFiniteLoss(
+            f"step {step}: the slope overflows float32 (losses {', '.join(f'{x:g}' for x in losses)}, which are finite, over "
+            f"epsilon); the weights are those of the last good step. Scale the loss down, or raise epsilon"
+        )
+    if not all(map(math.isfinite, losses)):
         raise NonFiniteLoss(
             f"step {step}: the loss is not finite (losses {', '.join(f'{x:g}' for x in losses)}); the weights "
             f"are those of the last good step. Lower the learning rate or epsilon, or use --dtype float32"

@@ -4,12 +4,11 @@ import math
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from mezo.errors import MezoError, near
 from mezo.foreign import read_text
-from mezo.parsing import parse_yaml
+from mezo.parsing import dump_yaml, parse_yaml
 from mezo.secrets import check_settings
 
 # Malladi et al. 2023, appendix E.3: of the learning rates searched, the middle one of RoBERTa-large's
@@ -174,7 +173,7 @@ class MeZOConfig(BaseModel):
             raise MezoError(f"{path}: {error}") from None
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return dump_yaml(self.model_dump(mode="json"))
 
 
 def _one_line(error: ValidationError, fields: Any) -> str:

@@ -1,7 +1,9 @@
 """`MeZO`: an optimizer for anyone's own loop and any nn.Module, without gradients."""
 
+import math
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -12,9 +14,10 @@ from mezo.algorithm import check_finite, draw_of, update_of
 from mezo.config import MeZOConfig
 from mezo.engines.modes import Memory, walk_for
 from mezo.engines.probing import Probing
-from mezo.engines.watch import Watch
+from mezo.engines.watch import RawReads
 from mezo.errors import MezoError
 from mezo.estimators import Estimator, build, norms_of
+from mezo.events import MezoWarning
 from mezo.lowrank import Kind
 from mezo.noise import Rounding
 from mezo.optimizers import OPTIMIZERS, Optimizer
@@ -31,7 +34,8 @@ class MeZO(torch.optim.Optimizer):
 
     model_or_params: an nn.Module, whose trainable parameters are tuned and whose forward passes are
         evaluated at theta + eps z without writing theta; or an iterable of tensors or (name, tensor)
-        pairs, for which a second copy of them is held while a probe is evaluated.
+        pairs, which hold the probe themselves while it is evaluated and get their exact bytes back from a
+        second copy.
     lr, weight_decay: as in the paper; they may be changed between steps (torch's schedulers work).
     eps: the size of the perturbation. num_directions: n of n-SPSA, 2n forward passes a step with the
         two-point estimator; docs/estimators.md has the others.
@@ -44,8 +48,18 @@ class MeZO(torch.optim.Optimizer):
     memory: "materialize", or "regenerate" for the paper's in-place walk (modules and tensors alike;
         no second copy, but 16-bit weights drift), or "store", "store-layer": see docs/memory.md.
 
-    Every probe of a step sees the same random state, so dropout masks do not differ between them.
-    Raises MezoError for tensors that cannot be tuned.
+    Every probe of a step sees the same random state, so dropout masks do not differ between them, and the
+    same buffers: what a forward writes into those (BatchNorm's running statistics) is undone after each probe,
+    so that they stay what they were. In train mode BatchNorm normalises by the batch all the same.
+
+    Weights that a closure reads past the module that owns them (a parameter in a list, a view of a flat
+    buffer, functional calls) are noticed in whatever step it happens; they hold the probe themselves from then
+    on, and get their exact bytes back. The first probe of all is evaluated a second time with every weight
+    written, which shows what nobody can watch (a NumPy view, a C++ extension): then all weights are written,
+    with a MezoWarning. Compiled modules (torch.jit, torch.compile) are served like that from the start. This
+    takes a second copy of those weights.
+
+    Raises MezoError for tensors or settings that cannot be used.
     """
 
     def __init__(
@@ -73,10 +87,14 @@ class MeZO(torch.optim.Optimizer):
         rounding: Rounding = "matched",
         memory: Memory = "materialize",
     ):
-        module = model_or_params if isinstance(model_or_params, nn.Module) else None
-        named = [(name, p) for name, p in _named(model_or_params) if p.requires_grad or module is None]
+        _check_settings({"lr": lr, "eps": eps, "weight_decay": weight_decay})
+        module = _unwrapped(model_or_params) if isinstance(model_or_params, nn.Module) else None
+        source = model_or_params if module is None else module
+        named = [(name, p) for name, p in _named(source) if p.requires_grad or module is None]
         self.weights = Weights(named, kind=noise, rank=noise_rank)
+        self._made = False
         super().__init__([p for _, p in named], {"lr": lr, "eps": eps, "weight_decay": weight_decay})
+        self._made = True
         self.seed, self.num_directions = seed, num_directions
         if isinstance(optimizer, str):
             optimizer = look_up(OPTIMIZERS, optimizer, "optimizer")()
@@ -103,11 +121,12 @@ class MeZO(torch.optim.Optimizer):
         self.estimator_state = self.estimator.init()
         self.last_update: Update | None = None
         self.steps_done = 0
-        self._probing = (
-            Probing(module, self.weights) if module is not None and memory == "materialize" else None
-        )
+        follows = module is not None and memory == "materialize" and not _is_compiled(module)
+        self._probing = Probing(module, self.weights) if module is not None and follows else None
         self._in_place = walk_for(memory, self.weights)
-        self._watched = False
+        self._buffers = _Buffers(module)
+        self._audited = self._probing is None
+        self._kinds = [(t.tensor.dtype, t.tensor.device) for t in self.weights.tunables]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> float:  # type: ignore[override]
@@ -115,7 +134,8 @@ class MeZO(torch.optim.Optimizer):
 
         closure: computes the loss, a number or a tensor of one element, from scratch; it is called
         once for every probe, twice a direction with the two-point estimator (and once more in the
-        first step, to see how the model reads its weights).
+        first step, to see whether the model reads its weights where the probe is; again for a probe at which
+        it is found to read some of them elsewhere).
 
         Raises NonFiniteLoss, with theta untouched, if a loss is not finite.
         """
@@ -124,29 +144,29 @@ class MeZO(torch.optim.Optimizer):
                 "MeZO needs a closure that computes the loss: opt.step(lambda: model(**batch).loss)"
             )
         group = self.param_groups[0]
+        _check_settings(group)
+        self._check_unmoved()
         if self.estimator.epsilon != group["eps"]:
             self.estimator = self.estimator.with_epsilon(group["eps"])
         estimator = self.estimator
         draw = draw_of(self.seed, self.steps_done, self.num_directions)
         probes = estimator.ask(draw, self.estimator_state)
-        random_state = _RandomState()
-        if self._probing is not None and not self._watched:
-            with self._probing.at([Probe(draw.seeds[0], group["eps"])]), Watch(self.weights) as watch:
-                closure()
-            self._probing.swap_whole(watch.read_raw)
-            self._watched = True
-        losses = []
-        with closing(self._visit(probes)) as points:
-            for _ in points:
-                random_state.restore()
-                losses.append(float(closure()))
+        losses = self._losses(closure, probes)
         grads, estimator_state = estimator.tell(draw, losses, self.estimator_state)
         check_finite(self.steps_done, losses, grads)
-        update = update_of(estimator, draw, group["lr"], grads)
+        update = update_of(estimator, draw, float(group["lr"]), grads)
         self._apply(replace(self.optimizer, weight_decay=group["weight_decay"]), update)
         self.estimator_state = estimator_state
         self.last_update, self.steps_done = update, self.steps_done + 1
         return sum(losses) / len(losses)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Raises MezoError once the optimizer is made: its noise belongs to the tensors it was made with."""
+        if getattr(self, "_made", False):
+            raise MezoError(
+                "MeZO tunes the tensors it was made with: add_param_group() would add none; pass all of them to MeZO(...)"
+            )
+        super().add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:
         """What is needed to go on: the number of steps done, the seed, the optimizer's moments and what
@@ -188,30 +208,119 @@ class MeZO(torch.optim.Optimizer):
             self.optimizer_state = optimizer.apply_(self._in_place.weights, self.optimizer_state, update)
             self._in_place.release()
 
-    def _visit(self, probes: Sequence[Probe]) -> Generator[Probe]:
-        """The tuned tensors are at each probe while it is yielded."""
+    def _losses(self, closure: Callable[[], Any], probes: Sequence[Probe]) -> list[float]:
+        """The closure's loss at each probe, all from the same random state and the same buffers."""
+        random_state, losses = _RandomState(), []
+        self._buffers.keep()
+
+        def evaluate() -> float:
+            random_state.restore()
+            try:
+                return float(closure())
+            finally:
+                self._buffers.put_back()
+
+        with closing(self._visit(probes, evaluate)) as found:
+            losses.extend(found)
+        return losses
+
+    def _visit(self, probes: Sequence[Probe], evaluate: Callable[[], float]) -> Generator[float]:
+        """The loss at each probe."""
         if self._in_place is not None:
-            yield from self._in_place.visit(probes)
+            with closing(self._in_place.visit(probes)) as points:
+                for _ in points:
+                    yield evaluate()
             return
         for probe in probes:
-            with self._at(probe):
-                yield probe
+            loss = self._followed(probe, evaluate)
+            if not self._audited:
+                self._audited = True
+                loss = self._audit(probe, loss, evaluate)
+            yield loss
+
+    def _followed(self, probe: Probe, evaluate: Callable[[], float]) -> float:
+        """The loss at a probe; evaluated again whenever the closure read weights where the probe is not."""
+        while self._probing is not None:
+            watch = RawReads(self.weights, ignoring=self._probing.whole)
+            with self._probing.at([probe]), watch if probe.scale else nullcontext():
+                loss = evaluate()
+            if not watch.read:
+                return loss
+            self._probing.write_whole(watch.read)
+        with self._written(probe):
+            return evaluate()
+
+    def _audit(self, probe: Probe, loss: float, evaluate: Callable[[], float]) -> float:
+        """The loss with all weights written, if that is another one: then they are, from here on."""
+        with self._written(probe):
+            written = evaluate()
+        eps = max(torch.finfo(dtype).eps for dtype, _ in self._kinds)
+        # float32 sums of deep models in another order were seen 1e-5 apart; 16 bits add to that a few last places
+        bound = (100 if eps < 1e-6 else 4) * eps * max(1.0, abs(written))
+        if not math.isfinite(written) or abs(written - loss) <= bound:
+            return loss
+        with self._written(probe):
+            again = evaluate()
+        if abs(again - written) > abs(written - loss) / 4:
+            return loss  # the closure differs from call to call by itself: this proves nothing
+        warnings.warn(
+            f"the closure reads weights in a way that cannot be followed (its loss is {loss:.9g}, and {written:.9g} with "
+            "the perturbed weights written into their memory): from here on they are written, and put back from a copy",
+            MezoWarning,
+            stacklevel=5,
+        )
+        self._probing = None
+        return written
 
     @contextmanager
-    def _at(self, probe: Probe) -> Iterator[None]:
-        if self._probing is not None:
-            with self._probing.at([probe]):
-                yield
-        else:
-            theta = [t.tensor.data for t in self.weights.tunables]
-            try:
-                for t in self.weights.tunables:
-                    t.tensor.data = t.tensor.data.clone()
+    def _written(self, probe: Probe) -> Iterator[None]:
+        """Inside the block the tensors themselves are at the probe; they get their exact bytes back."""
+        moved = [n for n in range(len(self.weights.tunables)) if probe.scale and probe.factor(n)]
+        theta = [(self.weights.tunables[n], self.weights.tunables[n].flat().clone()) for n in moved]
+        try:
+            if moved:
                 self.weights.add_noise_(probe)
-                yield
-            finally:
-                for t, data in zip(self.weights.tunables, theta, strict=True):
-                    t.tensor.data = data
+            yield
+        finally:
+            for t, data in theta:
+                t.flat().copy_(data)
+
+    def _check_unmoved(self) -> None:
+        for t, (dtype, device) in zip(self.weights.tunables, self._kinds, strict=True):
+            if (t.tensor.dtype, t.tensor.device) != (dtype, device):
+                raise MezoError(
+                    f"{t.name} was {dtype} on {device} when MeZO was made, and is {t.tensor.dtype} on {t.tensor.device} "
+                    "now: make MeZO(model, ...) after model.to(...), and load_state_dict() if there was a state"
+                )
+
+
+class _Buffers:
+    """A module's buffers, put back after each probe. Only those that a forward writes are copied twice."""
+
+    def __init__(self, module: nn.Module | None):
+        self._owners = [] if module is None else [m for m in module.modules() if m._buffers]
+        self._kept: list[tuple[nn.Module, str, Any, int, torch.Tensor]] = []
+
+    def keep(self) -> None:
+        """Take the buffers as they are for what they are to be after each probe."""
+        before = {(id(m), key): (x, version, copy) for m, key, x, version, copy in self._kept}
+        self._kept = []
+        for module in self._owners:
+            for key, x in module._buffers.items():
+                if x is None or x.device.type == "meta" or x.is_inference():
+                    continue
+                old, version, copy = before.get((id(module), key), (None, -1, None))
+                if old is not x or version != x._version or copy is None:
+                    copy = x.detach().clone()
+                self._kept.append((module, key, x, x._version, copy))
+
+    def put_back(self) -> None:
+        for n, (module, key, x, version, copy) in enumerate(self._kept):
+            if x._version != version:
+                x.detach().copy_(copy)
+                self._kept[n] = module, key, x, x._version, copy
+            if module._buffers.get(key) is not x:
+                module._buffers[key] = x
 
 
 class _RandomState:
@@ -229,6 +338,36 @@ class _RandomState:
         torch.set_rng_state(self.cpu)
         if self.cuda is not None:
             torch.cuda.set_rng_state_all(self.cuda)
+
+
+def _check_settings(group: dict[str, Any]) -> None:
+    """Raises MezoError for what no step can be made with."""
+    for name, least, what in (
+        ("lr", 0.0, "0 or more"),
+        ("weight_decay", 0.0, "0 or more"),
+        ("eps", None, "above 0"),
+    ):
+        value = float(group[name])
+        if not math.isfinite(value) or (value <= 0 if least is None else value < least):
+            raise MezoError(f"{name}={value!r}: expected a finite number, {what}")
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """The module inside DataParallel and the like, whose names are those of the model."""
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while isinstance(module, wrappers):
+        module = module.module
+    return module
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """Whether Python does not see the forward of the module, or of one inside it."""
+    return any(
+        isinstance(m, torch.jit.ScriptModule)
+        or hasattr(m, "_orig_mod")
+        or getattr(m, "_compiled_call_impl", None) is not None
+        for m in module.modules()
+    )
 
 
 def _name_of(optimizer: Optimizer) -> str:

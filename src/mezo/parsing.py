@@ -7,10 +7,13 @@ somebody walks, compares or prints the values.
 
 import json
 import math
-from typing import Any
+import re
+from collections.abc import Hashable
+from typing import Any, ClassVar
 
 import yaml
 
+MOST_TEXT = 1 << 20  # characters of one YAML text: the reader takes some seconds for as many
 MOST_VALUES = 1_000_000  # of one YAML text, aliases written out: no settings, task or plan has a tenth of it
 
 
@@ -25,21 +28,140 @@ def parse_json(text: str | bytes, *, finite: bool = False) -> Any:
         raise ValueError("its brackets are nested too deep") from None
 
 
-def parse_yaml(text: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
-    """The values, by a loader that builds nothing but plain ones.
+def parse_yaml(text: str) -> Any:
+    """The values of a YAML text: strings, whole numbers, floats, booleans, null, lists and mappings.
 
-    Raises ValueError, of one line, if the text is no YAML, is nested too deep, has an alias of itself in it, or
-    would come to more than MOST_VALUES values with its aliases written out.
+    Plain scalars are read by the core schema of YAML 1.2, in decimal alone: `yes`, `1:30`, `0x10` and dates are
+    strings. Merge keys (`<<`), other tags and keys that occur twice are refused.
+
+    Raises ValueError, of one line, if the text is no such YAML, is longer than MOST_TEXT or nested too deep, has an
+    alias inside what it names, or would come to more than MOST_VALUES values with its aliases written out.
     """
+    if len(text) > MOST_TEXT:
+        raise ValueError(f"expected at most {MOST_TEXT:,} characters of YAML, found {len(text):,}")
+    loader = None
     try:
-        found = yaml.load(text, loader)
-        _count(found, MOST_VALUES)
+        loader = _CoreLoader(text)
+        return loader.get_single_data()
     except RecursionError:
         raise ValueError("it is nested too deep, or an alias is inside of what it names") from None
     except (yaml.YAMLError, OverflowError, AttributeError, TypeError, LookupError) as error:
-        # the loader's constructors raise what Python does for a date, a number or a key that is none
+        # the loader's constructors raise what Python does for a number or a key that cannot be one
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
-    return found
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+_TAG = "tag:yaml.org,2002:"
+_DIGITS = 400  # of a whole number: more than a float can hold
+# decimal alone: an octal or hexadecimal number in a file of settings or labels is more often a mistake or an id
+_CORE: tuple[tuple[str, str, str], ...] = (
+    ("null", r"~|null|Null|NULL|", "~nN"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+)
+
+
+class _CoreLoader(yaml.SafeLoader):
+    """Builds nothing but plain values, from a text whose size with its aliases written out was counted before."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_constructors: ClassVar[dict[Any, Any]] = {
+        tag: make
+        for tag, make in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.removeprefix(_TAG) in {"null", "bool", "int", "float", "str", "seq", "map"}
+    }
+
+    def get_single_data(self) -> Any:
+        node = self.get_single_node()
+        if node is None:
+            return None
+        _count_nodes(node, {})
+        return self.construct_document(node)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        if not isinstance(node, yaml.MappingNode):
+            raise ValueError(f"expected a mapping, found something else{_line(node)}")
+        found: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            if key_node.value == "<<" and key_node.style is None:
+                raise ValueError(f"merge keys (<<) are not read{_line(key_node)}: write the values out")
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise ValueError(f"expected a name as a key, found a list or a mapping{_line(key_node)}")
+            if key in found:
+                raise ValueError(
+                    f"the key {_brief(key)} occurs twice{_line(key_node)}: leave one of them away"
+                )
+            found[key] = self.construct_object(value_node, deep=deep)
+        return found
+
+
+class CoreDumper(yaml.SafeDumper):
+    """Writes what `parse_yaml` reads to the same values: strings that it would take for something else are quoted."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _name, _form, _first in _CORE:
+    for _kind in (_CoreLoader, CoreDumper):
+        _kind.add_implicit_resolver(
+            _TAG + _name, re.compile(f"(?:{_form})\\Z"), [*_first, *([""] if _name == "null" else [])]
+        )
+# not PyYAML's own, which read 010 as octal and 1:30 in base 60
+_CoreLoader.add_constructor(_TAG + "int", lambda loader, node: _whole(loader.construct_scalar(node)))
+_CoreLoader.add_constructor(_TAG + "float", lambda loader, node: _float(loader.construct_scalar(node)))
+
+
+def _whole(text: str) -> int:
+    if len(text) > _DIGITS:
+        raise ValueError(f"expected a number of at most {_DIGITS} digits, found {len(text):,}")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+def dump_yaml(values: Any) -> str:
+    """Plain values as YAML, in the order of their keys."""
+    return yaml.dump(values, Dumper=CoreDumper, sort_keys=False)
+
+
+def _line(node: Any) -> str:
+    return f" (line {node.start_mark.line + 1})" if node.start_mark else ""
+
+
+def _brief(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _count_nodes(node: Any, known: dict[int, int | None]) -> int:
+    """The number of values of a node with its aliases written out. Raises ValueError above MOST_VALUES, or for a
+    node inside itself. known: of the nodes so far; None for those that are being counted."""
+    if id(node) in known:
+        found = known[id(node)]
+        if found is None:
+            raise ValueError("an alias is inside of what it names")
+        return found
+    known[id(node)] = None
+    total = 1
+    if isinstance(node, yaml.CollectionNode):
+        for item in node.value:
+            for inner in item if isinstance(item, tuple) else (item,):
+                total += _count_nodes(inner, known)
+                if total > MOST_VALUES:
+                    raise ValueError(f"its aliases come to more than {MOST_VALUES:,} values")
+    known[id(node)] = total
+    return total
 
 
 def _finite(text: str) -> float:
@@ -47,19 +169,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"expected finite numbers, found {text:.20}")
     return value
-
-
-def _count(value: Any, left: int) -> int:
-    """What is left of the number of values. Raises ValueError if it is used up."""
-    left -= 1
-    if left < 0:
-        raise ValueError(f"its aliases come to more than {MOST_VALUES:,} values")
-    inner = (
-        value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple | set) else ()
-    )
-    for item in inner:
-        left = _count(item, left)
-    return left
 
 
 def printable(text: str) -> str:

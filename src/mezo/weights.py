@@ -49,6 +49,19 @@ class Tunable:
             self.tensor_id, self.shard.first + row * (self.shard.row_stride or 0), self.shard.row_stride
         )
 
+    @property
+    def by_rows(self) -> bool:
+        """Whether the next row is elsewhere in the whole tensor, so that a block of elements is whole rows."""
+        return self.shard is not None and self.shard.row_stride is not None
+
+    def part(self, start: int, count: int) -> tuple[Where, tuple[int, int]]:
+        """The place of `count` elements from `start` on in row-major order, and their shape for the kernels."""
+        if not self.by_rows:
+            first = 0 if self.shard is None else self.shard.first
+            return Where(self.tensor_id, first + start), (1, count)
+        width = self.rows().shape[1]
+        return self.where(start // width), (count // width, width)
+
     def rows(self) -> torch.Tensor:
         """The tensor as (rows, columns), sharing memory: the last dimension is the columns."""
         data = self.tensor.detach()
@@ -59,8 +72,11 @@ class Tunable:
 
 
 def canonical(name: str) -> str:
-    """A parameter's name without the wrappers that peft puts around it."""
-    return name.removeprefix("base_model.model.").replace(".base_layer.", ".").replace(".default.", ".")
+    """A parameter's name without the wrappers that peft, torch.compile and the like put around it."""
+    name = name.removeprefix("base_model.model.").replace(".base_layer.", ".").replace(".default.", ".")
+    for wrapper in ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."):
+        name = name.replace(wrapper, "")  # torch.compile, FSDP, activation checkpointing
+    return name
 
 
 class Weights:
@@ -202,8 +218,14 @@ class Weights:
     ) -> None:
         """Elements `part` of a tensor <- values; what is no sum of Gaussian z cannot be matched."""
         how: noise.Rounding = "stochastic" if rounding == "matched" else rounding
-        where = Where(t.tensor_id, part.start)
-        noise.store_(t.flat()[:, part], where, values, rounding=how, rounding_seed=rounding_seed)
+        where, shape = t.part(part.start, values.shape[1])
+        noise.store_(
+            t.flat()[:, part].view(shape),
+            where,
+            values.view(shape),
+            rounding=how,
+            rounding_seed=rounding_seed,
+        )
 
     def add_to_(
         self,
@@ -224,8 +246,8 @@ class Weights:
         if moved or decay != 1:
             t, keys, factors = self.tunables[n], [seed for seed, _ in moved], [a for _, a in moved]
             if t.low_rank is None:
-                where = Where(t.tensor_id, start)
-                noise.update_(values, where, keys, factors, decay=decay, kind=self.entrywise)
+                where, shape = t.part(start, values.shape[1])
+                noise.update_(values.view(shape), where, keys, factors, decay=decay, kind=self.entrywise)
             else:
                 t.low_rank.add_(values.mul_(decay), start, keys, factors)
 
@@ -238,12 +260,18 @@ class Weights:
     @staticmethod
     def _parts(t: Tunable, at_least: int = 1) -> Iterator[slice]:
         size = max(at_least, block_size(t.tensor.device))
+        if t.by_rows:
+            width = t.rows().shape[1]
+            size = max(1, size // width) * width
         for start in range(0, t.tensor.numel(), size):
             yield slice(start, min(start + size, t.tensor.numel()))
 
     def zeros(self) -> "Weights":
         """float32 zeros of the same shapes, under the same names: they see the same noise."""
         named = [(t.name, torch.zeros_like(t.tensor.detach(), dtype=torch.float32)) for t in self.tunables]
+        for t, (_, zero) in zip(self.tunables, named, strict=True):
+            if t.shard is not None:
+                zero.mezo_shard = t.shard  # type: ignore[attr-defined]
         return Weights(named, kind=self.kind, rank=self.rank)
 
     def add_noise_(self, probe: Probe) -> None:
@@ -287,7 +315,8 @@ class Weights:
         """
         theta = t.flat()[:, start : start + out.shape[1]]
         if t.low_rank is None:
-            noise.perturb(theta, Where(t.tensor_id, start), seed, scale, out, kind=self.entrywise)
+            where, shape = t.part(start, out.shape[1])
+            noise.perturb(theta.view(shape), where, seed, scale, out.view(shape), kind=self.entrywise)
         else:
             t.low_rank.perturb(theta, start, seed, scale, out)
 

@@ -16,7 +16,7 @@ from mezo.ablation.page_text import to_html, to_markdown
 from mezo.ablation.plan import Plan, Study
 from mezo.ablation.predictions import has_predictions, parse_predictions, to_predictions
 from mezo.errors import MezoError
-from mezo.parsing import parse_json, parse_yaml
+from mezo.parsing import CoreDumper, parse_json, parse_yaml
 
 _FIELDS = ("name", "ablated_part", "action", "replacement", "metrics")
 
@@ -85,11 +85,8 @@ def _values(plan: Plan) -> dict[str, Any]:
     return {**known, **plan.extra, "studies": [study_dict(study) for study in plan.studies]}
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(CoreDumper):
     """Text of several lines as a block, where YAML can hold it so."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

@@ -40,6 +40,10 @@ class Piece(Tunable):
     first: int = 0  # element of the whole tensor that its first one is
     row_stride: int = 1  # elements of the whole tensor from one of its rows to the next
 
+    @property
+    def by_rows(self) -> bool:
+        return True
+
     def where(self, row: int = 0) -> Where:
         """The place of its rows from `row` on."""
         return Where(self.tensor_id, self.first + row * self.row_stride, self.row_stride)

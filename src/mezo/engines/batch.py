@@ -11,7 +11,7 @@ from mezo.engines.layout import Layout, lay_out
 from mezo.scoring import ScoringBatch
 
 if TYPE_CHECKING:
-    from mezo.engines.selfcheck import Form
+    from mezo.engines.form import Form
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def prepare(
     """
     lengths = np.array([len(row) for row in posed.rows])
     shares: list[Share] = []
-    todo = [np.arange(len(posed.rows))]
+    todo = _alike(lengths, form)
     while todo:
         members = todo.pop()
         rows = tuple(posed.rows[r] for r in members)
@@ -80,7 +80,7 @@ def prepare(
             shared=packed and form.shared and share_prefixes,
             attention_share=form.attention_share,
             key_share=form.key_share,
-            limit=form.pack_limit,
+            limit=form.pack_limit if packed or form.padded else int(lengths[members].max()),
             width=form.width,
         )
         if layout.computed * num_probes > max_tokens and len(members) > 1:
@@ -88,6 +88,18 @@ def prepare(
             continue
         shares.append(_share(posed, members, rows, layout, packed, lengths, device))
     return Prepared(posed, num_probes, tuple(shares))
+
+
+def _alike(lengths: np.ndarray, form: "Form") -> list[np.ndarray]:
+    """The rows that may stand in one rectangle: all, or, where a model is not to see padding, those of one
+    length; beside them those that can be packed. The last comes first."""
+    every = np.arange(len(lengths))
+    if form.padded:
+        return [every]
+    packs = form.packed & (lengths <= form.pack_limit)
+    groups = [every[packs]] if packs.any() else []
+    groups += [every[~packs & (lengths == n)] for n in np.unique(lengths[~packs])]
+    return groups[::-1]
 
 
 def _share(
@@ -99,10 +111,10 @@ def _share(
     lengths: np.ndarray,
     device: torch.device,
 ) -> Share:
-    first = int(members[0])  # rows of a share are consecutive
-    mine = np.flatnonzero((posed.query_row >= first) & (posed.query_row < first + len(members)))
-    start = np.cumsum(lengths[members]) - lengths[members]
-    asked = layout.place[start[posed.query_row[mine] - first] + posed.query_position[mine]]
+    start = np.full(len(posed.rows), -1)  # where each row begins among the tokens of the share
+    start[members] = np.cumsum(lengths[members]) - lengths[members]
+    mine = np.flatnonzero(start[posed.query_row] >= 0)
+    asked = layout.place[start[posed.query_row[mine]] + posed.query_position[mine]]
     unique, inverse = np.unique(asked, return_inverse=True)
     tokens = posed.query_token[mine]
     positions, read, asked_for = (to_device(torch.from_numpy(a), device) for a in (unique, inverse, tokens))

@@ -14,6 +14,7 @@ from mezo.engines import lowrank, product
 from mezo.engines.batch import Queries
 from mezo.engines.probing import Probing
 from mezo.engines.scratch import BLOCK_ELEMENTS
+from mezo.engines.watch import knowing
 from mezo.profiling import span
 
 # 16-bit blocks are widened to float32 on the way: small enough that both stay in a core's own cache
@@ -41,9 +42,11 @@ class Head:
         self.probing, self.module, self.num_probes, self.whole = probing, module, num_probes, whole
         self.queries = queries
         self._logprobs: torch.Tensor | None = None
+        self._calls = 0
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        with span("head"):
+        self._calls += 1
+        with span("head"), knowing():
             return self._forward(hidden)
 
     def _forward(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -82,7 +85,12 @@ class Head:
         return hidden.new_zeros(1, 1, 1)  # what the model makes of its logits is not looked at
 
     def result(self, logits: torch.Tensor) -> torch.Tensor:
-        """(P, Q) float64 on the CPU; `logits` is what the model returned."""
+        """(P, Q) float64 on the CPU; `logits` is what the model returned.
+
+        Raises RuntimeError if the model makes its logits otherwise than by one call of its output embedding.
+        """
+        if self._calls != 1:
+            raise RuntimeError(f"expected one call of the output embedding, found {self._calls}")
         if self._logprobs is None:
             q = self.queries
             table = logits.view(self.num_probes, len(q.positions), -1).float().log_softmax(-1)

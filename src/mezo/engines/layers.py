@@ -2,10 +2,11 @@
 
 Every handler takes (probing, module, forward, keys, *args, **kwargs): `forward` is the module's own,
 `keys` the names of its tuned parameters. Tensors whose first dimension counts rows carry the P
-probes one after another; a first dimension of 1 is shared by all of them.
+probes one after another; a first dimension of 1 is shared by all of them. A module that is given
+anything else (a table looked up by pairs of positions, say) cannot be stacked, and says so.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from mezo.engines import lowrank, product
 from mezo.engines.product import linear_into
+from mezo.engines.watch import knowing, unwatched
 
 if TYPE_CHECKING:
     from mezo.engines.probing import Probing
@@ -23,21 +25,45 @@ if TYPE_CHECKING:
 Forward = Callable[..., Any]
 
 
-def handler_for(module: nn.Module) -> Callable[..., Any]:
-    """The handler of a module's type; `any_module` serves whatever is not known."""
-    if type(module).forward is nn.Linear.forward:
+class CannotStack(RuntimeError):
+    """A module cannot tell the probes of a pass apart: they have to go one after another."""
+
+
+def handler_for(module: nn.Module, keys: Sequence[str], own: Forward | None = None) -> Callable[..., Any]:
+    """The handler of a module's type; `any_module` serves whatever is not known.
+
+    keys: the names of its tensors that are perturbed. own: a forward that somebody set on the module.
+    """
+    kind, plain = type(module), own is None and all(key in module._parameters for key in keys)
+    if not plain:
+        return any_module
+    if _is_plain_linear(module) and set(keys) <= {"weight", "bias"}:
         return linear
-    if type(module).forward is nn.Embedding.forward and module.max_norm is None:
+    if kind.forward is _EMBEDDING and module.max_norm is None and keys == ["weight"]:  # type: ignore[union-attr]
         return embedding
-    if isinstance(module, nn.Embedding) and module.max_norm is None:
+    if isinstance(module, nn.Embedding) and module.max_norm is None and keys == ["weight"]:
         return embedding_subclass
-    if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):
+    if kind.__name__ == "Conv1D" and hasattr(module, "nf") and set(keys) <= {"weight", "bias"}:
         return conv1d
-    if "RMSNorm" in type(module).__name__ and _spreads(module):
+    if "RMSNorm" in kind.__name__ and _spreads(module):
         return gain
     return any_module
 
 
+def _genuine(forward: Forward) -> Forward | None:
+    """torch's own forward; None where somebody has patched the class before this module was imported."""
+    return forward if forward.__module__.startswith("torch.nn.modules.") else None
+
+
+_LINEAR, _EMBEDDING = _genuine(nn.Linear.forward), _genuine(nn.Embedding.forward)
+
+
+def _is_plain_linear(module: nn.Module) -> bool:
+    """Whether a module is x @ weight^T + bias of the two tensors it owns: not one whose weight is computed."""
+    return type(module).forward is _LINEAR and "weight" in module._parameters
+
+
+@unwatched
 def linear(
     probing: "Probing", module: nn.Linear, forward: Forward, keys: list[str], x: torch.Tensor
 ) -> torch.Tensor:
@@ -45,6 +71,7 @@ def linear(
     return _matmul(probing, module, x, out_features=module.out_features, transposed=False)
 
 
+@unwatched
 def conv1d(
     probing: "Probing", module: Any, forward: Forward, keys: list[str], x: torch.Tensor
 ) -> torch.Tensor:
@@ -54,9 +81,10 @@ def conv1d(
 
 def is_faster_here(module: nn.Module) -> bool:
     """Whether `unperturbed_linear` computes what this module does, and faster."""
-    return type(module).forward is nn.Linear.forward and product.by_onednn(module.weight)  # type: ignore[arg-type]
+    return _is_plain_linear(module) and product.by_onednn(module.weight)  # type: ignore[arg-type]
 
 
+@unwatched
 def unperturbed_linear(module: Any, x: torch.Tensor) -> torch.Tensor:
     """A layer that is not tuned, or not probed now: all probes, stacked along the batch, share its product."""
     return product.linear(x, module.weight, module.bias)
@@ -93,6 +121,7 @@ def _matmul(
     return restore(out)
 
 
+@unwatched
 def embedding(
     probing: "Probing", module: nn.Embedding, forward: Forward, keys: list[str], ids: torch.Tensor
 ) -> torch.Tensor:
@@ -129,16 +158,18 @@ def embedding_subclass(
 
 
 def gain(
-    probing: "Probing", module: nn.Module, forward: Forward, keys: list[str], x: torch.Tensor
-) -> torch.Tensor:
+    probing: "Probing", module: nn.Module, forward: Forward, keys: list[str], *args: Any, **kwargs: Any
+) -> Any:
     """A root-mean-square norm: one gain a feature, so the probes need not be taken apart."""
     weight = probing.tunable(module, "weight")
     count = len(probing.probes)
-    if weight is None or keys != ["weight"] or x.shape[0] % count:
-        return any_module(probing, module, forward, keys, x)
-    copies = torch.stack(probing.perturbed_copies(weight)).repeat_interleave(x.shape[0] // count, 0)
+    x = args[0] if len(args) == 1 and not kwargs else None  # a gated norm is given more
+    if x is None or weight is None or keys != ["weight"] or x.dim() < 2 or x.shape[0] % _each(probing):
+        return any_module(probing, module, forward, keys, *args, **kwargs)
     original = module._parameters["weight"]
-    module._parameters["weight"] = copies.view(x.shape[0], *[1] * (x.dim() - 2), -1)  # type: ignore[assignment]
+    with knowing():
+        copies = torch.stack(probing.perturbed_copies(weight)).repeat_interleave(x.shape[0] // count, 0)
+        module._parameters["weight"] = copies.view(x.shape[0], *[1] * (x.dim() - 2), -1)  # type: ignore[assignment]
     try:
         return forward(x)
     finally:
@@ -148,6 +179,7 @@ def gain(
 _spreading: dict[type, bool] = {}
 
 
+@unwatched
 @torch.no_grad()
 def _spreads(module: nn.Module) -> bool:
     """Whether a norm takes a gain for each row of its input; found out once a type, by comparing."""
@@ -192,6 +224,11 @@ def any_module(
     return _join(probing, results)
 
 
+def _each(probing: "Probing") -> int:
+    """What the first dimension of a tensor that carries every probe's rows is a multiple of."""
+    return len(probing.probes) if probing.rows is None else probing.rows
+
+
 def _by_probe(
     probing: "Probing", x: torch.Tensor
 ) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
@@ -204,16 +241,18 @@ def _by_probe(
         each = (probing.rows or count) // count
         shared = x.reshape(1, -1, x.shape[-1]).expand(count, -1, -1)
         return shared, lambda out: out.view(count, *lead[1:], out.shape[-1]).repeat_interleave(each, 0)
+    if lead[0] % _each(probing):
+        raise CannotStack(f"a layer is given {tuple(x.shape)} where rows come in {_each(probing)}s")
     return x.reshape(count, -1, x.shape[-1]), lambda out: out.view(*lead, out.shape[-1])
 
 
 def _rows_of(probing: "Probing", leaf: Any, i: int) -> Any:
     """The part of one argument that belongs to probe i."""
     count = len(probing.probes)
-    if count == 1 or not isinstance(leaf, torch.Tensor) or leaf.dim() == 0 or probing.rows is None:
+    if count == 1 or not isinstance(leaf, torch.Tensor) or leaf.dim() == 0 or leaf.shape[0] == 1:
         return leaf
-    if leaf.shape[0] % probing.rows:
-        return leaf
+    if leaf.shape[0] % _each(probing):
+        raise CannotStack(f"a module is given {tuple(leaf.shape)} where rows come in {_each(probing)}s")
     return leaf.chunk(count)[i]
 
 
@@ -221,13 +260,17 @@ def _join(probing: "Probing", results: list[Any]) -> Any:
     """Stack the results of the probes along the rows; a shared row is repeated for each of them."""
     if len(results) == 1:
         return results[0]
-    each = (probing.rows or len(results)) // len(results)
+    each = _each(probing) // len(results)
     flat = [tree_flatten(r) for r in results]
     joined = []
     for leaves in zip(*(leaves for leaves, _ in flat), strict=True):
         if isinstance(leaves[0], torch.Tensor) and leaves[0].dim():
             widen = leaves[0].shape[0] == 1 and each > 1
+            if not widen and leaves[0].shape[0] % each:
+                raise CannotStack(f"a module returns {tuple(leaves[0].shape)} for {each} rows")
             joined.append(torch.cat([t.expand(each, *t.shape[1:]) if widen else t for t in leaves]))
+        elif isinstance(leaves[0], torch.Tensor) and not all(t is leaves[0] for t in leaves):
+            raise CannotStack("a module returns a number for all rows")
         else:
             joined.append(leaves[0])
     return tree_unflatten(joined, flat[0][1])

@@ -60,12 +60,14 @@ def lay_out(
     packed: rows may stand beside one another. shared: leading tokens may be computed once; causal
     models only. attention_share: cost of one query-key pair relative to one token through all the
     rest; key_share: of handing one token's keys and values to one row. limit: the widest rectangle (but a row is never cut for it unless sharing is allowed).
-    width: take the shared form, this wide.
+    width: take the shared form, or if that is not allowed the packed one, this wide.
     """
     lengths = [len(row) for row in rows]
     bins = [[r] for r in range(len(rows))]
     if not packed:
         return _stand(rows, bins, pad=pad, causal=causal, limit=limit)
+    if width is not None and not shared:
+        return _stand(rows, _first_fit(lengths, max(width, *lengths)), pad=pad, causal=causal, limit=width)
     plans = [(cost, 0, bins) for cost, bins in _packings(lengths, causal, attention_share, limit)]
     best_cost, _, bins = min(plans)
     if shared and causal:

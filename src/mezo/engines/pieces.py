@@ -1,6 +1,6 @@
 """`Weights` whose tensors are in pieces, as a worker of a serving engine holds them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -9,7 +9,7 @@ from mezo.engines.addresses import Piece
 from mezo.errors import MezoError
 from mezo.heading import Heading
 from mezo.types import Scaling
-from mezo.weights import Tunable, Weights, block_size
+from mezo.weights import Tunable, Weights
 
 
 class Pieces(Weights):
@@ -54,78 +54,6 @@ class Pieces(Weights):
 
     def zeros(self) -> "Pieces":
         return self.copies([torch.zeros_like(p.tensor, dtype=torch.float32) for p in self.pieces])
-
-    def _update_one_(
-        self,
-        n: int,
-        moved: list[tuple[int, float]],
-        decay: float,
-        rounding: noise.Rounding,
-        rounding_seed: int,
-    ) -> None:
-        if not moved and decay == 1:
-            return
-        piece = self.pieces[n]
-        noise.update_(
-            piece.rows(),
-            piece.where(),
-            [seed for seed, _ in moved],
-            [a for _, a in moved],
-            decay=decay,
-            rounding=rounding,
-            rounding_seed=rounding_seed,
-            kind=self.entrywise,
-        )
-
-    def _store_(  # type: ignore[override]  # of pieces alone
-        self, t: Piece, part: slice, values: torch.Tensor, rounding: noise.Rounding, rounding_seed: int
-    ) -> None:
-        how: noise.Rounding = "stochastic" if rounding == "matched" else rounding
-        rows = t.rows()
-        view = rows.view(-1)[part].view(-1, rows.shape[1])
-        where = t.where(part.start // rows.shape[1])
-        noise.store_(view, where, values.view_as(view), rounding=how, rounding_seed=rounding_seed)
-
-    def add_to_(
-        self,
-        values: torch.Tensor,
-        n: int,
-        start: int,
-        seeds: Sequence[int],
-        coefficients: Sequence[float],
-        *,
-        scalings: Sequence[Scaling | None] = (),
-        decay: float = 1.0,
-    ) -> None:
-        """As in `Weights`; `start` and the number of values are of whole rows of the piece."""
-        factors = [s.factors[n] if s else 1.0 for s in scalings] or [1.0] * len(seeds)
-        moved = [(seed, a * f) for seed, a, f in zip(seeds, coefficients, factors, strict=True) if f]
-        if moved or decay != 1:
-            piece = self.pieces[n]
-            width = piece.rows().shape[1]
-            noise.update_(
-                values.view(-1, width),
-                piece.where(start // width),
-                [seed for seed, _ in moved],
-                [a for _, a in moved],
-                decay=decay,
-                kind=self.entrywise,
-            )
-
-    @staticmethod
-    def _parts(t: Tunable, at_least: int = 1) -> Iterator[slice]:
-        width = t.rows().shape[1]
-        size = max(1, max(at_least, block_size(t.tensor.device)) // width) * width
-        for start in range(0, t.tensor.numel(), size):
-            yield slice(start, min(start + size, t.tensor.numel()))
-
-    def perturb(self, t: Tunable, seed: int, scale: float, out: torch.Tensor, *, start: int = 0) -> None:
-        assert isinstance(t, Piece)
-        rows = t.rows()
-        width = rows.shape[1]
-        theta = rows.view(-1)[start : start + out.numel()].view(-1, width)
-        where = t.where(start // width)
-        noise.perturb(theta, where, seed, scale, out.view_as(theta), kind=self.entrywise)
 
     def write_all(self, seed: int, scale: float, out: "Pieces") -> None:
         """out = round_to_nearest(theta + scale * z(seed)) of every piece, in one kernel call a device."""

@@ -6,6 +6,10 @@ it and forgets it. With P probes the batch carries P copies of the input, stacke
 dimension; each module serves all of them while its weights are in cache, and the two signs of a
 direction share one generation of noise. After the block, theta is bit for bit what it was, because
 nothing has written it; an interrupt at any point changes nothing of that.
+
+A tensor that is read past the module that owns it (`mezo.engines.watch` finds those) cannot be served
+like this. Its own memory holds the probe for the length of a pass, and gets its exact bytes back from a
+copy afterwards.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +24,7 @@ from torch import nn
 from mezo import noise
 from mezo.engines import drift, layers
 from mezo.engines.adapters import LastCast, LoraForward, is_plain_lora
+from mezo.engines.layers import CannotStack
 from mezo.engines.lowrank import Factors
 from mezo.engines.scratch import BLOCK_ELEMENTS, Scratch
 from mezo.engines.small import SmallTensors
@@ -65,11 +70,8 @@ class Probing:
         self._place = {t.name: n for n, t in enumerate(weights.tunables)}
         self._whole: set[str] = set()  # tensors that are read outside their owner's forward
         self._owners = [(m, keys) for m in model.modules() if (keys := self._keys_of(m))]
-        self._products: list[tuple[nn.Module, Callable[..., Any]]] = [
-            (m, partial(layers.unperturbed_linear, m)) for m in model.modules() if layers.is_faster_here(m)
-        ]
         self._cast = LastCast()
-        self._products += [(m, LoraForward(m, self._cast)) for m in model.modules() if is_plain_lora(m)]
+        self.use_products(True)
         tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}  # by rows, not whole
         self._small = SmallTensors(weights, without=tables)
         self._small_values: list[list[torch.Tensor]] = []
@@ -87,53 +89,72 @@ class Probing:
         *,
         rows: int | None = None,
         overrides: dict[nn.Module, Callable[..., Any]] | None = None,
+        plainly: bool = False,
     ) -> Iterator[None]:
         """Inside the block, the model's forward sees theta + scale * z(seed).
 
         `rows`: leading dimension of the inputs, P times the batch; may be None for one probe.
         `overrides`: handlers that take the place of ours for some modules (the LM head).
+        `plainly`: every module runs its own forward on its whole perturbed tensors, one probe; what all
+        that is faster is compared with.
+
+        A forward that somebody set on a module (a hook of accelerate's, a kernel's patch) is what runs
+        there, with the perturbed tensors in the module's place for them, and is back in place afterwards.
         """
         self.probes, self.pairs, self.rows = probes, pair_up(probes), rows
-        patched: list[nn.Module] = []
-        swapped: list[tuple[nn.Module, str, nn.Parameter | None]] = []
+        patches = _Patches()
+        written: list[tuple[Tunable, torch.Tensor]] = []
         moving = any(p.scale != 0 for p in probes)
         try:
-            for module, handler in self._products:  # those of tuned weights are replaced again below
-                module.__dict__["forward"] = handler
-                patched.append(module)
+            for module, handler in () if plainly else self._products:
+                if "forward" not in module.__dict__:  # those of tuned weights are replaced again below
+                    patches.set(module, handler)
             if moving:
-                self._small_values = self._small.perturb(self.pairs, len(probes))
+                with knowing():
+                    self._write_whole(written)
+                    self._small_values = self._small.perturb(self.pairs, len(probes))
                 for module, owned in self._owners:
                     keys = [key for key in owned if self._moves(module, key)]
                     if keys and module not in (overrides or {}):
-                        handler = layers.handler_for(module)
-                        module.__dict__["forward"] = partial(handler, self, module, module.forward, keys)
-                        patched.append(module)
-                self._swap_whole(swapped)
+                        own = patches.own(module)
+                        handler = layers.any_module if plainly else layers.handler_for(module, keys, own)
+                        patches.set(module, partial(handler, self, module, own or _forward_of(module), keys))
             for module, handler in (overrides or {}).items():
-                module.__dict__["forward"] = handler
-                patched.append(module)
+                patches.set(module, handler)
             yield
         finally:
-            for module in patched:
-                module.__dict__.pop("forward", None)
-            for module, key, original in swapped:
-                module._parameters[key] = original
+            patches.undo()
+            with knowing(), torch.no_grad():
+                for tunable, theta in written:
+                    tunable.rows().copy_(theta)
             self.probes, self.pairs, self.rows = (), [], None
             self._small_values = []
             self.factors.forget()
             self._cast.forget()
 
+    def use_products(self, use: bool) -> None:
+        """Whether layers that are not probed may multiply by what is fastest here (`engines.product`)."""
+        modules = list(self.model.modules()) if use else []
+        self._products: list[tuple[nn.Module, Callable[..., Any]]] = [
+            (m, partial(layers.unperturbed_linear, m)) for m in modules if layers.is_faster_here(m)
+        ]
+        self._products += [(m, LoraForward(m, self._cast)) for m in modules if is_plain_lora(m)]
+
     def owners(self) -> list[nn.Module]:
         """The modules that hold tuned tensors."""
         return [module for module, _ in self._owners]
 
-    def swap_whole(self, names: set[str]) -> None:
-        """From now on perturb these tensors as a whole for the length of a pass, one probe at a time.
+    def write_whole(self, names: set[str]) -> None:
+        """From now on these tensors hold the probe themselves for the length of a pass, one probe at a time.
 
-        For tensors that are read outside the forward of the module that owns them; `Watch` finds them.
+        For tensors that are read outside the forward of the module that owns them; `RawReads` finds them.
         """
         self._whole |= names
+
+    @property
+    def whole(self) -> frozenset[str]:
+        """The names that `write_whole` was given."""
+        return frozenset(self._whole)
 
     @contextmanager
     def only(self, i: int) -> Iterator[None]:
@@ -149,8 +170,9 @@ class Probing:
     # ---------------------------------------------------------------- for the layer handlers
 
     def tunable(self, module: nn.Module, key: str) -> Tunable | None:
-        """The tuned tensor that `module` holds under `key`, or None if that one is frozen or absent."""
-        return self._of.get(id(module._parameters.get(key)))
+        """The tuned tensor that `module` holds under `key`; None if there is none that a handler perturbs."""
+        found = self._of.get(id(module._parameters.get(key)))
+        return None if found is None or found.name in self._whole else found
 
     def scale_of(self, pair: Pair, tunable: Tunable) -> float:
         """The scale of z, or of m + z / drift, in a tensor at the pair's probes."""
@@ -250,8 +272,9 @@ class Probing:
         if (n := self._small.of(tunable)) is not None:
             return [values[n] for values in self._small_values]
         copies: list[torch.Tensor | None] = [None] * len(self.probes)
-        for i, value in self.perturbed(tunable):
-            copies[i] = value.reshape(tunable.tensor.shape).clone()
+        with knowing():
+            for i, value in self.perturbed(tunable):
+                copies[i] = value.reshape(tunable.tensor.shape).clone()
         return copies  # type: ignore[return-value]
 
     @staticmethod
@@ -273,26 +296,42 @@ class Probing:
     def _moves(self, module: nn.Module, key: str) -> bool:
         """Whether any probe differs from theta in this tensor, and its owner's handler is to see to it."""
         tunable = self.tunable(module, key)
-        if tunable is None or tunable.name in self._whole:
-            return False
-        return any(pair.scale_of(self._place[tunable.name]) for pair in self.pairs)
+        return tunable is not None and any(pair.scale_of(self._place[tunable.name]) for pair in self.pairs)
 
-    def _is_whole(self, module: nn.Module, key: str) -> bool:
-        tunable = self.tunable(module, key)
-        return tunable is not None and tunable.name in self._whole
+    def _write_whole(self, written: list[tuple[Tunable, torch.Tensor]]) -> None:
+        """Move what is read past its module to the probe, in its own memory; `written`: what to put back."""
+        if self._whole and len(self.probes) > 1:
+            raise CannotStack(f"{min(self._whole)} is read outside its module: one probe at a time")
+        for t in self.weights.tunables if self._whole else ():
+            place, probe = self._place[t.name], self.probes[0]
+            if t.name in self._whole and probe.scale and probe.factor(place):
+                theta = t.rows().clone()
+                written.append((t, theta))
+                self.weights.write(place, probe, t.flat())
 
-    def _swap_whole(self, swapped: list[tuple[nn.Module, str, nn.Parameter | None]]) -> None:
-        copies: dict[str, torch.Tensor] = {}
-        for module, keys in self._owners:
-            for key in keys:
-                tunable = self.tunable(module, key)
-                if tunable is None or not self._is_whole(module, key):
-                    continue
-                if len(self.probes) > 1:
-                    raise RuntimeError(
-                        f"{tunable.name} is read outside its module: probe one point at a time"
-                    )
-                if tunable.name not in copies:
-                    copies[tunable.name] = self.perturbed_copies(tunable)[0]
-                swapped.append((module, key, module._parameters[key]))
-                module._parameters[key] = copies[tunable.name]  # type: ignore[assignment]
+
+class _Patches:
+    """Forwards set on modules, and whatever was set there before."""
+
+    def __init__(self) -> None:
+        self._before: dict[nn.Module, Any] = {}
+
+    def set(self, module: nn.Module, forward: Callable[..., Any]) -> None:
+        self._before.setdefault(module, module.__dict__.get("forward"))
+        module.__dict__["forward"] = forward
+
+    def own(self, module: nn.Module) -> Any:
+        """The forward that somebody else has set on the module; None: it has its class's."""
+        return self._before[module] if module in self._before else module.__dict__.get("forward")
+
+    def undo(self) -> None:
+        for module, forward in self._before.items():
+            if forward is None:
+                module.__dict__.pop("forward", None)
+            else:
+                module.__dict__["forward"] = forward
+
+
+def _forward_of(module: nn.Module) -> Callable[..., Any]:
+    """The forward of the module's class, whatever is patched on the module itself."""
+    return partial(type(module).forward, module)

@@ -1,109 +1,263 @@
 """Find out, by comparing numbers on a few tokens, which shortcuts a model's structure allows.
 
-The reference is the model's own forward on one unpadded row at a time. A shortcut is used only if
-its log-probabilities agree with the reference; so an architecture nobody foresaw is slower here,
-never wrong.
+The reference is the model's own forward on one unpadded row at a time (`engines.plain`). A shortcut is
+used only if its log-probabilities agree with the reference, to what rounding explains on this machine and
+in this type; so an architecture nobody foresaw is slower here, never wrong. The rows of the check are
+laid out as real batches are at their worst: unequal rows side by side in one rectangle row, rows that
+begin alike, one probe and several, at perturbations that no other probe's weights could pass for.
+`engines.audit` repeats the comparison on real data.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from mezo.engines.watch import Watch
+from mezo.engines.form import Form
+from mezo.engines.plain import NOT_TAKEN, Answers, apart, plain_answers, rounding
+from mezo.engines.watch import Dispatched, RawReads
 from mezo.errors import MezoError
 from mezo.scoring import ScoringBatch
 from mezo.tuning.prefix_keys import prefix_of
-from mezo.types import Probe
+from mezo.types import THETA, Probe
 
 if TYPE_CHECKING:
     from mezo.engines.transformers import TransformersEngine
 
-# A shortcut that is wrong in structure is off by tenths; one that is right differs by rounding,
-# which over tens of layers stays below these bounds (log-probabilities are of order 10).
-_TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
-_LENGTHS = (7, 4, 9)
-_PROBE_SCALE = 3e-3
+_LENGTHS = (7, 4, 11)
+_TOKENS = 4  # asked for at each position
+# Widths at which the rows of the check have to stand side by side (11 + 4 and 7 tokens), or be cut. Neither they
+# nor what the rows are padded to (20, or 11 at least) is a multiple of the numbers of rows that go through the
+# model at once, of one probe or of all (2, 3, 4, 6, 8, 12): a dimension of tokens cannot be taken for one of rows.
+_PACKED_WIDTH, _SHARED_WIDTH = 15, 5
+_PROBE_SCALE, _LARGEST_SCALE = 3e-3, 2e-2
+_CLEARLY_NEARER = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """How a model is run."""
+class Check:
+    """The rows of the check, and what a model has to make of them at some points."""
 
-    packed: bool = False  # several rows in one rectangle row, by 4-D mask and explicit positions
-    position_offset: int = 0  # RoBERTa counts positions from padding_idx + 1
-    pack_limit: int = 1 << 30  # longest rectangle row: positions and attention windows
-    attention_share: float = 0.0  # cost of a query-key pair over that of a token elsewhere
-    key_share: float = 0.0  # cost of handing a token's keys and values to a row, likewise
-    whole_head: bool = False  # logits go through the model's own last steps
-    stacked: bool = True  # all probes in one pass
-    shared: bool = False  # leading tokens that rows share are computed once
-    width: int | None = None  # of the rectangle where tokens are shared; None: what costs least
+    batch: ScoringBatch
+    probes: tuple[Probe, ...]
+    expected: tuple[Answers, ...]  # for each probe
+    bound: float  # what rounding explains
+
+    def first(self, count: int) -> "Check":
+        return replace(self, probes=self.probes[:count], expected=self.expected[:count])
 
 
 def find_form(engine: "TransformersEngine", *, probes: bool) -> Form:
-    """The fastest form that agrees with the reference; a MezoError if none does.
+    """The fastest form that agrees with the reference.
 
-    `probes`: also find out how to evaluate probes; not needed by who only evaluates theta.
+    `probes`: also find out how to evaluate probes; not needed to evaluate theta alone.
+    Raises MezoError if the model's own forward fails, or its answers are not finite.
     """
-    batch = _probe_batch(engine)
-    expected = _reference(engine, batch)
+    allowed = engine.allows
+    theta = _at_theta(engine)
+    limit, forms = _candidates(engine)
+    measured = {form: _error(engine, form, theta) for form in forms}
+    form = _nearest(measured, theta.bound)
+    padded = Form(pack_limit=limit, padded=True, whole_head=forms[-1].whole_head)
+    pads = _error(engine, padded, theta) <= theta.bound
+    if form is None:
+        form = replace(padded, padded=pads)
+        if not pads and _error(engine, form, theta) > theta.bound:
+            form = Form(plain=True)
+    form = replace(form, padded=pads and not form.plain)
+    if form.packed and engine.kind == "causal" and allowed("sharing"):
+        narrow = replace(form, shared=True, width=_SHARED_WIDTH)
+        form = replace(form, shared=_error(engine, narrow, theta) <= theta.bound)
+    if not probes:
+        return form
+    return _with_probes(engine, form, theta)
+
+
+def _with_probes(engine: "TransformersEngine", form: Form, theta: Check) -> Form:
+    """The form in which probes may be evaluated, from the one for theta."""
+    moved = _at_probes(engine, form, theta)
+    if any(_error(engine, form, one) > one.bound for one in _each(moved)):
+        form = Form(plain=True)  # a handler of ours does not compute what the module does
+    if form.plain or engine.probing.whole or not engine.allows("stacking"):
+        return form
+    stacked = replace(form, stacked=True)
+    agree = all(_error(engine, stacked, c) <= c.bound for c in (moved.first(2), moved))
+    if not agree:
+        return form
+    engine.form = stacked
+    if engine.allows("lower-layers"):
+        engine.find_below()
+    if engine.below is not None and not _below_agrees(engine, moved):
+        engine.below = None
+    return stacked
+
+
+def _candidates(engine: "TransformersEngine") -> tuple[int, list[Form]]:
+    """The longest packed row, and the packed forms to try; the last of the list names how the head is run."""
     config = engine.model.config.get_text_config()
-    limit = min(
-        getattr(config, "max_position_embeddings", None) or 1 << 30,
-        getattr(config, "sliding_window", None) or 1 << 30,
-        getattr(config, "attention_chunk_size", None) or 1 << 30,
-        (getattr(config, "local_attention", None) or 1 << 31) // 2,  # to both sides (ModernBERT)
-    )
+    windows = ("max_position_embeddings", "sliding_window", "attention_chunk_size")
+    limits = [getattr(config, name, None) for name in windows]
+    local = getattr(config, "local_attention", None)  # to both sides (ModernBERT)
+    limits.append(local // 2 if isinstance(local, int) else None)
+    limit = min((n for n in limits if isinstance(n, int) and n > 0), default=1 << 30)
     prefix = prefix_of(engine.model)
     if prefix is not None:  # takes up the first of a row's positions
         limit -= prefix.num_tokens
     share, key_share = _shares(engine.model, config)
     pad = getattr(config, "pad_token_id", None) or 0
-    whole = not _head_is_last(engine)
-    forms = [
-        Form(True, offset, limit - offset, share, key_share, whole, stacked=False)
-        for offset in dict.fromkeys((0, pad + 1))
-        if getattr(config, "_attn_implementation", "") == "sdpa"  # others may not take a mask of booleans
-    ] + [Form(pack_limit=limit, whole_head=whole, stacked=False)]
-    theta = [Probe(0, 0.0)]
-    form = next((f for f in forms if _agrees(engine, f, batch, theta, expected)), None)
-    if form is None:
+    whole = not engine.allows("head") or not _head_is_last(engine)
+    sdpa = getattr(config, "_attn_implementation", "") == "sdpa"  # others may not take a mask of booleans
+    offsets = dict.fromkeys((0, pad + 1)) if sdpa and engine.allows("packing") else ()
+    packed = [Form(True, offset, limit - offset, share, key_share, whole_head=whole) for offset in offsets]
+    return limit, [*packed, Form(pack_limit=limit, padded=True, whole_head=whole)]
+
+
+def _nearest(measured: dict[Form, float], bound: float) -> Form | None:
+    """Of the packed forms within the bound, the first, unless a later one is far nearer; None if none is."""
+    best: tuple[Form, float] | None = None
+    for form, error in measured.items():
+        if form.packed and error <= bound and (best is None or error < _CLEARLY_NEARER * best[1]):
+            best = form, error
+    return None if best is None else best[0]
+
+
+# ------------------------------------------------------------------ what is expected
+
+
+def _at_theta(engine: "TransformersEngine") -> Check:
+    batch = _check_batch(engine)
+    alone = _reference(engine, batch, THETA)
+    return Check(batch, (THETA,), (alone,), _bound(engine, batch, THETA, alone))
+
+
+def _bound(engine: "TransformersEngine", batch: ScoringBatch, probe: Probe, alone: Answers) -> float:
+    others = [
+        plain_answers_in_full(engine, batch, probe, company=3),
+        plain_answers_in_full(engine, batch, probe, jitter=True),
+    ]
+    return rounding(alone, others, engine.model)
+
+
+def _reference(engine: "TransformersEngine", batch: ScoringBatch, probe: Probe) -> Answers:
+    """By the head at the positions asked for, or, where it is not called like that, from logits in full."""
+    whole = plain_answers_in_full(engine, batch, probe)
+    if not np.all(np.isfinite(whole.logprobs)):
         raise MezoError(
-            f"{type(engine.model).__name__}: log-probabilities computed here do not agree with the model's own "
-            f"logits; this architecture is not supported"
+            f"{type(engine.model).__name__}: its own logits are not finite on a few plain tokens; these weights "
+            "cannot be tuned or evaluated (in 16 bits, try --dtype float32)"
         )
-    # a narrow rectangle, so that rows are cut and keys are handed on in every way there is
-    narrow = replace(form, shared=True, width=5)
-    if form.packed and engine.kind == "causal" and _agrees(engine, narrow, batch, theta, expected):
-        form = replace(form, shared=True)
-    if not probes:
-        return form
+    return whole
+
+
+def plain_answers_in_full(
+    engine: "TransformersEngine", batch: ScoringBatch, probe: Probe, **how: Any
+) -> Answers:
+    before, engine.form = engine.form, Form(plain=True)
+    try:
+        return plain_answers(engine, batch, probe, **how)
+    finally:
+        engine.form = before
+
+
+def _at_probes(engine: "TransformersEngine", form: Form, theta: Check) -> Check:
+    """Four probes along two directions, at a scale at which they differ by far more than rounding.
+
+    Tensors that are read past the modules that own them are found here: from then on they hold the probe
+    themselves.
+    """
     # what a layer adds in front of its keys is of order 1, and moves log-probabilities less than weights do
-    scale = _PROBE_SCALE if prefix is None else 1.0
-    pair = [Probe(1, scale), Probe(1, -scale)]
-    with Watch(engine.weights) as watch:
-        _values(engine, form, batch, pair[:1])
-    engine.probing.swap_whole(watch.read_raw)
-    apart = np.concatenate([_values(engine, form, batch, [p]) for p in pair])
-    stacked = replace(form, stacked=True)
-    if watch.read_raw or not _agrees(engine, stacked, batch, pair, apart):
-        return form
-    engine.form = stacked
-    engine.find_below()
-    if engine.below is not None and not _below_agrees(engine, batch, pair):
-        engine.below = None
-    return stacked
+    scale = _PROBE_SCALE if prefix_of(engine.model) is None else 1.0
+    while True:
+        pair = (Probe(1, scale), Probe(1, -scale))
+        for _ in range(3):  # a tensor that is served otherwise may bring another one to light
+            python = RawReads(engine.weights, ignoring=engine.probing.whole)
+            torchs = Dispatched(engine.weights)
+            with python, torchs:
+                plus = plain_answers_in_full(engine, theta.batch, pair[0])
+            found = (python.read | torchs.read) - engine.probing.whole
+            if not found:
+                break
+            engine.probing.write_whole(found)
+        minus = plain_answers_in_full(engine, theta.batch, pair[1])
+        effect = apart(plus.logprobs, minus)
+        if not np.isfinite(effect) or effect >= 20 * theta.bound or not scale < _LARGEST_SCALE / 4:
+            break
+        scale *= 4
+    bound = max(theta.bound, _bound(engine, theta.batch, pair[0], plus))
+    others = (Probe(2, scale), Probe(2, -scale))
+    expected = (plus, minus, *(plain_answers_in_full(engine, theta.batch, p) for p in others))
+    return Check(theta.batch, (*pair, *others), expected, bound)
 
 
-def _below_agrees(engine: "TransformersEngine", batch: ScoringBatch, pair: list[Probe]) -> bool:
+def _each(check: Check) -> Sequence[Check]:
+    return [
+        replace(check, probes=(p,), expected=(e,)) for p, e in zip(check.probes, check.expected, strict=True)
+    ][:2]
+
+
+def _check_batch(engine: "TransformersEngine") -> ScoringBatch:
+    vocabulary = engine.head_module.weight.shape[0]
+    table = engine.model.get_input_embeddings()
+    known = min(vocabulary, getattr(table, "num_embeddings", None) or vocabulary)
+    rows = tuple(
+        tuple((17 * (r + 1) * (i + 3) + 11 * i) % max(1, known - 10) + 5 for i in range(n))
+        for r, n in enumerate(_LENGTHS)
+    )
+    rows = tuple(rows[0][:3] + row[3:] for row in rows)  # they begin alike
+    rows = tuple(tuple(t if t != engine.pad else t + 1 for t in row) for row in rows)
+    row, position = zip(
+        *((r, i) for r, n in enumerate(_LENGTHS) for i in range(n) if i % 4 != 1 for _ in range(_TOKENS)),
+        strict=True,
+    )
+    count = len(row)
+    return ScoringBatch(
+        rows=rows,
+        query_row=np.array(row),
+        query_position=np.array(position),
+        query_token=(np.arange(count) * 31 + 7) % vocabulary,
+        query_candidate=np.arange(count),
+        candidate_example=np.arange(count),
+        candidate_is_answer=np.ones(count, dtype=bool),
+        num_examples=count,
+    )
+
+
+# ------------------------------------------------------------------ what a form makes of it
+
+
+def _error(engine: "TransformersEngine", form: Form, check: Check) -> float:
+    """How far a form is from what is expected, in the worst layout and at the worst probe; infinite if it
+    cannot be run."""
+    layouts = [replace(form, shared=False)]  # a row in each rectangle row, or what costs least
+    if form.packed:
+        layouts.append(replace(form, shared=False, width=_PACKED_WIDTH))
+    if form.shared:
+        layouts.append(replace(form, width=_SHARED_WIDTH))
+    before = engine.form
+    try:
+        worst = 0.0
+        for layout in layouts:
+            engine.form = layout
+            found = engine.in_form(check.batch, check.probes)
+            for row, expected in zip(found, check.expected, strict=True):
+                worst = max(worst, apart(row, expected))
+        return worst
+    except NOT_TAKEN:
+        return np.inf  # the model does not take its inputs in this form
+    finally:
+        engine.form = before
+
+
+def _below_agrees(engine: "TransformersEngine", moved: Check) -> bool:
     """Whether computing lower layers once changes nothing: below all that is tuned, below its upper half."""
     assert engine.below is not None
     half = engine.below.cuts.above(len(engine.below.layers) // 2, len(engine.weights.tunables))
-    for probes in (pair, [replace(p, scaling=half) for p in pair]):
-        apart = np.concatenate([_values(engine, engine.form, batch, [p]) for p in probes])
-        if not _agrees(engine, engine.form, batch, probes, apart):
+    for scaling in (None, half):
+        probes = tuple(replace(p, scaling=scaling) for p in moved.probes[:2])
+        expected = tuple(plain_answers_in_full(engine, moved.batch, p) for p in probes)
+        if _error(engine, engine.form, replace(moved, probes=probes, expected=expected)) > moved.bound:
             return False
     return True
 
@@ -119,58 +273,12 @@ def _head_is_last(engine: "TransformersEngine") -> bool:
         made.append(values.expand(*hidden.shape[:-1], -1))
         return made[0]
 
-    with engine.probing.at([Probe(0, 0.0)], overrides={module: ramp}):
-        logits = engine.model(input_ids=torch.tensor([[5, 6, 7]], device=engine.model.device)).logits
-    return len(made) == 1 and logits.shape == made[0].shape and torch.equal(logits.float(), made[0].float())
-
-
-def _probe_batch(engine: "TransformersEngine") -> ScoringBatch:
-    vocabulary = engine.head_module.weight.shape[0]
-    rows = tuple(
-        tuple((17 * (r + 1) * (i + 3) + 11 * i) % max(1, vocabulary - 10) + 5 for i in range(n))
-        for r, n in enumerate(_LENGTHS)
-    )
-    rows = tuple(rows[0][:3] + row[3:] for row in rows)  # they begin alike
-    rows = tuple(tuple(t if t != engine.pad else t + 1 for t in row) for row in rows)
-    row, position = zip(*((r, i) for r, n in enumerate(_LENGTHS) for i in range(n)), strict=True)
-    count = len(row)
-    return ScoringBatch(
-        rows=rows,
-        query_row=np.array(row),
-        query_position=np.array(position),
-        query_token=(np.arange(count) * 31 + 7) % vocabulary,
-        query_candidate=np.arange(count),
-        candidate_example=np.arange(count),
-        candidate_is_answer=np.ones(count, dtype=bool),
-        num_examples=count,
-    )
-
-
-@torch.no_grad()
-def _reference(engine: "TransformersEngine", batch: ScoringBatch) -> np.ndarray:
-    out = []
-    for r, row in enumerate(batch.rows):
-        logits = engine.model(input_ids=torch.tensor([row], device=engine.model.device)).logits[0]
-        table = logits.float().log_softmax(-1)
-        mine = batch.query_row == r
-        out.append(table[batch.query_position[mine], batch.query_token[mine]].double().cpu().numpy())
-    return np.concatenate(out)[None]
-
-
-def _values(engine: "TransformersEngine", form: Form, batch: ScoringBatch, probes: list[Probe]) -> np.ndarray:
-    engine.form = form
-    return engine.logprobs(batch, probes)
-
-
-def _agrees(
-    engine: "TransformersEngine", form: Form, batch: ScoringBatch, probes: Any, expected: np.ndarray
-) -> bool:
     try:
-        found = _values(engine, form, batch, probes)
-    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
-        return False  # the model does not take its inputs in this form
-    tolerance = _TOLERANCE[next(engine.model.parameters()).dtype]
-    return bool(np.all(np.abs(found - expected) <= tolerance))
+        with engine.probing.at([Probe(0, 0.0)], overrides={module: ramp}):
+            logits = engine.model(input_ids=torch.tensor([[5, 6, 7]], device=engine.model.device)).logits
+    except NOT_TAKEN:
+        return False
+    return len(made) == 1 and logits.shape == made[0].shape and torch.equal(logits.float(), made[0].float())
 
 
 def _shares(model: Any, config: Any) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """The default engine: any Hugging Face causal or masked language model, in this process."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,9 +16,11 @@ from mezo.engines.batch import Prepared, Share, join, prepare, stacked
 from mezo.engines.below import Below
 from mezo.engines.counts import Counts
 from mezo.engines.cuts import find_cuts
+from mezo.engines.form import Form
 from mezo.engines.generate import Greedy, at
 from mezo.engines.head import Head
 from mezo.engines.inplace import Granularity
+from mezo.engines.layers import CannotStack
 from mezo.engines.modes import Memory, walk_for
 from mezo.engines.probing import Probing
 from mezo.engines.shared_cache import SharedKeys
@@ -29,6 +31,8 @@ from mezo.profiling import span
 from mezo.scoring import Example, ScoringBatch, pose
 from mezo.types import THETA, Probe, Update
 from mezo.weights import Weights
+
+Shortcut = Literal["packing", "sharing", "stacking", "lower-layers", "head", "products", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class TransformersEngine(Engine):
 
     How far the model's structure lets probes share a pass is found out by `selfcheck` on a few
     tokens, by comparing numbers: packed or padded rows, probes stacked or one after another, the
-    head in blocks or whole.
+    head in blocks or whole. The slowest form is the model's own forward, which is right for any model.
     """
 
     def __init__(
@@ -71,20 +75,24 @@ class TransformersEngine(Engine):
         max_tokens: int = 8192,
         tokenizer: Any = None,
         max_new_tokens: int = 32,
+        disable_shortcuts: Collection[Shortcut] = (),
     ):
-        """tokenizer, max_new_tokens: for objectives and metrics of generated text alone."""
+        """tokenizer, max_new_tokens: for objectives and metrics of generated text alone.
+        disable_shortcuts: not to be used, even where they agree with the model's own forward."""
         self.model, self.weights, self.objective, self.optimizer = model, weights, objective, optimizer
         self.kind, self.pad, self.max_tokens = kind, pad_token_id, max_tokens
         self.state = optimizer.init(weights)
         self.head_module = model.get_output_embeddings()
+        self.disabled = frozenset(disable_shortcuts)
         self.probing = Probing(model, weights)
+        self.probing.use_products(self.allows("products"))
         self.in_place = walk_for(memory, weights, granularity, granularity_block)
         self.share_prefixes = share_prefixes
         self.counts = Counts()
         self.below: Below | None = None
         self._activation_cache_bytes = activation_cache_bytes
         self._usual_probes = 2
-        self.form = selfcheck.Form()
+        self.form = Form()
         self.form = selfcheck.find_form(self, probes=probes and self.in_place is None)
         self.counts = Counts()  # of the work asked for from here on
         self.tokenizer, self.max_new_tokens = tokenizer, max_new_tokens
@@ -109,10 +117,14 @@ class TransformersEngine(Engine):
         if not isinstance(batch, PreparedBatch):
             batch = self._prepared(batch, objective)
         self._usual_probes = self._at_once(probes)
-        values = self._logprobs(batch.prepared, probes)
+        values = self._stacked_or_apart(batch.prepared, probes)
         return [objective(batch.prepared.posed, row) for row in values]
 
     def logprobs(self, batch: ScoringBatch, probes: Sequence[Probe] = (THETA,)) -> np.ndarray:
+        return self._stacked_or_apart(self._laid_out(batch, self._at_once(probes)), probes)
+
+    def in_form(self, batch: ScoringBatch, probes: Sequence[Probe]) -> np.ndarray:
+        """`logprobs` in the form at hand and no other. Raises CannotStack where that does not do."""
         return self._logprobs(self._laid_out(batch, self._at_once(probes)), probes)
 
     def generate(
@@ -157,6 +169,10 @@ class TransformersEngine(Engine):
         cuts = find_cuts(self.model, owners, lambda: self.model(input_ids=ids))
         self.below = None if cuts is None else Below(cuts, self._activation_cache_bytes)
 
+    def allows(self, shortcut: Shortcut) -> bool:
+        """Whether a shortcut may be used, if it agrees with the model's own forward."""
+        return not self.disabled & {shortcut, "all"}
+
     # ---------------------------------------------------------------- one pass
 
     def _groups(self, probes: Sequence[Probe]) -> list[list[Probe]]:
@@ -188,6 +204,13 @@ class TransformersEngine(Engine):
             device=self.model.device,
         )
 
+    def _stacked_or_apart(self, prepared: Prepared, probes: Sequence[Probe]) -> np.ndarray:
+        try:
+            return self._logprobs(prepared, probes)
+        except CannotStack:  # in this batch; a function of the batch, so that a resumed run does the same
+            apart = self._laid_out(prepared.posed, 1)
+            return np.concatenate([self._in_shares(apart, [probe]) for probe in probes])
+
     def _logprobs(self, prepared: Prepared, probes: Sequence[Probe]) -> np.ndarray:
         at_once = self._at_once(probes)
         if prepared.num_probes != at_once:
@@ -205,6 +228,10 @@ class TransformersEngine(Engine):
     @torch.no_grad()
     def _forward(self, share: Share, probes: Sequence[Probe]) -> np.ndarray:
         began, copies = time.monotonic(), len(probes)
+        if self.form.plain:
+            answers = self._plainly(share, probes)
+            self.counts.add(share.layout, copies, 0.0, since(began))
+            return answers
         head = Head(self.probing, self.head_module, copies, share.queries, whole=self.form.whole_head)
         rows = copies * len(share.layout.input_ids)
         with self.probing.at(probes, rows=rows, overrides={self.head_module: head}):
@@ -218,6 +245,20 @@ class TransformersEngine(Engine):
         self.counts.add(share.layout, copies, spared, since(began))
         return answers
 
+    def _plainly(self, share: Share, probes: Sequence[Probe]) -> np.ndarray:
+        """(P, Q) by the model's own forward of rows of one length: slow, and right for any model."""
+        queries, found = share.queries, []
+        for probe in probes:
+            with self.probing.at([probe], rows=len(share.layout.input_ids), plainly=True):
+                logits = self.model(**self.plain_inputs(share.layout.input_ids)).logits
+            table = logits.flatten(0, 1)[queries.positions].float().log_softmax(-1)
+            found.append(table[queries.inverse, queries.tokens].double().cpu().numpy())
+        return np.stack(found)
+
+    def plain_inputs(self, ids: torch.Tensor) -> dict[str, Any]:
+        """What the model is given of unpadded rows of one length."""
+        return {"input_ids": ids, **({"use_cache": False} if self.kind == "causal" else {})}
+
     def _inputs(self, share: Share, copies: int) -> dict[str, Any]:
         layout = share.layout
         inputs: dict[str, Any] = {"input_ids": stacked(layout.input_ids, copies)}
@@ -230,7 +271,7 @@ class TransformersEngine(Engine):
             if layout.keys is not None:
                 inputs["past_key_values"] = SharedKeys(layout.keys, layout.computed)
                 inputs["use_cache"] = True
-        else:
+        elif self.form.padded:
             width = layout.input_ids.shape[1]
             place = torch.arange(width, device=layout.lengths.device)
             inputs["attention_mask"] = stacked((place < layout.lengths.unsqueeze(1)).long(), copies)

@@ -1,53 +1,189 @@
-"""See every operation that reads a tuned tensor raw, however deep inside the model it is."""
+"""See every operation that reads a tuned tensor's own memory, however deep inside the model it is.
 
-from collections.abc import Iterator
+Two nets. `RawReads` sees what Python asks of torch: all operations, and the ways out of torch (`numpy()`,
+`tolist()`, `data_ptr()`) that its dispatcher never hears of; about a microsecond an operation, so it can
+stay on. `Dispatched` sees what the dispatcher is given, inside of torch's own C++ functions too, at three
+times that price; it is on while the engine checks itself.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mezo.weights import Weights
 
 # these take a tensor for its shape, dtype and device alone
-_METADATA_ONLY = {
-    f"aten::{new}" for new in ("new_empty", "new_zeros", "new_ones", "new_full", "empty_like", "zeros_like")
-}
-
+_LIKE = (
+    *(
+        "new_empty",
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "new_tensor",
+        "empty_like",
+        "zeros_like",
+        "ones_like",
+    ),
+    *("full_like", "rand_like", "randn_like", "randint_like", "new_empty_strided"),
+)
+_METADATA_ONLY = {f"aten::{name}" for name in _LIKE}
+# these give Python the values, or the memory that they are in
+_WAYS_OUT = frozenset(
+    (
+        *("numpy", "tolist", "item", "data_ptr", "untyped_storage", "storage", "_typed_storage", "equal"),
+        *(
+            "allclose",
+            "is_nonzero",
+            "__array__",
+            "__dlpack__",
+            "__float__",
+            "__int__",
+            "__bool__",
+            "__index__",
+        ),
+        *("__contains__", "__complex__", "__reduce_ex__", "const_data_ptr"),
+    )
+)
+_WRITES_NOTHING = frozenset(("requires_grad_", "detach_", "rename_", "share_memory_", "retain_grad_"))
 
 _knowing = False
 
 
 @contextmanager
 def knowing() -> Iterator[None]:
-    """Inside the block tuned tensors are read by who adds the perturbation itself: no `Watch` minds."""
+    """Inside the block tuned tensors are read by code that adds the perturbation itself: no watch minds."""
     global _knowing
     before, _knowing = _knowing, True
     try:
-        yield
+        with torch._C.DisableTorchFunction():
+            yield
     finally:
         _knowing = before
 
 
-class Watch(TorchDispatchMode):
-    """While active, `read_raw` collects the names of tuned tensors that reach a computation.
+F = TypeVar("F", bound=Callable[..., Any])
 
-    Taking a view is not reading: only operations that are given the tensor's memory and make
-    something new of it count.
+
+def unwatched(function: F) -> F:
+    """The function, inside of `knowing`."""
+
+    @wraps(function)
+    def inside(*args: Any, **kwargs: Any) -> Any:
+        with knowing():
+            return function(*args, **kwargs)
+
+    return inside  # type: ignore[return-value]
+
+
+class Memories:
+    """Which tuned tensor a piece of memory belongs to. A storage may hold several: views of a flat buffer."""
+
+    def __init__(self, weights: Weights):
+        self._of: dict[int, list[tuple[int, int, str]]] = {}  # storage -> (first byte, end, name)
+        for t in weights.tunables:
+            data = t.tensor.detach()
+            begin = data.data_ptr()
+            span = (begin, begin + data.numel() * data.element_size(), t.name)
+            self._of.setdefault(data.untyped_storage()._cdata, []).append(span)
+
+    def names(self, tensor: torch.Tensor) -> Iterable[str]:
+        """The tuned tensors that share memory with this one."""
+        spans = self._of.get(tensor.untyped_storage()._cdata)
+        if spans is None:
+            return ()
+        if len(spans) == 1:
+            return (spans[0][2],)
+        begin = tensor.data_ptr()
+        reach = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True) if n) + 1
+        end = begin + reach * tensor.element_size()
+        return [name for first, last, name in spans if first < end and begin < last]
+
+    def shares(self, result: Any, tensor: torch.Tensor) -> bool:
+        """Whether an operation only handed the tensor's memory on: its result is a view."""
+        return (
+            isinstance(result, torch.Tensor)
+            and result.device.type == tensor.device.type
+            and result.untyped_storage()._cdata == tensor.untyped_storage()._cdata
+        )
+
+
+class RawReads(TorchFunctionMode):
+    """While active, `read` collects the names of tuned tensors whose memory reaches a computation.
+
+    Taking a view is not reading, and neither is asking for a shape. ignoring: names that need no watching.
     """
+
+    def __init__(self, weights: Weights, *, ignoring: Iterable[str] = ()):
+        super().__init__()
+        self._memories = Memories(weights)
+        self._ignored = frozenset(ignoring)
+        self.read: set[str] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if _knowing:
+            return result
+        with torch._C.DisableTorchFunction():
+            self._look(func, args, kwargs, result)
+        return result
+
+    def _look(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        for leaf in (*args, *kwargs.values()) if kwargs else args:
+            if isinstance(leaf, torch.Tensor):
+                self._note(func, leaf, result)
+            elif isinstance(leaf, (list, tuple, dict)):
+                for inner in tree_leaves(leaf):
+                    if isinstance(inner, torch.Tensor):
+                        self._note(func, inner, result)
+
+    def _note(self, func: Any, leaf: torch.Tensor, result: Any) -> None:
+        if leaf.device.type == "meta":
+            return
+        try:
+            names = self._memories.names(leaf)
+            if names and self._reads(getattr(func, "__name__", ""), leaf, result):
+                self.read.update(name for name in names if name not in self._ignored)
+        except (RuntimeError, NotImplementedError):  # sparse and wrapped tensors have no storage of their own
+            return
+
+    def _reads(self, name: str, leaf: torch.Tensor, result: Any) -> bool:
+        if name in _WAYS_OUT:
+            return True
+        if name in _LIKE or name in _WRITES_NOTHING:
+            return False
+        if name == "__setitem__" or (name.endswith("_") and not name.endswith("__")):
+            return True  # in place: an operand is read, or theta itself is written
+        parts = [r for r in (result if isinstance(result, (list, tuple)) else [result]) if _is_tensor(r)]
+        if all(self._memories.shares(r, leaf) for r in parts):  # views, or shapes and the like: no tensor
+            return bool(parts) and name.startswith("__i") and name.endswith("__")
+        return True
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+class Dispatched(TorchDispatchMode):
+    """The same names, from the operations that torch's dispatcher is given."""
 
     def __init__(self, weights: Weights):
         super().__init__()
-        self._names = {t.tensor.untyped_storage().data_ptr(): t.name for t in weights.tunables}
-        self.read_raw: set[str] = set()
+        self._memories = Memories(weights)
+        self.read: set[str] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        is_view = any(r.alias_info is not None for r in func._schema.returns)
+        returns = func._schema.returns
+        # an in-place or out= operation returns an alias, too, but one that it has written
+        is_view = any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
         if not _knowing and not is_view and func._schema.name not in _METADATA_ONLY:
-            for leaf in tree_leaves((args, kwargs or {})):
-                if isinstance(leaf, torch.Tensor) and leaf.device.type != "meta":
-                    name = self._names.get(leaf.untyped_storage().data_ptr())
-                    if name is not None:
-                        self.read_raw.add(name)
+            with torch._C.DisableTorchFunction():
+                for leaf in tree_leaves((args, kwargs or {})):
+                    if isinstance(leaf, torch.Tensor) and leaf.device.type != "meta":
+                        self.read.update(self._memories.names(leaf))
         return func(*args, **(kwargs or {}))

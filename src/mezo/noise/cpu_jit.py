@@ -22,7 +22,6 @@ from numba.core import event
 from numba.extending import intrinsic
 
 import mezo.noise
-from mezo.memory import release_library
 
 U, Q, F, I, L = np.uint32, np.uint64, np.float32, np.int32, np.int64  # noqa: E741
 
@@ -66,8 +65,6 @@ class Native:
         except RuntimeError:  # no folder to keep it in
             _Announcer.how_often = "in every run: set NUMBA_CACHE_DIR to a folder that can be written"
             return cfunc(signature, **_OPTIONS)(self.function)
-        finally:
-            release_library("libllvmlite")  # the compiler: 70 MB that are not needed from here on
 
     @cached_property
     def address(self) -> int:

@@ -6,10 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mezo.errors import MezoError
-from mezo.parsing import parse_json, parse_yaml
+from mezo.parsing import dump_yaml, parse_json, parse_yaml
 from mezo.run import to_json, write_text
 from mezo.search.space import Plan, Setting
 
@@ -85,7 +83,7 @@ class SearchFolder:
         except OSError as error:
             raise MezoError(f"{self.path}: cannot make the folder for the search: {error}") from None
         values = {"asked": dict(asked), "rungs": list(plan.rungs)}
-        write_text(self.request, yaml.safe_dump(values, sort_keys=False))
+        write_text(self.request, dump_yaml(values))
 
     def trials(self) -> list[Trial]:
         """The finished trials, in the order in which they ran. Raises MezoError, naming the line, for anything else."""

@@ -4,9 +4,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mezo.errors import MezoError, near
@@ -17,16 +16,6 @@ from mezo.tasks.base import HubDataset, Task
 from mezo.tasks.row import shown
 from mezo.tasks.template import names_in
 from mezo.tasks.written import Written
-
-# Class `no` or label word `Yes` is meant as written: only true and false are truth values here.
-_BOOL = "tag:yaml.org,2002:bool"
-
-
-class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, form) for tag, form in resolvers if tag != _BOOL or first in "tTfF"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
 
 
 class _Hub(BaseModel):
@@ -60,7 +49,7 @@ class _File(BaseModel):
 def read_task(path: Path) -> Task:
     """The task that a YAML file describes. Raises MezoError, which names the file and the field."""
     try:
-        values = parse_yaml(read_text(path, pipe=True), _Loader)
+        values = parse_yaml(read_text(path, pipe=True))
     except (OSError, ValueError) as error:
         raise MezoError(f"{path}: not a readable task file: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

@@ -30,6 +30,7 @@ LAYERS = (
     {
         "lowrank",
         "heading",
+        "limits",
         "weights",
         "passes",
         "tuning",

@@ -1,5 +1,6 @@
 """Loading: what is read, in which state it arrives, and what a person is told when it cannot be."""
 
+import copy
 import json
 import re
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tests.toys import byte_tokenizer
 from transformers import (
     BertConfig,
@@ -19,12 +21,14 @@ from transformers import (
     LlamaForCausalLM,
     PretrainedConfig,
     PreTrainedModel,
+    RwkvConfig,
+    RwkvForCausalLM,
     T5Config,
 )
 
 from mezo import smollm2
 from mezo.errors import MezoError
-from mezo.models import kind_of, load, resolve_device
+from mezo.models import frozen, kind_of, load, resolve_device
 
 VOCABULARY = 264  # 4 special tokens, 256 bytes, rounded up
 
@@ -194,6 +198,68 @@ def test_torn_weights(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     assert f"{folder}/model.safetensors: not a readable safetensors file: " in complaint(folder)
+
+
+def test_a_config_of_other_sizes_is_named_with_tensor_and_file(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "intermediate_size": 32}))
+    assert complaint(folder).startswith(
+        f"{folder}: config.json makes model.layers.0.mlp.down_proj.weight (16, 32), and model.safetensors has it as "
+        "(16, 24) (3 tensors differ): they are not of one model"
+    )
+
+
+def test_a_missing_tensor_of_the_body_is_not_blamed_on_the_head(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.0.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    found = complaint(folder)
+    assert (
+        "no weights for 1 tensors of its causal language model (model.layers.0.mlp.up_proj.weight, " in found
+    )
+    assert found.endswith("copy all of the checkpoint again")
+
+
+def test_a_forward_that_writes_weights_is_refused() -> None:
+    model = llama()
+    scale = model.get_parameter("model.norm.weight")
+    model.register_forward_pre_hook(lambda *_: scale.mul_(1) and None)
+    with pytest.raises(MezoError, match=r"its forward writes its own weights \(model\.norm\.weight\)"):
+        frozen(model)
+
+
+def test_rwkv_keeps_the_weights_it_was_loaded_with() -> None:
+    torch.manual_seed(0)
+    model = RwkvForCausalLM(
+        RwkvConfig(
+            vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=4, rescale_every=2, use_cache=False
+        )
+    )
+    plain, ids = copy.deepcopy(model).eval(), torch.tensor([[5, 6, 7, 8]])
+    before = {name: p.clone() for name, p in frozen(model).named_parameters()}
+    with torch.no_grad():
+        # a norm of halves differs by its epsilon, 1e-5 beside a variance of order 1
+        torch.testing.assert_close(model(ids).logits, plain(ids).logits, rtol=1e-3, atol=1e-4)
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+    name = "rwkv.blocks.2.attention.output.weight"
+    assert not torch.equal(plain.get_parameter(name), before[name])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "causal", "kind"),
+    [
+        ("XLMWithLMHeadModel", False, "masked"),
+        ("XLMWithLMHeadModel", True, "causal"),
+        ("FlaubertWithLMHeadModel", False, "masked"),
+        ("ReformerModelWithLMHead", None, "causal"),
+        ("BrandNewForMaskedLM", None, "masked"),
+    ],
+)
+def test_the_kind_is_that_of_the_class(architecture: str, causal: bool | None, kind: str) -> None:
+    config = PretrainedConfig(architectures=[architecture])
+    if causal is not None:
+        config.causal = causal
+    assert kind_of(config, "x") == kind
 
 
 def test_a_model_without_its_head_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from mezo.events import Observer
 from mezo.models import LoadedModel, load
 from mezo.parallel.group import Group
 from mezo.replay import replay as replay
-from mezo.setup import encode, engine_at, objective_for, with_matmul
+from mezo.setup import check_limits, encode, engine_at, objective_for, with_matmul
 from mezo.tasks import task_for
 from mezo.trainer import MeZOTrainer, TrainResult
 
@@ -166,7 +166,9 @@ def evaluate(
     shown = _with_shots(dataset, loaded, config, shots) if shots else None
     if shown and observer:
         observer.on_note(shown.describe(shots))
-    examples = shown.examples if shown else encode(dataset, loaded, config)
+    examples = shown.examples if shown else encode(dataset, loaded, config, objective)
+    if shown:
+        check_limits(examples, dataset, loaded, config, objective)
     task = dataset.task
     record = score(
         engine, examples, objective, has_candidates=task.has_candidates, metrics=task.metrics, split=split

@@ -50,7 +50,7 @@ def check_size(folder: Path, config: Any) -> None:
     A model is built layer by layer before a weight of it is read, so this number alone can take all memory.
     """
     layers = getattr(config.get_text_config(), "num_hidden_layers", None)
-    tensors = sum(_tensors(path) for path in folder.glob("*.safetensors"))
+    tensors = sum(len(shapes_of(path)) for path in folder.glob("*.safetensors"))
     if isinstance(layers, int) and layers > tensors:
         raise MezoError(
             f"{folder / 'config.json'}: has {layers:,} layers, and the files of weights have {tensors:,} tensors:"
@@ -58,9 +58,10 @@ def check_size(folder: Path, config: Any) -> None:
         )
 
 
-def _tensors(path: Path) -> int:
+def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """The tensors of a safetensors file. Raises MezoError if it is none."""
     try:
         with safe_open(path, framework="pt") as file:
-            return len(list(file.keys()))
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise MezoError(f"{path}: not a readable safetensors file: {' '.join(str(error).split())}") from None

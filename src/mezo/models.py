@@ -24,8 +24,9 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging as hf_logging
 
 from mezo import smollm2
-from mezo.checkpoints import check_index, check_size
+from mezo.checkpoints import check_index, check_size, shapes_of
 from mezo.errors import MezoError
+from mezo.limits import with_a_row
 from mezo.registry import look_up
 
 Kind = Literal["causal", "masked"]
@@ -43,11 +44,8 @@ class LoadedModel:
 
     @property
     def pad_token_id(self) -> int:
-        """What fills up a row. Never attended to, so any token serves where the tokenizer names none."""
-        for token in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
-            if isinstance(token, int):
-                return token
-        return 0
+        """What fills up a row. Never attended to, so any token that the model has a row for serves."""
+        return with_a_row((self.tokenizer.pad_token_id, self.tokenizer.eos_token_id), self.model)
 
 
 class Description(NamedTuple):
@@ -94,17 +92,42 @@ def load(
                 use_safetensors=True,
                 trust_remote_code=trust_remote_code,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # which are then refused by name
             ),
         )
-    if info["missing_keys"]:
-        keys = sorted(info["missing_keys"])
-        raise MezoError(
-            f"{name}: no weights for {len(keys)} tensors of its {kind} language model ({keys[0]}, ...):"
-            f" they would be random; give a checkpoint that has its language-model head"
-        )
+    _check_complete(name, source, kind, model, info)
     model.config.use_cache = False  # scoring reads each position once: a cache is memory for nothing
-    model.to(torch_device).eval().requires_grad_(False)
-    return LoadedModel(model, tokenizer, kind, name)
+    model.to(torch_device)
+    return LoadedModel(frozen(model), tokenizer, kind, name)
+
+
+def frozen(model: Any) -> Any:
+    """The model in eval mode with requires_grad False, whose forwards leave its weights as they are.
+
+    RWKV divides weights by powers of two in its first forward in eval mode, and halves what passes between layers
+    in turn, against overflow in float16: a run would save the divided ones. It does neither here.
+
+    Raises MezoError for any other model whose forward writes its own weights.
+    """
+    model.eval().requires_grad_(False)
+    for module in model.modules():
+        if hasattr(module, "_rescale_layers"):
+            module._rescale_layers = _leave_weights
+    before = {name: p._version for name, p in model.named_parameters() if not p.is_inference()}
+    with torch.no_grad(), contextlib.suppress(Exception):  # what a row of three tokens meets, the engine says
+        model(input_ids=torch.tensor([[5, 6, 7]], device=model.device))
+    now = dict(model.named_parameters())
+    written = next((name for name, version in before.items() if now[name]._version != version), None)
+    if written is not None:
+        raise MezoError(
+            f"{type(model).__name__}: its forward writes its own weights ({written}), so steps would be taken from "
+            "others than those loaded: this model cannot be tuned"
+        )
+    return model
+
+
+def _leave_weights() -> None:
+    """In place of RWKV's rescaling."""
 
 
 def describe(
@@ -155,6 +178,12 @@ def kind_of(config: Any, name: str) -> Kind:
         )
     named = config.architectures if isinstance(config.architectures, list | tuple) else ()
     for architecture in map(str, named):
+        masked = architecture in MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()
+        causal = architecture in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+        if masked and (not causal or not getattr(config, "causal", False)):  # XLM is either
+            return "masked"
+        if causal:
+            return "causal"
         if architecture.endswith("ForMaskedLM"):
             return "masked"
         if architecture.endswith(("ForCausalLM", "LMHeadModel")):
@@ -166,6 +195,36 @@ def kind_of(config: Any, name: str) -> Kind:
     raise MezoError(
         f"{name}: model type {config.model_type!r} is neither a causal nor a masked language model"
     )
+
+
+def _check_complete(name: str, source: str, kind: Kind, model: Any, info: dict[str, Any]) -> None:
+    """Raises MezoError for tensors that the files lack, or have in another shape than the config."""
+    if info["mismatched_keys"]:
+        key, there, here = min(info["mismatched_keys"])
+        raise MezoError(
+            f"{name}: config.json makes {key} {tuple(here)}, and {_file_of(key, source)} has it as {tuple(there)} "
+            f"({len(info['mismatched_keys'])} tensors differ): they are not of one model; copy both from one place"
+        )
+    if missing := sorted(info["missing_keys"]):
+        base = f"{model.base_model_prefix}."
+        body = [key for key in missing if key.startswith(base)]
+        raise MezoError(
+            f"{name}: no weights for {len(missing)} tensors of its {kind} language model ({missing[0]}, ...): they "
+            "would be random; "
+            + (
+                "the files of weights are not whole, or not of this config.json: copy all of the checkpoint again"
+                if body
+                else "give a checkpoint that has its language-model head"
+            )
+        )
+
+
+def _file_of(key: str, source: str) -> str:
+    """The file that holds a tensor, for people; names in files may lack the model's prefix."""
+    for path in sorted(Path(source).glob("*.safetensors")) if Path(source).is_dir() else ():
+        if any(key == own or key.endswith(f".{own}") for own in shapes_of(path)):
+            return path.name
+    return "the file of weights"
 
 
 def _locate(name: str, note: Callable[[str], None]) -> str:

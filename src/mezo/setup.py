@@ -17,8 +17,10 @@ from mezo.engines.registry import check, is_served, open_served
 from mezo.engines.tensor_parallel import cut_
 from mezo.engines.transformers import TransformersEngine
 from mezo.errors import MezoError
-from mezo.models import DTYPES, LoadedModel, kind_of, load
-from mezo.objectives import Objective, objective_named
+from mezo.limits import Limits
+from mezo.metrics import METRICS, TextMetric
+from mezo.models import DTYPES, LoadedModel, frozen, kind_of, load
+from mezo.objectives import Objective, OutputObjective, objective_named
 from mezo.optimizers import OPTIMIZERS, SGD, Optimizer, schedule
 from mezo.parallel.group import Group
 from mezo.registry import look_up
@@ -63,7 +65,7 @@ def base_model(
     if tokenizer is None:
         raise MezoError("a model object needs its tokenizer: pass tokenizer=")
     kind = kind_of(model.config, config.model)
-    return LoadedModel(model.eval().requires_grad_(False), tokenizer, kind, config.model)
+    return LoadedModel(frozen(model), tokenizer, kind, config.model)
 
 
 def base_fingerprint(base: LoadedModel | Outline) -> str:
@@ -201,8 +203,40 @@ def engine_at(
     )
 
 
-def encode(dataset: MeZODataset, loaded: LoadedModel | Outline, config: MeZOConfig) -> EncodedDataset:
-    return dataset.encode(loaded.tokenizer, loaded.kind, config.max_length)
+def encode(
+    dataset: MeZODataset,
+    loaded: LoadedModel | Outline,
+    config: MeZOConfig,
+    objective: Objective | None = None,
+) -> EncodedDataset:
+    """Tokenise a data set and hold it against the model's tables.
+
+    objective: of the run, if there is one: it may want text to be written after each prompt.
+    Raises MezoError, which names the row, for one that the tokenizer or the model has no room for.
+    """
+    encoded = dataset.encode(loaded.tokenizer, loaded.kind, config.max_length)
+    check_limits(encoded, dataset, loaded, config, objective)
+    return encoded
+
+
+def check_limits(
+    examples: EncodedDataset,
+    dataset: MeZODataset,
+    loaded: LoadedModel | Outline,
+    config: MeZOConfig,
+    objective: Objective | None = None,
+) -> None:
+    """Raises MezoError, which names the row, for a token or a position that the model has no row for."""
+    writes = isinstance(objective, OutputObjective) or any(
+        isinstance(METRICS.get(name), TextMetric) for name in dataset.task.metrics or ()
+    )
+    Limits.of(loaded.model).check(
+        examples,
+        (row.where for row in dataset.rows),
+        loaded.tokenizer,
+        prefix_tokens=config.prefix_tokens if config.tuning == "prefix" else 0,
+        new_tokens=config.max_new_tokens if writes else 0,
+    )
 
 
 def learning_rate(config: MeZOConfig, step: int) -> float:

@@ -121,8 +121,10 @@ class MeZOTrainer(TrainerFiles):
         self.config = config = with_matmul(
             config, loaded, self.group, resuming=resume is not None, note=self.observer.on_note
         )
-        self.train_set = encode(train, loaded, config)
-        self.validation_set = None if validation is None else encode(validation, loaded, config)
+        self.train_set = encode(train, loaded, config, self.objective)
+        self.validation_set = (
+            None if validation is None else encode(validation, loaded, config, self.objective)
+        )
         noise.announce = self.observer.on_note
         self.base_fingerprint = base_fingerprint(loaded)
         self.data = data_of(self.train_set, self.validation_set)

@@ -76,6 +76,22 @@ def test_causal_by_hand_in_bytes() -> None:
     assert example.answer == 0
 
 
+def test_a_prompt_that_begins_with_bos_gets_no_second_one() -> None:
+    def tokens(prompt: str, completion: str, max_length: int = 512) -> tuple[Any, ...]:
+        example = one(COMPLETION, pair(prompt, completion), BYTES, max_length=max_length)
+        return example.prompt, example.candidates
+
+    assert tokens("<s>ab", " c") == tokens("ab", " c") == ((1, 101, 102), ((36, 103),))
+    assert tokens("<s>ab ", "c") == tokens("ab ", "c")
+    assert tokens("<s>" + "ab" * 40, " c", 10) == tokens("ab" * 40, " c", 10)
+    assert one(COMPLETION, pair("a<s>b", " c"), BYTES).prompt[:3] == (1, 4 + ord("a"), 1)
+
+
+def test_a_masked_prompt_that_begins_with_bos_gets_no_second_one() -> None:
+    twice, once = (one(REVIEW, review(text), WORDS, "masked") for text in ("<s>ab", "ab"))
+    assert (twice.prompt, twice.mask_position) == (once.prompt, once.mask_position)
+
+
 def test_causal_by_hand_in_words() -> None:
     example = one(REVIEW, review("ab"), WORDS)
     great, terrible = WORDS(" great", add_special_tokens=False).input_ids, WORDS.vocab_size - 1
@@ -123,7 +139,7 @@ def test_a_border_inside_a_sentencepiece_token(sentencepiece: PreTrainedTokenize
     assert "".join(pieces) == "ere"
 
 
-safe = st.text(st.characters(codec="utf-8", exclude_characters="<"), max_size=12)
+safe = st.text(st.characters(codec="utf-8", exclude_characters=f"<{MASK}"), max_size=12)
 
 
 @given(prompt=safe, completion=safe.filter(bool))

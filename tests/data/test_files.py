@@ -103,6 +103,17 @@ def test_any_bytes_are_rows_or_one_line_of_complaint(tmp_path: Path, content: by
         ("a.jsonl", f"{ONE}\n{ONE} {ONE}\n", r"a\.jsonl:2: .*broken JSON: extra data \(column 17\)"),
         ("a.jsonl", f"{ONE}\n[1]\n", r"a\.jsonl:2: expected a JSON object .*, found a list"),
         ("a.jsonl", f"{ONE}\n\ufeff{ONE}", r"a\.jsonl:2: .*broken JSON: unexpected UTF-8 BOM"),
+        ("a.jsonl", f"{ONE}\r{ONE}\r", r"a\.jsonl:1: .*line feed, found bare carriage returns"),
+        (
+            "a.jsonl",
+            f'{ONE}\n{{"a": 1, "b": {{}}, "a": 2}}',
+            r"a\.jsonl:2: expected each key once .*, found 'a' twice",
+        ),
+        (
+            "a.json",
+            '[{"b": {"c": 1, "c": 1}}]',
+            r"a\.json: expected each key once in an object, found 'c' twice",
+        ),
         ("a.jsonl", "null\n", r"a\.jsonl:1: expected a JSON object .*, found null"),
         ("a.jsonl", "", r"a\.jsonl: expected at least one example, found none"),
         ("a.jsonl", "\n \n", r"a\.jsonl: expected at least one example, found none"),

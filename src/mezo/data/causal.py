@@ -17,18 +17,19 @@ def encode_causal(
 ) -> list[Example]:
     """Prompt + candidate has the tokens of the two texts joined, wherever the prompt's own tokens allow.
 
+    A prompt that begins with the tokenizer's own first token (a chat template has rendered it) gets no second one.
     A prompt that is too long with its longest candidate loses the beginning of its `text`, but not its
     head and tail (the question, the template) nor the tokens that the tokenizer puts before every text.
     """
     first = beginning(tokenizer)
-    prompts = token_ids(tokenizer, [t.prompt for t in texts], special=False)
-    joined = iter(token_ids(tokenizer, [t.prompt + c for t in texts for c in t.candidates], special=False))
+    prompts = _own(tokenizer, first, [t.prompt for t in texts])
+    joined = iter(_own(tokenizer, first, [t.prompt + c for t in texts for c in t.candidates]))
     examples = []
     for text, where, prompt in zip(texts, places, prompts, strict=True):
         wholes = [next(joined) for _ in text.candidates]
         endings = _endings(prompt, wholes)
         if endings is None:
-            prompt, endings = _apart(tokenizer, text, prompt, wholes)
+            prompt, endings = _apart(tokenizer, first, text, prompt, wholes)
         _check(first, prompt, endings, text, where)
         room = max_length - len(first) - max(map(len, endings))
         if room < (0 if first else 1):
@@ -37,7 +38,7 @@ def encode_causal(
                 f"max_length={max_length}; raise max_length, or shorten it"
             )
         if len(prompt) > room:
-            prompt = _cut(prompt, room, text, where, tokenizer)
+            prompt = _cut(prompt, room, first, text, where, tokenizer)
         examples.append(
             Example(
                 first + tuple(prompt),
@@ -51,6 +52,15 @@ def encode_causal(
     return examples
 
 
+def _own(
+    tokenizer: "PreTrainedTokenizerBase", first: tuple[int, ...], texts: Sequence[str]
+) -> list[list[int]]:
+    """The tokens of each text without those, written out in it, that the tokenizer puts before every text."""
+    count = len(first)
+    found = token_ids(tokenizer, texts, special=False)
+    return [ids[count:] if first and tuple(ids[:count]) == first else ids for ids in found]
+
+
 def _endings(prompt: list[int], wholes: Sequence[list[int]]) -> list[list[int]] | None:
     """What follows the prompt in each whole; None where the prompt's last token changed on joining."""
     if all(whole[: len(prompt)] == prompt and len(whole) > len(prompt) for whole in wholes):
@@ -59,14 +69,18 @@ def _endings(prompt: list[int], wholes: Sequence[list[int]]) -> list[list[int]] 
 
 
 def _apart(
-    tokenizer: "PreTrainedTokenizerBase", text: TextExample, prompt: list[int], wholes: Sequence[list[int]]
+    tokenizer: "PreTrainedTokenizerBase",
+    first: tuple[int, ...],
+    text: TextExample,
+    prompt: list[int],
+    wholes: Sequence[list[int]],
 ) -> tuple[list[int], list[list[int]]]:
     """Prompt and candidates whose border is no border between tokens.
 
     Most often the prompt ends in a space that belongs to the candidate's first token ("Answer: " +
     "yes"): the space goes over to the candidates. Else they are tokenised apart.
     """
-    (shorter,) = token_ids(tokenizer, [text.prompt.rstrip()], special=False)
+    (shorter,) = _own(tokenizer, first, [text.prompt.rstrip()])
     endings = _endings(shorter, wholes)
     if shorter and endings is not None:
         return shorter, endings
@@ -89,13 +103,18 @@ def _check(
 
 
 def _cut(
-    prompt: list[int], room: int, text: TextExample, where: str, tokenizer: "PreTrainedTokenizerBase"
+    prompt: list[int],
+    room: int,
+    first: tuple[int, ...],
+    text: TextExample,
+    where: str,
+    tokenizer: "PreTrainedTokenizerBase",
 ) -> list[int]:
     """The prompt without as many tokens from the beginning of `text.text` as make it fit.
 
     A token that head or tail shares with the text counts as the text's.
     """
-    (head,) = token_ids(tokenizer, [text.head], special=False)
+    (head,) = _own(tokenizer, first, [text.head])
     before = _common(prompt, head) if text.head else 0
     tail = continuation(tokenizer, text.tail) if text.tail else []
     after = min(_common(prompt[::-1], tail[::-1]), len(prompt) - before)

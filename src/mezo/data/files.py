@@ -129,13 +129,31 @@ def _decoded(data: bytes, where: str, *, first: bool) -> str:
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=lambda pairs: _once(pairs, where))
     except json.JSONDecodeError as error:
+        if "\r" in text.strip() and "\n" not in text.strip():
+            raise MezoError(
+                f"{where}: expected lines that end in a line feed, found bare carriage returns: save the file with "
+                "Unix line ends"
+            ) from None
         place = f"line {error.lineno} column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
         reason = error.msg[0].lower() + error.msg[1:]
         raise MezoError(f"{where}: expected a JSON value, found broken JSON: {reason} ({place})") from None
+    except MezoError:
+        raise
     except (ValueError, RecursionError) as error:  # a number of too many digits; brackets nested too deep
         raise MezoError(f"{where}: expected a JSON value of ordinary size: {error}") from None
+
+
+def _once(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
+    """The object of these keys. JSON leaves it open which of two equal keys counts."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        key = next(key for n, (key, _) in enumerate(pairs) if key in dict(pairs[:n]))
+        raise MezoError(
+            f"{where}: expected each key once in an object, found {key!r:.60} twice: leave one out"
+        )
+    return made
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:

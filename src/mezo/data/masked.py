@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mezo.data.tokens import continuation, token_ids
+from mezo.data.tokens import beginning, continuation, token_ids
 from mezo.errors import MezoError
 from mezo.scoring import Example
 from mezo.tasks import MASK, TextExample
@@ -23,7 +23,7 @@ def encode_masked(
             "choose a masked language model such as roberta-large, or another model kind"
         )
     words = {word: _label_token(tokenizer, word) for word in {c for t in texts for c in t.candidates}}
-    prompts = token_ids(tokenizer, [_with_mask(t.prompt, tokenizer) for t in texts], special=True)
+    prompts = _with_special(tokenizer, [t.prompt for t in texts])
     examples = []
     for text, where, prompt in zip(texts, places, prompts, strict=True):
         if len(prompt) > max_length:
@@ -48,6 +48,13 @@ def _with_mask(prompt: str, tokenizer: "PreTrainedTokenizerBase") -> str:
     return prompt.replace(MASK, str(tokenizer.mask_token))
 
 
+def _with_special(tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str]) -> list[list[int]]:
+    """The tokens of each prompt with the tokenizer's own around them: those before it once, if it has them too."""
+    first = list(beginning(tokenizer))
+    found = token_ids(tokenizer, [_with_mask(prompt, tokenizer) for prompt in prompts], special=True)
+    return [ids[len(first) :] if first and ids[: 2 * len(first)] == first * 2 else ids for ids in found]
+
+
 def _label_token(tokenizer: "PreTrainedTokenizerBase", word: str) -> int:
     ids = continuation(tokenizer, word)
     if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
@@ -66,7 +73,7 @@ def _cut(
 
     def attempt(length: int) -> tuple[TextExample, list[int]]:
         cut = replace(text, text=text.text[:length].rstrip())
-        return cut, token_ids(tokenizer, [_with_mask(cut.prompt, tokenizer)], special=True)[0]
+        return cut, _with_special(tokenizer, [cut.prompt])[0]
 
     fits, too_long = 0, len(text.text)
     best = attempt(fits)

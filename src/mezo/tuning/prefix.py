@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from mezo import noise
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
+from mezo.limits import positions_of
 from mezo.noise import INITIALISATION, Where
 from mezo.tuning.activations import Activations, activations
 from mezo.tuning.prefix_keys import AttachedPrefix, LayerPrefix, prefix_of
@@ -81,7 +81,7 @@ def attach(
     for layer, (keys, values) in zip(found, starts, strict=True):
         layer.attention.add_module("prefix", LayerPrefix(keys, values, len(layer.keys)))
         layers.append(layer.attention.prefix)
-    return AttachedPrefix(model, layers, base_name=base_name, capacity=_positions(model))
+    return AttachedPrefix(model, layers, base_name=base_name, capacity=positions_of(model))
 
 
 def _drawn(seed: int, count: int, vocabulary: int) -> list[int]:
@@ -100,15 +100,3 @@ def _noise(layer: Activations, what: str, count: int, config: MeZOConfig) -> tor
     where = Where(noise.tensor_id(f"{canonical(layer.name)}.prefix.{what}"))
     noise.fill_(drawn, where, config.seed, purpose=INITIALISATION)
     return drawn.view(count, heads * dim)
-
-
-def _positions(model: Any) -> int | None:
-    """How many tokens a table of learned positions has room for; None where positions are computed."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Embedding) and name.rsplit(".", 1)[-1] in _TABLES:
-            unused = 0 if module.padding_idx is None else module.padding_idx + 1  # RoBERTa's
-            return module.num_embeddings - unused - getattr(module, "offset", 0)  # OPT's
-    return None
-
-
-_TABLES = ("position_embeddings", "embed_positions", "wpe")

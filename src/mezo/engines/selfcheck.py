@@ -32,6 +32,7 @@ _TOKENS = 4  # asked for at each position
 # nor what the rows are padded to (20, or 11 at least) is a multiple of the numbers of rows that go through the
 # model at once, of one probe or of all (2, 3, 4, 6, 8, 12): a dimension of tokens cannot be taken for one of rows.
 _PACKED_WIDTH, _SHARED_WIDTH = 15, 5
+_LAYOUTS = _NATURAL, _PACKED, _SHARED = ("what costs least", "side by side", "cut")
 _PROBE_SCALE, _LARGEST_SCALE = 3e-3, 2e-2
 _CLEARLY_NEARER = 0.25
 
@@ -47,6 +48,9 @@ class Check:
 
     def first(self, count: int) -> "Check":
         return replace(self, probes=self.probes[:count], expected=self.expected[:count])
+
+    def only(self, i: int) -> "Check":
+        return replace(self, probes=(self.probes[i],), expected=(self.expected[i],))
 
 
 def find_form(engine: "TransformersEngine", *, probes: bool) -> Form:
@@ -69,30 +73,23 @@ def find_form(engine: "TransformersEngine", *, probes: bool) -> Form:
             form = Form(plain=True)
     form = replace(form, padded=pads and not form.plain)
     if form.packed and engine.kind == "causal" and engine.allows("sharing"):
-        narrow = replace(form, shared=True, width=_SHARED_WIDTH)
-        form = replace(form, shared=_error(engine, narrow, theta) <= theta.bound)
-    if not probes:
-        return form
-    return _with_probes(engine, form, theta)
+        shared = replace(form, shared=True)
+        form = replace(form, shared=_error(engine, shared, theta, _SHARED) <= theta.bound)
+    return _with_probes(engine, form, theta) if probes else form
 
 
 def _with_probes(engine: "TransformersEngine", form: Form, theta: Check) -> Form:
     """The form in which probes may be evaluated, from the one for theta."""
-    moved = _at_probes(engine, form, theta)
-    if any(_error(engine, form, one) > one.bound for one in _each(moved)):
-        form = Form(plain=True)  # a handler of ours does not compute what the module does
-    if form.plain or engine.probing.whole or not engine.allows("stacking"):
-        return form
-    stacked = replace(form, stacked=True)
-    agree = all(_error(engine, stacked, c) <= c.bound for c in (moved.first(2), moved))
-    if not agree:
-        return form
-    engine.form = stacked
-    if engine.allows("lower-layers"):
-        engine.find_below()
-    if engine.below is not None and not _below_agrees(engine, moved):
-        engine.below = None
-    return stacked
+    moved = _at_probes(engine, theta)
+    if engine.allows("stacking") and not (form.plain or engine.probing.whole):
+        stacked = replace(form, stacked=True)
+        pair = _error(engine, stacked, moved.first(2), *_LAYOUTS)
+        if max(pair, _error(engine, stacked, moved, _NATURAL)) <= moved.bound:
+            _find_below(engine, stacked, moved)
+            return stacked
+    if any(_error(engine, form, moved.only(i), _NATURAL) > moved.bound for i in (0, 1)):
+        return Form(plain=True)  # a handler of ours does not compute what the module does
+    return form
 
 
 def _candidates(engine: "TransformersEngine") -> tuple[int, list[Form]]:
@@ -130,19 +127,20 @@ def _nearest(measured: dict[Form, float], bound: float) -> Form | None:
 def _at_theta(engine: "TransformersEngine") -> Check:
     batch = _check_batch(engine)
     alone = _reference(engine, batch, THETA)
-    return Check(batch, (THETA,), (alone,), _bound(engine, batch, THETA, alone))
+    return Check(batch, (THETA,), (alone,), _bound(engine, batch, THETA))
 
 
-def _bound(engine: "TransformersEngine", batch: ScoringBatch, probe: Probe, alone: Answers) -> float:
-    others = [
-        plain_answers_in_full(engine, batch, probe, company=3),
-        plain_answers_in_full(engine, batch, probe, jitter=True),
-    ]
+def _bound(
+    engine: "TransformersEngine", batch: ScoringBatch, probe: Probe, rows: Sequence[int] | None = None
+) -> float:
+    alone = plain_answers_in_full(engine, batch, probe, rows)
+    others = [plain_answers_in_full(engine, batch, probe, rows, jitter=True)]
+    if not probe.scale:
+        others.append(plain_answers_in_full(engine, batch, probe, rows, company=3))
     return rounding(alone, others, engine.model)
 
 
 def _reference(engine: "TransformersEngine", batch: ScoringBatch, probe: Probe) -> Answers:
-    """By the head at the positions asked for, or, where it is not called like that, from logits in full."""
     whole = plain_answers_in_full(engine, batch, probe)
     if not np.all(np.isfinite(whole.logprobs)):
         raise MezoError(
@@ -153,49 +151,48 @@ def _reference(engine: "TransformersEngine", batch: ScoringBatch, probe: Probe) 
 
 
 def plain_answers_in_full(
-    engine: "TransformersEngine", batch: ScoringBatch, probe: Probe, **how: Any
+    engine: "TransformersEngine",
+    batch: ScoringBatch,
+    probe: Probe,
+    rows: Sequence[int] | None = None,
+    **how: Any,
 ) -> Answers:
+    """From logits in full: the head may be asked at some positions alone once it is known how it is called."""
     before, engine.form = engine.form, Form(plain=True)
     try:
-        return plain_answers(engine, batch, probe, **how)
+        return plain_answers(engine, batch, probe, rows, **how)
     finally:
         engine.form = before
 
 
-def _at_probes(engine: "TransformersEngine", form: Form, theta: Check) -> Check:
-    """Four probes along two directions, at a scale at which they differ by far more than rounding.
+def _at_probes(engine: "TransformersEngine", theta: Check) -> Check:
+    """Three probes along two directions, at a scale at which they differ by far more than rounding.
 
     Tensors that are read past the modules that own them are found here: from then on they hold the probe
     themselves.
     """
     # what a layer adds in front of its keys is of order 1, and moves log-probabilities less than weights do
     scale = _PROBE_SCALE if prefix_of(engine.model) is None else 1.0
-    while True:
-        pair = (Probe(1, scale), Probe(1, -scale))
-        for _ in range(3):  # a tensor that is served otherwise may bring another one to light
-            python = RawReads(engine.weights, ignoring=engine.probing.whole)
-            torchs = Dispatched(engine.weights)
-            with python, torchs:
-                plus = plain_answers_in_full(engine, theta.batch, pair[0])
-            found = (python.read | torchs.read) - engine.probing.whole
-            if not found:
-                break
-            engine.probing.write_whole(found)
-        minus = plain_answers_in_full(engine, theta.batch, pair[1])
+    for _ in range(3):  # a tensor that is served otherwise may bring another one to light
+        python = RawReads(engine.weights, ignoring=engine.probing.whole)
+        torchs = Dispatched(engine.weights)
+        with python, torchs:
+            plain_answers_in_full(engine, theta.batch, Probe(1, scale), [0])
+        found = (python.read | torchs.read) - engine.probing.whole
+        if not found:
+            break
+        engine.probing.write_whole(found)
+    while scale < _LARGEST_SCALE / 4:
+        plus, minus = (plain_answers_in_full(engine, theta.batch, Probe(1, s), [0]) for s in (scale, -scale))
         effect = apart(plus.logprobs, minus)
-        if not np.isfinite(effect) or effect >= 20 * theta.bound or not scale < _LARGEST_SCALE / 4:
+        if not np.isfinite(effect) or effect >= 20 * theta.bound:
             break
         scale *= 4
-    bound = max(theta.bound, _bound(engine, theta.batch, pair[0], plus))
-    others = (Probe(2, scale), Probe(2, -scale))
-    expected = (plus, minus, *(plain_answers_in_full(engine, theta.batch, p) for p in others))
-    return Check(theta.batch, (*pair, *others), expected, bound)
-
-
-def _each(check: Check) -> Sequence[Check]:
-    return [
-        replace(check, probes=(p,), expected=(e,)) for p, e in zip(check.probes, check.expected, strict=True)
-    ][:2]
+    probes = (Probe(1, scale), Probe(1, -scale), Probe(2, -scale))
+    expected = tuple(plain_answers_in_full(engine, theta.batch, p) for p in probes)
+    return Check(
+        theta.batch, probes, expected, max(theta.bound, _bound(engine, theta.batch, probes[2], [0, 1]))
+    )
 
 
 def _check_batch(engine: "TransformersEngine") -> ScoringBatch:
@@ -228,22 +225,20 @@ def _check_batch(engine: "TransformersEngine") -> ScoringBatch:
 # ------------------------------------------------------------------ what a form makes of it
 
 
-def _error(engine: "TransformersEngine", form: Form, check: Check) -> float:
-    """How far a form is from what is expected, in the worst layout and at the worst probe; infinite if it
-    cannot be run."""
-    layouts = [replace(form, shared=False)]  # a row in each rectangle row, or what costs least
-    if form.packed:
-        layouts.append(replace(form, shared=False, width=_PACKED_WIDTH))
-    if form.shared:
-        layouts.append(replace(form, width=_SHARED_WIDTH))
+def _error(engine: "TransformersEngine", form: Form, check: Check, *layouts: str) -> float:
+    """How far a form is from what is expected, in the worst of these layouts (those it has) and at the worst
+    probe; infinite if it cannot be run."""
     before = engine.form
     try:
         worst = 0.0
-        for layout in layouts:
-            engine.form = layout
+        for layout in layouts or (_NATURAL, _PACKED):
+            if (layout == _PACKED and not form.packed) or (layout == _SHARED and not form.shared):
+                continue
+            width = {_NATURAL: None, _PACKED: _PACKED_WIDTH, _SHARED: _SHARED_WIDTH}[layout]
+            engine.form = replace(form, shared=layout == _SHARED, width=width)
             found = engine.in_form(check.batch, check.probes)
             for row, expected in zip(found, check.expected, strict=True):
-                worst = max(worst, apart(row, expected))
+                worst = max(worst, apart(row[expected.queries], expected))
         return worst
     except NOT_TAKEN:
         return np.inf  # the model does not take its inputs in this form
@@ -251,16 +246,20 @@ def _error(engine: "TransformersEngine", form: Form, check: Check) -> float:
         engine.form = before
 
 
-def _below_agrees(engine: "TransformersEngine", moved: Check) -> bool:
-    """Whether computing lower layers once changes nothing: below all that is tuned, below its upper half."""
-    assert engine.below is not None
+def _find_below(engine: "TransformersEngine", form: Form, moved: Check) -> None:
+    """Let lower layers be computed once for all probes if that changes nothing: below all that is tuned, and below
+    its upper half."""
+    if not engine.allows("lower-layers"):
+        return
+    engine.find_below()
+    if engine.below is None:
+        return
     half = engine.below.cuts.above(len(engine.below.layers) // 2, len(engine.weights.tunables))
-    for scaling in (None, half):
-        probes = tuple(replace(p, scaling=scaling) for p in moved.probes[:2])
-        expected = tuple(plain_answers_in_full(engine, moved.batch, p) for p in probes)
-        if _error(engine, engine.form, replace(moved, probes=probes, expected=expected)) > moved.bound:
-            return False
-    return True
+    probes = tuple(replace(p, scaling=half) for p in moved.probes[:2])
+    expected = tuple(plain_answers_in_full(engine, moved.batch, p, [0, 1]) for p in probes)
+    upper = replace(moved, probes=probes, expected=expected)
+    if any(_error(engine, form, c, _NATURAL) > moved.bound for c in (moved.first(2), upper)):
+        engine.below = None
 
 
 @torch.no_grad()

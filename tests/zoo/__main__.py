@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 import torch
 from tests.zoo.building import SKIPPED, architectures
 from tests.zoo.judging import TUNINGS, Verdict, judge
-from tests.zoo.table import PAGE, Row, render
+from tests.zoo.table import PAGE, PENDING, Row, render
 
 
 def _judged(case: tuple[str, str]) -> Verdict | str:
@@ -15,13 +15,15 @@ def _judged(case: tuple[str, str]) -> Verdict | str:
     try:
         return judge(*case)
     except Exception as error:
+        if case in PENDING:
+            return Verdict("not yet", PENDING[case])
         return f"{' '.join(case)}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 
 def main() -> int:
     names = sys.argv[1:] or [a.name for a in architectures() if a.name not in SKIPPED]
     cases = [(name, tuning) for name in names for tuning in TUNINGS]
-    with ProcessPoolExecutor(os.cpu_count()) as workers:
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as workers:
         found = dict(zip(cases, workers.map(_judged, cases), strict=True))
     wrong = [verdict for verdict in found.values() if isinstance(verdict, str)]
     for line in wrong:

@@ -86,7 +86,7 @@ _SIZES: dict[str, Any] = {name: value for value, names in _NAMES.items() for nam
 _LAYERS = ("layer_types", "mlp_layer_types", "layers_block_type", "indexer_types", "block_types")
 
 # What the names above do not settle, by class.
-_TABLE_OF_EXCEPTIONS: dict[str, dict[str, Any]] = {
+_EXCEPTIONS: dict[str, dict[str, Any]] = {
     "AlbertForMaskedLM": {"embedding_size": 16},
     "BambaForCausalLM": {"attn_layer_indices": [1]},
     "BigBirdForCausalLM BigBirdForMaskedLM": {"attention_type": "original_full"},
@@ -143,7 +143,7 @@ _TABLE_OF_EXCEPTIONS: dict[str, dict[str, Any]] = {
     "ZayaForCausalLM": {"num_experts_per_tok": 1, "router_hidden_size": 16},
     "xLSTMForCausalLM": {"hidden_size": 64, "embedding_dim": 64, "qk_dim_factor": 1.0},
 }
-EXCEPTIONS = {name: own for names, own in _TABLE_OF_EXCEPTIONS.items() for name in names.split()}
+EXCEPTIONS = {name: own for names, own in _EXCEPTIONS.items() for name in names.split()}
 
 # Why a class is not built.
 _REASONS = {
@@ -211,18 +211,18 @@ def build(name: str) -> Any:
 def config_of(made: Architecture) -> Any:
     """The config of a class with the sizes of the tables in place of its own."""
     kind = getattr(hf, made.name).config_class
-    settings = _settings(kind, made.name) | EXCEPTIONS.get(made.name, {})
+    settings = _settings(kind) | EXCEPTIONS.get(made.name, {})
     if made.kind == "causal" and "is_decoder" in kind().to_dict():
         settings.setdefault("is_decoder", True)
     return kind(**{key: value for key, value in settings.items() if value is not ...})
 
 
-def _settings(kind: type, name: str) -> dict[str, Any]:
+def _settings(kind: type) -> dict[str, Any]:
     own = kind().to_dict()  # type: ignore[call-arg]
     settings = {key: value for key, value in _SIZES.items() if key in own}
     if "kv_lora_rank" in own:  # latent attention makes keys and values for every head
         settings |= {"num_key_value_heads": 4, "qk_head_dim": 12}
-        if "head_dim" in own and name not in EXCEPTIONS:
+        if "head_dim" in own:
             settings["head_dim"] = 4  # of the part with rotary positions
     lists = {
         key: list(dict.fromkeys(own[key])) for key in _LAYERS if isinstance(own.get(key), list) and own[key]
@@ -240,7 +240,7 @@ def _enlarge(model: Any, factor: float) -> None:
     for name, p in model.named_parameters():
         if not p.is_floating_point() or any(part in name for part in ("A_log", "time_", "dt_bias")):
             continue  # exponents of a recurrence
-        if p.dim() > 1:
+        if p.dim() > 1 and p.any():
             p.mul_(factor)
         else:
             p.add_(0.05 * torch.randn_like(p))

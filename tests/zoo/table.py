@@ -9,6 +9,15 @@ import transformers
 from tests.zoo.building import SKIPPED, architectures
 from tests.zoo.judging import TUNINGS, Verdict
 
+# Wrong today: nothing else may be.
+PENDING = {
+    **{
+        ("ConvBertForMaskedLM", tuning): "in bfloat16 padding leaks into answers"
+        for tuning in ("full", "lora")
+    },
+    ("FalconH1ForCausalLM", "lora"): "in bfloat16 rows that are packed leak into each other",
+    **{("xLSTMForCausalLM", tuning): "fails in bfloat16 on rows of 16 tokens" for tuning in ("full", "lora")},
+}
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 _INTRODUCTION = """\
 # Models
@@ -17,10 +26,10 @@ What works on which architecture of transformers {version}, found by computing: 
 class tiny from its config, and compares four probes over rows of unequal length and a step with theta + eps z written
 into a second model, in float32 and bfloat16. A test holds this page to the code.
 
-`yes`: the numbers agree. `no`: refused in one line, which the note begins to quote. Packed: several rows share a row
-of the batch. Shared beginnings: leading tokens that rows share are computed once. Without these a step takes longer;
-its numbers are the same. An architecture that is not here, such as one that brings its own code, is run in whatever
-form agrees with its own logits when the engine starts.
+`yes`: the numbers agree. `no`: refused in one line, which the note begins to quote. `not yet`: they agree in float32
+alone. Packed: several rows share a row of the batch. Shared beginnings: leading tokens that rows share are computed
+once. Without these a step takes longer; its numbers are the same. An architecture that is not here, such as one that
+brings its own code, is run in whatever form agrees with its own logits when the engine starts.
 
 | Architecture | Full | LoRA | Prefix | Packed | Shared beginnings | Note |
 |---|---|---|---|---|---|---|
@@ -53,7 +62,7 @@ class Row(NamedTuple):
 
 
 def cell(verdict: Verdict) -> str:
-    return _yes(verdict.outcome == "works")
+    return {"works": "yes", "refused": "no"}.get(verdict.outcome, verdict.outcome)
 
 
 def render(rows: Iterable[Row], version: str = transformers.__version__) -> str:

@@ -96,9 +96,9 @@ def _candidates(engine: "TransformersEngine") -> tuple[int, list[Form]]:
     """The longest packed row, and the packed forms to try; the last of the list names how the head is run."""
     config = engine.model.config.get_text_config()
     windows = ("max_position_embeddings", "sliding_window", "attention_chunk_size")
-    limits = [getattr(config, name, None) for name in windows]
-    local = getattr(config, "local_attention", None)  # to both sides (ModernBERT)
-    limits.append(local // 2 if isinstance(local, int) else None)
+    limits = [n for name in windows for n in _in_any_layer(config, name)]
+    # to both sides (ModernBERT)
+    limits += [n // 2 for n in _in_any_layer(config, "local_attention") if isinstance(n, int)]
     limit = min((n for n in limits if isinstance(n, int) and n > 0), default=1 << 30)
     prefix = prefix_of(engine.model)
     if prefix is not None:  # takes up the first of a row's positions
@@ -110,6 +110,15 @@ def _candidates(engine: "TransformersEngine") -> tuple[int, list[Form]]:
     offsets = dict.fromkeys((0, pad + 1)) if sdpa and engine.allows("packing") else ()
     packed = [Form(True, offset, limit - offset, share, key_share, whole_head=whole) for offset in offsets]
     return limit, [*packed, Form(pack_limit=limit, padded=True, whole_head=whole)]
+
+
+def _in_any_layer(config: Any, name: str) -> list[Any]:
+    """A setting of the config, or of each layer where they differ: transformers then refuses to name one."""
+    try:
+        return [getattr(config, name, None)]
+    except Exception:
+        layers = config.per_layer_config
+        return [getattr(layers[n], name, None) for n in range(len(layers))]
 
 
 def _nearest(measured: dict[Form, float], bound: float) -> Form | None:

@@ -42,6 +42,7 @@ def prefix(model: Any, config: MeZOConfig) -> Any:
             (_noise(layer, "keys", count, config), _noise(layer, "values", count, config)) for layer in found
         ]
     attach(model, found, starts, base_name=config.model)
+    _check_reads_all(model)
     tensors = {canonical(name): p for name, p in model.named_parameters() if ".prefix." in name}
     model.requires_grad_(False)
     for name in chosen(tensors, config.train, of="prefix"):
@@ -64,6 +65,7 @@ def with_prefix(model: Any, embeddings: torch.Tensor, *, base_name: str) -> Any:
     # clones: parts of one tensor would keep all of it, and are not contiguous
     parts = [part.clone() for part in embeddings.float().to(model.device).chunk(2 * len(found), dim=1)]
     attach(model, found, list(zip(parts[::2], parts[1::2], strict=True)), base_name=base_name)
+    _check_reads_all(model)
     return model.requires_grad_(False)
 
 
@@ -82,6 +84,20 @@ def attach(
         layer.attention.add_module("prefix", LayerPrefix(keys, values, len(layer.keys)))
         layers.append(layer.attention.prefix)
     return AttachedPrefix(model, layers, base_name=base_name, capacity=positions_of(model))
+
+
+@torch.no_grad()
+def _check_reads_all(model: Any) -> None:
+    """Raises MezoError for a model that takes a row after a cache for the rest of a row it has begun (CPM-Ant)."""
+    try:
+        answered = model(input_ids=torch.tensor([_ANY_TOKENS], device=model.device)).logits.shape[1]
+    except Exception as error:  # of whatever kind the model's forward ends in
+        answered = f"{type(error).__name__}: {' '.join(str(error).split()):.80}"
+    if answered != len(_ANY_TOKENS):
+        raise MezoError(
+            f"{type(model).__name__} takes no prefix: of {len(_ANY_TOKENS)} tokens behind one it gives {answered}; "
+            "use tuning=lora or tuning=full"
+        )
 
 
 def _drawn(seed: int, count: int, vocabulary: int) -> list[int]:

@@ -42,13 +42,20 @@ def _shared(config: dict[str, Any], base: str) -> dict[str, Any]:
     return {**{key: value for key, value in config.items() if key not in own}, "model": base}
 
 
-def load_finetuned(file: Path | str, *, model: str | None = None, observer: Observer | None = None) -> Any:
+def load_finetuned(
+    file: Path | str,
+    *,
+    model: str | None = None,
+    observer: Observer | None = None,
+    trust_remote_code: bool = False,
+) -> Any:
     """The fine-tuned model of a published file, or of a RUN, made in memory from its base.
 
-    model: the base, by default the one that the file names. Returns (model, tokenizer), the model in
-    evaluation mode. Raises MezoError as `replay` does.
+    model: the base, by default the one that the file names. trust_remote_code: run Python code that the base brings
+    along, once its files are seen to be those of the run; whatever the file says of that is ignored. Returns
+    (model, tokenizer), the model in evaluation mode. Raises MezoError as `replay` does.
     """
     from mezo.replay import replayed
 
-    made = replayed(Path(file), model=model, observer=observer)
+    made = replayed(Path(file), model=model, observer=observer, trust_remote_code=trust_remote_code)
     return made.model.eval(), made.tokenizer

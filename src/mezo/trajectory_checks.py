@@ -19,7 +19,12 @@ from mezo.trajectory_tools import file_of
 
 
 def verify(
-    run: Path | str, *, weights: bool = False, model: str | None = None, observer: Observer | None = None
+    run: Path | str,
+    *,
+    weights: bool = False,
+    model: str | None = None,
+    observer: Observer | None = None,
+    trust_remote_code: bool = False,
 ) -> list[str]:
     """What was checked, a line each. Raises MezoError at the first check that fails.
 
@@ -38,13 +43,13 @@ def verify(
     if Path(run).is_dir():
         done += _beside(RunFolder(run), found, config)
     if weights:
-        done.append(_weights(Path(run), config, model, observer))
+        done.append(_weights(Path(run), config, model, observer, trust_remote_code))
     return done
 
 
 def _beside(run: RunFolder, found: Trajectory, config: MeZOConfig) -> Iterator[str]:
     """The other files of the folder."""
-    saved = MeZOConfig.load(run.config)
+    saved = MeZOConfig.read(run.config)
     unlike = [name for name in type(saved).model_fields if getattr(saved, name) != getattr(config, name)]
     if unlike:
         raise MezoError(
@@ -72,13 +77,15 @@ def _metrics(run: RunFolder, found: Trajectory) -> str:
     return f"metrics     {compared} steps as recorded"
 
 
-def _weights(run: Path, config: MeZOConfig, model: str | None, observer: Observer | None) -> str:
+def _weights(
+    run: Path, config: MeZOConfig, model: str | None, observer: Observer | None, trusting: bool
+) -> str:
     name = "adapter" if config.saves_adapter else "model"
     kept = run / name
     if not kept.is_dir():
         raise MezoError(f"{run}: holds no {name} to compare with; it is there once the run has ended")
     with tempfile.TemporaryDirectory(prefix="mezo-verify-") as folder:
-        made = replay(run, model=model, output=folder, observer=observer)
+        made = replay(run, model=model, output=folder, observer=observer, trust_remote_code=trusting)
         names = sorted(path.name for path in kept.glob("*.safetensors"))
         if not names or names != sorted(path.name for path in made.glob("*.safetensors")):
             raise MezoError(f"{kept}: its weights are not in the files that a replay writes")

@@ -55,7 +55,7 @@ def file_naming(model: Path, folder: Path) -> Path:
     return path
 
 
-def trajectory_noise() -> str:
+def trajectory_noise() -> int:
     from mezo.noise.spec import VERSION
 
     return VERSION

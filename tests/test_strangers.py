@@ -18,6 +18,7 @@ from mezo.events import Observer
 from mezo.models import load
 from mezo.publishing import load_finetuned, publish
 from mezo.run import RunFolder, read_metrics
+from mezo.trajectory_checks import verify
 
 OWN = """
 from pathlib import Path
@@ -200,9 +201,9 @@ def test_a_change_beside_the_weights_is_refused_by_name(name: str, tmp_path: Pat
     change, what = CHANGES[name]
     model, run = base(tmp_path / "model"), tmp_path / "run"
     trainer(config_for(model, num_steps=2, eval_every=0, schedule="constant"), output=run).train()
+    published = publish(run, tmp_path / "p.mezo", base="somebody/model")
     change(model)
     longer = MeZOConfig.load(RunFolder(run).config, num_steps=3)
-    published = publish(run, tmp_path / "p.mezo", base="somebody/model")
     if what is None:
         resume(run, longer)
         assert len(read_metrics(RunFolder(run).metrics).steps) == 3
@@ -214,6 +215,31 @@ def test_a_change_beside_the_weights_is_refused_by_name(name: str, tmp_path: Pat
     ):
         with pytest.raises(MezoError, match=what):
             again()
+
+
+def test_a_base_that_changed_is_not_published(tmp_path: Path) -> None:
+    model, run = base(tmp_path / "model"), tmp_path / "run"
+    trainer(config_for(model, num_steps=2, eval_every=0), output=run).train()
+    changed(model / "config.json", rms_norm_eps=0.1)
+    with pytest.raises(MezoError, match=r"config\.json rms_norm_eps: the run has 1e-06, now 0\.1"):
+        publish(run, tmp_path / "p.mezo", base="somebody/model")
+    assert not (tmp_path / "p.mezo").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "values"),
+    [("adapter_config.json", {"lora_alpha": 99}), ("config.json", {"rms_norm_eps": 0.5})],
+)
+def test_what_is_beside_the_saved_weights_is_verified(
+    file: str, values: dict[str, Any], tmp_path: Path
+) -> None:
+    tuning = "lora" if "adapter" in file else "full"
+    model, run = base(tmp_path / "model"), tmp_path / "run"
+    trainer(config_for(model, num_steps=2, eval_every=0, tuning=tuning), output=run, artifacts=True).train()
+    assert verify(run, weights=True, observer=Observer())
+    changed(run / ("adapter" if tuning == "lora" else "model") / file, **values)
+    with pytest.raises(MezoError, match=f"has {next(iter(values))}="):
+        verify(run, weights=True, observer=Observer())
 
 
 def test_a_run_of_an_earlier_version_goes_on_with_a_note(tmp_path: Path) -> None:

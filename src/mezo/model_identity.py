@@ -53,6 +53,27 @@ def identity_of(base: Any) -> dict[str, Any]:
     }
 
 
+def fields_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a file that describes a model: what a forward pass may depend on, by names with dots."""
+    return _fields(values, FREE | _FREE_GENERATION | set(_OF_CALLS))
+
+
+def check_description(name: str, recorded: Any, config: Any, tokenizer: Any) -> None:
+    """As `changes` finds them, of a model whose weights are not loaded. Raises MezoError, naming what changed."""
+    if not isinstance(recorded, Mapping):
+        return
+    found = {
+        "versions": _versions(),
+        "config": _fields(config.to_dict(), FREE),
+        "generation": recorded.get("generation"),
+        "tokenizer": _tokenizer(tokenizer),
+        "code": recorded.get("code"),
+    }
+    if isinstance(found["generation"], Mapping) and (differing := changes(recorded, found)):
+        shown = "; ".join(f"{d.what}: the run has {d.recorded}, now {d.found}" for d in differing)
+        raise MezoError(f"{name}: is no longer the base of this run ({shown}); undo the change")
+
+
 def changes(recorded: Any, found: Mapping[str, Any]) -> list[Change] | None:
     """What differs; None where nothing was recorded (a run of an earlier version).
 

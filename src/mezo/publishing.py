@@ -7,6 +7,8 @@ from mezo import trajectory
 from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.folding import configs_of
+from mezo.model_identity import check_description
+from mezo.models import describe
 from mezo.trajectory_tools import file_of, write
 
 
@@ -16,7 +18,7 @@ def publish(run: Path | str, output: Path | str, *, base: str | None = None) -> 
     base: the base model's id as others know it; by default the name that the run has for it. Paths of data
     are left out: nothing of them is needed, and they say what a machine looks like.
 
-    Raises MezoError if the run has no step, its base is a folder of this machine and no `base` is given, or
+    Raises MezoError if the run has no step, its base's folder was changed since, its base is a folder of this machine and no `base` is given, or
     `output` exists.
     """
     found = trajectory.read(file_of(run))
@@ -28,6 +30,9 @@ def publish(run: Path | str, output: Path | str, *, base: str | None = None) -> 
         raise MezoError(
             f"{run}: its base model is {name}, a folder that others do not have; give its hub id with --base"
         )
+    if Path(config.model).is_dir():  # what others load by its id is compared there
+        described = describe(config.model)
+        check_description(config.model, found.header.get("model"), described.config, described.tokenizer)
     header = {**found.header, "config": _shared(found.header["config"], name)}
     if "branches" in header:
         header["branches"] = [{**b, "config": _shared(b["config"], name)} for b in header["branches"]]

@@ -11,11 +11,18 @@ from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.folding import configs_of
+from mezo.foreign import read_text
+from mezo.model_identity import fields_of
 from mezo.noise.spec import VERSION as NOISE_VERSION
+from mezo.parsing import parse_json
 from mezo.replay import replay
 from mezo.run import RunFolder, read_metrics
 from mezo.trajectory import Trajectory
 from mezo.trajectory_tools import file_of
+
+# Beside the tensors: what they are used as.
+_DESCRIBING = ("config.json", "generation_config.json", "adapter_config.json", "tokenizer.json")
+_MOST = 256 << 20  # bytes of a tokenizer's file
 
 
 def verify(
@@ -90,7 +97,25 @@ def _weights(
         if not names or names != sorted(path.name for path in made.glob("*.safetensors")):
             raise MezoError(f"{kept}: its weights are not in the files that a replay writes")
         tensors = sum(_compare(kept / file, made / file) for file in names)
+        for file in _DESCRIBING:
+            _compare_description(kept / file, made / file)
     return f"weights     {tensors} tensors of {name}/ equal a replay, byte for byte"
+
+
+def _compare_description(kept: Path, made: Path) -> None:
+    """Raises MezoError for a field that a forward pass depends on, where a replay writes another."""
+    if not made.is_file() or (not kept.is_file() and made.name == "generation_config.json"):
+        return
+    try:
+        values = [fields_of(parse_json(read_text(path, most=_MOST))) for path in (kept, made)]
+    except (OSError, ValueError, AttributeError) as error:
+        raise MezoError(f"{kept}: cannot be read: {' '.join(str(error).split())[:200]}") from None
+    for name in sorted(values[0].keys() | values[1].keys()):
+        before, now = (found.get(name) for found in values)
+        if name != "base_model_name_or_path" and before != now:
+            raise MezoError(
+                f"{kept}: has {name}={before!r:.80}, expected {now!r:.80}: the file was changed after the run"
+            )
 
 
 def _compare(kept: Path, made: Path) -> int:

@@ -99,7 +99,8 @@ class MeZOConfig(BaseModel):
     beta2: float = Field(default=0.95, ge=0, lt=1)  # of the running mean of their squares: adam
     adam_epsilon: float = Field(default=1e-8, gt=0, le=1e3)  # added to the root of it
     history: int = Field(default=64, ge=1, le=1 << 16)  # steps from which rebuilt moments are made
-    learning_rate: float = Field(default=1e-6, ge=0, le=1e6)
+    # no bound of sense: a rate far too large diverges at once, and the run says so
+    learning_rate: float = Field(default=1e-6, ge=0, le=1e40)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: int = Field(default=0, ge=0, le=MANY)
     weight_decay: float = Field(default=0.0, ge=0, le=1e3)

@@ -25,6 +25,7 @@ LAYERS = (
         "parsing",
         "foreign",
         "secrets",
+        "whole_answers",
     },
     {"noise", "metrics"},
     {
@@ -41,6 +42,7 @@ LAYERS = (
         "data",
         "smollm2",
         "checkpoints",
+        "model_identity",
         "models",
         "run",
         "locking",

@@ -98,3 +98,28 @@ def test_no_file_of_a_run_holds_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert {"config.yaml", "README.md", "summary.json", "events.jsonl"} <= {path.name for path in files}
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"key {SECRET}.", "key ***."),
+        (f"key {SECRET[:12]}", "key ***"),
+        (f"key {SECRET[3:]} and {SECRET[:8]}", "key *** and ***"),
+        (SECRET.upper(), "***"),
+        (SECRET[:7], SECRET[:7]),
+        (f"{SECRET[:9]}\n{SECRET[9:]}", "***\n***"),
+        ("İ" + SECRET, "İ***"),
+    ],
+)
+def test_pieces_of_a_key_are_hidden(text: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", SECRET)
+    assert hidden(text) == shown
+    monkeypatch.delenv("SOME_API_KEY")
+    assert hidden(text) == text
+    assert hidden(text, SECRET, None, "") == shown
+
+
+def test_the_path_of_a_key_file_is_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_KEY_FILE", str(tmp_path))
+    assert hidden(f"{tmp_path}/run") == f"{tmp_path}/run"

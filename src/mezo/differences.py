@@ -9,9 +9,17 @@ from typing import Any, NamedTuple
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset
 from mezo.errors import MezoError
+from mezo.model_identity import changes
 
 # Settings that may change on the way: no number that a run records hangs on them.
-FREE = ("snapshot_every", "checksum_every", "rank_timeout", "stop_on_explosion", "audit")
+FREE = (
+    "snapshot_every",
+    "checksum_every",
+    "rank_timeout",
+    "stop_on_explosion",
+    "trust_remote_code",
+    "audit",
+)
 # Names of what is compared by content, since folders move.
 BY_CONTENT = ("model", "data")
 # What the tuned tensors and their noise are: weights of one such setting are nothing to go on from in another.
@@ -87,6 +95,26 @@ def check_base(path: Path, header: Mapping[str, Any], found: str) -> None:
     if expected != found:
         difference = Difference("base model (fingerprint of its weights)", str(expected), found)
         raise Changed(path, [difference], "give the run's own base model with --model, or start another run")
+
+
+def check_model(path: Path, header: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
+    """found: as `identity_of` has it. Raises Changed if the run's model was another beyond its weights.
+
+    Returns a note for people where the run (of an earlier version) does not say what its model was.
+    """
+    differing = changes(header.get("model"), found)
+    if differing is None:
+        return (
+            f"{path}: a run of an earlier version, which does not record its model's config and tokenizer: whether they "
+            "are still the same was not checked"
+        )
+    if differing:
+        raise Changed(
+            path,
+            [Difference(each.what, _shown(each.recorded), _shown(each.found)) for each in differing],
+            "undo the change, give the run's own base model with --model, or start another run",
+        )
+    return None
 
 
 def check_data(path: Path, header: Mapping[str, Any], found: Mapping[str, str | None]) -> None:

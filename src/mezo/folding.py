@@ -152,7 +152,7 @@ def configs_of(header: Mapping[str, Any]) -> list[tuple[float, MeZOConfig]]:
         raise MezoError("the trajectory's header has no config")
     try:
         found: list[tuple[float, MeZOConfig]] = [
-            (int(branch["end"]), MeZOConfig.build(**branch["config"])) for branch in branches
+            (int(branch["end"]), _config(branch["config"])) for branch in branches
         ]
     except (TypeError, KeyError, ValueError) as error:
         if isinstance(error, MezoError):
@@ -160,4 +160,9 @@ def configs_of(header: Mapping[str, Any]) -> list[tuple[float, MeZOConfig]]:
         raise MezoError(
             "the trajectory's header has branches that are none: expected end and config"
         ) from None
-    return [*found, (math.inf, MeZOConfig.build(**own))]
+    return [*found, (math.inf, _config(own))]
+
+
+def _config(values: Mapping[str, Any]) -> MeZOConfig:
+    """As recorded. Whether the model's own code may run is no matter of a file: a person says so each time."""
+    return MeZOConfig.build(**{**values, "trust_remote_code": False})

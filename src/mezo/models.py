@@ -24,9 +24,10 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging as hf_logging
 
 from mezo import smollm2
-from mezo.checkpoints import check_index, check_size, shapes_of
+from mezo.checkpoints import check_index, check_source, check_tokens, reason_of, shapes_of
 from mezo.errors import MezoError
 from mezo.limits import with_a_row
+from mezo.model_identity import code_of
 from mezo.registry import look_up
 
 Kind = Literal["causal", "masked"]
@@ -41,6 +42,7 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     kind: Kind
     name: str  # as the person gave it
+    code: str | None = None  # a digest of the Python code that it brought along, where that was run
 
     @property
     def pad_token_id(self) -> int:
@@ -76,10 +78,10 @@ def load(
     name = str(name_or_path)
     torch_dtype = look_up(DTYPES, dtype, "dtype")
     torch_device = resolve_device(device)
+    own_code = code_of(folder_of(name, code=True)) if trust_remote_code else None  # before it can run
     found = describe(name, trust_remote_code, note)
     source, config, kind, tokenizer = found.source, found.config, found.kind, found.tokenizer
-    if Path(source).is_dir():
-        check_size(Path(source), config)
+    check_source(source, config)
     with quiet():
         auto = AutoModelForCausalLM if kind == "causal" else AutoModelForMaskedLM
         model, info = _read(
@@ -98,7 +100,8 @@ def load(
     _check_complete(name, source, kind, model, info)
     model.config.use_cache = False  # scoring reads each position once: a cache is memory for nothing
     model.to(torch_device)
-    return LoadedModel(frozen(model), tokenizer, kind, name)
+    check_tokens(name, tokenizer)
+    return LoadedModel(frozen(model), tokenizer, kind, name, own_code)
 
 
 def frozen(model: Any) -> Any:
@@ -248,6 +251,21 @@ def _locate(name: str, note: Callable[[str], None]) -> str:
     return name
 
 
+def folder_of(name: str, *, code: bool = False) -> Path:
+    """Where a model's files are: for a hub id, the folder they are kept in. code: its Python files too."""
+    source = _locate(name, _to_stderr)
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.safetensors", "*.model", "*.txt", *(["*.py"] if code else [])]
+    return Path(
+        _read(
+            name, "files", lambda: snapshot_download(source, allow_patterns=wanted, ignore_patterns=["*/*"])
+        )
+    )
+
+
 def _check_folder(path: Path) -> None:
     if not (path / "config.json").is_file():
         if (path / "adapter_config.json").is_file():
@@ -275,7 +293,7 @@ def _read(name: str, what: str, load_it: Callable[[], Any]) -> Any:
     except Exception as error:  # of whatever kind the libraries' way through what the files say ends in
         if isinstance(error, MezoError):
             raise
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        said = reason_of(error, what)
         hint = (
             ""
             if Path(name).expanduser().is_dir()

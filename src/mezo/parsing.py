@@ -115,19 +115,22 @@ for _name, _form, _first in _CORE:
         _kind.add_implicit_resolver(
             _TAG + _name, re.compile(f"(?:{_form})\\Z"), [*_first, *([""] if _name == "null" else [])]
         )
-# not PyYAML's own, which read 010 as octal and 1:30 in base 60
-_CoreLoader.add_constructor(_TAG + "int", lambda loader, node: _whole(loader.construct_scalar(node)))
-_CoreLoader.add_constructor(_TAG + "float", lambda loader, node: _float(loader.construct_scalar(node)))
 
 
-def _whole(text: str) -> int:
+def _whole(loader: Any, node: Any) -> int:
+    text = loader.construct_scalar(node)
     if len(text) > _DIGITS:
         raise ValueError(f"expected a number of at most {_DIGITS} digits, found {len(text):,}")
     return int(text)
 
 
-def _float(text: str) -> float:
-    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+def _float(loader: Any, node: Any) -> float:
+    return float(loader.construct_scalar(node).lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+# not PyYAML's own, which read 010 as octal and 1:30 in base 60
+_CoreLoader.add_constructor(_TAG + "int", _whole)
+_CoreLoader.add_constructor(_TAG + "float", _float)
 
 
 def dump_yaml(values: Any) -> str:

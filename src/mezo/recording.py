@@ -32,7 +32,7 @@ from mezo.locking import RunLock
 from mezo.resuming import Plan, walks
 from mezo.run import MetricsWriter, RunFolder, reason, write_text
 from mezo.snapshots import State
-from mezo.trajectory import TrajectoryWriter
+from mezo.trajectory import TrajectoryWriter, journal_of
 from mezo.tuning.saving import SaveFailed
 from mezo.weights import Weights
 
@@ -59,6 +59,7 @@ class Recorder:
     ) -> "Recorder":
         """A new run. width: values of a step's record. Raises MezoError if the folder cannot be one."""
         RunFolder.check(path, overwrite=overwrite)
+        is_new = not path.exists()
         lock = _locked(path)
         try:
             recorder = cls(RunFolder.create(path, overwrite=overwrite), lock, config.snapshot_every)
@@ -67,8 +68,15 @@ class Recorder:
                 recorder.trajectory = TrajectoryWriter(recorder.run.trajectory, header, width)
                 recorder.walks = walks(header, 0, config.num_steps)
                 recorder.metrics = MetricsWriter(recorder.run.metrics)
-        except BaseException:
+        except WriteFailed:
             lock.release()
+            raise
+        except BaseException:
+            _forget(RunFolder(path))  # a start that is refused leaves no RUN, which would have no step
+            lock.release()
+            if is_new:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
             raise
         return recorder
 
@@ -209,3 +217,10 @@ def _locked(path: Path) -> RunLock:
     except OSError as error:
         raise MezoError(f"{path}: cannot prepare the folder for the run: {reason(error)}") from None
     return RunLock.take(path)
+
+
+def _forget(run: RunFolder) -> None:
+    """Remove the files that a run begins with."""
+    for path in (run.config, run.metrics, journal_of(run.trajectory), run.trajectory):
+        with contextlib.suppress(OSError):
+            path.unlink()

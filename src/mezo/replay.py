@@ -8,7 +8,8 @@ from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.folding import Folding, configs_of
-from mezo.models import load
+from mezo.model_identity import changes, check_code, identity_of
+from mezo.models import LoadedModel, folder_of, load
 from mezo.noise.spec import VERSION as NOISE_VERSION
 from mezo.run import RunFolder
 from mezo.trajectory import Trajectory
@@ -28,10 +29,13 @@ def replay(
     model: str | None = None,
     output: Path | str,
     observer: Observer | None = None,
+    trust_remote_code: bool = False,
 ) -> Path:
     """Make the final weights of a run again, without data and without a forward pass.
 
     run: a RUN folder, or a trajectory file. model: the base model; by default the one the run names.
+    trust_remote_code: run Python code that the base model brings along, once its files are seen to be those of the
+        run; whatever the trajectory says of that is ignored.
     output: a new folder, which gets model/ or adapter/ as RUN has it; an interrupted replay leaves nothing there.
 
     Returns the folder written. Raises MezoError if the base is not the run's, the trajectory is
@@ -41,16 +45,18 @@ def replay(
     target = Path(output) / ("adapter" if config.saves_adapter else "model")
     if target.exists():
         raise MezoError(f"{target} exists already: choose another --output")
-    made = _made(recorded, config, model, observer or Observer())
+    made = _made(recorded, config, model, observer or Observer(), trust_remote_code)
     Path(output).mkdir(parents=True, exist_ok=True)
     save(made.model, made.tokenizer, target)
     return target
 
 
-def replayed(run: Path, *, model: str | None = None, observer: Observer | None = None) -> Replayed:
+def replayed(
+    run: Path, *, model: str | None = None, observer: Observer | None = None, trust_remote_code: bool = False
+) -> Replayed:
     """As `replay`, in memory."""
     recorded, config = _recorded(run)
-    return _made(recorded, config, model, observer or Observer())
+    return _made(recorded, config, model, observer or Observer(), trust_remote_code)
 
 
 def _recorded(run: Path) -> tuple[Trajectory, MeZOConfig]:
@@ -66,15 +72,20 @@ def _recorded(run: Path) -> tuple[Trajectory, MeZOConfig]:
         raise MezoError(f"{run}: {error}") from None
 
 
-def _made(recorded: Trajectory, config: MeZOConfig, model: str | None, observer: Observer) -> Replayed:
+def _made(
+    recorded: Trajectory, config: MeZOConfig, model: str | None, observer: Observer, trusting: bool
+) -> Replayed:
     name, header = model or config.model, recorded.header
-    loaded = load(name, config.dtype, config.device, config.trust_remote_code, observer.on_note)
+    if trusting:
+        check_code(name, folder_of(name, code=True), header.get("model"))
+    loaded = load(name, config.dtype, config.device, trusting, observer.on_note)
     found = fingerprint(loaded.model.named_parameters())
     if found != header.get("base_fingerprint"):
         raise MezoError(
             f"{name} is not the base model of this run: its weights' fingerprint is {found}, "
             f"the run's base has {header.get('base_fingerprint')}"
         )
+    _check_identity(name, header.get("model"), loaded, observer)
     noise.announce = observer.on_note
     tuned, weights = tune(loaded.model, config)
     Folding(header, weights).take(recorded.records, observer.on_replay)
@@ -83,3 +94,17 @@ def _made(recorded: Trajectory, config: MeZOConfig, model: str | None, observer:
             f"dropped {recorded.dropped_bytes} bytes of a torn tail; replayed {len(recorded)} whole steps"
         )
     return Replayed(tuned, loaded.tokenizer, config)
+
+
+def _check_identity(name: str, recorded: Any, loaded: LoadedModel, observer: Observer) -> None:
+    """Raises MezoError if the base is the run's in its weights, and another in its config or tokenizer."""
+    differing = changes(recorded, identity_of(loaded))
+    if differing is None:
+        observer.on_note(
+            "a run of an earlier version: whether its base's config and tokenizer are the same is not known"
+        )
+    elif differing:
+        shown = "; ".join(f"{d.what}: the run has {d.recorded}, now {d.found}" for d in differing)
+        raise MezoError(
+            f"{name} has the weights of this run's base model, and is not it ({shown}); undo the change"
+        )

@@ -67,7 +67,7 @@ def config_of(run: RunFolder) -> MeZOConfig:
     Raises MezoError if the trajectory cannot be read or is of another noise stream.
     """
     header = header_of(run)
-    return MeZOConfig.load(run.config) if header is None else configs_of(header)[-1][1]
+    return MeZOConfig.read(run.config) if header is None else configs_of(header)[-1][1]
 
 
 def header_of(run: RunFolder) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 _ENVIRONMENT = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
-_SHORTEST = 8  # characters; to blot out a shorter one would blot out words
+_SHORTEST = 8  # characters of a secret or of a piece of it; to blot out shorter ones would blot out words
 
 
 def check_settings(server: Iterable[str] | None, server_args: Mapping[str, Any]) -> None:
@@ -51,9 +51,43 @@ def _in_address(value: Any) -> bool:
         return "@" in value
 
 
-def hidden(text: str) -> str:
-    """`text` with *** for every value of an environment variable whose name speaks of a secret."""
-    for name, value in os.environ.items():
-        if _ENVIRONMENT.search(name) and len(value) >= _SHORTEST:
-            text = text.replace(value, "***")
+def hidden(text: str, *secrets: str | None) -> str:
+    """`text` with *** for every piece, of 8 characters or more, of a secret.
+
+    Secrets are `secrets`, and the values of environment variables whose names speak of one. Whoever repeats the words of a
+    server or a library passes all of them through here, and only then cuts them: what a cut leaves of a key is still
+    a part of it.
+    """
+    found = [secret for secret in secrets if secret]
+    found += [value for name, value in os.environ.items() if _ENVIRONMENT.search(name) and _is_secret(value)]
+    for secret in sorted(set(found), key=len, reverse=True):
+        text = _blotted(text, secret)
     return text
+
+
+def _is_secret(value: str) -> bool:
+    """A variable such as SSL_KEY_FILE may also name a file, whose path is no secret."""
+    return len(value) >= _SHORTEST and not (
+        value.startswith(("/", "~")) and os.path.exists(os.path.expanduser(value))
+    )
+
+
+def _blotted(text: str, secret: str) -> str:
+    if len(secret) < _SHORTEST:
+        return text.replace(secret, "***")
+    small, lowered = secret.lower(), text.lower()
+    if len(lowered) != len(text):  # a few letters have another length in lower case
+        small, lowered = secret, text
+    pieces = {small[at : at + _SHORTEST] for at in range(len(small) - _SHORTEST + 1)}
+    parts: list[str] = []
+    at = done = 0
+    while at + _SHORTEST <= len(text):
+        if lowered[at : at + _SHORTEST] not in pieces:
+            at += 1
+            continue
+        parts += [text[done:at], "***"]
+        done = at + _SHORTEST
+        while done < len(text) and lowered[done - _SHORTEST + 1 : done + 1] in pieces:
+            done += 1
+        at = done
+    return "".join((*parts, text[done:]))

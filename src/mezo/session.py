@@ -9,12 +9,14 @@ import numpy as np
 
 from mezo import logbook, trajectory
 from mezo.config import MeZOConfig
-from mezo.differences import check_base, check_data, check_fork, check_settings
+from mezo.differences import check_base, check_data, check_fork, check_model, check_settings
 from mezo.engines.transformers import TransformersEngine
 from mezo.errors import MezoError
 from mezo.estimators import Estimator
 from mezo.folding import Told
 from mezo.locking import RunLock
+from mezo.model_identity import check_code
+from mezo.models import folder_of
 from mezo.parallel.environment import rank_of_environment
 from mezo.recording import Recorder
 from mezo.resuming import Plan, config_of, header_of, plan, restore
@@ -67,18 +69,24 @@ class Resume:
                 )
             RunFolder.check(fork, overwrite=overwrite)
             check_fork(run.path, own, config)
+        if config.trust_remote_code and (header := header_of(run)) is not None:
+            check_code(config.model, folder_of(config.model, code=True), header.get("model"))
         return cls(run, config, None if fork is None else Path(fork), overwrite)
 
     @property
     def output(self) -> Path:
         return self.fork or self.run.path
 
-    def check(self, base_fingerprint: str, data: Mapping[str, str | None]) -> None:
-        """Raises Changed for another base model, or, unless it is forked, other examples."""
-        header = header_of(self.run) or {"base_fingerprint": base_fingerprint}
+    def check(
+        self, base_fingerprint: str, model: Mapping[str, Any], data: Mapping[str, str | None]
+    ) -> str | None:
+        """Raises Changed for another base model, or, unless it is forked, other examples. A note, if there is one."""
+        header = header_of(self.run) or {"base_fingerprint": base_fingerprint, "model": model}
         check_base(self.run.path, header, base_fingerprint)
+        note = check_model(self.run.path, header, model)
         if self.fork is None:
             check_data(self.run.path, header, data)
+        return note
 
 
 def is_finished(path: Path, config: MeZOConfig) -> bool:

@@ -23,6 +23,7 @@ from mezo.events import EvalRecord, MezoWarning, Observer, StepRecord, WarningOb
 from mezo.following import meet
 from mezo.interrupts import Forced, Terminated
 from mezo.measuring import Counted, Measuring
+from mezo.model_identity import identity_of
 from mezo.parallel.group import Apart
 from mezo.parallel.start import around, check_alike, check_state, group_for, interrupts_for, sent, settled
 from mezo.profiling import span
@@ -127,11 +128,13 @@ class MeZOTrainer(TrainerFiles):
         )
         noise.announce = self.observer.on_note
         self.base_fingerprint = base_fingerprint(loaded)
+        self.identity = identity_of(loaded)
         self.data = data_of(self.train_set, self.validation_set)
         if self.resume is not None:
-            self.resume.check(self.base_fingerprint, self.data)
+            if (said := self.resume.check(self.base_fingerprint, self.identity, self.data)) is not None:
+                self.observer.on_note(said)
             self._forked_at = forked_at(self.resume.run)
-        check_alike(self.group, config, self.base_fingerprint, self.data)
+        check_alike(self.group, config, self.base_fingerprint, self.identity, self.data)
         self.bench = set_up(config, loaded, self.objective, self.group)
         self.weights = self.bench.weights
         self.engine = around(self.bench.engine, self.weights, self.group, config)

@@ -37,6 +37,7 @@ class TrainerFiles:
     estimator_state: Any
     measuring: Measuring
     base_fingerprint: str
+    identity: dict[str, Any]
     data: dict[str, str | None]
     group: Group
     _remembers: bool
@@ -82,6 +83,7 @@ class TrainerFiles:
             "mezo": mezo.__version__,
             "noise": NOISE_VERSION,
             "base_fingerprint": self.base_fingerprint,
+            "model": self.identity,
             "data": self.data,
             "config": self.config.model_dump(mode="json"),
         }

@@ -11,15 +11,27 @@ from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.folding import configs_of
+from mezo.foreign import read_text
+from mezo.model_identity import fields_of
 from mezo.noise.spec import VERSION as NOISE_VERSION
+from mezo.parsing import parse_json
 from mezo.replay import replay
 from mezo.run import RunFolder, read_metrics
 from mezo.trajectory import Trajectory
 from mezo.trajectory_tools import file_of
 
+# Beside the tensors: what they are used as.
+_DESCRIBING = ("config.json", "generation_config.json", "adapter_config.json", "tokenizer.json")
+_MOST = 256 << 20  # bytes of a tokenizer's file
+
 
 def verify(
-    run: Path | str, *, weights: bool = False, model: str | None = None, observer: Observer | None = None
+    run: Path | str,
+    *,
+    weights: bool = False,
+    model: str | None = None,
+    observer: Observer | None = None,
+    trust_remote_code: bool = False,
 ) -> list[str]:
     """What was checked, a line each. Raises MezoError at the first check that fails.
 
@@ -38,13 +50,13 @@ def verify(
     if Path(run).is_dir():
         done += _beside(RunFolder(run), found, config)
     if weights:
-        done.append(_weights(Path(run), config, model, observer))
+        done.append(_weights(Path(run), config, model, observer, trust_remote_code))
     return done
 
 
 def _beside(run: RunFolder, found: Trajectory, config: MeZOConfig) -> Iterator[str]:
     """The other files of the folder."""
-    saved = MeZOConfig.load(run.config)
+    saved = MeZOConfig.read(run.config)
     unlike = [name for name in type(saved).model_fields if getattr(saved, name) != getattr(config, name)]
     if unlike:
         raise MezoError(
@@ -72,18 +84,38 @@ def _metrics(run: RunFolder, found: Trajectory) -> str:
     return f"metrics     {compared} steps as recorded"
 
 
-def _weights(run: Path, config: MeZOConfig, model: str | None, observer: Observer | None) -> str:
+def _weights(
+    run: Path, config: MeZOConfig, model: str | None, observer: Observer | None, trusting: bool
+) -> str:
     name = "adapter" if config.saves_adapter else "model"
     kept = run / name
     if not kept.is_dir():
         raise MezoError(f"{run}: holds no {name} to compare with; it is there once the run has ended")
     with tempfile.TemporaryDirectory(prefix="mezo-verify-") as folder:
-        made = replay(run, model=model, output=folder, observer=observer)
+        made = replay(run, model=model, output=folder, observer=observer, trust_remote_code=trusting)
         names = sorted(path.name for path in kept.glob("*.safetensors"))
         if not names or names != sorted(path.name for path in made.glob("*.safetensors")):
             raise MezoError(f"{kept}: its weights are not in the files that a replay writes")
         tensors = sum(_compare(kept / file, made / file) for file in names)
+        for file in _DESCRIBING:
+            _compare_description(kept / file, made / file)
     return f"weights     {tensors} tensors of {name}/ equal a replay, byte for byte"
+
+
+def _compare_description(kept: Path, made: Path) -> None:
+    """Raises MezoError for a field that a forward pass depends on, where a replay writes another."""
+    if not made.is_file() or (not kept.is_file() and made.name == "generation_config.json"):
+        return
+    try:
+        values = [fields_of(parse_json(read_text(path, most=_MOST))) for path in (kept, made)]
+    except (OSError, ValueError, AttributeError) as error:
+        raise MezoError(f"{kept}: cannot be read: {' '.join(str(error).split())[:200]}") from None
+    for name in sorted(values[0].keys() | values[1].keys()):
+        before, now = (found.get(name) for found in values)
+        if name != "base_model_name_or_path" and before != now:
+            raise MezoError(
+                f"{kept}: has {name}={before!r:.80}, expected {now!r:.80}: the file was changed after the run"
+            )
 
 
 def _compare(kept: Path, made: Path) -> int:

@@ -7,7 +7,7 @@ import pytest
 from tests.ablation.chat_server import Answer, said, serving
 from tests.engines.serving.trickling import SHAPES, trickling
 
-from mezo.ablation import whole_answers
+from mezo.ablation import endpoint
 from mezo.ablation.endpoint import Endpoint
 from mezo.errors import MezoError
 
@@ -26,7 +26,7 @@ def test_an_answer_that_trickles_is_given_up(shape: str) -> None:
 
 
 def test_no_more_is_held_than_an_answer_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole_answers, "LONGEST", 1 << 20)
+    monkeypatch.setattr(endpoint, "LONGEST", 1 << 20)
     with (
         serving(Answer(b" " * (2 << 20))) as server,
         pytest.raises(MezoError, match="an answer of more than 1 MiB"),

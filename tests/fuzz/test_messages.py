@@ -1,11 +1,12 @@
 """What another process says: engines over pipes, servers over HTTP. An answer, or one clear error."""
 
+import contextlib
 import io
 import json
 import socket
 import struct
+import threading
 from collections.abc import Callable
-from http.client import HTTPConnection
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ import torch
 from tests.fuzz.corpus import broken, twisted
 from tests.fuzz.harness import dumped, survive
 
-from mezo.engines import http_client, http_sglang, http_vllm, wire
+from mezo import whole_answers
+from mezo.engines import http_sglang, http_vllm, wire
 from mezo.engines.backend import Ask
 from mezo.engines.http_client import Client, Trouble
 from mezo.engines.http_server import Dialect
@@ -141,47 +143,50 @@ BUSY = b"HTTP/1.1 429 Too Many\r\nRetry-After: 3\r\nContent-Length: 2\r\n\r\n{}"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
 
 
-def _answered(raw: bytes, monkeypatch: pytest.MonkeyPatch) -> Any:
+def _answered(raw: bytes) -> Any:
     """What the client makes of these bytes, and an end of the connection after them."""
-    here, there = socket.socketpair()
-    there.sendall(raw)
-    there.shutdown(socket.SHUT_WR)
-    connection = HTTPConnection("server", 1)
-    connection.sock = here
-    client = Client(ADDRESS, timeout=1.0, retries=0)
-    monkeypatch.setattr(client, "_connected", lambda limit: connection)
-    try:
-        return client.once("GET", "/x")
-    finally:
-        here.close()
-        there.close()
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(1 << 16)
+            connection.sendall(raw)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            return Client(address, timeout=5.0, retries=0).once("GET", "/x")
+        finally:
+            thread.join()
 
 
-def _http(count: int, monkeypatch: pytest.MonkeyPatch) -> int:
+def _http(count: int) -> int:
     cases = [raw for sound in (HTTP, BUSY, CHUNKED) for raw in broken(sound, count)]
-    return survive(cases, lambda raw: _answered(raw, monkeypatch), also=(Trouble,))
+    return survive(cases, _answered, also=(Trouble,))
 
 
-def test_some_broken_http(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _answered(HTTP, monkeypatch) == VLLM_TEXTS
-    assert _http(FAST, monkeypatch) == 3 * FAST
+def test_some_broken_http() -> None:
+    assert _answered(HTTP) == VLLM_TEXTS
+    assert _http(FAST) == 3 * FAST
 
 
 @pytest.mark.slow
-def test_much_broken_http(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _http(WHOLE, monkeypatch) == 3 * WHOLE
+def test_much_broken_http() -> None:
+    assert _http(WHOLE) == 3 * WHOLE
 
 
 @pytest.mark.parametrize("wait", [b"\xb2", b"9" * 3000, b"-1", b"Wed, 21 Oct 2015 07:28:00 GMT", b"1e9", b""])
-def test_whatever_a_server_wants_waited_for(wait: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_a_server_wants_waited_for(wait: bytes) -> None:
     with pytest.raises(Trouble, match="HTTP 429"):
-        _answered(BUSY.replace(b"Retry-After: 3", b"Retry-After: " + wait), monkeypatch)
+        _answered(BUSY.replace(b"Retry-After: 3", b"Retry-After: " + wait))
 
 
 def test_an_answer_without_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_client, "_LONGEST", 100)
-    with pytest.raises(MezoError, match="answers /x with more than"):
-        _answered(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 101, monkeypatch)
+    monkeypatch.setattr(whole_answers, "LONGEST", 100)
+    with pytest.raises(MezoError, match="answers /x with an answer of more than"):
+        _answered(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 101)
 
 
 # ---------------------------------------------------------------- pipes

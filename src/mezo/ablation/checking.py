@@ -5,12 +5,10 @@ from functools import cache
 from typing import Any
 
 from mezo.ablation.values import Refused
-from mezo.config import MeZOConfig
+from mezo.config import MeZOConfig, is_import
 from mezo.errors import MezoError
 
 _YOURS = ("trust_remote_code", "server", "server_args")
-# Modules that a plan names would be imported, and so run.
-_IMPORTS = ("task", "objective")
 
 
 def problem_of(settings: dict[str, Any], config: MeZOConfig) -> tuple[str, MeZOConfig | None]:
@@ -48,7 +46,7 @@ def _check_harmless(name: str, value: Any, config: MeZOConfig) -> None:
         raise Refused(
             f"a plan cannot set {name}, which may run code or reach other machines: give {option} yourself"
         )
-    if name in _IMPORTS and ":" in str(value) and not str(value).startswith("rouge:"):
+    if is_import(name, value):
         raise Refused(f"a plan cannot have code run as its {name} {value!r}: give --{name} yourself")
 
 

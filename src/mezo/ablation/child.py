@@ -1,4 +1,4 @@
-"""The process of one run, or of timing the cases: `python -m mezo.ablation.child REQUEST.json`.
+"""The process of one run, or of timing the cases: `python -m mezo.ablation.child [--trust-remote-code] REQUEST.json`.
 
 A process of its own for every run: peak memory is a process's, and what kills one leaves the others alone.
 """
@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from mezo.ablation.children import end_with_parent
+from mezo.ablation.children import TRUST, end_with_parent
 from mezo.errors import MezoError
 from mezo.parsing import one_line
 from mezo.secrets import hidden
@@ -18,7 +18,7 @@ from mezo.secrets import hidden
 _BEGAN = time.monotonic()  # before torch is imported, which takes seconds
 
 
-def main(path: Path) -> int:
+def main(path: Path, *, trusting: bool = False) -> int:
     """Do what a request asks for; 2 and one line on standard error for a mistake of a person."""
     request: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     warnings.simplefilter("ignore")  # other libraries' talk to their developers
@@ -26,11 +26,11 @@ def main(path: Path) -> int:
         if "configs" in request:
             from mezo.ablation.timing import time_all
 
-            time_all(request, Path(request["output"]), began=_BEGAN)
+            time_all(request, Path(request["output"]), began=_BEGAN, trusting=trusting)
         else:
             from mezo.ablation.training import train_one
 
-            train_one(request, path.parent)
+            train_one(request, path.parent, trusting=trusting)
     except MezoError as error:
         print(f"mezo: error: {hidden(one_line(error))}", file=sys.stderr)
         return 2
@@ -39,4 +39,4 @@ def main(path: Path) -> int:
 
 if __name__ == "__main__":
     end_with_parent()
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[-1]), trusting=TRUST in sys.argv[1:-1]))

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+TRUST = "--trust-remote-code"
 CHILD = (sys.executable, "-m", "mezo.ablation.child")
 _TAIL = 1 << 16  # bytes of a log in which its last words are looked for
 
@@ -31,8 +32,9 @@ class Children:
     own, so that Ctrl-C reaches the study and not the runs behind its back.
     """
 
-    def __init__(self, command: Sequence[str] = CHILD) -> None:
-        self._command = tuple(command)
+    def __init__(self, command: Sequence[str] = CHILD, *, trusting: bool = False) -> None:
+        """trusting: whether models may run code of their own, which no file of a study says."""
+        self._command, self._flags = tuple(command), (TRUST,) if trusting else ()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self.stopped = False
@@ -44,7 +46,7 @@ class Children:
                 if self.stopped:
                     return Ended(False, "stopped")
                 child = subprocess.Popen(
-                    [*self._command, str(request)],
+                    [*self._command, *self._flags, str(request)],
                     stdin=subprocess.PIPE,
                     stdout=said,
                     stderr=subprocess.STDOUT,

@@ -8,13 +8,17 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-from mezo.ablation import whole_answers
 from mezo.errors import MezoError
+from mezo.secrets import hidden
+from mezo.whole_answers import TimeUp, Unbounded, whole
 
 KEY = "OPENAI_API_KEY"
+LONGEST = 64 << 20  # bytes of an answer; a model's longest have some hundred kilobytes
+_READ = 20_000  # characters of foreign text that are looked at for a message
 Messages = Sequence[Mapping[str, str]]  # {"role": "system" | "user" | "assistant", "content": text}
 
 
@@ -57,7 +61,7 @@ class Endpoint:
             base_url=self.base_url,
             timeout=self.timeout,
             max_retries=self.retries,
-            http_client=whole_answers.client(openai.DefaultHttpxClient, self.timeout),
+            http_client=_bounded(openai.DefaultHttpxClient, self.timeout),
         )
         limit: dict[str, Any] = {} if self.max_tokens is None else {"max_tokens": self.max_tokens}
         try:
@@ -65,7 +69,7 @@ class Endpoint:
                 answer = client.chat.completions.create(model=self.model, messages=list(messages), **limit)  # pyright: ignore[reportArgumentType]
         except openai.OpenAIError as error:
             raise MezoError(self._clean(self._told(error))) from None
-        except whole_answers.Unbounded as error:
+        except Unbounded as error:
             raise MezoError(f"{self._where}: {error}; is it an OpenAI-compatible endpoint?") from None
         except ValueError as error:  # a body that is no JSON
             raise MezoError(f"{self._where}: expected JSON, found something else ({error})") from None
@@ -96,9 +100,7 @@ class Endpoint:
         openai = _openai()
         if isinstance(error, openai.APITimeoutError):
             return f"{self._where}: no answer within {self.timeout:g} s, {self.retries + 1} times; raise --timeout"
-        if isinstance(
-            error.__cause__, whole_answers.Unbounded
-        ):  # releases that wrap whatever a client raises
+        if isinstance(error.__cause__, Unbounded):  # releases that wrap whatever a client raises
             return f"{self._where}: {error.__cause__}; is it an OpenAI-compatible endpoint?"
         if isinstance(error, openai.APIConnectionError):
             cause = " ".join(str(error.__cause__ or error).split())
@@ -107,11 +109,13 @@ class Endpoint:
             state = "was refused" if self.key() else "is not set"
             return f"{self._where}: not allowed: {KEY} {state} (status {error.status_code})"
         if isinstance(error, openai.NotFoundError):
-            return f"{self._where}: not found: is there a model {self.model!r}, is --base-url right? {_said(error)}"
+            return f"{self._where}: not found: is there a model {self.model!r}, is --base-url right? {self._said(error)}"
         if isinstance(error, openai.RateLimitError):
-            return f"{self._where}: rate limit or quota reached, {self.retries + 1} tries: {_said(error)}"
+            return (
+                f"{self._where}: rate limit or quota reached, {self.retries + 1} tries: {self._said(error)}"
+            )
         if isinstance(error, openai.APIStatusError):
-            return f"{self._where}: answered status {error.status_code}: {_said(error)}"
+            return f"{self._where}: answered status {error.status_code}: {self._said(error)}"
         return f"{self._where}: {' '.join(str(error).split())}"
 
     @property
@@ -121,11 +125,44 @@ class Endpoint:
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
     def _clean(self, text: str) -> str:
-        secrets = [self.key(), urlsplit(self.base_url).password]
-        for secret in secrets:
-            if secret:
-                text = text.replace(secret, "***")
-        return text
+        return hidden(text, self.key(), urlsplit(self.base_url).password, urlsplit(self.base_url).username)
+
+    def _said(self, error: Any) -> str:
+        """The server's own words, briefly."""
+        body = error.body
+        if isinstance(body, dict):
+            body = body.get("error", body)
+        text = body.get("message") if isinstance(body, dict) else body
+        text = re.sub(r"<[^<>]*>", " ", str(text or ""))  # an error page
+        words = self._clean(" ".join(text.split())[:_READ])
+        return words[:200] if words else "no reason given"
+
+
+def _bounded(base: type[Any], seconds: float) -> Any:
+    """The openai package's HTTP client (of whichever httpx it uses), its answers bounded as a whole.
+
+    It raises that httpx's own error when the time is up, which the package tries again after.
+    """
+    httpx: Any = import_module(
+        next(c.__module__ for c in base.__mro__ if "httpx" in c.__module__).partition(".")[0]
+    )
+
+    class Bounded(base):
+        def send(self, request: Any, **options: Any) -> Any:
+            options["stream"] = True  # else the answer would be read in there
+            inner = super().send
+            try:
+                return whole(
+                    lambda asked: inner(asked, **options),
+                    request,
+                    seconds,
+                    longest=LONGEST,
+                    abandon=self.close,
+                )
+            except TimeUp:
+                raise httpx.ReadTimeout(f"no whole answer within {seconds:g} s", request=request) from None
+
+    return Bounded(timeout=seconds)
 
 
 def _check_url(url: str) -> None:
@@ -133,17 +170,6 @@ def _check_url(url: str) -> None:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         found = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
         raise MezoError(f"--base-url: expected an address such as http://localhost:8000/v1, found {found!r}")
-
-
-def _said(error: Any) -> str:
-    """The server's own words, briefly."""
-    body = error.body
-    if isinstance(body, dict):
-        body = body.get("error", body)
-    text = body.get("message") if isinstance(body, dict) else body
-    text = re.sub(r"<[^>]*>", " ", str(text or ""))  # an error page
-    words = " ".join(text.split())
-    return words[:200] if words else "no reason given"
 
 
 def _openai() -> Any:

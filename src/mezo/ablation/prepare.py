@@ -189,7 +189,7 @@ def _timed(
             "output": str(folder / "costs.json"),
         }
         write_text(folder / "request.json", to_json(request))
-        children = Children()
+        children = Children(trusting=config.trust_remote_code)
         try:
             ended = children.run(folder / "request.json", folder / "log.txt", environment(None))
         finally:

@@ -46,7 +46,7 @@ def run_study(
         if not folder.request.exists():
             folder.agree(prepared.agreed)
         folder.take_over()
-        study = _Study(prepared, Children(child), say)
+        study = _Study(prepared, Children(child, trusting=prepared.config.trust_remote_code), say)
         study.journal.begin(list(command))
         try:
             study.make(prepared.left())

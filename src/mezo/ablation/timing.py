@@ -24,7 +24,7 @@ _LONG = 5.0  # seconds: a first step that takes longer is measure enough
 _JUDGED = 64  # examples of the timed evaluation: a chunk of those that are scored together
 
 
-def time_all(request: dict[str, Any], output: Path, *, began: float) -> None:
+def time_all(request: dict[str, Any], output: Path, *, began: float, trusting: bool = False) -> None:
     """Write {case's key: its Cost, or {"error": ...}} to `output`.
 
     began: `time.monotonic()` at the start of this process. A case that fails is told of and the next one
@@ -34,7 +34,8 @@ def time_all(request: dict[str, Any], output: Path, *, began: float) -> None:
     found: dict[str, dict[str, Any]] = {}
     for key, values in request["configs"].items():
         try:
-            cost = time_one(MeZOConfig.build(**values), request["evaluation_seed"], starting)
+            config = MeZOConfig.build(**{**values, "trust_remote_code": trusting})
+            cost = time_one(config, request["evaluation_seed"], starting)
             found[key] = asdict(cost)
         except (
             MezoError,

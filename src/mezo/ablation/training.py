@@ -99,12 +99,12 @@ def evaluation_set(config: MeZOConfig, evaluation_seed: int) -> MeZODataset | No
     return validation_set(config.model_copy(update={"seed": seed}), task)
 
 
-def train_one(request: dict[str, Any], folder: Path) -> None:
+def train_one(request: dict[str, Any], folder: Path, *, trusting: bool = False) -> None:
     """Make the run that the request describes, in `folder`; process.json is written last.
 
     Raises MezoError as `MeZOTrainer` does, and if the run was interrupted.
     """
-    config = MeZOConfig.build(**request["config"])
+    config = MeZOConfig.build(**{**request["config"], "trust_remote_code": trusting})
     log = _Log(folder)
     trainer = trainer_for(config, request["evaluation_seed"], request["metrics"], output=folder, observer=log)
     if trainer.validation_set is None:

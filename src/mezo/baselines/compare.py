@@ -58,7 +58,7 @@ def markdown(lines: Sequence[Line]) -> str:
 
 def _of_run(path: Path, name: str) -> Line:
     run = RunFolder.open(path)
-    config, metrics, summary = MeZOConfig.load(run.config), read_metrics(run.metrics), read_summary(run.path)
+    config, metrics, summary = MeZOConfig.read(run.config), read_metrics(run.metrics), read_summary(run.path)
     splits = [e.split for e in metrics.evals]
     split = max(splits, key=splits.count, default="")
     evals = [e for e in metrics.evals if e.split == split]

@@ -27,6 +27,7 @@ from mezo.cli import (
     trajectory,
     tune,
 )
+from mezo.cli.numbers import bound
 from mezo.errors import MezoError
 from mezo.events import MezoWarning
 from mezo.interrupts import TERMINATED, Terminated
@@ -56,12 +57,15 @@ for command in (train, evaluate, tune, ablate, replay, plot, tasks, plan, plan_e
 app.add_typer(baseline.app, name="baseline")
 app.add_typer(bench.app, name="bench")
 app.add_typer(trajectory.app, name="trajectory")
+bound(app)
 
 
 # what is no mistake in here: a disk that is full, read-only, failing or somebody else's
 _OF_DISKS = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG,
 }  # fmt: skip
+
+_SHOWN = 300  # characters of a message that repeats what was typed
 
 
 def _print_version(wanted: bool) -> None:
@@ -126,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # typer has its own copy of click in some versions; both have this method on a usage error.
             if not hasattr(error, "format_message"):
                 raise
-            message = f"{error.format_message()} (see: mezo --help)"  # pyright: ignore[reportAttributeAccessIssue]
+            message = f"{error.format_message()!s:.{_SHOWN}} (see: mezo --help)"  # pyright: ignore[reportAttributeAccessIssue]
             if not error.format_message():  # pyright: ignore[reportAttributeAccessIssue]
                 return 2  # no arguments: the help was the answer
     of_rank = f"rank {rank}: " if rank else ""

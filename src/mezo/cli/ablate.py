@@ -1,5 +1,6 @@
 """`mezo ablate`."""
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -123,7 +124,9 @@ def _threshold(text: str | None) -> tuple[str | None, float] | None:
         return None
     metric, _, value = text.rpartition("=")
     try:
-        return metric.strip() or None, float(value)
+        if not math.isfinite(number := float(value)):
+            raise ValueError
+        return metric.strip() or None, number
     except ValueError:
         raise MezoError(
             f"--threshold: expected a value, or a metric and a value such as accuracy=0.7, found {text!r}"

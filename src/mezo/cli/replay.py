@@ -25,6 +25,11 @@ def replay(
         None, "--model", "-m", help="The base model; default: the one that the run names."
     ),
     output: Path = typer.Option(..., "--output", "-o", help="Folder for the weights."),
+    trust_remote_code: bool = typer.Option(
+        False,
+        "--trust-remote-code",
+        help="Run Python code that the base model brings along, once its files are seen to be the run's.",
+    ),
 ) -> None:
     """Make a run's final weights again from its base model and its trajectory.
 
@@ -34,5 +39,7 @@ def replay(
     from mezo import api
 
     with observer_for(sys.stdout) as observer:
-        written = api.replay(run, model=model, output=output, observer=observer)
+        written = api.replay(
+            run, model=model, output=output, observer=observer, trust_remote_code=trust_remote_code
+        )
     print(f"weights   {written}")

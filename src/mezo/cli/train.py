@@ -12,7 +12,7 @@ from mezo.cli.logs import logged
 from mezo.cli.options import WORDS, with_config
 from mezo.cli.profile import table
 from mezo.cli.progress import duration, observer_for
-from mezo.config import MeZOConfig
+from mezo.config import ASKED, MeZOConfig
 from mezo.interrupts import TERMINATED
 from mezo.parallel.environment import rank_of_environment, restarted
 
@@ -110,7 +110,8 @@ def train(
     folder = fork or resume or output or Path("runs") / f"{config.task}-{config.tuning}-{config.seed}"
     if resume is None and restarted() and RunFolder(folder).config.is_file():
         # torchrun starts all processes anew, with the same command, when one of them is gone
-        resume, config, overwrite = folder, MeZOConfig.load(RunFolder(folder).config), False
+        given = {name: getattr(config, name) for name in ("trust_remote_code", *ASKED)}
+        resume, config, overwrite = folder, MeZOConfig.load(RunFolder(folder).config, **given), False
     if resume is None and rank_of_environment() == 0:
         RunFolder.check(folder, overwrite=overwrite)  # before the model is loaded, which takes a while
     with (

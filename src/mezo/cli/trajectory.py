@@ -42,13 +42,21 @@ def verify(
     model: str | None = typer.Option(
         None, "--model", "-m", help="With --weights: the base model; default: the one that the run names."
     ),
+    trust_remote_code: bool = typer.Option(
+        False,
+        "--trust-remote-code",
+        help="With --weights: run Python code that the base model brings along, once its files are seen to be the run's.",
+    ),
 ) -> None:
     """Check a run's checksums, settings and metrics against each other, and with --weights its weights."""
     from mezo.cli.progress import observer_for
     from mezo.trajectory_checks import verify as check
 
     with observer_for(sys.stdout) as observer:
-        for line in check(run, weights=weights, model=model, observer=observer):
+        done = check(
+            run, weights=weights, model=model, observer=observer, trust_remote_code=trust_remote_code
+        )
+        for line in done:
             print(line)
 
 

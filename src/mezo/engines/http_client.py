@@ -1,8 +1,8 @@
 """One server's HTTP interface: time limits, another try where that can help, and errors of one line.
 
 Three endings of a request are told apart. An answer; a refusal (HTTP 3xx and 4xx: `Refused`, asking again
-would change nothing); and trouble that may pass (no connection, no whole answer in time, HTTP 429 and 5xx),
-which is tried again with growing pauses, and is `ServerDown` if it lasts.
+would change nothing); and trouble that may pass (no connection, no whole answer in time, HTTP 429 and 5xx, or
+a connection that broke in the middle of one) is tried again with growing pauses, and is `ServerDown` if it lasts.
 
 Redirects are not followed and proxies not used: the API key goes to the address that was given, and nowhere
 else. It comes from $MEZO_API_KEY, and is cut out of whatever a server says.
@@ -13,21 +13,24 @@ import json
 import os
 import ssl
 import time
+import weakref
 from collections.abc import Callable
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from mezo.engines.http_deadline import Timely
+from mezo import whole_answers
 from mezo.errors import MezoError
 from mezo.parsing import parse_json
+from mezo.secrets import hidden
+
+if TYPE_CHECKING:
+    import httpx
 
 KEY = "MEZO_API_KEY"
 FIRST_WAIT = 0.5  # seconds before the second try; each further one waits twice as long
 LONGEST_WAIT = 30.0
 CONNECT_SECONDS = 10.0  # for a connection, which a server that is there takes at once
-_LONGEST = 1 << 28  # bytes of an answer; a step of 64 rows of 2,000 tokens has some 10 MB
-_SAID = 300  # characters of what a server said
+_SAID, _READ = 300, 20_000  # characters of what a server said: that are shown, and that are looked at
 
 T = TypeVar("T")
 
@@ -55,15 +58,16 @@ class Trouble(Exception):
 class Client:
     """address: http://HOST:PORT[/PREFIX]. timeout: seconds that a request may take, to the last byte of its answer.
 
-    A connection is waited for beside that, for CONNECT_SECONDS at each address of the host.
+    Of these a connection may take half, and CONNECT_SECONDS at most. Connections are kept for the next request; several
+    threads may ask at a time.
     """
 
     def __init__(self, address: str, *, timeout: float, retries: int):
-        parts = urlsplit(checked_address(address))
+        checked_address(address)
         self.address, self.timeout, self.retries = address, timeout, retries
-        self._secure, self._prefix = parts.scheme == "https", parts.path.rstrip("/")
-        self._host, self._port = parts.hostname or "", parts.port
         self._key = api_key()
+        self._free: list[httpx.Client] = []  # kept connections that no request uses
+        weakref.finalize(self, _close, self._free)
 
     def trying(self, attempt: Callable[[], T], *, retries: int | None = None) -> T:
         """What `attempt` returns, made again where its requests met trouble that may pass.
@@ -86,65 +90,96 @@ class Client:
 
         Raises Refused or Trouble; `trying` is what takes the latter.
         """
-        data = None if body is None else json.dumps(body).encode()
+        import httpx
+
         limit = self.timeout if timeout is None else timeout
-        sock: Timely | None = None
+        data = None if body is None else json.dumps(body).encode()
+        connecting = min(CONNECT_SECONDS, limit / 2)
+        kept = self._connection()
+        request = kept.build_request(
+            method,
+            self.address.rstrip("/") + path,
+            content=data,
+            headers=self._headers(),
+            timeout=httpx.Timeout(limit, connect=connecting),
+        )
         try:
-            with contextlib.closing(self._connected(limit)) as connection:
-                sock = connection.sock = Timely(connection.sock, time.monotonic() + limit)
-                connection.request(method, self._prefix + path, data, self._headers())
-                response = connection.getresponse()
-                said = self._read(response, path)
-        except TimeoutError:
-            how = "no whole answer" if sock is not None and sock.begun else "no answer"
-            raise Trouble(f"gave {how} to {path} for {limit:g} seconds", silent=True) from None
-        except ssl.SSLCertVerificationError as error:
-            raise MezoError(
-                f"{self.address}: its certificate is not trusted: {error.verify_message}"
-            ) from None
-        except (OSError, HTTPException) as error:
-            how = self._hidden(" ".join(str(error).split())) or type(error).__name__
-            raise Trouble(f"the connection failed at {path}: {how}") from None
-        return self._taken(response, path, said)
-
-    def _read(self, response: HTTPResponse, path: str) -> str:
-        raw = response.read(_LONGEST + 1)
-        if len(raw) > _LONGEST:
-            raise MezoError(
-                f"{self.address}: answers {path} with more than {_LONGEST >> 20} MB, which no server does"
+            response = whole_answers.whole(
+                lambda asked: kept.send(asked, stream=True),
+                request,
+                limit,
+                longest=whole_answers.LONGEST,
+                abandon=kept.close,
             )
-        return raw.decode(errors="replace")
+        except BaseException as error:
+            kept.close()
+            raise self._told(error, path, limit, connecting) from None
+        self._free.append(kept)
+        return self._taken(response, path)
 
-    def _connected(self, limit: float) -> HTTPConnection:
-        made = HTTPSConnection if self._secure else HTTPConnection
-        connection = made(self._host, self._port, timeout=min(CONNECT_SECONDS, limit))
-        try:
-            connection.connect()
-        except TimeoutError:
-            raise OSError(f"no connection within {min(CONNECT_SECONDS, limit):g} seconds") from None
-        connection.sock.settimeout(limit)
-        return connection
+    def _connection(self) -> "httpx.Client":
+        import httpx
+
+        with contextlib.suppress(IndexError):
+            return self._free.pop()
+        secure = self.address.startswith("https:")
+        return httpx.Client(
+            trust_env=False, follow_redirects=False, verify=ssl.create_default_context() if secure else False
+        )
+
+    def _told(self, error: BaseException, path: str, limit: float, connecting: float) -> BaseException:
+        """What is raised for an error of one try."""
+        import httpx
+
+        if isinstance(error, whole_answers.Unbounded):
+            return MezoError(f"{self.address}: answers {path} with {error}, which no server does")
+        if isinstance(error, httpx.ConnectTimeout):
+            return Trouble(f"the connection failed at {path}: no connection within {connecting:g} seconds")
+        if isinstance(error, whole_answers.TimeUp | httpx.TimeoutException):
+            how = (
+                "no whole answer" if isinstance(error, whole_answers.TimeUp) and error.begun else "no answer"
+            )
+            return Trouble(f"gave {how} to {path} for {limit:g} seconds", silent=True)
+        if untrusted := _untrusted(error):
+            return MezoError(f"{self.address}: its certificate is not trusted: {untrusted.verify_message}")
+        if isinstance(error, httpx.HTTPError | httpx.StreamError | OSError):
+            how = self._hidden(" ".join(str(error).split())[:_READ])[:_SAID] or type(error).__name__
+            return Trouble(f"the connection failed at {path}: {how}")
+        return error
 
     def _headers(self) -> dict[str, str]:
         found = {"Content-Type": "application/json", "Accept": "application/json"}
         return found if self._key is None else found | {"Authorization": f"Bearer {self._key}"}
 
-    def _taken(self, response: HTTPResponse, path: str, said: str) -> Any:
-        status = response.status
+    def _taken(self, response: "httpx.Response", path: str) -> Any:
+        status, said = response.status_code, response.content.decode(errors="replace")
         if status == 200:
             try:
                 return parse_json(said)
             except ValueError:
                 return said
-        shown = f"HTTP {status} for {path}: {self._hidden(_message(said)) or response.reason}"
+        words = self._hidden(_message(said))[:_SAID] or self._hidden(response.reason_phrase)
+        shown = f"HTTP {status} for {path}: {words}"
         if status == 429 or status >= 500:
-            raise Trouble(shown, after=_seconds(response.getheader("Retry-After")))
+            raise Trouble(shown, after=_seconds(response.headers.get("Retry-After")))
         if status in (401, 403):
             shown += f"; set {KEY} to the server's API key" if self._key is None else f"; is {KEY} right?"
         raise Refused(f"{self.address}: {shown}", status)
 
     def _hidden(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+        return hidden(text, self._key)
+
+
+def _close(kept: "list[httpx.Client]") -> None:
+    for client in kept:
+        client.close()
+
+
+def _untrusted(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """What is behind an error, where that is a certificate."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def checked_address(address: str) -> str:
@@ -182,7 +217,7 @@ def _message(said: str) -> str:
             while isinstance(found, dict) and found.get(key):
                 found = found[key]
         said = found if isinstance(found, str) else json.dumps(found)
-    return " ".join(said.split())[:_SAID]
+    return " ".join(said.split())[:_READ]
 
 
 def _seconds(header: str | None) -> float | None:

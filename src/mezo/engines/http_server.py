@@ -8,9 +8,10 @@ from itertools import count
 from typing import Any, TypeVar
 
 from mezo.engines.backend import Answer, Ask, Tokens
-from mezo.engines.http_client import Client, Refused, Trouble
+from mezo.engines.http_client import Client, Refused, Trouble, api_key
 from mezo.engines.http_settings import Settings, check_model
 from mezo.errors import MezoError
+from mezo.secrets import hidden
 
 IDENTIFY_SECONDS = 10.0  # for a server to say what it is
 T = TypeVar("T")
@@ -193,7 +194,7 @@ def said(client: Client, path: str, seconds: float) -> Any:
 
 
 def unexpected(client: Client, path: str, error: Exception) -> MezoError:
-    how = f"{type(error).__name__}: {error}"
+    how = f"{type(error).__name__}: {hidden(' '.join(str(error).split()), api_key())[:200]}"
     return MezoError(
         f"{client.address}: the answer to {path} is not of the form that engine http knows ({how}); it was tested with "
         "SGLang 0.5.23 and vLLM 0.32.0"

@@ -16,7 +16,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     timeout: float = Field(
-        default=300.0, gt=0, allow_inf_nan=False
+        default=300.0, gt=0, le=1e7, allow_inf_nan=False
     )  # seconds a request may take, its answer included
     retries: int = Field(default=3, ge=0, le=20)  # further tries of a request that met trouble
     adapter_folder: str | None = (

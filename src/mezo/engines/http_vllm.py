@@ -11,6 +11,7 @@ from mezo.engines.backend import Answer, Ask, Tokens
 from mezo.engines.http_client import Client, Refused
 from mezo.engines.http_server import Dialect, said, unexpected
 from mezo.engines.http_share import at_once
+from mezo.engines.sglang_rows import logprob_of
 
 _COMPLETIONS = "/v1/completions"
 _CANDIDATES = 128  # as many tokens as one request may name
@@ -119,11 +120,11 @@ class VLLMServer(Dialect):
 
 def _of_choices(choices: Tokens, row: Mapping[str, Any]) -> list[float]:
     listed = row["logprobs"]["top_logprobs"][0]
-    return [float(listed[f"token_id:{token}"]) for token in choices]
+    return [logprob_of(listed[f"token_id:{token}"]) for token in choices]
 
 
 def _of_tokens(ask: Ask, row: Mapping[str, Any]) -> list[float]:
     listed = row["prompt_logprobs"]
     if len(listed) != len(ask.tokens):
         raise ValueError(f"{len(listed)} log-probabilities of {len(ask.tokens)} tokens")
-    return [float(listed[i][str(ask.tokens[i])]["logprob"]) for i in range(ask.start, len(ask.tokens))]
+    return [logprob_of(listed[i][str(ask.tokens[i])]["logprob"]) for i in range(ask.start, len(ask.tokens))]

@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
+from mezo.checkpoints import check_index, check_source, check_tokens
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.models import DTYPES, Kind, LoadedModel, describe, load, quiet
@@ -61,9 +62,12 @@ def outline(config: MeZOConfig, note: Note) -> Outline:
             f"engine {config.engine!r} serves causal language models, and {config.model} is a {found.kind} one: "
             "use --engine transformers"
         )
+    check_source(found.source, found.config)
     folder = Path(found.source)
     if not folder.is_dir():
         folder = _fetched(found.source)
+        check_index(folder)
+    check_tokens(config.model, found.tokenizer)
     with quiet(), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
             found.config,

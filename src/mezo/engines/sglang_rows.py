@@ -31,10 +31,24 @@ def answer_of(ask: Ask, found: Mapping[str, Any]) -> Answer:
         if tuple(token for _, token, _ in rows) != ask.tokens[ask.start :]:
             raise ValueError("log-probabilities of other tokens than those asked for")
         values = [value for value, _, _ in rows]
-    return Answer(tuple(map(_number, values)), int(found["prompt_tokens"]), int(found["cached_tokens"]))
+    counts = [count_of(found[name]) for name in ("prompt_tokens", "cached_tokens")]
+    return Answer(tuple(map(logprob_of, values)), *counts)
 
 
-def _number(value: Any) -> float:
+_ROUNDING = 1e-3  # above 0: of a probability that is 1, in 16 bits
+
+
+def logprob_of(value: Any) -> float:
+    """A server's log-probability. Raises TypeError or ValueError for what cannot be one; NaN ends the step elsewhere."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"a log-probability that is no number: {value!r:.40}")
+    if value > _ROUNDING:
+        raise ValueError(f"a log-probability above 0: {value!r:.40}")
     return float(value)
+
+
+def count_of(value: Any) -> int:
+    """A server's number of tokens."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 40:
+        raise TypeError(f"a number of tokens that cannot be one: {value!r:.40}")
+    return value

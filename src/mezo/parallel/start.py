@@ -117,7 +117,11 @@ def sent(engine: Engine) -> str:
 
 
 def check_alike(
-    group: Group, config: MeZOConfig, base_fingerprint: str, data: Mapping[str, str | None]
+    group: Group,
+    config: MeZOConfig,
+    base_fingerprint: str,
+    identity: Mapping[str, Any],
+    data: Mapping[str, str | None],
 ) -> None:
     """Raises MezoError, before anything is written, if the processes are not of one run."""
     settings = {
@@ -130,6 +134,7 @@ def check_alike(
             "noise stream": NOISE_VERSION,
             **settings,
             "base model (fingerprint of its weights)": base_fingerprint,
+            **{f"base model's {part}": str(value) for part, value in identity.items()},
             **{f"{split} examples": what for split, what in data.items()},
         },
     )

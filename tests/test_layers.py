@@ -25,6 +25,7 @@ LAYERS = (
         "parsing",
         "foreign",
         "secrets",
+        "widened",
         "whole_answers",
     },
     {"noise", "metrics"},

@@ -46,7 +46,7 @@ def test_probes_equal_writing_theta_and_the_layers_run_once(name: str) -> None:
         layers.clear()
         found = engine.logprobs(batch, PROBES)
         if not again:  # computed for one probe; from then on what came out of them is kept
-            assert layers == [len(engine._laid_out(batch, len(PROBES)).shares[0].layout.input_ids)] * 2
+            assert layers == [len(engine.laid_out(batch, len(PROBES)).shares[0].layout.input_ids)] * 2
         for probe, row in zip(PROBES, found, strict=True):
             # float32 sums in another order: relative 1e-6 of logits of order 10
             np.testing.assert_allclose(row, reference(engine, batch, probe), atol=2e-4)

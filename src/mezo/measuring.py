@@ -131,13 +131,14 @@ def _export(profiler: Any, path: Path) -> None:
             shutil.copyfileobj(source, target)
 
 
-def write_profile(path: Path, steps: Sequence[dict[str, float]], device: torch.device) -> None:
-    """profile.json: the median step, and each span's median and share of it."""
+def write_profile(path: Path, steps: Sequence[dict[str, float]], device: torch.device, matmul: str) -> None:
+    """profile.json: the median step, each span's median and share of it, and what multiplied matrices."""
     left_out = WARM_UP if len(steps) > WARM_UP else 0
     values = {
         "steps": len(steps) - left_out,
         "warm_up_steps_left_out": left_out,
         "device": str(device),
+        "matmul": matmul,
         "waits_for_device": device.type == "cuda",
         "median_step_ms": round(median_step_ms(steps), 4),
         "spans": {

@@ -33,6 +33,6 @@ def leave(
     method = f"MeZO {result.config.tuning}"
     write_summary(run.path, Summary(method, result.seconds, result.peak_memory_bytes))
     if result.profile:
-        write_profile(run.profile, result.profile, measuring.device)
+        write_profile(run.profile, result.profile, measuring.device, result.config.matmul)
     if not measuring.finish():
         note(f"no trace: it begins after step {WARM_UP}, and the run was over by then")

@@ -80,6 +80,7 @@ def with_matmul(
     *,
     resuming: bool,
     note: Callable[[str], None],
+    profile: bool = False,
 ) -> MeZOConfig:
     """The config with the way matrices are multiplied in this run, which goes into effect: measured by the first
     process where the config says "auto", and then the same for all of them and for whoever resumes the run.
@@ -96,7 +97,7 @@ def with_matmul(
         found = product.measured(loaded.model, dtype) if group.leads else None
         chosen = group.texts("" if found is None else found.matmul)[0]
         matmul = next(name for name in ways if name == chosen)
-        if found is not None and matmul != product.usual(dtype):
+        if found is not None and (profile or matmul != product.usual(dtype)):
             note(f"products of {config.dtype} matrices: {found.in_words()} on this processor")
     if matmul not in ways or ("onednn" in matmul and not product.has_onednn()):
         able = [name for name in ways if "onednn" not in name or product.has_onednn()]

@@ -120,7 +120,12 @@ class MeZOTrainer(TrainerFiles):
             )
         loaded = base_model(config, model, tokenizer, self.observer.on_note)
         self.config = config = with_matmul(
-            config, loaded, self.group, resuming=resume is not None, note=self.observer.on_note
+            config,
+            loaded,
+            self.group,
+            resuming=resume is not None,
+            note=self.observer.on_note,
+            profile=profile,
         )
         self.train_set = encode(train, loaded, config, self.objective)
         self.validation_set = (

@@ -53,7 +53,7 @@ def test_top_layers_alone_see_every_probe(name: str) -> None:
     hook.remove()
     once = engine.logprobs(batch, PROBES[:1])
     np.testing.assert_allclose(once[0], engine.logprobs(batch, PROBES)[0], atol=2e-5)
-    share = engine._laid_out(batch, len(PROBES)).shares[0]
+    share = engine.laid_out(batch, len(PROBES)).shares[0]
     assert rows[0] == len(share.layout.input_ids), "the lower layer saw the batch once, not once a probe"
     assert engine.counts.seconds_saved > 0
 

@@ -82,7 +82,7 @@ def test_the_head_alone_sees_every_probe() -> None:
     engine, _ = engine_for("llama")
     batch = pose(examples("causal"))
     probes = at_layer(engine, "lm_head")
-    share = engine._laid_out(batch, len(probes)).shares[0]
+    share = engine.laid_out(batch, len(probes)).shares[0]
     assert rows_seen(engine, 1, batch, probes) == [len(share.layout.input_ids)]
 
 

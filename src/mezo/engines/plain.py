@@ -145,15 +145,17 @@ def row_distances(found: np.ndarray, expected: np.ndarray, row: np.ndarray) -> l
     return [float(np.sqrt(squares[row == r].mean())) for r in np.unique(row)]
 
 
-def rounding(alone: Answers, others: Sequence[Answers], model: nn.Module) -> float:
+def rounding(alone: Answers, others: Sequence[Answers], model: nn.Module | None) -> float:
     """What rounding explains of a difference between two ways to the same answers.
 
     alone: the rows run by themselves. others: the same rows in company, and with every layer's output moved
     by a unit in the last place. Of the rows, the median: a router that sends a token elsewhere by rounding
-    moves one row by more than rounding does, and would make room for what is wrong.
+    moves one row by more than rounding does, and would make room for what is wrong. model: that made them,
+    for its types; None: in float32.
     """
     seen = [float(np.median(row_distances(o.logprobs, alone.logprobs, alone.row))) for o in others]
-    wide = all(p.dtype == torch.float32 for p in model.parameters() if p.dtype.is_floating_point)
+    parameters = () if model is None else model.parameters()
+    wide = all(p.dtype == torch.float32 for p in parameters if p.dtype.is_floating_point)
     # the last step, log_softmax, is float32 for every type
     return (_ROOM_FLOAT32 if wide else _ROOM_16_BITS) * max(seen) + 8 * _FLOAT32 * _rms(alone.logprobs)
 

@@ -6,9 +6,12 @@ in this type; so an architecture nobody foresaw is slower here, never wrong. The
 laid out as real batches are at their worst: unequal rows side by side in one rectangle row, rows that
 begin alike, one probe and several, at perturbations that no other probe's weights could pass for.
 `engines.audit` repeats the comparison on real data.
+
+In 16 bits rounding hides much. There the layouts (packed, padded, with shared beginnings) are tried a second time
+with every operation widened to float32, where a row that leaks into another one cannot pass for rounding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +19,13 @@ import numpy as np
 import torch
 
 from mezo.engines.form import Form
-from mezo.engines.plain import NOT_TAKEN, Answers, apart, plain_answers, rounding
+from mezo.engines.plain import NOT_TAKEN, Answers, apart, plain_answers, rounding, row_distances
 from mezo.engines.watch import Dispatched, RawReads
 from mezo.errors import MezoError
 from mezo.scoring import ScoringBatch
 from mezo.tuning.prefix_keys import prefix_of
 from mezo.types import THETA, Probe
+from mezo.widened import widened
 
 if TYPE_CHECKING:
     from mezo.engines.transformers import TransformersEngine
@@ -59,22 +63,27 @@ def find_form(engine: "TransformersEngine", *, probes: bool) -> Form:
     `probes`: also find out how to evaluate probes; not needed to evaluate theta alone.
     Raises MezoError if the model's own forward fails, or its answers are not finite.
     """
-    theta = _at_theta(engine)
+    theta, structure = _at_theta(engine), _Structure.of(engine)
+
+    def error(form: Form, *layouts: str) -> float:
+        """Over the bound, the larger of both: in the model's type, and in structure."""
+        found = _error(engine, form, theta, *layouts) / theta.bound
+        return found if structure is None or found > 1 else max(found, structure.error(form, *layouts))
+
     if not engine.allows("all"):
         return _with_probes(engine, Form(plain=True), theta) if probes else Form(plain=True)
     limit, forms = _candidates(engine)
-    measured = {form: _error(engine, form, theta) for form in forms}
-    form = _nearest(measured, theta.bound)
+    form = _nearest({form: error(form) for form in forms})
     padded = Form(pack_limit=limit, padded=True, whole_head=forms[-1].whole_head)
-    pads = _error(engine, padded, theta) <= theta.bound
+    pads = error(padded) <= 1
     if form is None:
         form = replace(padded, padded=pads)
-        if not pads and _error(engine, form, theta) > theta.bound:
+        if not pads and error(form) > 1:
             form = Form(plain=True)
     form = replace(form, padded=pads and not form.plain)
     if form.packed and engine.kind == "causal" and engine.allows("sharing"):
         shared = replace(form, shared=True)
-        form = replace(form, shared=_error(engine, shared, theta, _SHARED) <= theta.bound)
+        form = replace(form, shared=error(shared, _SHARED) <= 1)
     return _with_probes(engine, form, theta) if probes else form
 
 
@@ -121,11 +130,11 @@ def _in_any_layer(config: Any, name: str) -> list[Any]:
         return [getattr(layers[n], name, None) for n in range(len(layers))]
 
 
-def _nearest(measured: dict[Form, float], bound: float) -> Form | None:
+def _nearest(measured: dict[Form, float]) -> Form | None:
     """Of the packed forms within the bound, the first, unless a later one is far nearer; None if none is."""
     best: tuple[Form, float] | None = None
     for form, error in measured.items():
-        if form.packed and error <= bound and (best is None or error < _CLEARLY_NEARER * best[1]):
+        if form.packed and error <= 1 and (best is None or error < _CLEARLY_NEARER * best[1]):
             best = form, error
     return None if best is None else best[0]
 
@@ -237,6 +246,18 @@ def _check_batch(engine: "TransformersEngine") -> ScoringBatch:
 def _error(engine: "TransformersEngine", form: Form, check: Check, *layouts: str) -> float:
     """How far a form is from what is expected, in the worst of these layouts (those it has) and at the worst
     probe; infinite if it cannot be run."""
+
+    def distance() -> float:
+        found = engine.in_form(check.batch, check.probes)
+        pairs = zip(found, check.expected, strict=True)
+        return max(apart(row[expected.queries], expected) for row, expected in pairs)
+
+    return _worst(engine, form, layouts, distance)
+
+
+def _worst(
+    engine: "TransformersEngine", form: Form, layouts: Sequence[str], distance: Callable[[], float]
+) -> float:
     before = engine.form
     try:
         worst = 0.0
@@ -245,14 +266,54 @@ def _error(engine: "TransformersEngine", form: Form, check: Check, *layouts: str
                 continue
             width = {_NATURAL: None, _PACKED: _PACKED_WIDTH, _SHARED: _SHARED_WIDTH}[layout]
             engine.form = replace(form, shared=layout == _SHARED, width=width)
-            found = engine.in_form(check.batch, check.probes)
-            for row, expected in zip(found, check.expected, strict=True):
-                worst = max(worst, apart(row[expected.queries], expected))
+            worst = max(worst, distance())
         return worst
     except NOT_TAKEN:
         return np.inf  # the model does not take its inputs in this form
     finally:
         engine.form = before
+
+
+@dataclass(frozen=True)
+class _Structure:
+    """The rows of the check in float32, whatever the model's type: logits of the model's own, and no probes."""
+
+    engine: "TransformersEngine"
+    batch: ScoringBatch
+    expected: Answers
+    bound: float
+
+    @classmethod
+    def of(cls, engine: "TransformersEngine") -> "_Structure | None":
+        """None for a model that is float32 already, and for one whose operations cannot be widened."""
+        kinds = {p.dtype for p in engine.model.parameters() if p.dtype.is_floating_point}
+        if kinds <= {torch.float32}:
+            return None
+        batch = _check_batch(engine)
+        try:
+            with widened(torch.float32):
+                expected = plain_answers_in_full(engine, batch, THETA)
+                moved = plain_answers_in_full(engine, batch, THETA, jitter=True)
+        except MezoError:
+            return None
+        return cls(engine, batch, expected, rounding(expected, [moved], None))
+
+    def error(self, form: Form, *layouts: str) -> float:
+        """`_error`, of which the head is no part, over the bound."""
+        return _worst(self.engine, form, layouts, self._layout_error) / self.bound
+
+    @torch.no_grad()
+    def _layout_error(self) -> float:
+        worst = 0.0
+        with widened(torch.float32):
+            for share in self.engine.laid_out(self.batch).shares:
+                logits = self.engine.model(**self.engine.inputs(share, 1)).logits.float()
+                q, mine = share.queries, share.mine
+                table = logits.flatten(0, 1)[q.positions].log_softmax(-1)
+                found = table[q.inverse, q.tokens].double().cpu().numpy()
+                rows = self.expected.row[mine]
+                worst = max(worst, *row_distances(found, self.expected.logprobs[mine], rows))
+        return worst
 
 
 def _find_below(engine: "TransformersEngine", form: Form, moved: Check) -> None:

@@ -24,11 +24,13 @@ from mezo.engines.head import Head
 from mezo.engines.inplace import Granularity
 from mezo.engines.layers import CannotStack
 from mezo.engines.modes import Memory, walk_for
+from mezo.engines.plain import NOT_TAKEN
 from mezo.engines.probing import Probing
 from mezo.engines.shared_cache import SharedKeys
 from mezo.errors import MezoError
 from mezo.objectives import LogprobObjective, Objective, OutputObjective
 from mezo.optimizers import Optimizer
+from mezo.parsing import one_line
 from mezo.profiling import span
 from mezo.scoring import Example, ScoringBatch, pose
 from mezo.types import THETA, Probe, Update
@@ -108,7 +110,7 @@ class TransformersEngine(Engine):
 
     def _prepared(self, batch: Sequence[Example], objective: LogprobObjective) -> PreparedBatch:
         posed = pose(batch, answers_only=objective.answers_only)
-        return PreparedBatch(tuple(batch), self._laid_out(posed, self._usual_probes))
+        return PreparedBatch(tuple(batch), self.laid_out(posed, self._usual_probes))
 
     def losses(self, batch: Sequence[Example], probes: Sequence[Probe]) -> list[float]:
         objective = self.objective
@@ -123,7 +125,7 @@ class TransformersEngine(Engine):
         return [objective(batch.prepared.posed, row) for row in values]
 
     def logprobs(self, batch: ScoringBatch, probes: Sequence[Probe] = (THETA,)) -> np.ndarray:
-        values = self._stacked_or_apart(self._laid_out(batch, self._at_once(probes)), probes)
+        values = self._stacked_or_apart(self.laid_out(batch, self._at_once(probes)), probes)
         self._audit("logprobs", batch, probes, values)
         return values
 
@@ -137,7 +139,7 @@ class TransformersEngine(Engine):
 
     def in_form(self, batch: ScoringBatch, probes: Sequence[Probe]) -> np.ndarray:
         """`logprobs` in the form at hand and no other. Raises CannotStack where that does not do."""
-        return self._logprobs(self._laid_out(batch, self._at_once(probes)), probes)
+        return self._logprobs(self.laid_out(batch, self._at_once(probes)), probes)
 
     def generate(
         self,
@@ -204,7 +206,7 @@ class TransformersEngine(Engine):
         """How many of the probes go through the model together, at most."""
         return max(map(len, self._groups(probes)))
 
-    def _laid_out(self, posed: ScoringBatch, num_probes: int) -> Prepared:
+    def laid_out(self, posed: ScoringBatch, num_probes: int = 1) -> Prepared:
         return prepare(
             posed,
             num_probes,
@@ -220,13 +222,13 @@ class TransformersEngine(Engine):
         try:
             return self._logprobs(prepared, probes)
         except CannotStack:  # in this batch; a function of the batch, so that a resumed run does the same
-            apart = self._laid_out(prepared.posed, 1)
+            apart = self.laid_out(prepared.posed, 1)
             return np.concatenate([self._in_shares(apart, [probe]) for probe in probes])
 
     def _logprobs(self, prepared: Prepared, probes: Sequence[Probe]) -> np.ndarray:
         at_once = self._at_once(probes)
         if prepared.num_probes != at_once:
-            prepared = self._laid_out(prepared.posed, at_once)
+            prepared = self.laid_out(prepared.posed, at_once)
         if self.in_place is not None:
             with closing(self.in_place.visit(probes)) as points:
                 return np.concatenate([self._in_shares(prepared, [THETA]) for _ in points])
@@ -234,8 +236,20 @@ class TransformersEngine(Engine):
 
     def _in_shares(self, prepared: Prepared, probes: Sequence[Probe]) -> np.ndarray:
         with span("forward"):
-            parts = [(share.mine, self._forward(share, probes)) for share in prepared.shares]
+            parts = [(share.mine, self._forward_or_say(share, probes)) for share in prepared.shares]
         return join(parts, len(probes), len(prepared.posed.query_row))
+
+    def _forward_or_say(self, share: Share, probes: Sequence[Probe]) -> np.ndarray:
+        try:
+            return self._forward(share, probes)
+        except (CannotStack, MezoError):
+            raise
+        except NOT_TAKEN as error:
+            longest = max(map(len, share.rows))
+            raise MezoError(
+                f"{type(self.model).__name__}: its forward pass fails on {len(share.rows)} rows of at most {longest} tokens "
+                f"({type(error).__name__}: {one_line(error)[:200]}); lower max_length or batch_size if that is too much"
+            ) from error
 
     @torch.no_grad()
     def _forward(self, share: Share, probes: Sequence[Probe]) -> np.ndarray:
@@ -249,11 +263,11 @@ class TransformersEngine(Engine):
         with self.probing.at(probes, rows=rows, overrides={self.head_module: head}):
             cut = None if self.below is None else self.below.cut(probes)
             if self.below is None or cut is None:
-                answers = head.result(self.model(**self._inputs(share, copies)).logits).numpy()
+                answers = head.result(self.model(**self.inputs(share, copies)).logits).numpy()
                 spared = 0.0
             else:
                 with self.below.once(share, copies, cut) as spared:
-                    answers = head.result(self.model(**self._inputs(share, 1)).logits).numpy()
+                    answers = head.result(self.model(**self.inputs(share, 1)).logits).numpy()
         self.counts.add(share.layout, copies, spared, since(began))
         return answers
 
@@ -271,7 +285,8 @@ class TransformersEngine(Engine):
         """What the model is given of unpadded rows of one length."""
         return {"input_ids": ids, **({"use_cache": False} if self.kind == "causal" else {})}
 
-    def _inputs(self, share: Share, copies: int) -> dict[str, Any]:
+    def inputs(self, share: Share, copies: int) -> dict[str, Any]:
+        """What the model is given of a share, once for each of `copies` probes."""
         layout = share.layout
         inputs: dict[str, Any] = {"input_ids": stacked(layout.input_ids, copies)}
         if self.kind == "causal":

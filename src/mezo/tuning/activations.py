@@ -7,12 +7,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
 from transformers.cache_utils import DynamicCache
 
 from mezo.errors import MezoError
+from mezo.widened import widened
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,35 +104,9 @@ def _in_float64(model: Any) -> Iterator[None]:
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        with _Float64(), _Float64Convolutions():
+        with widened(torch.float64):
             yield
     finally:
         torch.set_default_dtype(default)
         if experts is not None:
             model.set_experts_implementation(experts)
-
-
-class _Float64Convolutions(TorchFunctionMode):
-    """Convolutions compare the types of input and weight before `_Float64` sees them."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (torch.conv1d, torch.conv2d, torch.conv3d):
-            args, kwargs = tree_map(_widened, (args, kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-
-class _Float64(TorchDispatchMode):
-    """Every operation on floating-point numbers, and whatever they are converted to, in float64.
-
-    Weights are widened one operation at a time, so this takes the memory of one more weight.
-    """
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        args, kwargs = tree_map(_widened, (args, kwargs or {}))
-        return func(*args, **kwargs)
-
-
-def _widened(leaf: Any) -> Any:
-    if isinstance(leaf, torch.Tensor) and leaf.is_floating_point():
-        return leaf.double()
-    return torch.float64 if isinstance(leaf, torch.dtype) and leaf.is_floating_point else leaf

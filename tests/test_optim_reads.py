@@ -225,6 +225,41 @@ def test_a_forward_on_an_instance_is_used_and_stays() -> None:
     assert "forward" not in model.place.__dict__
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda w: w.clamp_(-0.1, 0.1),
+        lambda w: torch.mul(w, 0.5, out=w.detach()),
+        lambda w: w.view(-1).__setitem__(0, 0.0),
+        lambda w: w.detach().__imul__(0.5),
+    ],
+)
+def test_a_loss_that_writes_its_weights_is_refused_before_it_does(write: Any) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Linear(8, 4), torch.randn(6, 8)
+    before = model.weight.detach().clone()
+
+    def loss() -> torch.Tensor:
+        write(model.weight)
+        return model(x).sum()
+
+    with pytest.raises(mezo.MezoError, match="writes into the tuned tensor weight"):
+        optimizer(model).step(loss)
+    assert torch.equal(model.weight, before)
+
+
+@pytest.mark.filterwarnings("error::mezo.events.MezoWarning")
+def test_autocast_is_computed_as_torch_does() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4)), torch.randn(6, 8)
+
+    def loss() -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return model(x).float().pow(2).sum()
+
+    check(optimizer(model), loss)
+
+
 def test_tensors_in_a_list_and_views_of_them() -> None:
     w = torch.randn(16)
     view, array = w.view(4, 4), w.numpy()

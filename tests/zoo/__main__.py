@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 import torch
 from tests.zoo.building import SKIPPED, architectures
 from tests.zoo.judging import TUNINGS, Verdict, judge
-from tests.zoo.table import PAGE, PENDING, Row, render
+from tests.zoo.table import PAGE, Row, render
 
 
 def _judged(case: tuple[str, str]) -> Verdict | str:
@@ -15,8 +15,6 @@ def _judged(case: tuple[str, str]) -> Verdict | str:
     try:
         return judge(*case)
     except Exception as error:
-        if case in PENDING:
-            return Verdict("not yet", PENDING[case])
         return f"{' '.join(case)}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 

@@ -9,8 +9,6 @@ import transformers
 from tests.zoo.building import SKIPPED, architectures
 from tests.zoo.judging import TUNINGS, Verdict
 
-# Wrong today: nothing else may be.
-PENDING: dict[tuple[str, str], str] = {}
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 _INTRODUCTION = """\
 # Models
@@ -19,9 +17,8 @@ What works on which architecture of transformers {version}, found by computing: 
 class tiny from its config, and compares four probes over rows of unequal length and a step with theta + eps z written
 into a second model, in float32 and bfloat16. A test holds this page to the code.
 
-`yes`: the numbers agree. `no`: refused in one line, which the note begins to quote. `not yet`: they agree in float32
-alone. Packed: several rows share a row of the batch. Shared beginnings: leading tokens that rows share are computed
-once. Without these a step takes longer; its numbers are the same. An architecture that is not here, such as one that
+`yes`: the numbers agree. `no`: refused in one line, which the note begins to quote.
+Packed: several rows share a row of the batch. Shared beginnings: leading tokens that rows share are computed once. Without these a step takes longer; its numbers are the same. An architecture that is not here, such as one that
 brings its own code, is run in whatever form agrees with its own logits when the engine starts.
 
 | Architecture | Full | LoRA | Prefix | Packed | Shared beginnings | Note |

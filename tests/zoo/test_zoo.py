@@ -8,7 +8,7 @@ import transformers
 from tests.tiers import mostly_slow
 from tests.zoo.building import SKIPPED, architectures
 from tests.zoo.judging import TUNINGS, Wrong, judge
-from tests.zoo.table import PAGE, PENDING, cell, parse, render
+from tests.zoo.table import PAGE, cell, parse, render
 
 from mezo.engines.transformers import TransformersEngine
 
@@ -45,8 +45,6 @@ def test_the_page_has_each_architecture():
 @pytest.mark.parametrize(("name", "tuning"), mostly_slow(_CASES, lambda name, _: name in _FAST))
 def test_right_or_refused_as_the_page_says(name: str, tuning: str):
     version, rows = parse(PAGE.read_text())
-    if (name, tuning) in PENDING:
-        pytest.xfail(PENDING[name, tuning])
     found = judge(name, tuning)
     if version == transformers.__version__:
         said = rows[name]

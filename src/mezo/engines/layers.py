@@ -68,6 +68,8 @@ def linear(
     probing: "Probing", module: nn.Linear, forward: Forward, keys: list[str], x: torch.Tensor
 ) -> torch.Tensor:
     """x @ W_p^T + b_p, W written a row block at a time: a row of W is a column of the result."""
+    if torch.is_autocast_enabled(x.device.type):  # which turns to functions of torch, and not to ours
+        return any_module(probing, module, forward, keys, x)
     return _matmul(probing, module, x, out_features=module.out_features, transposed=False)
 
 
@@ -76,6 +78,8 @@ def conv1d(
     probing: "Probing", module: Any, forward: Forward, keys: list[str], x: torch.Tensor
 ) -> torch.Tensor:
     """GPT-2's layer: x @ W_p + b_p; a row block of W is a share of the sum."""
+    if torch.is_autocast_enabled(x.device.type):
+        return any_module(probing, module, forward, keys, x)
     return _matmul(probing, module, x, out_features=module.nf, transposed=True)
 
 
@@ -87,6 +91,8 @@ def is_faster_here(module: nn.Module) -> bool:
 @unwatched
 def unperturbed_linear(module: Any, x: torch.Tensor) -> torch.Tensor:
     """A layer that is not tuned, or not probed now: all probes, stacked along the batch, share its product."""
+    if torch.is_autocast_enabled(x.device.type):
+        return F.linear(x, module.weight, module.bias)
     return product.linear(x, module.weight, module.bias)
 
 

@@ -6,6 +6,7 @@ stay on. `Dispatched` sees what the dispatcher is given, inside of torch's own C
 times that price; it is on while the engine checks itself.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -16,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mezo.errors import MezoError
 from mezo.weights import Weights
 
 # these take a tensor for its shape, dtype and device alone
@@ -117,7 +119,8 @@ class Memories:
 class RawReads(TorchFunctionMode):
     """While active, `read` collects the names of tuned tensors whose memory reaches a computation.
 
-    Taking a view is not reading, and neither is asking for a shape. ignoring: names that need no watching.
+    Taking a view is not reading, and neither is asking for a shape. Writing into a tuned tensor is a MezoError,
+    before it happens. ignoring: names whose reads need no watching.
     """
 
     def __init__(self, weights: Weights, *, ignoring: Iterable[str] = ()):
@@ -127,9 +130,12 @@ class RawReads(TorchFunctionMode):
         self.read: set[str] = set()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
         if _knowing:
-            return result
+            return func(*args, **(kwargs or {}))
+        if (written := _written(getattr(func, "__name__", ""), args, kwargs)) is not None:
+            with torch._C.DisableTorchFunction():
+                self._check_own(func, written)
+        result = func(*args, **(kwargs or {}))
         with torch._C.DisableTorchFunction():
             self._look(func, args, kwargs, result)
         return result
@@ -143,6 +149,15 @@ class RawReads(TorchFunctionMode):
                 for inner in tree_leaves(leaf):
                     if isinstance(inner, torch.Tensor):
                         self._note(func, inner, result)
+
+    def _check_own(self, func: Any, written: torch.Tensor) -> None:
+        """theta must be the same before and after a loss: nothing would put back what a forward made of it."""
+        with contextlib.suppress(RuntimeError, NotImplementedError):
+            for name in self._memories.names(written) if not written.is_meta else ():
+                raise MezoError(
+                    f"the loss writes into the tuned tensor {name} ({func.__name__}): a loss must leave the weights as they "
+                    "are; write after the step"
+                )
 
     def _note(self, func: Any, leaf: torch.Tensor, result: Any) -> None:
         if leaf.device.type == "meta":
@@ -165,6 +180,17 @@ class RawReads(TorchFunctionMode):
         if all(self._memories.shares(r, leaf) for r in parts):  # views, or shapes and the like: no tensor
             return bool(parts) and name.startswith("__i") and name.endswith("__")
         return True
+
+
+def _written(name: str, args: Any, kwargs: Any) -> torch.Tensor | None:
+    """The tensor that an operation writes into; None for one that makes a new one."""
+    if kwargs and _is_tensor(kwargs.get("out")):
+        return kwargs["out"]
+    in_place = (
+        name.endswith("_") if not name.endswith("__") else name.startswith("__i") or name == "__setitem__"
+    )
+    in_place = in_place and name not in _WRITES_NOTHING and name not in ("__int__", "__index__", "__invert__")
+    return args[0] if in_place and args and _is_tensor(args[0]) else None
 
 
 def _is_tensor(value: Any) -> bool:

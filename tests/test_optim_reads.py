@@ -1,6 +1,7 @@
 """However a closure reads its weights, `mezo.MeZO` measures the slope that theta + eps z written out has."""
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import nn
 
 import mezo
 from mezo.algorithm import NonFiniteLoss, draw_of
-from mezo.engines.watch import RawReads
+from mezo.engines.watch import RawReads, knowing
 from mezo.events import MezoWarning
 from mezo.types import Probe
 from mezo.weights import Weights
@@ -183,6 +184,27 @@ def test_shapes_views_and_types_are_no_reads() -> None:
         )
         _ = model.line.weight.numel(), w.stride(), torch.zeros(1).expand_as(w)
     assert not watch.read
+
+
+def test_other_threads_that_know_their_reads_blind_nobody() -> None:
+    """Two threads that enter and leave in turn, as ranks of one process do."""
+    weights = Weights([("a", torch.randn(4))])
+    first, second = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with knowing():
+            first.set()
+            second.wait()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    first.wait()
+    with knowing():
+        second.set()
+        thread.join()
+    with RawReads(weights) as watch:
+        _ = weights.tunables[0].tensor + 1
+    assert watch.read == {"a"}
 
 
 def test_what_nobody_can_watch_is_found_by_the_audit() -> None:

@@ -215,7 +215,8 @@ def test_a_run_is_trained_measured_and_written_down(
     assert outcome.forward_passes == 4 * a_step
     assert outcome.peak_memory_bytes >= (outcome.step_memory_bytes or 0) > 0
     assert outcome.device == "cpu"
-    assert MeZOConfig.load(run.config) == asked
+    written = MeZOConfig.load(run.config)
+    assert written.model_copy(update={"matmul": asked.matmul}) == asked  # what "auto" came to is the run's
     assert run.trajectory.exists()
     assert not run.model.exists()  # a study of sixty runs would fill a disk with models
 

@@ -112,18 +112,18 @@ WORDS: dict[str, Words] = {
         METHOD, "Megabytes for what comes out of layers below the lowest tuned one, kept across steps."
     ),
     "audit": Words(
-        METHOD,
+        WHERE,
         "Compare some of the first batch, and of one after every snapshot, with the model's own forward pass. "
         "On by default.",
         ("--audit/--no-audit",),
     ),
     "disable_shortcuts": Words(
-        METHOD,
+        WHERE,
         "Shortcuts through the model not to be taken, by comma: packing, sharing, stacking, lower-layers, head, "
         "products, or all.",
     ),
     "matmul": Words(
-        METHOD,
+        WHERE,
         "What multiplies matrices on a CPU: torch, onednn, or float32 for 16-bit weights; auto measures it.",
     ),
     "num_steps": Words(BUDGET, "Updates.", ("--steps", "-n")),

@@ -271,11 +271,13 @@ class Probing:
         """
         if (n := self._small.of(tunable)) is not None:
             return [values[n] for values in self._small_values]
-        copies: list[torch.Tensor | None] = [None] * len(self.probes)
-        with knowing():
-            for i, value in self.perturbed(tunable):
-                copies[i] = value.reshape(tunable.tensor.shape).clone()
-        return copies  # type: ignore[return-value]
+        copies = [torch.empty_like(tunable.tensor.detach()) for _ in self.probes]
+        flat = [copy.view(tunable.rows().shape) for copy in copies]
+        with knowing():  # block by block, so that scratch memory stays small beside the copies
+            for start, stop in self.blocks(tunable.rows()):
+                for i, values in self.perturbed(tunable, start, stop):
+                    flat[i][start:stop] = values
+        return copies
 
     @staticmethod
     def blocks(weight: torch.Tensor, limit: int | None = None) -> Iterator[tuple[int, int]]:

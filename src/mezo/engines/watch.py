@@ -7,6 +7,7 @@ times that price; it is on while the engine checks itself.
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -55,19 +56,23 @@ _WAYS_OUT = frozenset(
 )
 _WRITES_NOTHING = frozenset(("requires_grad_", "detach_", "rename_", "share_memory_", "retain_grad_"))
 
-_knowing = False
+class _Knowing(threading.local):
+    depth = 0
+
+
+_knowing = _Knowing()
 
 
 @contextmanager
 def knowing() -> Iterator[None]:
-    """Inside the block tuned tensors are read by code that adds the perturbation itself: no watch minds."""
-    global _knowing
-    before, _knowing = _knowing, True
+    """Inside the block tuned tensors are read by code that adds the perturbation itself: no watch of this thread
+    minds."""
+    _knowing.depth += 1
     try:
         with torch._C.DisableTorchFunction():
             yield
     finally:
-        _knowing = before
+        _knowing.depth -= 1
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -130,7 +135,7 @@ class RawReads(TorchFunctionMode):
         self.read: set[str] = set()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if _knowing:
+        if _knowing.depth:
             return func(*args, **(kwargs or {}))
         if (written := _written(getattr(func, "__name__", ""), args, kwargs)) is not None:
             with torch._C.DisableTorchFunction():
@@ -209,7 +214,7 @@ class Dispatched(TorchDispatchMode):
         returns = func._schema.returns
         # an in-place or out= operation returns an alias, too, but one that it has written
         is_view = any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
-        if not _knowing and not is_view and func._schema.name not in _METADATA_ONLY:
+        if not _knowing.depth and not is_view and func._schema.name not in _METADATA_ONLY:
             with torch._C.DisableTorchFunction():
                 for leaf in tree_leaves((args, kwargs or {})):
                     if isinstance(leaf, torch.Tensor) and leaf.device.type != "meta":

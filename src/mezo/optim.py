@@ -244,9 +244,9 @@ class MeZO(torch.optim.Optimizer):
             watch = RawReads(self.weights, ignoring=self._probing.whole)
             with self._probing.at([probe]), watch if probe.scale else nullcontext():
                 loss = evaluate()
-            if not watch.read:
+            if not (read := self._probing.moved(watch.read, [probe])):
                 return loss
-            self._probing.write_whole(watch.read)
+            self._probing.write_whole(read)
         with self._written(probe):
             return evaluate()
 

@@ -215,3 +215,26 @@ def test_shortcuts_can_be_turned_off(name: str) -> None:
         assert not (off in ("lower-layers", "all") and engine.below)
         assert engine.form.plain == (off == "all")
         np.testing.assert_allclose(engine.logprobs(batch, PROBES), usual.logprobs(batch, PROBES), atol=2e-4)
+
+
+def test_a_read_that_begins_in_a_later_batch_is_followed() -> None:
+    """A branch of the model that runs for the first time after the start, and reads a weight past its module."""
+    from tests.engines.test_probing import engine_for as probing_engine
+
+    engine, weights = probing_engine("llama")
+    assert engine.form.stacked
+    part, late = engine.model.model.layers[0].mlp, []
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        out = type(part).forward(part, x)
+        return out @ part.up_proj.weight[: out.shape[-1]] if late else out
+
+    part.forward = forward
+    batch, before = pose(examples("causal")), weights.checksum()
+    for begun in (False, True, True):
+        late += [1] * begun
+        for probe, row in zip(PROBES, engine.logprobs(batch, PROBES), strict=True):
+            np.testing.assert_allclose(row, reference(engine, batch, probe), atol=2e-4)
+        assert bool(engine.probing.whole) == begun
+    assert engine.probing.whole == {"model.layers.0.mlp.up_proj.weight"}
+    assert weights.checksum() == before

@@ -151,6 +151,10 @@ class Probing:
         """
         self._whole |= names
 
+    def moved(self, names: set[str], probes: Sequence[Probe]) -> set[str]:
+        """Of these tensors, those in which any of the probes differs from theta."""
+        return {n for n in names if any(p.scale and p.factor(self._place[n]) for p in probes)}
+
     @property
     def whole(self) -> frozenset[str]:
         """The names that `write_whole` was given."""

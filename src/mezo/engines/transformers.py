@@ -1,9 +1,9 @@
 """The default engine: any Hugging Face causal or masked language model, in this process."""
 
 import time
-from collections.abc import Collection, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +27,7 @@ from mezo.engines.modes import Memory, walk_for
 from mezo.engines.plain import NOT_TAKEN
 from mezo.engines.probing import Probing
 from mezo.engines.shared_cache import SharedKeys
+from mezo.engines.watch import RawReads
 from mezo.errors import MezoError
 from mezo.objectives import LogprobObjective, Objective, OutputObjective
 from mezo.optimizers import Optimizer
@@ -100,6 +101,7 @@ class TransformersEngine(Engine):
         self.tokenizer, self.max_new_tokens = tokenizer, max_new_tokens
         self._greedy: Greedy | None = None
         self._to_audit: set[str] = set()
+        self._watch: RawReads | None = None
 
     # ---------------------------------------------------------------- the engine interface
 
@@ -220,10 +222,33 @@ class TransformersEngine(Engine):
 
     def _stacked_or_apart(self, prepared: Prepared, probes: Sequence[Probe]) -> np.ndarray:
         try:
-            return self._logprobs(prepared, probes)
+            with self._watching(probes) as watch:
+                found = self._logprobs(prepared, probes)
         except CannotStack:  # in this batch; a function of the batch, so that a resumed run does the same
             apart = self.laid_out(prepared.posed, 1)
-            return np.concatenate([self._in_shares(apart, [probe]) for probe in probes])
+            with self._watching(probes) as watch:
+                found = np.concatenate([self._in_shares(apart, [probe]) for probe in probes])
+        read = set() if watch is None else self.probing.moved(watch.read, probes)
+        if not read:
+            return found
+        # a part of the model that ran for the first time reads weights past their modules
+        self.probing.write_whole(read)
+        self._watch, self.form = None, replace(self.form, stacked=False)
+        return self._stacked_or_apart(self.laid_out(prepared.posed, 1), probes)
+
+    @contextmanager
+    def _watching(self, probes: Sequence[Probe]) -> Iterator[RawReads | None]:
+        """Sees reads of tuned tensors that the probes would not reach. On a GPU, where Python is what a step waits
+        for, at the start and in audits alone."""
+        moves = self.in_place is None and any(probe.scale for probe in probes)
+        if not moves or (self.model.device.type == "cuda" and not self._to_audit):
+            yield None
+            return
+        if self._watch is None:
+            self._watch = RawReads(self.weights, ignoring=self.probing.whole)
+        self._watch.read.clear()
+        with self._watch:
+            yield self._watch
 
     def _logprobs(self, prepared: Prepared, probes: Sequence[Probe]) -> np.ndarray:
         at_once = self._at_once(probes)

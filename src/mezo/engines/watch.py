@@ -56,6 +56,7 @@ _WAYS_OUT = frozenset(
 )
 _WRITES_NOTHING = frozenset(("requires_grad_", "detach_", "rename_", "share_memory_", "retain_grad_"))
 
+
 class _Knowing(threading.local):
     depth = 0
 

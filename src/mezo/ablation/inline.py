@@ -6,7 +6,7 @@ from typing import Any
 
 from mezo.ablation.fields import is_nothing, metrics, split
 from mezo.ablation.markup import lines_of, repaired
-from mezo.ablation.predictions import marked_json
+from mezo.escaping import is_plain_markdown, marked_json
 from mezo.parsing import parse_yaml
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
@@ -77,8 +77,8 @@ def quoted(value: Any) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether it comes back from a page, of either kind, letter by letter."""
-    if not text or not text.isprintable() or " ".join(text.split()) != text or repaired(text) != text:
+    """Whether it is no markup on a page, of either kind, and comes back from it letter by letter."""
+    if not text or not is_plain_markdown(text) or " ".join(text.split()) != text or repaired(text) != text:
         return False
     return [line.text for line in lines_of(text)] == [text]
 

@@ -11,6 +11,7 @@ from typing import Any
 from mezo.ablation.fields import plan_values, study_values
 from mezo.ablation.plan import Plan
 from mezo.errors import MezoError
+from mezo.escaping import marked_json
 
 _OPEN, _CLOSE = "<predictions>", "</predictions>"
 _FENCE = re.compile(r"\s*(```|~~~)\w*\s*$")
@@ -63,14 +64,6 @@ def same(parse: Any, text: str, plan: Plan) -> bool:
         return parse(text) == plan
     except MezoError:
         return False
-
-
-def marked_json(value: Any) -> str:
-    """JSON on one line without a character that means anything to HTML, Markdown or another encoding."""
-    text = json.dumps(value)
-    for mark in "<>&`":
-        text = text.replace(mark, f"\\u{ord(mark):04x}")
-    return text.replace("  ", "\\u0020 ").replace("  ", "\\u0020 ")  # which HTML would make one
 
 
 def json_or_text(text: str | None) -> Any:

@@ -132,7 +132,8 @@ def test_marks_in_a_plan_are_not_made(tmp_path: Path) -> None:
 def test_the_policy_stops_what_is_not_escaped(report: Path, tmp_path: Path) -> None:
     """The second wall: the same texts as they are, and still nothing runs or loads."""
     broken = tmp_path / "broken.html"
-    broken.write_text(report.read_text().replace("<main>", "<main>" + " ".join(MARKS), 1))
+    active = " ".join(mark for mark in MARKS if re.search("alert|https", mark))
+    broken.write_text(report.read_text().replace("<main>", f"<main>{active}", 1))
     page = seen(broken, tmp_path, 1200)
     assert not any(error.startswith("alert") for error in page["errors"])
     assert {"refused: script-src-elem", "refused: script-src-attr", "refused: img-src"} <= set(page["errors"])

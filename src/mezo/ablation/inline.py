@@ -7,7 +7,7 @@ from typing import Any
 from mezo.ablation.fields import is_nothing, metrics, split
 from mezo.ablation.markup import lines_of, repaired
 from mezo.escaping import is_plain_markdown, marked_json
-from mezo.parsing import parse_yaml
+from mezo.parsing import parse_json, parse_yaml
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,300})")
@@ -87,16 +87,16 @@ def _json(text: str) -> tuple[bool, Any]:
     if not (len(text) > 2 and text[0] == text[-1] == "`"):
         return False, None
     try:
-        return True, json.loads(text[1:-1])
-    except (ValueError, RecursionError):
+        return True, parse_json(text[1:-1])
+    except ValueError:
         return False, None
 
 
 def _flow(text: str) -> Any:
     """A list or mapping as JSON, YAML or Python writes it on one line."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except ValueError:
         pass
     try:
         found = parse_yaml(text)

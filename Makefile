@@ -15,7 +15,7 @@ help:
 	@echo "make fast          the tests that take seconds, on all cores"
 	@echo "make engine-check  the tests on SGLang and vLLM that every change runs; their environments are built (7 GB)"
 	@echo "make engine-tests  all of them"
-	@echo "make soak          a run killed 100 times at random moments, against one never killed (minutes)"
+	@echo "make soak          1,000 deaths of runs under settings drawn at random, against runs left alone (half an hour)"
 	@echo "make docs          the documentation as a site in site/, its links checked"
 	@echo "make format        rewrite the sources in the project's format"
 	@echo "make clean         remove $(VENV), caches and build output (runs stay)"
@@ -44,7 +44,7 @@ engines:
 	PYTHON=$(PYTHON) scripts/engine-env vllm
 
 soak: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/kill_loop.py --kills 100
+	$(BIN)/python benchmarks/soak.py --deaths 1000
 
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from mezo.card import block, span, write_card
+from mezo.card import write_card
 from mezo.config import MeZOConfig
+from mezo.escaping import code_block, code_span
 from mezo.events import EvalRecord, StepRecord
 from mezo.parsing import one_line, printable
 from mezo.run import MetricsWriter, RunFolder
@@ -98,13 +99,13 @@ def test_no_name_becomes_markup(tmp_path: Path, name: str) -> None:
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
 def test_a_span_is_code_and_only_code(text: str) -> None:
-    inline = MARKDOWN.parseInline(f"x {span(text)} y")[0].children or []
+    inline = MARKDOWN.parseInline(f"x {code_span(text)} y")[0].children or []
     assert [token.type for token in inline] == ["text", "code_inline", "text"]
     assert inline[1].content == (one_line(text) or " ")
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0")), min_size=1))
 def test_a_block_is_code_and_only_code(lines: list[str]) -> None:
-    tokens = MARKDOWN.parse(block(lines))
+    tokens = MARKDOWN.parse(code_block(lines))
     assert [token.type for token in tokens] == ["fence"]
     assert tokens[0].content == printable("\n".join(lines)) + "\n"

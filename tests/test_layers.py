@@ -23,6 +23,7 @@ LAYERS = (
         "interrupts",
         "profiling",
         "parsing",
+        "escaping",
         "foreign",
         "secrets",
         "widened",

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.test_card import card
 
-from mezo.card import block, span
 from mezo.cli import main
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
+from mezo.escaping import code_block, code_span
 from mezo.parsing import MOST_VALUES, one_line, parse_json, parse_yaml, printable
 
 HOSTILE = (
@@ -38,7 +38,7 @@ def test_a_card_of_a_hostile_name(name: str, tmp_path: Path) -> None:
     assert set(yaml.safe_load(front)) <= {"library_name", "base_model", "tags"}
     assert yaml.safe_load(front)["tags"][-1] == name
     assert rest.startswith("\n# ")
-    assert all(c.isprintable() or c == "\n" for c in span(name) + block([name]))
+    assert all(c.isprintable() or c == "\n" for c in code_span(name) + code_block([name]))
 
 
 @pytest.mark.parametrize("name", [name for name in HOSTILE if "\n" not in name], ids=ascii)

@@ -11,6 +11,7 @@ from tests.resumed import base, config_for, resume, trainer, what_counts
 from tests.tiers import mostly_slow
 
 from mezo import logbook, run, trajectory
+from mezo.cli import main
 from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.interrupts import Forced, Interrupts, Terminated
@@ -92,6 +93,43 @@ def test_a_second_interrupt_makes_nothing_of_half_a_step(
     assert not (tmp_path / "run/model").exists()
     RunLock.check(tmp_path / "run")
     assert what_counts(tmp_path / "run", resume(tmp_path / "run")) == whole
+
+
+def test_an_interrupt_waits_until_the_compiler_is_done() -> None:
+    """LLVM calls Python back, and loses what is raised there or dies of it."""
+    compiler: dict[str, Any] = {
+        "__name__": "llvmlite.binding.x",
+        "kill": lambda: signal.raise_signal(signal.SIGTERM),
+    }
+    exec(
+        "def callback():\n    try:\n        kill()\n    except BaseException:\n        return False\n    return True",
+        compiler,
+    )
+
+    def compiled() -> None:
+        with Interrupts():
+            assert compiler["callback"]()
+            time.sleep(60)
+
+    with pytest.raises(Terminated):
+        compiled()
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "stopped")]
+)
+def test_a_command_says_how_it_was_stopped(
+    number: int, status: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where no step is under way."""
+
+    def stopped(*_: object, **__: object) -> None:
+        with Interrupts():
+            signal.raise_signal(number)
+
+    monkeypatch.setattr("mezo.trainer.MeZOTrainer", stopped)
+    assert main(["train", "--task", "demo", "--output", "none"]) == status
+    assert capsys.readouterr().err.splitlines()[-1] == f"mezo: {said}"
 
 
 def test_the_handlers_of_before_come_back() -> None:

@@ -8,14 +8,12 @@ from typing import Protocol
 import yaml
 
 from mezo.config import MeZOConfig
+from mezo.escaping import code_block, code_span
 from mezo.events import EvalRecord, token_reuse
-from mezo.parsing import one_line, printable
 from mezo.run import Metrics, RunFolder, read_metrics, write_text
 
 _PAPER = "[Malladi et al. 2023](https://arxiv.org/abs/2305.17333)"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$&!])")
-_START = re.compile(r"^(\d*)([-+=.)])(?=[-+=\s]|$)")  # of a list, a rule, a heading
 _EMBEDDED = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
 
@@ -36,7 +34,7 @@ def write_card(run: RunFolder, outcome: Outcome) -> None:
     config, metrics = outcome.config, read_metrics(run.metrics)
     parts = [
         _front_matter(config),
-        f"# {span(config.model)} tuned on {span(config.task)} with MeZO\n",
+        f"# {code_span(config.model)} tuned on {code_span(config.task)} with MeZO\n",
         _summary(outcome, metrics),
         _results(metrics),
         _commands(run, config),
@@ -44,29 +42,6 @@ def write_card(run: RunFolder, outcome: Outcome) -> None:
         _licence(config),
     ]
     write_text(run.card, "\n".join(part for part in parts if part))
-
-
-def escape(text: object) -> str:
-    """`text` on one line, every character that Markdown or HTML reads behind a backslash."""
-    return _START.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", one_line(text)))
-
-
-def span(text: object, *, table: bool = False) -> str:
-    """`text` as a Markdown code span: nothing in it is markup. table: for a table's cell."""
-    plain = one_line(text) or " "
-    runs = [len(ticks) for ticks in re.findall(r"`+", plain)]
-    fence = "`" * (max(runs, default=0) + 1)
-    pad = " " if plain.startswith("`") or plain.endswith("`") else ""
-    code = f"{fence}{pad}{plain}{pad}{fence}"
-    return code.replace("|", "\\|") if table else code
-
-
-def block(lines: list[str]) -> str:
-    """`lines` as a fenced code block that they cannot close."""
-    text = printable("\n".join(lines))
-    runs = [len(ticks) for ticks in re.findall(r"`+", text)]
-    fence = "`" * max(3, max(runs, default=0) + 1)
-    return f"{fence}sh\n{text}\n{fence}\n"
 
 
 def _front_matter(config: MeZOConfig) -> str:
@@ -120,14 +95,14 @@ def _results(metrics: Metrics) -> str:
     name = next((e.headline.name for e in metrics.evals if e.headline), "accuracy")
     rows = [
         "## Results\n",
-        f"| split | step | examples | {span(name, table=True) if ':' in name else name} | loss |",
+        f"| split | step | examples | {code_span(name, table=True) if ':' in name else name} | loss |",
         "|---|---|---|---|---|",
     ]
     for split in dict.fromkeys(e.split for e in metrics.evals):
         mine = [e for e in metrics.evals if e.split == split]
         for record in mine if len(mine) < 2 else (mine[0], mine[-1]):
             rows.append(
-                f"| {span(split, table=True)} | {record.step} | {record.examples}"
+                f"| {code_span(split, table=True)} | {record.step} | {record.examples}"
                 f" | {_judged(record)} | {record.loss:.4f} |"
             )
     if not metrics.evals:
@@ -154,7 +129,7 @@ def _commands(run: RunFolder, config: MeZOConfig) -> str:
     return (
         "## Check it\n\nFrom the folder in which the run was started: measure the weights again, and make"
         " them again, bit for bit, from the base model and the trajectory.\n\n"
-        + block([shlex.join(evaluate), shlex.join(replay)])
+        + code_block([shlex.join(evaluate), shlex.join(replay)])
     )
 
 
@@ -162,7 +137,7 @@ def _settings(config: MeZOConfig) -> str:
     rows = ["## Settings\n", "| setting | value |", "|---|---|"]
     values = config.model_dump(mode="json")
     rows += [
-        f"| {span(name, table=True)} | {span('-' if value is None else value, table=True)} |"
+        f"| {code_span(name, table=True)} | {code_span('-' if value is None else value, table=True)} |"
         for name, value in values.items()
     ]
     return "\n".join(rows) + "\n"
@@ -170,7 +145,7 @@ def _settings(config: MeZOConfig) -> str:
 
 def _licence(config: MeZOConfig) -> str:
     base = _base(config)
-    name = span(config.model) + (f" ({span(base)})" if base and base != config.model else "")
+    name = code_span(config.model) + (f" ({code_span(base)})" if base and base != config.model else "")
     return (
         f"## Licence\n\nTuned weights are a derivative of the base model, {name}, and of the data: their"
         f" licences apply.\n"

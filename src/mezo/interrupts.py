@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM between steps, never inside one: an update is applied and recorded, or neither."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -57,7 +58,21 @@ class Interrupts:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         kind = Terminated if number == signal.SIGTERM else KeyboardInterrupt
         if not self._holding:
+            if _compiling(frame):  # again in a moment
+                again = threading.Timer(0.02, os.kill, (os.getpid(), number))
+                again.daemon = True
+                again.start()
+                return
             raise kind
         if self._asked:
             raise Forced
         self._asked = kind
+
+
+def _compiling(frame: FrameType | None) -> bool:
+    """Whether Numba compiles. LLVM calls Python back: an exception there is lost, or the process dies of SIGSEGV."""
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).startswith(("numba.", "llvmlite.")):
+            return True
+        frame = frame.f_back
+    return False

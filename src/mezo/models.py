@@ -82,6 +82,9 @@ def load(
     found = describe(name, trust_remote_code, note)
     source, config, kind, tokenizer = found.source, found.config, found.kind, found.tokenizer
     check_source(source, config)
+    # In a process that was forked, torch mends its pool of threads on the first call; transformers loads with several
+    # threads, of which a second one would find no pool ("Invalid thread pool").
+    torch.set_num_threads(torch.get_num_threads())
     with quiet():
         auto = AutoModelForCausalLM if kind == "causal" else AutoModelForMaskedLM
         model, info = _read(

@@ -18,14 +18,27 @@ MOST_VALUES = 1_000_000  # of one YAML text, aliases written out: no settings, t
 
 
 def parse_json(text: str | bytes, *, finite: bool = False) -> Any:
-    """The values. Raises ValueError, of one line, if the text is no JSON, is no UTF-8 or is nested too deep.
+    """The values. Raises ValueError, of one line, if the text is no JSON, is no UTF-8, is nested too deep, or an object
+    has a key twice: Python would keep the last, a reader sees the first.
 
     finite: NaN and infinities, which Python writes and JSON has not, are refused, and so are numbers past a float.
     """
     try:
-        return json.loads(text, parse_float=_finite, parse_constant=_finite) if finite else json.loads(text)
+        if not finite:
+            return json.loads(text, object_pairs_hook=once)
+        return json.loads(text, object_pairs_hook=once, parse_float=_finite, parse_constant=_finite)
     except RecursionError:
         raise ValueError("its brackets are nested too deep") from None
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these keys and values. Raises ValueError for a key that is there twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f"the key {one_line(twice):.80} is there twice in an object")
+    return found
 
 
 def parse_yaml(text: str) -> Any:

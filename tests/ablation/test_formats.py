@@ -220,6 +220,16 @@ def test_broken_planner_output_is_told_by_its_line(text: str, told: str) -> None
         ("x.json", "{", "not readable as JSON"),
         ("x.json", "[" * 100_000, "not readable as JSON"),
         ("x.json", "[]", "expected at least one study"),
+        (
+            "x.json",
+            '[{"ablated_part": "p", "action": "ADD", "action": "REMOVE"}]',
+            "the key action is there twice",
+        ),
+        (
+            "x.jsonl",
+            '{"ablated_part": "p", "action": "ADD", "action": "REMOVE"}',
+            "the key action is there twice",
+        ),
         ("x.json", '[{"ablated_part": "p", "action": "ADD", "replacement": [Infinity]}]', "finite"),
         ("x.json", '[{"ablated_part": "", "action": "ADD"}]', "study 1: expected the ablated part as text"),
         ("x.json", '[{"ablated_part": "p", "action": "ADD", "metrics": [1]}]', "metrics as a list of texts"),

@@ -18,8 +18,8 @@ from mezo.ablation.comparisons import compare
 from mezo.ablation.document import document
 from mezo.ablation.quantities import quantity
 from mezo.ablation.report import read_lines, write_report
-from mezo.card import escape
 from mezo.errors import MezoError
+from mezo.escaping import markdown_text
 
 pytest.importorskip("plotly")
 pytest.importorskip("jinja2")
@@ -249,7 +249,7 @@ def test_no_text_of_a_plan_is_markup_in_markdown(folder: Path, nasty: Path) -> N
     "text", ["- x", "1. x", "---", "+ x", "===", "> q", "# h", "a | b", "*b*", "&amp;", "a_b_c", "x~~y~~"]
 )
 def test_markdown_shows_a_text_as_it_is(text: str) -> None:
-    tokens = MarkdownIt().enable("table").enable("strikethrough").parse(f"{escape(text)}\n")
+    tokens = MarkdownIt().enable("table").enable("strikethrough").parse(f"{markdown_text(text)}\n")
     assert [token.type for token in tokens] == ["paragraph_open", "inline", "paragraph_close"]
     assert {child.type for child in tokens[1].children or ()} <= {"text"}
     assert "".join(child.content for child in tokens[1].children or ()) == text

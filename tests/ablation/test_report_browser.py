@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.ablation.made_study import NASTY, made
+from tests.ablation.test_hostile_pages import MARKS, hostile_study
 
 from mezo.ablation.report import write_report
 
@@ -20,14 +21,13 @@ pytest.importorskip("jinja2")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DARK = "--blink-settings=preferredColorScheme=0"
 
-# Runs before everything else in the page; an alert is what an injected script would do.
+# Runs before everything else in the page, its policy included; an alert is what an injected script would do.
 WATCH = """<script>
 window.errors = [];
 window.addEventListener("error", (e) => errors.push(String(e.message)));
 window.alert = (text) => errors.push("alert: " + text);
+document.addEventListener("securitypolicyviolation", (e) => errors.push("refused: " + e.effectiveDirective));
 for (const name of ["error", "warn"]) console[name] = (...words) => errors.push(name + ": " + words.join(" "));
-</script>"""
-TELL = """<script>
 addEventListener("load", () => setTimeout(() => {
   const root = document.documentElement, charts = [...document.querySelectorAll("[data-chart]")];
   (parent === window ? window : parent).postMessage(JSON.stringify({
@@ -57,8 +57,7 @@ def seen(report: Path, folder: Path, width: int, *options: str) -> dict[str, Any
     """What the page says of itself when it is shown `width` pixels wide."""
     if CHROMIUM is None:
         pytest.skip("needs Chromium")
-    page = report.read_text()
-    page = page.replace("<head>", "<head>" + WATCH, 1).replace("</body>", TELL + "</body>", 1)
+    page = report.read_text().replace("<head>", "<head>" + WATCH, 1)
     (folder / "watched.html").write_text(page)
     (folder / "frame.html").write_text(FRAME % width)
     ran = subprocess.run(
@@ -114,9 +113,28 @@ def test_what_a_browser_would_complain_of_is_seen(report: Path, tmp_path: Path) 
     """The watch itself: an error, a request and a wide element are noticed."""
     broken = tmp_path / "broken.html"
     wide = "<div style='width:2000px'>x</div><img src='https://example.org/x.png'><script>alert(1); none()</script>"
-    broken.write_text(report.read_text().replace("<main>", "<main>" + wide, 1))
+    free = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", report.read_text())
+    broken.write_text(free.replace("<main>", "<main>" + wide, 1))
     page = seen(broken, tmp_path, 390)
     assert "alert: 1" in page["errors"]
     assert page["loaded"] == ["https://example.org/x.png"]
     assert any("none is not defined" in error for error in page["errors"])
     assert page["scroll"] > page["width"]
+
+
+def test_marks_in_a_plan_are_not_made(tmp_path: Path) -> None:
+    """A page whose every text would run a script: shown as text, and its own scripts are within its policy."""
+    page = seen(write_report(hostile_study(tmp_path / "study"))[0], tmp_path, 1200)
+    assert page["errors"] == []
+    assert page["drawn"] == page["charts"] > 0
+
+
+def test_the_policy_stops_what_is_not_escaped(report: Path, tmp_path: Path) -> None:
+    """The second wall: the same texts as they are, and still nothing runs or loads."""
+    broken = tmp_path / "broken.html"
+    active = " ".join(mark for mark in MARKS if re.search("alert|https", mark))
+    broken.write_text(report.read_text().replace("<main>", f"<main>{active}", 1))
+    page = seen(broken, tmp_path, 1200)
+    assert not any(error.startswith("alert") for error in page["errors"])
+    assert {"refused: script-src-elem", "refused: script-src-attr", "refused: img-src"} <= set(page["errors"])
+    assert page["drawn"] == page["charts"]

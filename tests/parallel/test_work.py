@@ -4,7 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mezo.parallel.group import shares
+from mezo.config import MeZOConfig
+from mezo.errors import MezoError
+from mezo.parallel.group import Group, shares
+from mezo.parallel.start import settled
 from mezo.parallel.work import Split, choose, idle, units
 from mezo.types import THETA, Probe
 
@@ -56,3 +59,26 @@ def test_who_is_idle_is_counted(split: Split, batches: int, n: int, among: int) 
 )
 def test_what_auto_means(batches: int, n: int, among: int, expected: str) -> None:
     assert choose(batches, n, among) == expected
+
+
+@pytest.mark.parametrize("memory", ["regenerate", "store", "store-layer"])
+def test_weights_that_walk_are_walked_alike_or_not_at_all(memory: str) -> None:
+    """Two copies that visit other probes would be rounded to other weights."""
+
+    def shared(*, resuming: bool = False, **changes: object) -> MeZOConfig:
+        config = MeZOConfig.build(**{"memory": memory, **changes})
+        return settled(config, Group(0, 2), resuming=resuming, note=lambda text: None)
+
+    assert shared(gradient_accumulation=4).parallel == "data"
+    assert shared(memory="materialize", num_directions=2).parallel == "directions"
+    for changes in (
+        dict(num_directions=2),
+        dict(gradient_accumulation=3),
+        dict(gradient_accumulation=2, parallel="both"),
+        dict(),
+    ):
+        for resuming in (False, True):
+            with pytest.raises(
+                MezoError, match="all 2 copies have to visit the same probes; found parallel="
+            ):
+                shared(resuming=resuming, **changes)

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from mezo.ablation.panels import Panel, Series
+from mezo.escaping import chart_label
 
 
 def chart(panel: Panel) -> dict[str, Any]:
     """The panel as {"data": [...], "layout": {...}}, numbers rounded to 6 significant digits."""
     traces = [trace for series in panel.series for trace in _traces(series)]
     layout: dict[str, Any] = {
-        "xaxis": {"title": {"text": text(panel.x_label)}},
-        "yaxis": {"title": {"text": text(panel.y_label)}},
+        "xaxis": {"title": {"text": chart_label(panel.x_label)}},
+        "yaxis": {"title": {"text": chart_label(panel.y_label)}},
     }
     if panel.labels:
         rows = list(range(len(panel.labels)))
@@ -29,7 +30,7 @@ def chart(panel: Panel) -> dict[str, Any]:
         layout["xaxis"]["zeroline"] = True
         layout["showlegend"] = False
         layout["height"] = 120 + 34 * len(rows)
-        traces[-1]["hovertext"] = [text(name) for name in panel.labels]
+        traces[-1]["hovertext"] = [chart_label(name) for name in panel.labels]
         traces[-1]["hovertemplate"] = "%{hovertext}<br>%{x:.4~g}<extra></extra>"
     return {"data": traces, "layout": layout}
 
@@ -41,7 +42,7 @@ def _traces(series: Series) -> list[dict[str, Any]]:
         {
             "type": "scatter",
             "mode": "markers",
-            "name": text(series.name),
+            "name": chart_label(series.name),
             "palette": series.color,
             "x": _numbers(series.x),
             "y": _numbers(series.y),
@@ -53,7 +54,7 @@ def _traces(series: Series) -> list[dict[str, Any]]:
 
 
 def _line(series: Series) -> list[dict[str, Any]]:
-    name = text(series.name)
+    name = chart_label(series.name)
     found: list[dict[str, Any]] = []
     if series.low is not None and series.high is not None and len(series.x) > 1:
         found.append(
@@ -102,13 +103,8 @@ def _error(
     }
 
 
-def text(value: str) -> str:
-    """Plotly reads a little HTML in names and titles; text from a plan is to be shown, not read."""
-    return value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
 def _shortened(name: str, limit: int = 48) -> str:
-    return text(name if len(name) <= limit else name[: limit - 1] + "…")
+    return chart_label(name if len(name) <= limit else name[: limit - 1] + "…")
 
 
 def _numbers(values: Sequence[float]) -> list[float | None]:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import AutoLocator
 
 from mezo.ablation.panels import Panel, Series
+from mezo.escaping import figure_label
 from mezo.plots import dress, save
 
 # Okabe and Ito's palette behind black for the baseline; past its end other markers tell variants apart.
@@ -38,15 +39,15 @@ def write_figure(panels: list[Panel], stem: Path) -> list[Path]:
 def _draw(axis: Axes, panel: Panel) -> None:
     for series in panel.series:
         _line(axis, series) if series.line else _points(axis, series)
-    dress(axis, _plain(panel.title), _plain(panel.y_label))
-    axis.set_xlabel(_plain(panel.x_label))
+    dress(axis, figure_label(panel.title), figure_label(panel.y_label))
+    axis.set_xlabel(figure_label(panel.x_label))
     if not any(series.line for series in panel.series):
         axis.xaxis.set_major_locator(
             AutoLocator()
         )  # of seconds and gigabytes: not whole numbers, as steps are
     if panel.labels:
         axis.axvline(0, color="#52606D", linewidth=1)
-        names = [_plain(textwrap.shorten(name, 70, placeholder=" …")) for name in panel.labels]
+        names = [figure_label(textwrap.shorten(name, 70, placeholder=" …")) for name in panel.labels]
         axis.set_yticks(range(len(names)), names[::-1])
         axis.set_ylim(-0.7, len(names) - 0.3)
 
@@ -55,7 +56,7 @@ def _line(axis: Axes, series: Series) -> None:
     color = COLORS[series.color % len(COLORS)]
     few = len(series.x) <= 30
     style: dict[str, Any] = dict(marker="o", markersize=4) if few else {}
-    axis.plot(series.x, series.y, color=color, linewidth=1.8, label=_plain(series.name), **style)
+    axis.plot(series.x, series.y, color=color, linewidth=1.8, label=figure_label(series.name), **style)
     if series.low is not None and series.high is not None:
         axis.fill_between(series.x, series.low, series.high, color=color, alpha=0.15, linewidth=0)
 
@@ -71,7 +72,7 @@ def _points(axis: Axes, series: Series) -> None:
         marker=_MARKERS[series.color // len(COLORS) % len(_MARKERS)],
         markersize=6,
         capsize=3,
-        label=_plain(series.name),
+        label=figure_label(series.name),
     )
 
 
@@ -96,8 +97,3 @@ def _legend(figure: Figure, panels: list[Panel]) -> None:
     if len(found) > 1:
         names = [textwrap.shorten(label, 60, placeholder=" …") for label in found]
         figure.legend(found.values(), names, loc="outside lower center", ncols=2, frameon=False)
-
-
-def _plain(text: str) -> str:
-    """Text from a plan is no mathematics: a dollar sign is one."""
-    return text.replace("$", r"\$")

@@ -6,8 +6,8 @@ from typing import Any
 
 from mezo.ablation.fields import is_nothing, metrics, split
 from mezo.ablation.markup import lines_of, repaired
-from mezo.ablation.predictions import marked_json
-from mezo.parsing import parse_yaml
+from mezo.escaping import is_plain_markdown, marked_json
+from mezo.parsing import parse_json, parse_yaml
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,300})")
@@ -77,8 +77,8 @@ def quoted(value: Any) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether it comes back from a page, of either kind, letter by letter."""
-    if not text or not text.isprintable() or " ".join(text.split()) != text or repaired(text) != text:
+    """Whether it is no markup on a page, of either kind, and comes back from it letter by letter."""
+    if not text or not is_plain_markdown(text) or " ".join(text.split()) != text or repaired(text) != text:
         return False
     return [line.text for line in lines_of(text)] == [text]
 
@@ -87,16 +87,16 @@ def _json(text: str) -> tuple[bool, Any]:
     if not (len(text) > 2 and text[0] == text[-1] == "`"):
         return False, None
     try:
-        return True, json.loads(text[1:-1])
-    except (ValueError, RecursionError):
+        return True, parse_json(text[1:-1])
+    except ValueError:
         return False, None
 
 
 def _flow(text: str) -> Any:
     """A list or mapping as JSON, YAML or Python writes it on one line."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except ValueError:
         pass
     try:
         found = parse_yaml(text)

@@ -3,33 +3,39 @@
 from collections.abc import Iterable, Mapping
 
 from mezo.ablation.document import ALONE, COLUMNS, Document, Section
-from mezo.card import block, escape, span
+from mezo.escaping import code_block, code_span, markdown_text
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     columns = list(columns)
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    lines += [f"| {' | '.join(escape(cell) for cell in row)} |" for row in rows]
+    lines += [f"| {' | '.join(markdown_text(cell) for cell in row)} |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
 def render(document: Document, figures: Mapping[str, str]) -> str:
     """figures: the relative path of the picture of "differences" and of "study-N", where there is one."""
-    parts = [f"# {escape(document.title)}\n"]
-    parts.append("".join(f"- {escape(name)}: {escape(value)}\n" for name, value in document.facts))
-    parts.append("\n\n".join(escape(note) for note in document.notes) + "\n")
+    parts = [f"# {markdown_text(document.title)}\n"]
+    parts.append(
+        "".join(f"- {markdown_text(name)}: {markdown_text(value)}\n" for name, value in document.facts)
+    )
+    parts.append("\n\n".join(markdown_text(note) for note in document.notes) + "\n")
     if "differences" in figures:
         parts.append(f"![Differences to the baseline]({figures['differences']})\n")
     for heading, found in document.verdicts:
         parts.append(f"## {heading}\n")
         parts.append(
-            "".join(f"- **{escape(c.study)}, {escape(c.variant)}** {escape(c.sentence)}\n" for c in found)
+            "".join(
+                f"- **{markdown_text(c.study)}, {markdown_text(c.variant)}** {markdown_text(c.sentence)}\n"
+                for c in found
+            )
         )
     if document.costs:
         parts.append("## Memory and time: differences that stand\n")
         parts.append(
             "".join(
-                f"- **{escape(c.study)}, {escape(c.variant)}** {escape(c.sentence)}\n" for c in document.costs
+                f"- **{markdown_text(c.study)}, {markdown_text(c.variant)}** {markdown_text(c.sentence)}\n"
+                for c in document.costs
             )
         )
     parts += _gaps(document)
@@ -50,11 +56,11 @@ def _gaps(document: Document) -> list[str]:
 
 
 def _section(section: Section, figures: Mapping[str, str]) -> str:
-    parts = [f"## {section.number}. {escape(section.name)}\n", f"{escape(section.told)}\n"]
+    parts = [f"## {section.number}. {markdown_text(section.name)}\n", f"{markdown_text(section.told)}\n"]
     if section.asked:
-        parts.append(f"Asked for: {escape(', '.join(section.asked))}\n")
+        parts.append(f"Asked for: {markdown_text(', '.join(section.asked))}\n")
     if section.uncomputed:
-        parts.append(f"Asked for and not computed: {escape(', '.join(section.uncomputed))}\n")
+        parts.append(f"Asked for and not computed: {markdown_text(', '.join(section.uncomputed))}\n")
     if section.settings:
         parts.append(table(("variant", "sets", "note"), section.settings))
     if (picture := figures.get(f"study-{section.number}")) is not None:
@@ -63,22 +69,24 @@ def _section(section: Section, figures: Mapping[str, str]) -> str:
             "Lines: mean over seeds, band: one standard deviation. Points: means, bars: one standard deviation.\n"
         )
     for group in section.groups:
-        parts.append(f"### {escape(group.heading)}\n")
+        parts.append(f"### {markdown_text(group.heading)}\n")
         parts.append(table(COLUMNS, group.rows))
     return "\n".join(parts)
 
 
 def _end(document: Document) -> list[str]:
     parts = ["## Commands\n", f"{ALONE}\n"]
-    parts.append(block(list(document.commands)))
+    parts.append(code_block(list(document.commands)))
     if document.versions:
         parts.append(
-            "Versions: " + ", ".join(f"{escape(n)} {escape(v)}" for n, v in document.versions) + "\n"
+            "Versions: "
+            + ", ".join(f"{markdown_text(n)} {markdown_text(v)}" for n, v in document.versions)
+            + "\n"
         )
     parts.append("## Runs\n")
     lines = ["| study | variant | seed | status | steps | folder |", "|---|---|---|---|---|---|"]
     for *cells, folder in document.runs:
-        last = span(folder, table=True) if folder else ""
-        lines.append(f"| {' | '.join(escape(cell) for cell in cells)} | {last} |")
+        last = code_span(folder, table=True) if folder else ""
+        lines.append(f"| {' | '.join(markdown_text(cell) for cell in cells)} | {last} |")
     parts.append("\n".join(lines) + "\n")
     return parts

@@ -1,6 +1,5 @@
 """A plan as a page: Markdown in the published form, or HTML that needs nothing else."""
 
-import html
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +7,7 @@ from mezo.ablation.inline import encoded, encoded_text, quoted
 from mezo.ablation.page import parse_page
 from mezo.ablation.plan import Plan, Study
 from mezo.ablation.predictions import same
+from mezo.escaping import html_text, markdown_prose, source_hash
 
 # The boxes as published: colours of (background, its end, border, heading).
 _TRACE = ("#e3f2fd", "#bbdefb", "#2196f3", "#1976d2")
@@ -21,18 +21,20 @@ _STYLE = """<style>
 }
 </style>
 """
+_HTML_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem;
+       color-scheme: light dark; overflow-wrap: anywhere; }
+section { border-left: 5px solid #9c27b0; padding: 0 1rem; margin: 1.5rem 0; }
+pre { white-space: pre-wrap; font: inherit; }
+"""
 _HTML = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src {hash}; base-uri 'none'; form-action 'none'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem;
-       color-scheme: light dark; overflow-wrap: anywhere; }}
-section {{ border-left: 5px solid #9c27b0; padding: 0 1rem; margin: 1.5rem 0; }}
-pre {{ white-space: pre-wrap; font: inherit; }}
-</style>
+<style>{style}</style>
 </head>
 <body>
 {body}</body>
@@ -63,10 +65,10 @@ def to_html(plan: Plan) -> str:
 
 
 def _traces(reasoning: str | None) -> Iterator[str | None]:
-    """The reasoning as it is; with the characters of HTML escaped; as JSON. The first that reads back is taken."""
-    yield reasoning
-    if reasoning:
-        yield html.escape(reasoning, quote=False)
+    """The reasoning as prose; as JSON. The first that reads back is taken."""
+    prose = None if reasoning is None else markdown_prose(reasoning)
+    if reasoning is None or prose is not None:
+        yield prose
     if reasoning is not None:
         yield quoted(reasoning)
 
@@ -103,31 +105,34 @@ def _bullets(fields: list[Shown]) -> Iterator[str]:
 
 
 def _html(plan: Plan, trace: str | None, exact: bool) -> str:
-    body = f"<h1>{html.escape(_text(plan.title, exact))}</h1>\n" if plan.title else ""
+    body = f"<h1>{html_text(_text(plan.title, exact))}</h1>\n" if plan.title else ""
     if trace is not None:
-        body += f"<section>\n<h2>Reasoning Trace</h2>\n<pre>{html.escape(trace)}</pre>\n</section>\n"
+        body += f"<section>\n<h2>Reasoning Trace</h2>\n<pre>{html_text(trace)}</pre>\n</section>\n"
     body += "<section>\n<h2>Ablation Plan</h2>\n"
     body += _html_list(_extra(plan.extra, exact)) if plan.extra else ""
     for study in plan.studies:
-        body += f"<h3>{html.escape(_text(study.name, exact))}</h3>\n" + _html_list(_fields(study, exact))
-    return _HTML.format(title=html.escape(plan.title or "Ablation plan"), body=f"{body}</section>\n")
+        body += f"<h3>{html_text(_text(study.name, exact))}</h3>\n" + _html_list(_fields(study, exact))
+    title = html_text(plan.title or "Ablation plan")
+    return _HTML.format(
+        title=title, body=f"{body}</section>\n", style=_HTML_STYLE, hash=source_hash(_HTML_STYLE)
+    )
 
 
 def _html_list(fields: list[Shown]) -> str:
     rows = []
     for key, value in fields:
         if isinstance(value, str):
-            shown = html.escape(value)
+            shown = html_text(value)
         else:
             shown = f"\n<ul>{''.join(f'<li>{_html_item(item)}</li>' for item in value)}</ul>"
-        rows.append(f"<li><strong>{html.escape(key)}</strong>: {shown}</li>\n")
+        rows.append(f"<li><strong>{html_text(key)}</strong>: {shown}</li>\n")
     return f"<ul>\n{''.join(rows)}</ul>\n"
 
 
 def _html_item(item: str) -> str:
     """An item of a list: the key of a mapping's pair stands between two stars."""
     key, bold, value = item[2:].partition("**: ") if item.startswith("**") else ("", "", "")
-    return f"<strong>{html.escape(key)}</strong>: {html.escape(value)}" if bold else html.escape(item)
+    return f"<strong>{html_text(key)}</strong>: {html_text(value)}" if bold else html_text(item)
 
 
 def _fields(study: Study, exact: bool) -> list[Shown]:

@@ -11,6 +11,8 @@ from typing import Any
 from mezo.ablation.fields import plan_values, study_values
 from mezo.ablation.plan import Plan
 from mezo.errors import MezoError
+from mezo.escaping import marked_json
+from mezo.parsing import once, parse_json
 
 _OPEN, _CLOSE = "<predictions>", "</predictions>"
 _FENCE = re.compile(r"\s*(```|~~~)\w*\s*$")
@@ -65,21 +67,13 @@ def same(parse: Any, text: str, plan: Plan) -> bool:
         return False
 
 
-def marked_json(value: Any) -> str:
-    """JSON on one line without a character that means anything to HTML, Markdown or another encoding."""
-    text = json.dumps(value)
-    for mark in "<>&`":
-        text = text.replace(mark, f"\\u{ord(mark):04x}")
-    return text.replace("  ", "\\u0020 ").replace("  ", "\\u0020 ")  # which HTML would make one
-
-
 def json_or_text(text: str | None) -> Any:
     """What a text of JSON says, or the text itself."""
     if text is None or text[:1] not in ('"', "{"):
         return text
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except ValueError:
         return text
 
 
@@ -110,7 +104,7 @@ def _studies(text: str, start: int, end: int, whole: bool) -> Iterator[dict[str,
     """The studies between two places of the text: a list, objects over several lines, or one a line."""
     body = text[start:end]
     try:
-        found = json.loads("\n".join(line for line in body.splitlines() if not _FENCE.match(line)))
+        found = parse_json("\n".join(line for line in body.splitlines() if not _FENCE.match(line)))
         yield from plan_values(found, "")["studies"]
         return
     except MezoError:
@@ -122,7 +116,7 @@ def _studies(text: str, start: int, end: int, whole: bool) -> Iterator[dict[str,
 
 def _lines(text: str, start: int, end: int, whole: bool) -> Iterator[dict[str, Any]]:
     """A study for each object: mostly one a line, but a reply may break one over several."""
-    text, decoder = text[:end], json.JSONDecoder()
+    text, decoder = text[:end], json.JSONDecoder(object_pairs_hook=once)
     number, place = text.count("\n", 0, start) + 1, start
     while place < end:
         stop = text.find("\n", place)
@@ -148,5 +142,5 @@ def _reason(error: Exception, whole: bool) -> str:
     if isinstance(error, json.JSONDecodeError):
         reason = f"{error.msg[0].lower()}{error.msg[1:]} at line {error.lineno}, column {error.colno}"
     else:
-        reason = "nested too deep"
+        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
     return reason if whole else f"{reason}; the text ends without {_CLOSE}, so it may have been cut off"

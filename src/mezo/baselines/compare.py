@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mezo.card import escape
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
+from mezo.escaping import markdown_text
 from mezo.events import EvalRecord
 from mezo.parsing import parse_json
 from mezo.run import RunFolder, read_metrics
@@ -52,7 +52,11 @@ def compare(places: Sequence[Path | str]) -> list[Line]:
 
 def markdown(lines: Sequence[Line]) -> str:
     """The table as a page has it."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS), *([escape(cell) for cell in line.cells()] for line in lines)]
+    rows = [
+        COLUMNS,
+        ("---",) * len(COLUMNS),
+        *([markdown_text(cell) for cell in line.cells()] for line in lines),
+    ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -1,7 +1,8 @@
-"""Bounds on every number of every command: finite, and below what no command means."""
+"""What holds for every command: numbers are finite and bounded, and a stop has its exit status."""
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import typer
 
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
+from mezo.interrupts import TERMINATED, Terminated
 
 MOST, MOST_SEED = 10**10, 2**64 - 1  # a seed is all of 64 bits
 
@@ -34,7 +36,12 @@ def _bounded(command: Callable[..., Any]) -> Callable[..., Any]:
             if name not in own:
                 for number in value if isinstance(value, list | tuple) else (value,):
                     _check(name, number, parameters[name])
-        return command(**given)
+        try:
+            return command(**given)
+        except KeyboardInterrupt as error:  # typer would make 130 of it, without a word, whatever it is
+            terminated = isinstance(error, Terminated)
+            print(f"mezo: {'terminated' if terminated else 'stopped'}", file=sys.stderr)
+            raise typer.Exit(TERMINATED if terminated else 130) from None
 
     return run
 

@@ -70,13 +70,17 @@ def _on_cuda(device: str) -> bool:
 
 
 def settled(config: MeZOConfig, group: Group, *, resuming: bool, note: Callable[[str], None]) -> MeZOConfig:
-    """The config with what "auto" means here, so that a resumed run means it too, on any number of processes."""
-    if group.size == 1 or resuming:
-        return config
+    """The config with what "auto" means here, so that a resumed run means it too, on any number of processes.
+
+    Raises MezoError for what the processes cannot share.
+    """
     batches, n = config.gradient_accumulation, config.num_directions
     split = config.parallel
     if split == "auto":
-        split = work.choose(batches, n, group.copies)
+        split = "data" if resuming else work.choose(batches, n, group.copies)
+    _check_walk(config, split, group.copies)
+    if group.size == 1 or resuming:
+        return config
     if still := work.idle(split, batches, n, group.copies):
         note(
             f"warning: {still} of {group.copies} processes have nothing to do: a step has "
@@ -86,6 +90,19 @@ def settled(config: MeZOConfig, group: Group, *, resuming: bool, note: Callable[
     if group.tensor > 1:
         changes["snapshot_every"] = 0  # a snapshot would be of one part; a resumed run replays
     return config.model_copy(update=changes)
+
+
+def _check_walk(config: MeZOConfig, split: work.Split, copies: int) -> None:
+    """Weights that are moved to a probe and back are rounded on the way: all copies have to visit the same probes."""
+    if config.memory == "materialize" or copies == 1:
+        return
+    if split != "data" or config.gradient_accumulation % copies:
+        raise MezoError(
+            f"memory={config.memory!r} moves the weights to each probe and back, which rounds them, so all {copies} copies "
+            f"have to visit the same probes; found parallel={split!r} and gradient_accumulation="
+            f"{config.gradient_accumulation}: use --memory materialize, or --parallel data with a --gradient-accumulation "
+            f"that {copies} divides"
+        )
 
 
 def around(engine: Engine, weights: Weights, group: Group, config: MeZOConfig) -> Engine:

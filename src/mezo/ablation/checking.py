@@ -4,7 +4,7 @@ other machines, is refused."""
 from functools import cache
 from typing import Any
 
-from mezo.ablation.values import Refused
+from mezo.ablation.parts import Refused
 from mezo.config import MeZOConfig, is_import
 from mezo.errors import MezoError
 

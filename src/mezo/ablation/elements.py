@@ -104,6 +104,9 @@ def _symbol(words: tuple[Token, ...], i: int) -> tuple[Element, int] | None:
             return Number(_shown(words[i : j + 2]), (words[j + 1],), quantities, True, symbols), length + 2
         while j < min(len(words), i + length + 3) and words[j].text in _LINKS:
             j += 1
+        units = _quantities(named, ("unit",))
+        if j == i + length and units and set(symbols) <= set(units):
+            continue  # "step 1000" is one of the steps
         values, end = _list(words, j)
         if not values:
             continue
@@ -202,7 +205,10 @@ def longest(
     for length in range(min(LONGEST, len(words) - i), 0, -1):
         meanings = lexicon().get(tuple(word.stem for word in words[i : i + length]), ())
         found = tuple(
-            m for m in meanings if m.part is part or (of_any and m.kind in ("value", "name", "symbol"))
+            m
+            for m in meanings
+            if (m.kind != "present" or not of_any)
+            and (m.part is part or (of_any and m.kind in ("value", "name", "symbol")))
         )
         if found:
             return length, found

@@ -56,6 +56,8 @@ class Quantity:
 class Part:
     """A part of the method. `names` name it; `values` set it in any study, `own` in a study of this part alone.
 
+    present: names by what it is before the change ("constant learning rate schedule"), which no replacement may hold.
+
     off: the settings of its removal, or why there are none. switch: on and off are all its values, and its
     addition says enough. reason: why no setting stands for it.
     """
@@ -66,6 +68,7 @@ class Part:
     takes: str = ""
     values: Mapping[str, Settings] = field(default_factory=dict)
     own: Mapping[str, Settings] = field(default_factory=dict)
+    present: tuple[str, ...] = ()
     quantities: tuple[Quantity, ...] = ()
     off: Settings | str = "it has no value that stands for its absence"
     switch: Settings | None = None
@@ -83,7 +86,7 @@ class Part:
 class Meaning:
     """What a phrase may stand for."""
 
-    kind: Literal["name", "value", "own", "symbol", "unit"]
+    kind: Literal["name", "present", "value", "own", "symbol", "unit"]
     part: Part
     settings: Settings | None = field(default=None, hash=False)
     quantity: Quantity | None = None
@@ -159,9 +162,12 @@ def _phrases(part: Part) -> Iterator[tuple[str, Meaning]]:
     named = Meaning("name", part, quantity=first)
     yield re.sub("[()]", " ", part.title), named
     yield from ((name, named) for name in part.names)
+    yield from ((name, Meaning("present", part)) for name in part.present)
     for quantity in part.quantities:
         own = Meaning("symbol", part, quantity=quantity)
-        yield from ((symbol, own) for symbol in (quantity.setting, *quantity.symbols))
+        if quantity.scale != "share of steps":  # "warmup steps" in prose may be of any setting
+            yield quantity.setting, own
+        yield from ((symbol, own) for symbol in quantity.symbols)
         yield from ((unit, Meaning("unit", part, quantity=quantity)) for unit in quantity.units)
     for name in part.fields:
         if "_" in name and all(name != quantity.setting for quantity in part.quantities):

@@ -44,12 +44,14 @@ METHOD = (
             "spsa sample",
             "n of|in n spsa",
             "n spsa",
-            "multiple|single perturbation per step",
-            "single sample gradient estimate",
             "n spsa n",
             "sample of n spsa",
         ),
         "a whole number of 1 or more",
+        present=(
+            "multiple|single perturbation per step",
+            "single sample gradient estimate",
+        ),
         quantities=(
             Quantity(
                 "num_directions",
@@ -87,11 +89,13 @@ METHOD = (
             "gradient|zo|spsa estimator|estimate|estimation method|variant?",
             "zo|spsa gradient estimator|estimate|estimation",
             "choice of zo|gradient estimator",
+        ),
+        "two-point, one-sided, one-point, sign, fzoo or cone",
+        present=(
             "two point|sided spsa? gradient? estimator|estimate|estimation",
             "spsa two point|sided gradient? estimator|estimate|estimation",
             "two forward pass",
         ),
-        "two-point, one-sided, one-point, sign, fzoo or cone",
         values={
             "one point spsa|gradient|zo|random gradient? estimator|estimate": _ONE_POINT,
             "one|single point zo gradient? estimator|estimate": _ONE_POINT,
@@ -127,10 +131,12 @@ METHOD = (
             "block|layer wise perturbation|optimization|training",
             "block|layer wise zo? update",
             "layer per step",
+        ),
+        "all, round-robin, random or each, and a number of layers",
+        present=(
             "perturbing|perturbation of all the? layer|parameter|block at once|simultaneously?",
             "perturbing|updating all layer|parameter simultaneously",
         ),
-        "all, round-robin, random or each, and a number of layers",
         values={
             "block coordinate descent": {"blocks": "round-robin"},
             "cyclic block coordinate descent": {"blocks": "round-robin"},

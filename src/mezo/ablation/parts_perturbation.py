@@ -17,10 +17,12 @@ PERTURBATION = (
             "granularity",
             "granularity of the? parameter? perturbation",
             "strategy|way for|of perturbing the? parameter|weight",
+        ),
+        "matrix, block or element",
+        present=(
             "perturbing entire|whole|full weight? matrix|matrices",
             "weight? matrix at a time",
         ),
-        "matrix, block or element",
         own={
             "perturbing|perturb? individual|single parameter|element|weight": _ELEMENT,
             "perturbing|perturb? each|every parameter|element|weight individually|separately": _ELEMENT,
@@ -50,8 +52,9 @@ PERTURBATION = (
     Part(
         "memory mode: in-place walk, stored or regenerated perturbation",
         ("memory",),
-        (
-            "memory mode",
+        ("memory mode",),
+        "materialize, regenerate, store or store-layer",
+        present=(
             "in place implementation|operation|perturbation|update",
             "in place parameter perturbation",
             "in place",
@@ -68,7 +71,6 @@ PERTURBATION = (
             "storing only the? random? seed instead of the? full? perturbation? z?",
             "random? seed trick for regenerating? perturbation",
         ),
-        "materialize, regenerate, store or store-layer",
         own={
             "store|storing? the? full|whole|entire? random|perturbation? vector? z in? gpu? memory?": _STORE,
             "store|storing the? full|whole|entire perturbation vector? in? memory?": _STORE,
@@ -93,6 +95,9 @@ PERTURBATION = (
             "perturbation|noise|sampling distribution|type|kind",
             "distribution of the? random? perturbation|noise|z",
             "distribution of the? perturbation z",
+        ),
+        "gaussian, rademacher or low-rank",
+        present=(
             "gaussian|isotropic perturbation|noise|sampling distribution?",
             "gaussian perturbation|noise z",
             "gaussian distribution of the? perturbation z?",
@@ -100,7 +105,6 @@ PERTURBATION = (
             "isotropic gaussian perturbation",
             "~ n 0, i d?",
         ),
-        "gaussian, rademacher or low-rank",
         values={
             "rademacher distribution|noise|perturbation?": _RADEMACHER,
             "rademacher plus minus 1": _RADEMACHER,
@@ -133,11 +137,10 @@ PERTURBATION = (
         (
             "normalization of the? perturbation|direction|z vector? z? to? unit? norm?",
             "perturbation|direction vector? normalization",
-            "un? normalized perturbation|direction vector?",
-            "direction that are not normalized",
             "unit norm perturbation",
         ),
         "on or off",
+        present=("un? normalized perturbation|direction vector?", "direction that are not normalized"),
         values={"unit norm|length perturbation|direction": _UNIT, "direction of unit length": _UNIT},
         own={
             "normalize|normalized z|perturbation|direction to? unit? norm?": _UNIT,

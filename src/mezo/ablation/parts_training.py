@@ -18,8 +18,9 @@ TRAINING = (
     Part(
         "base optimizer",
         ("optimizer",),
-        ("optimizer", "base|zo optimizer", "update rule", "zo? sgd optimizer", "absence of momentum"),
+        ("optimizer", "base|zo optimizer", "update rule", "zo? sgd optimizer"),
         "sgd, momentum, adam, momentum-rebuilt or adam-rebuilt",
+        present=("absence of momentum",),
         values={
             "zo|mezo? adam": {"optimizer": "adam"},
             "zo|mezo? momentum": {"optimizer": "momentum"},
@@ -66,7 +67,7 @@ TRAINING = (
         ("adam_epsilon",),
         ("adam epsilon", "epsilon of|in adam"),
         "a number above 0",
-        quantities=(Quantity("adam_epsilon", low=1e-30, high=1e3, needs=_ADAM),),
+        quantities=(Quantity("adam_epsilon", (), ("eps", "epsilon"), low=1e-30, high=1e3, needs=_ADAM),),
     ),
     Part(
         "steps from which moments are rebuilt",
@@ -87,12 +88,12 @@ TRAINING = (
         "learning-rate schedule",
         ("schedule",),
         (
-            "constant? learning rate schedule",
-            "constant learning rate",
+            "learning rate schedule",
             "schedule of the? learning rate",
             "lr schedule",
         ),
         "constant, linear or cosine",
+        present=("constant learning rate schedule?",),
         values={
             "linear learning rate decay|schedule": {"schedule": "linear"},
             "cosine learning rate decay|schedule|annealing": {"schedule": "cosine"},
@@ -166,10 +167,9 @@ TRAINING = (
             "objective",
             "training|optimization objective function?",
             "loss function?",
-            "cross entropy loss? objective?",
-            "non? differentiable cross? entropy? objective?",
         ),
         "answer-ce, candidate-ce, accuracy, f1 or rouge",
+        present=("cross entropy loss? objective?", "differentiable cross? entropy? objective"),
         values={
             "accuracy objective": {"objective": "accuracy"},
             "f1 objective": {"objective": "f1"},
@@ -178,6 +178,7 @@ TRAINING = (
             "accuracy": {"objective": "accuracy"},
             "non differentiable accuracy": {"objective": "accuracy"},
             "f1 score?": {"objective": "f1"},
+            "accuracy as the (non differentiable) objective": {"objective": "accuracy"},
             "cross entropy over the full? vocabulary": {"objective": "answer-ce"},
             "cross entropy over the candidate|label word?": {"objective": "candidate-ce"},
         },

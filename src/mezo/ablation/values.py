@@ -57,7 +57,9 @@ def _one(text: str, part: Part, config: MeZOConfig) -> list[Reading]:
         except Refused:
             raise refusal from None
         readings = [reading for each in found for reading in each]
-        if len({frozenset(reading.settings) for reading in readings}) > 1:
+        kinds = {frozenset(reading.settings) for reading in readings}
+        several = any(isinstance(value, tuple) for r in readings for value in r.settings.values())
+        if len(kinds) > 1 or several:  # "attention, MLP" may be both together
             raise
         return readings
 
@@ -138,7 +140,8 @@ def _quantity(element: Number, part: Part, settings: Settings) -> Quantity:
     """The quantity that a number is of: the study's own, one that the other words call for, or the only one."""
     own = [q for q in element.quantities if q in part.quantities]
     met = [q for q in element.quantities if all(settings.get(n) in allowed for n, allowed in q.needs.items())]
-    found = own or [q for q in met if q.needs] or [q for q in element.symbols if q in met or q.implied]
+    others = [*(q for q in met if q.needs), *(q for q in element.symbols if q in met or q.implied)]
+    found = own or list({q.setting: q for q in others}.values())
     if not found:
         raise Refused(f"'{element.text}' is not understood")
     if len(found) > 1:

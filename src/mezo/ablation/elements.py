@@ -161,7 +161,9 @@ def _factor(words: tuple[Token, ...], i: int, part: Part) -> tuple[Element, int]
     if length:
         symbols = _quantities(words[j : j + length], _NAMING)
         return Number(_shown(words[i : j + length]), (number,), quantities, True, symbols), j + length - i
-    return Number(_shown(words[i:j]), (number,), bare(part), factor=True), j - i
+    # "1/10" alone may be a factor or a number
+    own = () if "/" in word.text and j == i + 1 else bare(part)
+    return Number(_shown(words[i:j]), (number,), own, factor=True), j - i
 
 
 def _list(words: tuple[Token, ...], i: int) -> tuple[tuple[Token, ...], int]:
@@ -169,7 +171,7 @@ def _list(words: tuple[Token, ...], i: int) -> tuple[tuple[Token, ...], int]:
     if i >= len(words) or words[i].value is None or words[i].unit == "x":
         return (), i
     found, end = [words[i]], i + 1
-    while end + 1 < len(words) and words[end].text in (",", "and", "or", "/"):
+    while end + 1 < len(words) and words[end].text in (",", "and", "or"):
         following = end + (2 if words[end + 1].text in ("and", "or") else 1)
         if (
             following >= len(words)

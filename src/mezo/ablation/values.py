@@ -77,7 +77,7 @@ def _check_shared(pieces: list[str], text: str) -> None:
 
 
 def _alternatives(text: str) -> list[str]:
-    marked = re.sub(r"(?i)\s*;\s*|\s+\|\s+|\s+/\s+|,?\s+or\s+", "\0", text)
+    marked = re.sub(r"(?i)\s*;\s*|\s+\|\s+|(?<!\d)\s+/\s+|\s+/\s+(?!\d)|,?\s+or\s+", "\0", text)
     pieces = split(marked, "\0")
     return pieces if len(pieces) > 1 else [text]
 

@@ -24,7 +24,7 @@ def plan(*epsilons: float, **more: Any) -> Plan:
 
 
 def prepared(folder: Path, *epsilons: float, seeds: int = 2, **options: Any) -> Prepared:
-    asked = {"jobs": 1, "timing": False, **options}
+    asked = {"jobs": 1, "estimate": False, **options}
     return prepare(plan(*epsilons), CONFIG, folder, Options(seeds=seeds, **asked))
 
 

@@ -13,7 +13,7 @@ from tests.tiers import mostly_slow
 
 from mezo.ablation import results
 from mezo.ablation.binding import bind
-from mezo.ablation.budget import distinct
+from mezo.ablation.budget import Cost, distinct
 from mezo.ablation.children import environment
 from mezo.ablation.measures import scores
 from mezo.ablation.outcome import read_outcome
@@ -85,17 +85,54 @@ def test_a_dry_run_shows_what_is_run_and_what_is_not(
     plan: str, model: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["ablate", plan, "--model", model, "--data", data, "--steps", "7", "--device", "cpu"]
-    assert main([*arguments, "--output", str(tmp_path / "o"), "--dry-run", "--no-timing"]) == 0
+    assert main([*arguments, "--output", str(tmp_path / "o"), "--dry-run"]) == 0
     shown = capsys.readouterr().out
     for words in (
         "baseline",
         "epsilon: 0.01",
-        "not run   scale: the moon: ",
+        "not run   scale: the moon: 'moon' is not understood",
+        "- {epsilon: ...}  # the moon",
         "runs      6, 0 of them done",
         "7 steps",
     ):
         assert words in shown
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--minutes", "5"], ["--equal", "passes"]])
+def test_a_dry_run_starts_no_process(
+    plan: str,
+    more: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("mezo.ablation.prepare.Children", None)
+    assert main(["ablate", plan, "--device", "cpu", "--dry-run", "--output", str(tmp_path / "o"), *more]) == 0
+    assert ("--estimate finds it now" in capsys.readouterr().out) == bool(more)
+
+
+def test_an_estimate_times_the_baseline_alone(
+    plan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cost = Cost(step=2.0, fixed=0.0, evaluation=0.0, passes=2.0)
+    monkeypatch.setattr("mezo.ablation.prepare._time", lambda case, config: cost)
+    arguments = [
+        "ablate",
+        plan,
+        "--device",
+        "cpu",
+        "--steps",
+        "10",
+        "--seeds",
+        "1",
+        "--estimate",
+        "--dry-run",
+    ]
+    assert main([*arguments, "--output", str(tmp_path / "o")]) == 0
+    out, err = capsys.readouterr()
+    assert err.count("timing a few steps") == 1
+    assert "time      about 40 s for 2 runs" in out
 
 
 @pytest.mark.parametrize(

@@ -112,3 +112,12 @@ def test_equal_configs_are_one_run_and_others_are_not() -> None:
     baseline = DIRECTIONS[0]
     assert same.run(0, 9, None).key == baseline.run(0, 9, None).key
     assert len({c.run(n, 9, None).key for c in (baseline, other) for n in range(3)}) == 6
+
+
+def test_a_variants_cost_follows_from_its_passes_and_examples() -> None:
+    base = MeZOConfig(num_steps=10)
+    cost = Cost(step=1.0, fixed=5.0, evaluation=2.0, passes=2.0)
+    four = budget.scaled(cost, base, base.model_copy(update={"num_directions": 4}))
+    assert four == Cost(step=4.0, fixed=5.0, evaluation=2.0, passes=8.0)
+    half = budget.scaled(cost, base, base.model_copy(update={"batch_size": 32, "estimator": "one-point"}))
+    assert half.step == 0.25

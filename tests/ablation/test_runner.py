@@ -220,7 +220,7 @@ def test_another_study_in_the_same_folder_is_refused(
 ) -> None:
     config = CONFIG.model_copy(update=options.pop("config", {}))
     with pytest.raises(MezoError, match="holds a study with other settings") as caught:
-        prepare(plan(*epsilons), config, study[0] / "out", Options(timing=False, **options))
+        prepare(plan(*epsilons), config, study[0] / "out", Options(estimate=False, **options))
     assert message in str(caught.value)
 
 
@@ -249,7 +249,7 @@ def test_an_exception_is_told_by_its_last_line(tmp_path: Path) -> None:
 
 def test_when_the_baseline_fails_the_others_are_run_without_a_threshold(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"epsilon": fake_child.RAISES})
-    p = prepare(plan(1e-2), config, tmp_path / "o", Options(seeds=1, timing=False))
+    p = prepare(plan(1e-2), config, tmp_path / "o", Options(seeds=1, estimate=False))
     found = run_study(p, child=CHILD)
     assert found.threshold is None
     assert "reached_threshold" not in named(tmp_path / "o")["0.01", 7]["metrics"]
@@ -307,7 +307,7 @@ def test_what_cannot_be_bound_is_an_error_with_its_reason(
     tmp_path: Path, change: dict[str, Any], strict: bool, message: str
 ) -> None:
     with pytest.raises(MezoError, match=message):
-        prepare(plan(1e-2, **change), CONFIG, tmp_path, Options(timing=False, strict=strict))
+        prepare(plan(1e-2, **change), CONFIG, tmp_path, Options(estimate=False, strict=strict))
 
 
 # ---------------------------------------------------------------- killed

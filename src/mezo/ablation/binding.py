@@ -37,18 +37,24 @@ class Bound:
     unbound: tuple[Unbound, ...]
     metrics: dict[str, tuple[str, ...]] = field(hash=False)  # study -> names of computed metrics
     uncomputed: dict[str, tuple[str, ...]] = field(hash=False)  # study -> metrics, as written, not computed
+    stubs: dict[str, str] = field(
+        default_factory=dict, hash=False
+    )  # study with something unbound -> its `set:` to fill in
 
 
 def bind(plan: Plan, config: MeZOConfig) -> Bound:
     """Resolve every study of `plan` against the baseline `config`; nothing is run, and nothing fetched."""
     from mezo.ablation.metric_names import metric_names
-    from mezo.ablation.studies import bind_study
+    from mezo.ablation.studies import bind_study, stub
 
-    results = [result for study in plan.studies for result in bind_study(study, config)]
+    bound = {study.name: bind_study(study, config) for study in plan.studies}
+    results = [result for each in bound.values() for result in each]
+    open_studies = (s for s in plan.studies if any(isinstance(r, Unbound) for r in bound[s.name]))
     metrics = {study.name: metric_names(study.metrics) for study in plan.studies}
     return Bound(
         tuple(r for r in results if isinstance(r, Variant)),
         tuple(r for r in results if isinstance(r, Unbound)),
         {name: names for name, (names, _) in metrics.items()},
         {name: unknown for name, (_, unknown) in metrics.items() if unknown},
+        {study.name: stub(study, bound[study.name]) for study in open_studies},
     )

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mezo.ablation.study import Case
+from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 
 Equal = Literal["steps", "passes"]
@@ -22,6 +23,18 @@ class Cost:
 
     def seconds(self, steps: int, evaluations: int) -> float:
         return self.fixed + evaluations * self.evaluation + steps * self.step
+
+
+def scaled(cost: Cost, baseline: MeZOConfig, config: MeZOConfig) -> Cost:
+    """About the cost of another config, from the baseline's: a step by its forward passes and examples."""
+    work = _work(config) / _work(baseline)
+    return replace(cost, step=cost.step * work, passes=cost.passes * work)
+
+
+def _work(config: MeZOConfig) -> float:
+    from mezo.ablation.checking import passes_of
+
+    return passes_of(config) * config.batch_size * config.gradient_accumulation
 
 
 def by_steps(cases: Sequence[Case], steps: int) -> dict[str, int]:

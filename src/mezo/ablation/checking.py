@@ -4,7 +4,8 @@ other machines, is refused."""
 from functools import cache
 from typing import Any
 
-from mezo.ablation.values import Refused
+from mezo.ablation.facts import facts_of
+from mezo.ablation.parts import Refused
 from mezo.config import MeZOConfig, is_import
 from mezo.errors import MezoError
 
@@ -64,6 +65,20 @@ def _check_together(config: MeZOConfig) -> None:
     # how many layers there are is known of the real model alone
     estimators.build(config.model_copy(update={"layers_per_step": 1}), _toy())
     walk_for(config.memory, _toy(), config.granularity, config.granularity_block)
+
+
+def passes_of(config: MeZOConfig) -> float:
+    """Forward passes of a step, in the mean over a run; with a slope for each layer, of as many as are known of."""
+    from mezo import estimators
+    from mezo.algorithm import draw_of
+    from mezo.setup import directions_at
+
+    layers = (facts_of(config.model).layers or 1) if config.blocks == "each" else 1
+    estimator = estimators.build(config.model_copy(update={"layers_per_step": 1, "blocks": "all"}), _toy())
+    ends = (0, config.num_steps - 1)
+    draws = [draw_of(config.seed, step, directions_at(config, step)) for step in ends]
+    passes = [len(estimator.ask(draw, estimator.init())) for draw in draws]
+    return layers * sum(passes) / len(passes)
 
 
 @cache

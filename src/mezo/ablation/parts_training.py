@@ -1,265 +1,187 @@
 """Parts of the training: optimizer, rates, what is minimised."""
 
-import re
-from typing import Any
+from mezo.ablation.parts import Part, Quantity
 
-from mezo.ablation.parts import Part
-from mezo.ablation.values import Reader, Reading, choice, first_of, number, switch, unless, with_number
-from mezo.ablation.warmup import share_of_steps, warmup, with_warmup
-from mezo.config import MeZOConfig
-
-_STATEFUL = ("momentum", "momentum-rebuilt", "adam", "adam-rebuilt")
-_ADAMS = ("adam", "adam-rebuilt")
-_BETA1 = r"momentum(?: (?:coefficient|factor|parameter|term))?|mu|μ|(?:beta|β|\\beta)[ _{]*[1₁]?\}?"
-_BETA2 = r"(?:beta|β|\\beta)[ _{]*[2₂]\}?"
-
-
-def _with_moments(reader: Reader) -> Reader:
-    """With the numbers of the optimizer beside its name: "Adam (β1 = 0.9, β2 = 0.99)"."""
-    reader = with_number(reader, "weight_decay", "weight decay|wd|λ", whole=False)
-    with_betas = with_number(with_number(reader, "beta1", _BETA1, whole=False), "beta2", _BETA2, whole=False)
-    return with_number(with_betas, "history", "history|window")
-
-
-def _quantile(value: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
-    """ "95th percentile", "quantile 0.9"."""
-    text = str(value).lower()
-    if found := re.search(r"(\d+(?:\.\d+)?)\s*(?:th|st|nd|rd|%)?[ -]*(?:percentile|%)", text):
-        share = float(found[1]) / 100
-    elif found := re.search(r"quantile\D{0,6}(0?\.\d+)|(0?\.\d+)[ -]quantile", text):
-        share = float(found[1] or found[2])
-    else:
-        return None
-    return (Reading({"clip_quantile": share}),) if 0 < share < 1 else None
-
-
-def _symmetric(value: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
-    """A bound on both sides: "[-1, 1]", "±5"."""
-    number = r"(\d*\.?\d+(?:e[-+]?\d+)?)"
-    found = re.search(rf"[\[(]\s*[-−–]\s*{number}\s*,\s*\+?\s*{number}\s*[\])]", str(value))
-    both = float(found[1]) if found and float(found[1]) == float(found[2]) else None
-    either = re.search(rf"(?:±|\\pm|\+/-)\s*{number}", str(value))
-    bound = both or (float(either[1]) if either else None)
-    return (Reading({"clip_projected_grad": bound}),) if bound else None
-
+_STATEFUL = {"optimizer": ("momentum", "momentum-rebuilt", "adam", "adam-rebuilt")}
+_ADAM = {"optimizer": ("adam", "adam-rebuilt")}
+_REBUILT = {"optimizer": ("adam-rebuilt", "momentum-rebuilt")}
+_UNCLIPPED = {"clip_projected_grad": None, "clip_quantile": None}
+_QUANTILE = Quantity(
+    "clip_quantile", (), ("percentile",), low=1e-9, high=1 - 1e-9, bare=False, scale="percentile"
+)
+# Beside other settings "warm-up" may be of any of them, so its bare name counts in studies of the rate alone.
+_WARMUP_UNITS = ("linear? warmup phase|step?", "of? the? training? step")
+_WARMUP = Quantity("warmup_steps", (), _WARMUP_UNITS[:1], whole=True, bare=False, scale="share of steps")
+_ALONE = Quantity("warmup_steps", (), _WARMUP_UNITS, whole=True, scale="share of steps")
 
 TRAINING = (
     Part(
         "base optimizer",
         ("optimizer",),
-        (
-            "optimi[zs]ers?( choice| type| algorithm)?",
-            "optimization (algorithm|method|rule)",
-            "update rule",
-            "(zo )?sgd( update| optimizer| base)?(?! with(out)? )",
-            "(zo )?adamw?(?! (beta|epsilon|second|first))",
-            "adaptive (optimizers?|learning|moments?|step ?sizes?)",
-            "momentum( terms?| buffer)?",
-            "moment (estimates?|buffers?|rebuild\\w*|recomput\\w*)",
-        ),
-        first_of(
-            _with_moments(
-                choice(
-                    (
-                        r"rmsprop|lion|adagrad|sophia|lamb|adafactor|sign ?sgd|adadelta|muon|shampoo|nesterov|l ?bfgs|newton|hessian\w*|helene|hizoo",
-                        "optimizer takes sgd, momentum, adam, and the last two rebuilt from seeds",
-                    ),
-                    (r"(sgd|descent)?.*\b(without|no) (momentum|adam|adaptive)", {"optimizer": "sgd"}),
-                    (r"adamw", {"optimizer": "adam", "weight_decay": 0.01}),
-                    (
-                        r"(rebuil\w*|recomput\w*|reconstruct\w*|without (extra |stored |additional )?(memory|moments?|buffers?|state)|memory efficient|from (the )?(history|seeds|log)) .*adam|adam .*(rebuil\w*|recomput\w*|reconstruct\w*|without (extra |stored |additional )?(memory|moments?|buffers?|state)|memory efficient|from (the )?(history|seeds|log))|adam rebuilt",
-                        {"optimizer": "adam-rebuilt"},
-                    ),
-                    (r"adam\w*|adaptive\w*|second moments?", {"optimizer": "adam"}),
-                    (
-                        r"momentum rebuilt|momentum .*(rebuil\w*|recomput\w*|reconstruct\w*|from (the )?(history|seeds|log))|(rebuil\w*|recomput\w*|reconstruct\w*) .*momentum",
-                        {"optimizer": "momentum-rebuilt"},
-                    ),
-                    (r"momentum|heavy ball|first moments?|msgd", {"optimizer": "momentum"}),
-                    (r"sgd|gradient descent|plain|vanilla", {"optimizer": "sgd"}),
-                ),
+        ("optimizer", "base|zo optimizer", "update rule", "zo? sgd optimizer"),
+        "sgd, momentum, adam, momentum-rebuilt or adam-rebuilt",
+        present=("absence of momentum",),
+        values={
+            "zo|mezo? adam": {"optimizer": "adam"},
+            "zo|mezo? momentum": {"optimizer": "momentum"},
+            "zo? sgd with momentum": {"optimizer": "momentum"},
+            "momentum sgd": {"optimizer": "momentum"},
+            "zo? sgd": {"optimizer": "sgd"},
+            "zo? sgd without momentum": {"optimizer": "sgd"},
+            "mezo? adam with moment|momentum? recomputed|rebuilt from the? seed|log history?": {
+                "optimizer": "adam-rebuilt"
+            },
+            "momentum recomputed|rebuilt from the? seed|log history?": {"optimizer": "momentum-rebuilt"},
+        },
+        quantities=(
+            Quantity(
+                "beta1",
+                ("momentum", "zo? sgd with momentum"),
+                ("beta", "beta1"),
+                high=0.999999,
+                needs=_STATEFUL,
+                implied=True,
+                bare=False,
             ),
-            number("beta1", _BETA1, low=0.1, high=0.9999, also={"optimizer": _STATEFUL}),
         ),
-        hints=("sgd", "momentum", "adam"),
         off={"optimizer": "sgd"},
-        on={"optimizer": "momentum"},
-        takes="sgd, momentum, adam, momentum-rebuilt or adam-rebuilt",
     ),
     Part(
         "momentum coefficient (beta1)",
         ("beta1",),
-        (
-            "beta1",
-            "momentum (coefficient|factor|parameter|value|decay|strength|rate)",
-            "first moment (decay|coefficient)",
-        ),
-        number("beta1", _BETA1, high=0.999999, also={"optimizer": _STATEFUL}),
+        ("beta1", "momentum coefficient|factor|parameter|strength beta1?"),
+        "a number from 0 to below 1",
+        quantities=(Quantity("beta1", (), ("momentum",), high=0.999999, needs=_STATEFUL),),
         off={"optimizer": "sgd"},
-        on={"optimizer": "momentum"},
-        takes="a number from 0 to below 1",
     ),
     Part(
         "second-moment coefficient of Adam (beta2)",
         ("beta2",),
-        ("beta2", "second moment (decay|coefficient)", "adam (decay|beta)s?"),
-        number("beta2", _BETA2, high=0.999999, also={"optimizer": _ADAMS}),
+        ("beta2", "adam beta2"),
+        "a number from 0 to below 1",
+        quantities=(Quantity("beta2", high=0.999999, needs=_ADAM),),
         off={"optimizer": "momentum"},
-        takes="a number from 0 to below 1",
     ),
     Part(
         "epsilon of Adam",
         ("adam_epsilon",),
-        ("adam epsilon", "epsilon (in|of) adam", "denominator epsilon"),
-        number("adam_epsilon", "eps|epsilon", low=1e-30, also={"optimizer": _ADAMS}),
-        takes="a number above 0",
+        ("adam epsilon", "epsilon of|in adam"),
+        "a number above 0",
+        quantities=(Quantity("adam_epsilon", (), ("eps", "epsilon"), low=1e-30, high=1e3, needs=_ADAM),),
     ),
     Part(
         "steps from which moments are rebuilt",
         ("history",),
-        ("history( length| size| window)?", "(rebuild|reconstruction) (window|steps|length)"),
-        number(
-            "history",
-            "history|window|steps",
-            whole=True,
-            low=1,
-            also={"optimizer": ("adam-rebuilt", "momentum-rebuilt")},
-        ),
-        takes="a whole number of 1 or more",
+        ("history length|window",),
+        "a whole number of 1 or more",
+        quantities=(Quantity("history", (), ("step",), whole=True, low=1, high=1 << 16, needs=_REBUILT),),
     ),
     Part(
         "learning rate",
         ("learning_rate",),
-        (
-            "learning rate(?! (schedul\\w*|decay\\w*|warm ?up|anneal\\w*))",
-            "step size(?! (schedul\\w*|decay))",
-            "lr(?! (schedul\\w*|decay))",
-        ),
-        unless(
-            r"decay\w*|anneal\w*|schedul\w*|warm ?up|cosine",
-            number("learning_rate", r"lr|learning rate|eta|η|\\eta|step size", low=1e-30, high=1e3),
-        ),
+        ("learning rate eta?", "lr", "eta"),
+        "a number, such as 1e-6",
+        quantities=(Quantity("learning_rate", low=1e-30, high=1e3),),
         off="without a learning rate nothing is learnt",
-        symbols="lr|learning rate|η|step size",
-        takes="a number, such as 1e-6",
     ),
     Part(
         "learning-rate schedule",
         ("schedule",),
         (
-            "(learning rate|lr|step size) (schedul\\w*|decay\\w*|anneal\\w*|policy)",
-            "(constant|linear|cosine|decaying|decayed) (learning rate|lr|schedule|step size|decay)",
+            "learning rate schedule",
+            "schedule of the? learning rate",
+            "lr schedule",
         ),
-        switch(
-            "schedule",
-            on="linear",
-            off="constant",
-            more=with_warmup(
-                choice(
-                    (
-                        r"exponential|step ?wise|polynomial|inverse|sqrt|cyclic\w*|restarts?|one ?cycle|plateau|piecewise",
-                        "schedule takes constant, linear or cosine",
-                    ),
-                    (r"cosine", {"schedule": "cosine"}),
-                    (r"(no|without) (decay|schedul\w*)|constant|fixed", {"schedule": "constant"}),
-                    (r"linear\w*|decay\w*|anneal\w*", {"schedule": "linear"}),
-                ),
-            ),
-        ),
-        hints=("schedul(e|er|ing)s?", "decay", "anneal\\w*", "learning rate"),
+        "constant, linear or cosine",
+        present=("constant learning rate schedule?",),
+        values={
+            "linear learning rate decay|schedule": {"schedule": "linear"},
+            "cosine learning rate decay|schedule|annealing": {"schedule": "cosine"},
+        },
+        own={
+            "linear decay|schedule": {"schedule": "linear"},
+            "linear decay schedule": {"schedule": "linear"},
+            "linear decay to zero": {"schedule": "linear"},
+            "cosine decay|schedule|annealing": {"schedule": "cosine"},
+            "cosine decay schedule": {"schedule": "cosine"},
+            "constant learning rate": {"schedule": "constant"},
+            "constant lr?": {"schedule": "constant"},
+            "linear lr?": {"schedule": "linear"},
+            "cosine lr?": {"schedule": "cosine"},
+        },
+        quantities=(_WARMUP,),
         off={"schedule": "constant", "warmup_steps": 0},
-        on={"schedule": "linear"},
-        takes="constant, linear or cosine",
     ),
     Part(
         "warm-up of the learning rate",
         ("warmup_steps",),
-        ("warm ?up( steps| phase| period)?",),
-        first_of(
-            warmup,
-            share_of_steps,
-            number("warmup_steps", "warm-?up(?: steps)?|steps", whole=True, low=0, off=0),
-        ),
+        ("learning rate warmup", "warmup of the learning rate", "linear learning rate warmup"),
+        "a whole number of steps, or a share of them",
+        quantities=(_ALONE,),
         off={"warmup_steps": 0},
-        on="the plan does not say of how many steps: write set: {warmup_steps: 100}",
-        takes="a whole number of steps",
     ),
     Part(
         "weight decay",
         ("weight_decay",),
-        ("weight decay", "(l2|ridge) regulariz\\w*", "regulariz\\w*"),
-        number("weight_decay", "weight decay|wd|lambda|λ", off=0.0, high=100),
+        ("weight decay regularization?", "wd"),
+        "a number of 0 or more",
+        quantities=(Quantity("weight_decay", high=1e3),),
         off={"weight_decay": 0.0},
-        on={"weight_decay": 0.1},
-        symbols="weight decay|wd",
-        takes="a number of 0 or more",
     ),
     Part(
         "clipping of projected gradients",
         ("clip_projected_grad", "clip_quantile"),
         (
-            "(gradients?|projected gradients?|slopes?|norm|update|value)s? clip\\w*",
-            "clip\\w*( of)?( the)?( projected)?( gradients?| slopes?)?",
-            "outlier (clipp\\w*|rejection)",
+            "projected gradient|grad clipping",
+            "clipping of the? projected gradient|grad",
+            "clip|clipping the? projected gradient|grad",
         ),
-        first_of(
-            choice((r"(no|without|un) ?clip\w*", {"clip_projected_grad": None, "clip_quantile": None})),
-            _quantile,
-            _symmetric,
-            number("clip_projected_grad", "threshold|clip|c|norm|bound", low=1e-12),
-            unless(r"\d+(\.\d+)?", choice((r"quantile|percentile|adaptive|clip\w*", {"clip_quantile": 0.9}))),
-        ),
-        hints=("clip\\w*",),
-        off={"clip_projected_grad": None, "clip_quantile": None},
-        on={"clip_quantile": 0.9},
-        takes="a bound above 0, or a quantile",
+        "a bound on the projected gradient above 0, or a percentile",
+        quantities=(Quantity("clip_projected_grad", low=1e-12, high=1e12), _QUANTILE),
+        off=_UNCLIPPED,
+    ),
+    Part(
+        "gradient clipping",
+        ("clip_quantile", "clip_projected_grad"),
+        ("clipping", "clip"),
+        "a bound that is named as one on the projected gradient, or a percentile of it",
+        quantities=(_QUANTILE,),
+        off=_UNCLIPPED,
     ),
     Part(
         "rounding of updates to 16-bit weights",
         ("rounding",),
-        ("rounding( mode)?", "(stochastic|nearest|matched) round\\w*"),
-        choice(
-            (r"stochastic\w*|random\w*", {"rounding": "stochastic"}),
-            (r"nearest|deterministic|standard|default|rne", {"rounding": "nearest"}),
-            (r"matched", {"rounding": "matched"}),
-        ),
+        ("rounding mode?", "rounding mode of low precision update"),
+        "matched, stochastic or nearest",
+        values={
+            "stochastic rounding": {"rounding": "stochastic"},
+            "round to nearest": {"rounding": "nearest"},
+            "nearest rounding": {"rounding": "nearest"},
+        },
         off={"rounding": "nearest"},
-        on={"rounding": "stochastic"},
-        takes="matched, stochastic or nearest",
     ),
     Part(
         "objective",
         ("objective",),
         (
-            "(training |optimization |learning )?objectives?( function)?",
-            "loss( function)?s?",
-            "(cross entropy|ce)( loss| objective)?",
-            "(non ?)?differentiable( objectives?| metrics?| losses)?",
-            "rewards?( function)?",
+            "objective",
+            "training|optimization objective function?",
+            "loss function?",
         ),
-        choice(
-            (
-                r"hinge|contrastive|mse|squared|focal|kl|dpo|preference|margin|ranking|bleu|human",
-                "objective takes answer-ce, candidate-ce, accuracy, f1, rouge, or a reward of your own as --objective module:function",
-            ),
-            (
-                r"(non ?differentiable )?(negative )?(task )?accurac(y|ies)|0 1 loss|zero one|error rate",
-                {"objective": "accuracy"},
-            ),
-            (r"f1( score)?|f 1", {"objective": "f1"}),
-            (r"rouge( ?1)?\b(?! ?[2l])|rouge", {"objective": "rouge"}),
-            (
-                r"candidates?|label words?|verbali[sz]ers?|choices?|classification (loss|head)|restricted|over (the )?(labels|classes)",
-                {"objective": "candidate-ce"},
-            ),
-            (
-                r"full vocab\w*|answer tokens?|language model\w*|lm|next token|generat\w*|whole vocab\w*|vocab\w*",
-                {"objective": "answer-ce"},
-            ),
-            (r"cross entropy|ce|differentiable|log likelihood|nll", {"objective": "auto"}),
-        ),
-        hints=("accuracy", "f1", "metrics?"),
+        "answer-ce, candidate-ce, accuracy, f1 or rouge",
+        present=("cross entropy loss? objective?", "differentiable cross? entropy? objective"),
+        values={
+            "accuracy objective": {"objective": "accuracy"},
+            "f1 objective": {"objective": "f1"},
+        },
+        own={
+            "accuracy": {"objective": "accuracy"},
+            "non differentiable accuracy": {"objective": "accuracy"},
+            "f1 score?": {"objective": "f1"},
+            "accuracy as the (non differentiable) objective": {"objective": "accuracy"},
+            "cross entropy over the full? vocabulary": {"objective": "answer-ce"},
+            "cross entropy over the candidate|label word?": {"objective": "candidate-ce"},
+        },
         off="there has to be something to minimise",
-        takes="answer-ce, candidate-ce, accuracy, f1 or rouge",
     ),
 )

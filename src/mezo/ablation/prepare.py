@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mezo.ablation import budget
 from mezo.ablation.binding import Bound, bind
@@ -32,8 +31,18 @@ class Options:
     equal: Equal = "steps"  # what every run has as many of
     jobs: int | None = None  # runs at the same time; None: one, or one a GPU
     strict: bool = False  # whether a replacement that cannot be bound is an error
-    timing: bool = True  # whether steps are timed first; without it there is no estimate
+    estimate: bool | None = None  # whether to time the baseline for an estimate; False: no timing whatever
     threshold: tuple[str | None, float] | None = None  # (metric or the headline, value); None: the baseline's
+    dry: bool = False  # whether nothing is run after this
+
+    @property
+    def divides(self) -> bool:
+        """Whether the steps of a run follow from what a step of each variant takes."""
+        return self.minutes is not None or self.equal == "passes"
+
+    @property
+    def times_all(self) -> bool:
+        return self.divides and (not self.dry or self.estimate is True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,10 @@ class Prepared:
 
     @property
     def budget(self) -> str:
+        if self.options.divides and not self.agreed.costs:
+            return (
+                "divided by what a step of each variant takes, when the study begins; --estimate finds it now"
+            )
         return budget.words(self.cases, self.agreed.steps, self.options.equal, self.options.minutes)
 
     def left(self) -> list[Run]:
@@ -92,7 +105,7 @@ def prepare(
     options: Options,
     say: Callable[[str], None] = lambda text: None,
 ) -> Prepared:
-    """Bind the plan, time its cases, and divide the budget. Writes nothing to `output`.
+    """Bind the plan, time what the options ask for, and divide the budget. Writes nothing to `output`.
 
     Raises MezoError if nothing of the plan can be bound (or, with `strict`, not all of it), if `output`
     holds another study, or if the baseline itself cannot make a step.
@@ -175,16 +188,38 @@ def _check_bound(bound: Bound, *, strict: bool) -> None:
 def _timed(
     cases: Sequence[Case], config: MeZOConfig, options: Options, say: Callable[[str], None]
 ) -> tuple[dict[str, Cost], dict[str, str]]:
-    """(costs, errors) by a case's key, from a process that makes a few steps of each."""
-    if not options.timing:
-        if options.minutes is not None or options.equal == "passes":
-            raise MezoError("--minutes and --equal passes divide by what a step takes: leave --no-timing out")
+    """(costs, errors) by a case's key: of all cases where the budget is divided by them, else by the baseline's.
+
+    Raises MezoError if the baseline cannot make a step.
+    """
+    if options.divides and options.estimate is False:
+        raise MezoError("--minutes and --equal passes divide by what a step takes: leave --no-timing out")
+    if not options.times_all and not options.estimate:
         return {}, {}
-    say(f"timing a few steps of {budget.distinct(cases)} settings")
+    timed = list({case.key: case for case in cases}.values()) if options.times_all else [cases[0]]
+    costs: dict[str, Cost] = {}
+    errors: dict[str, str] = {}
+    for number, case in enumerate(timed, start=1):
+        say(f"timing a few steps, {number} of {len(timed)}: {case.name}")
+        found = _time(case, config)
+        if isinstance(found, Cost):
+            costs[case.key] = found
+            say(f"{case.name}: {found.step:.3g} s a step, {found.evaluation:.3g} s an evaluation")
+        elif case.key == cases[0].key:
+            raise MezoError(f"the baseline cannot make a step: {found}")
+        else:
+            errors[case.key] = found
+    if not options.times_all:
+        costs = {case.key: budget.scaled(costs[cases[0].key], cases[0].config, case.config) for case in cases}
+    return costs, errors
+
+
+def _time(case: Case, config: MeZOConfig) -> Cost | str:
+    """What a run of the case takes, from a process that makes a few steps; or why it cannot."""
     with tempfile.TemporaryDirectory(prefix="mezo-timing-") as name:
         folder = Path(name)
         request = {
-            "configs": {case.key: case.config.model_dump(mode="json") for case in cases},
+            "configs": {case.key: case.config.model_dump(mode="json")},
             "evaluation_seed": config.seed,
             "output": str(folder / "costs.json"),
         }
@@ -195,30 +230,23 @@ def _timed(
         finally:
             children.stop()
         if not ended.ok:
-            raise MezoError(f"timing the runs: {ended.error}")
-        found = json.loads((folder / "costs.json").read_text())
-    return _read_costs(cases, found)
-
-
-def _read_costs(cases: Sequence[Case], found: Mapping[str, Any]) -> tuple[dict[str, Cost], dict[str, str]]:
-    errors = {key: value["error"] for key, value in found.items() if "error" in value}
-    if cases[0].key in errors:
-        raise MezoError(f"the baseline cannot make a step: {errors[cases[0].key]}")
-    return {key: Cost(**value) for key, value in found.items() if key not in errors}, errors
+            return str(ended.error)
+        found = json.loads((folder / "costs.json").read_text())[case.key]
+    return found["error"] if "error" in found else Cost(**found)
 
 
 def _steps(
     cases: Sequence[Case], config: MeZOConfig, options: Options, costs: Mapping[str, Cost], at_once: int
 ) -> dict[str, int]:
     """Steps of a run by its case's key. A case that could not be timed gets the baseline's: it will fail."""
-    timed = [case for case in cases if case.key in costs] if options.timing else list(cases)
+    if not options.times_all:
+        return budget.by_steps(cases, config.num_steps)
+    timed = [case for case in cases if case.key in costs]
     if options.minutes is not None:
         each = -(-config.num_steps // config.eval_every) + 1 if config.eval_every else _EVALUATIONS
         found = budget.by_minutes(
             timed, options.seeds, options.minutes, costs, at_once=at_once, evaluations=each
         )
-    elif options.equal == "passes":
-        found = budget.by_passes(timed, config.num_steps, costs)
     else:
-        found = budget.by_steps(timed, config.num_steps)
+        found = budget.by_passes(timed, config.num_steps, costs)
     return {case.key: found.get(case.key, found[cases[0].key]) for case in cases}

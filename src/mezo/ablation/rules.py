@@ -5,7 +5,7 @@ from typing import Any
 
 from mezo.ablation.binding import Variant
 from mezo.ablation.numbers import numbers
-from mezo.ablation.parts import STRONG, ranked
+from mezo.ablation.parts import ranked
 from mezo.ablation.plan import Plan, Study
 from mezo.ablation.studies import bind_study
 from mezo.ablation.words import similarity
@@ -38,7 +38,7 @@ class _Side:
     def __init__(self, study: Study) -> None:
         self.study = study
         bound = [r for r in bind_study(study, MeZOConfig()) if isinstance(r, Variant)]
-        named = [part.title for score, part in ranked(study.ablated_part, study.name)[:1] if score >= STRONG]
+        named = [part.title for _, part in ranked(study.ablated_part)[:1]]
         self.parts = {variant.part for variant in bound} or set(named)
         self.settings = [variant.settings for variant in bound]
         self.texts = list(_texts(study.replacement))

@@ -1,28 +1,23 @@
-"""One study, resolved: its parts by their names, its replacements by the readers of those parts."""
+"""One study, resolved: its part by its name, its replacements by what they say."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mezo.ablation import parts as table
 from mezo.ablation.binding import Unbound, Variant
 from mezo.ablation.cautions import caution
 from mezo.ablation.checking import completed, problem_of
-from mezo.ablation.exact import exact
 from mezo.ablation.fields import is_nothing
-from mezo.ablation.impossible import check_possible
-from mezo.ablation.parts import NOTHING, STRONG, Part
+from mezo.ablation.naming import part_of, said_by_name
+from mezo.ablation.parts import Part, Reading, Refused, nearest, part_named
 from mezo.ablation.plan import Study
-from mezo.ablation.several import apart
-from mezo.ablation.spelling import corrected
-from mezo.ablation.values import Reading, Refused
-from mezo.ablation.words import folded
+from mezo.ablation.values import read
 from mezo.config import MeZOConfig
 
+_ABSENT = re.compile(r"(?i)\b(?:absence|lack|no|none|not|off|without|disabled?|removed?|un-?normali[sz]ed)\b")
 Result = Variant | Unbound
-_NONE = re.compile(r"(none|nothing|off|no|without|remov\w*|disabl\w*|drop\w*)\b")
-_PLAUSIBLE = 0.3  # of the best score: a part named less strongly is not what the study is about
+_OPEN = "..."  # in a stub, the value that its reader fills in
 
 
 @dataclass(frozen=True)
@@ -36,21 +31,29 @@ class _Item:
 
 def bind_study(study: Study, config: MeZOConfig) -> list[Result]:
     """The variants of a study and what of it cannot be bound, in the plan's order."""
-    candidates = table.ranked(study.ablated_part, study.name)
-    if (candidates[0][0] if candidates else 0.0) < STRONG and (
-        spelt := table.ranked(corrected(study.ablated_part), study.name)
-    ):
-        candidates = spelt
-    best = candidates[0][0] if candidates else 0.0
-    likely = [part for score, part in candidates if score >= _PLAUSIBLE * best]
+    part = part_of(study.ablated_part)
     results: list[Result] = []
     taken: set[str] = set()
     for item in _items(study):
-        for result in _bind_item(study, item, likely, config):
+        for result in _bind_item(study, item, part, config):
             if isinstance(result, Variant):
                 result = _told_apart(result, taken)
             results.append(result)
     return results
+
+
+def stub(study: Study, results: list[Result]) -> str:
+    """`set:` for a study of which something is not bound, to be filled in where "..." stands."""
+    part = part_of(study.ablated_part)
+    open_setting = part.fields[0] if part and part.fields else "SETTING"
+    lines = ["set:"]
+    for result in results:
+        if isinstance(result, Variant):
+            pairs = ", ".join(f"{name}: {_plain(value)}" for name, value in result.settings.items())
+            lines.append(f"- {{{pairs}}}")
+        else:
+            lines.append(f"- {{{open_setting}: {_OPEN}}}  # {' '.join(result.text.split())}")
+    return "\n".join(lines)
 
 
 def _items(study: Study) -> list[_Item]:
@@ -60,7 +63,7 @@ def _items(study: Study) -> list[_Item]:
     if said and all(isinstance(value, str) and is_nothing(value) for value in said):
         values = []  # a list of "None" alone
     elif isinstance(study.replacement, list):
-        values = [(_shown(value), _changed_to(value)) for value in study.replacement]
+        values = [(_shown(value), value) for value in study.replacement]
     elif isinstance(study.replacement, dict):
         values = list(_of_mapping(study.replacement))
     else:
@@ -72,14 +75,9 @@ def _items(study: Study) -> list[_Item]:
         labels = (
             [label for label, _ in values] if len(values) == len(study.set) else map(_settings, study.set)
         )
-        return [_Item(label, None, given) for label, given in zip(labels, study.set, strict=True)]
+        said = [value for _, value in values] if len(values) == len(study.set) else [...] * len(study.set)
+        return [_Item(*each) for each in zip(labels, said, study.set, strict=True)]
     return [_Item(label, value) for label, value in values]
-
-
-def _changed_to(value: Any) -> Any:
-    """What stands behind the arrow of "16 → 64"."""
-    parts = re.split(r"\s*(?:→|⇒|[-=]>)\s*", value) if isinstance(value, str) else []
-    return parts[1] if len(parts) == 2 and all(parts) else value
 
 
 def _of_mapping(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -87,7 +85,7 @@ def _of_mapping(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
     Any other is a choice of its entries, each told by its key and its value.
     """
-    if found and all(_part_named(key) for key in found):
+    if found and all(part_named(key) for key in found):
         lists = {key: value for key, value in found.items() if isinstance(value, list)}
         single = {key: value for key, value in found.items() if key not in lists}
         if not lists:
@@ -99,19 +97,20 @@ def _of_mapping(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         return
     for key, value in found.items():
         if isinstance(value, list):
-            yield from ((f"{key}: {_shown(inner)}", inner) for inner in value)
-        elif isinstance(value, str):
-            yield f"{key}: {value}", f"{key}: {value}"
+            yield from ((text := f"{key}: {_shown(inner)}", text) for inner in value)
+        elif value is None:
+            yield key, key
         else:
-            yield f"{key}: {_shown(value)}", key if value is None else value
+            yield f"{key}: {_shown(value)}", f"{key}: {_shown(value)}"
 
 
-def _bind_item(study: Study, item: _Item, likely: list[Part], config: MeZOConfig) -> Iterator[Result]:
+def _bind_item(study: Study, item: _Item, part: Part | None, config: MeZOConfig) -> Iterator[Result]:
+    near = (part.title,) if part else nearest(study.ablated_part)
     try:
-        part, readings = _readings(study, item, likely, config)
+        readings = _readings(study, item, part, config)
     except Refused as refusal:
         text = item.label if item.value is not ... else study.ablated_part
-        yield Unbound(study.name, text, str(refusal), _nearest(study, likely))
+        yield Unbound(study.name, text, str(refusal), near)
         return
     for number, reading in enumerate(readings):
         settings = {**reading.settings, **(study.set if isinstance(study.set, dict) else {})}
@@ -121,102 +120,69 @@ def _bind_item(study: Study, item: _Item, likely: list[Part], config: MeZOConfig
         except Refused as refusal:
             problem, built = str(refusal), None
         if built is None:
-            yield Unbound(study.name, item.label, problem, (part.title,) if part else ())
+            yield Unbound(study.name, item.label, problem, near)
             continue
         label = (
             item.label
             if len(readings) == 1
             else f"{item.label} [{number + 1}: {_settings(reading.settings)}]"
         )
-        title = part.title if part else ", ".join(settings)
+        title = part.title if part and item.given is None else ", ".join(settings)
         note = "; ".join(filter(None, (reading.note, caution(settings, config))))
         yield Variant(study.name, label, settings, title, note, built == config)
 
 
-def _readings(
-    study: Study, item: _Item, likely: list[Part], config: MeZOConfig
-) -> tuple[Part | None, tuple[Reading, ...]]:
-    """What the item sets, and the part it is of. Raises Refused with the reason if nothing can be set."""
+def _readings(study: Study, item: _Item, part: Part | None, config: MeZOConfig) -> tuple[Reading, ...]:
+    """What the item sets. Raises Refused with the reason if nothing can be set."""
     if item.given is not None:
-        return None, (Reading(item.given),)
-    if item.value is ...:
-        return _without_words(study, likely, config)
+        return (Reading(item.given, _disagreement(item, part, config)),)
     if isinstance(item.value, dict):
-        return None, (_from_mapping(item.value, config),)
-    check_possible(item.value)
-    reasons: list[str] = []
-    for part in _order(item.value, likely):
-        try:
-            readings = apart(part, item.value, config, _read) or _read(part, item.value, config)
-            if readings is not None and (part in likely[:1] or not _by_chance(part, readings, item.value)):
-                return part, _with_others(part, readings, item.value, config)
-        except Refused as refusal:
-            if (part.fields and part.takes != NOTHING) or part in likely[:1]:
-                reasons.append(str(refusal))
-    if reasons:
-        raise Refused(reasons[0])
-    if study.action == "REMOVE" and likely and isinstance(likely[0].off, dict):
-        return likely[0], (Reading(likely[0].off, "removed; the plan's words on it are no value of it"),)
-    if likely:
-        raise Refused(
-            f"{item.label!r:.200} is no value of the {likely[0].title}, which takes {likely[0].takes}"
-        )
-    raise Refused("no setting of this package goes by such a name")
+        return (_from_mapping(item.value, config),)
+    if part is None:
+        raise Refused(f"the part {study.ablated_part!r:.200} is not understood")
+    if item.value is ...:
+        return (_without_words(study, part, config),)
+    if _ABSENT.search(study.ablated_part) and (not isinstance(item.value, str) or _ABSENT.match(item.value)):
+        raise Refused(f"{item.label!r:.80} of what is not there: say what comes instead")
+    return read(item.value, part, config)
 
 
-def _order(value: Any, likely: list[Part]) -> list[Part]:
-    """The parts to ask, first to last: that of a letter that is set ("n = 4"); the study's, but before a
-    number of it a part that the replacement itself names ("batch size 32" among learning rates).
-    """
-    if not isinstance(value, str):
-        return likely
-    lettered = [p for p in table.parts() if p.symbols and re.match(rf"(?i)\W*(?:{p.symbols})\s*[=:∈]", value)]
-    named = [part for score, part in table.ranked(value) if score >= STRONG]
-    elsewhere = bool(named and likely and likely[0] not in named and likely[0].symbols)
-    order = [*lettered, *(named[:2] if elsewhere else ()), *likely, *named]
-    return list(dict.fromkeys(order))
+def _without_words(study: Study, part: Part, config: MeZOConfig) -> Reading:
+    """Nothing is said of what comes instead: the part is taken away, or added where its name says enough."""
+    if study.action == "REPLACE":
+        raise Refused("the plan does not say by what it is replaced")
+    if part.reason:
+        raise Refused(part.reason)
+    if _ABSENT.search(study.ablated_part):
+        raise Refused(f"{study.action} of what is not there: say what comes instead as a replacement")
+    said = said_by_name(study.ablated_part, part)
+    if study.action == "ADD":
+        found = said if any(getattr(config, name) != value for name, value in said.items()) else part.switch
+        if not found:
+            raise Refused(f"the plan does not say what to add; the {part.title} takes {part.takes}")
+        return Reading(found)
+    if part.reader is not None and (reading := part.reader(None, config)):
+        return reading
+    if isinstance(part.off, str):
+        raise Refused(part.off)
+    if said and said.items() <= part.off.items():
+        raise Refused("the plan does not say what comes instead")
+    return Reading(part.off)
 
 
-def _read(part: Part, value: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
-    settings = exact(part.fields, value)
-    found = (Reading(settings),) if settings is not None else part.read(value, config)
-    if found is None and isinstance(part.off, dict) and (value is None or _NONE.match(folded(str(value)))):
-        return (Reading(part.off),)
-    return found
-
-
-def _by_chance(part: Part, readings: tuple[Reading, ...], value: Any) -> bool:
-    """Whether a number was read out of words that do not speak of the part: "the last 4 layers" as epsilon."""
-    numeric = any(
-        isinstance(v, int | float) and not isinstance(v, bool) for v in readings[0].settings.values()
-    )
-    text = folded(value) if isinstance(value, str) else ""
-    return numeric and re.search(r"[a-z]{3}", text) is not None and part.score(text) == 0
-
-
-def _without_words(
-    study: Study, likely: list[Part], config: MeZOConfig
-) -> tuple[Part | None, tuple[Reading, ...]]:
-    """Nothing is said of what comes instead: the part is taken away, or put in as its name says."""
-    if not likely:
-        raise Refused("no setting of this package goes by such a name")
-    part = likely[0]
-    if study.action == "REMOVE":
-        if part.without is not None and (readings := part.without(study.ablated_part, config)):
-            return part, readings
-        if isinstance(part.off, str):
-            raise Refused(part.off)
-        return part, (Reading(part.off),)
-    for text in (study.ablated_part, study.name):
-        readings = part.read(text, config) if study.action == "ADD" else None
-        if readings and any(getattr(config, key) != value for key, value in readings[0].settings.items()):
-            return part, readings[:1]
-    if study.action == "ADD" and isinstance(part.on, dict):
-        return part, (Reading(part.on, "the plan does not say more; this is the package's own choice"),)
-    raise Refused(
-        part.on
-        if study.action == "ADD" and isinstance(part.on, str)
-        else "the plan does not say by what it is replaced"
+def _disagreement(item: _Item, part: Part | None, config: MeZOConfig) -> str:
+    """Where the words of a variant say something else than the settings that the plan states."""
+    given = item.given or {}
+    if part is None or item.value in (None, ...):
+        return ""
+    try:
+        (reading,) = read(item.value, part, config)
+    except (Refused, ValueError):
+        return ""
+    differ = [n for n, v in reading.settings.items() if given.get(n, getattr(config, n)) != v]
+    return "; ".join(
+        f"the words say {n}={_shown(reading.settings[n])}, set: says {_shown(given.get(n, getattr(config, n)))}"
+        for n in differ
     )
 
 
@@ -225,47 +191,20 @@ def _from_mapping(found: dict[str, Any], config: MeZOConfig) -> Reading:
     settings: dict[str, Any] = {}
     notes = []
     for key, value in found.items():
-        part = _part_named(key)
-        readings: tuple[Reading, ...] | None = _read(part, value, config) if part else None
-        if part is not None and key in MeZOConfig.model_fields and readings is None:
-            readings = (Reading({key: value}),)
-        if part is None or not readings:
-            takes = f"; the {part.title} takes {part.takes}" if part else ""
-            raise Refused(f"{key}: {_shown(value)} is no setting{takes}")
-        settings.update(readings[0].settings)
+        part = part_named(key)
+        if part is None:
+            raise Refused(f"{key!r:.80} is no setting")
+        if key in MeZOConfig.model_fields and not isinstance(value, str | dict):
+            readings: tuple[Reading, ...] = (Reading({key: value}),)
+        else:
+            readings = read(value, part, config)
+        if len(readings) != 1:
+            raise Refused(f"{key}: {_shown(value)} is more than one value")
+        for name, each in readings[0].settings.items():
+            if settings.setdefault(name, each) != each:
+                raise Refused(f"{key}: {_shown(value)} sets {name} again")
         notes.append(readings[0].note)
     return Reading(settings, "; ".join(filter(None, notes)))
-
-
-def _with_others(
-    part: Part, readings: tuple[Reading, ...], value: Any, config: MeZOConfig
-) -> tuple[Reading, ...]:
-    """With what else is set in the same words by a letter: "n = 4, epsilon = 1e-2"."""
-    reading, *others = readings
-    if not isinstance(value, str) or others:
-        return readings
-    more: dict[str, Any] = {}
-    for other in table.parts():
-        if other is part or not other.symbols:
-            continue
-        if re.search(rf"(?i)(?<![\w-])(?:{other.symbols})\s*=", value):
-            found = other.read(value, config) or ()
-            more.update(found[0].settings if len(found) == 1 else {})
-    return (Reading({**more, **reading.settings}, reading.note),)
-
-
-def _part_named(key: str) -> Part | None:
-    if key in MeZOConfig.model_fields:
-        return table.part_of(key)
-    found = table.ranked(key)
-    if found and found[0][0] >= STRONG:
-        return found[0][1]
-    text = folded(key)
-    return next((p for p in table.parts() if p.symbols and re.fullmatch(p.symbols, text)), None)
-
-
-def _nearest(study: Study, likely: list[Part]) -> tuple[str, ...]:
-    return tuple(part.title for part in likely[:3]) or table.nearest(study.ablated_part)
 
 
 def _told_apart(variant: Variant, taken: set[str]) -> Variant:
@@ -286,3 +225,15 @@ def _shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_shown, value))
     return value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _plain(value: Any) -> str:
+    return (
+        "null"
+        if value is None
+        else str(value).lower()
+        if isinstance(value, bool)
+        else repr(list(value))
+        if isinstance(value, tuple)
+        else str(value)
+    )

@@ -1,194 +1,200 @@
-"""Readers: what a replacement in prose sets. One kind of reader for numbers, for choices, for switches."""
+"""Prose as settings, read whole or refused: names, numbers, lists, and what "with" and "and" join.
+
+Every token has to be part of a phrase of the table, a number that belongs to one, a mark, or a small word. What is left
+over is named in the refusal, so a variant is never set to less than it says.
+"""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
-from mezo.ablation.numbers import direction, multiple, numbers
-from mezo.ablation.words import folded, without_citations, without_contrast
+from mezo.ablation.elements import Element, Name, Number, Value, bare, elements
+from mezo.ablation.fields import split
+from mezo.ablation.naming import names
+from mezo.ablation.parts import Meaning, Part, Quantity, Reading, Refused, Settings
+from mezo.ablation.tokens import Token, tokens
 from mezo.config import MeZOConfig
 
-
-@dataclass(frozen=True)
-class Reading:
-    """Settings that a replacement's words stand for, and what should be known of how they were read."""
-
-    settings: dict[str, Any] = field(hash=False)
-    note: str = ""
+_NOTHING = frozenset(["none", "off", "no", "without", "disabled", "false", "remove", "removed", "nothing"])
 
 
-class Refused(Exception):
-    """The words are understood, and mean something that this package does not do; str() says why."""
+def read(value: Any, part: Part, config: MeZOConfig) -> tuple[Reading, ...]:
+    """What a replacement in a study of `part` sets; several readings are several variants.
 
-
-# None: the words say nothing that the reader knows. Several readings: several variants ("2, 4 and 8").
-Reader = Callable[[Any, MeZOConfig], "tuple[Reading, ...] | None"]
-
-# Words of which parameters are tuned, or of how far they are moved, which no words on steps and pieces are.
-MODULES = "norms?|epsilon|proportional|attention|mlps?|layer ?norms?|bias(es)?|embeddings?|only the (last|top|upper|first|bottom|lower|final)|(last|top|upper|bottom|lower|final) (\\d+ )?layers?"
-
-_CHANGING = r"decay\w*|anneal\w*|schedul\w*|gradual\w*|adaptive\w*|dynamic\w*|cosine|over time|during training|(growing|shrinking|increasing|decreasing) (linear\w*|from|over)"
-
-_NO = re.compile(
-    r"^(?:no|not|without|disabl\w*|off|none|false|remov\w*|skip\w*|drop\w*|turn\w* off)\b|\b(?:disabled|turned off|switched off|is off|removed|unnormalized)\b"
-)
-_YES = re.compile(r"^(?:yes|with|enabl\w*|on|true|add\w*|use|using|apply)\b|\b(?:enabled|turned on)\b")
-
-
-def number(
-    name: str,
-    symbols: str = "",
-    *,
-    whole: bool = False,
-    low: float = 0.0,
-    high: float = float("inf"),
-    also: dict[str, Any] | None = None,
-    off: Any = ...,
-) -> Reader:
-    """Numbers for the setting `name`, each a variant. whole: integers alone; others are not for it.
-
-    low, high: numbers outside are not for it. also: settings that the number needs to have an effect.
-    off: the setting's value for "none", if it has one.
+    Raises Refused with the words that are not understood.
     """
-
-    def read(value: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
-        others = {k: v for k, v in (also or {}).items() if getattr(config, k) not in _allowed(v)}
-        others = {k: v[0] if isinstance(v, tuple) else v for k, v in others.items()}
-        if value is None or (isinstance(value, str) and _NO.search(folded(value))):
-            return None if off is ... else (Reading({name: off}),)
-        note, found = "", [float(value)] if _is_number(value) else []
-        if isinstance(value, str):
-            found, note = _from_text(value, symbols, getattr(config, name), whole)
-        fit = [v for v in found if low <= v <= high and (not whole or v == int(v))]
-        if not fit or len(fit) < len(found):
-            return None
-        return tuple(Reading({**others, name: int(v) if whole else v}, note) for v in fit)
-
-    return read
-
-
-def choice(*options: tuple[str, dict[str, Any] | str]) -> Reader:
-    """The first option whose pattern is found in the folded text: settings, or why there are none."""
-
-    def read(value: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
-        if not isinstance(value, str):
-            return None
-        text = folded(without_citations(without_contrast(value)))
-        for pattern, settings in options:
-            if re.search(rf"\b(?:{pattern})\b", text):
-                if isinstance(settings, str):
-                    raise Refused(settings)
-                return (Reading(dict(settings)),)
-        return None
-
-    return read
+    if part.reason:
+        raise Refused(part.reason)
+    if part.reader is not None and (custom := part.reader(value, config)):
+        return (custom,)
+    if value is None or isinstance(value, bool):
+        return (_switched(part, bool(value)),)
+    if isinstance(value, int | float):
+        number = Token(str(value), str(value), float(value))
+        element = Number(str(value), (number,), bare(part))
+        return tuple(_settled([element], part, config))
+    if not isinstance(value, str):
+        raise Refused(f"expected words or a number, found {value!r:.80}")
+    if absence := _absence(tokens(value), part):
+        return (absence,)
+    pieces = _alternatives(value)
+    _check_shared(pieces, value)
+    found = [reading for piece in pieces for reading in _one(piece, part, config)]
+    return tuple(r for n, r in enumerate(found) if r.settings not in [s.settings for s in found[:n]])
 
 
-def switch(name: str, on: Any = True, off: Any = False, *, more: Reader | None = None) -> Reader:
-    """On or off, from words for them; `more` is asked first."""
+def _one(text: str, part: Part, config: MeZOConfig) -> list[Reading]:
+    """The readings of a text; where its commas part values of one kind, of each piece."""
+    try:
+        return list(_settled(elements(tokens(text), part), part, config))
+    except Refused as refusal:
+        pieces = split(re.sub(r",\s+", "\0", text), "\0")
+        if len(pieces) < 2:
+            raise
+        _check_shared(pieces, text)
+        try:
+            found = [list(_settled(elements(tokens(piece), part), part, config)) for piece in pieces]
+        except Refused:
+            raise refusal from None
+        readings = [reading for each in found for reading in each]
+        kinds = {frozenset(reading.settings) for reading in readings}
+        several = any(isinstance(value, tuple) for r in readings for value in r.settings.values())
+        if len(kinds) > 1 or several:  # "attention, MLP" may be both together
+            raise
+        return readings
 
-    def read(value: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
-        if value is None or isinstance(value, bool):
-            return (Reading({name: on if value else off}),)
-        found = more(value, config) if more else None
-        if found is not None or not isinstance(value, str):
-            return found
-        text = folded(without_contrast(value))
-        return (
-            (Reading({name: off}),)
-            if _NO.search(text)
-            else (Reading({name: on}),)
-            if _YES.search(text)
-            else None
+
+def _check_shared(pieces: list[str], text: str) -> None:
+    """Raises Refused for "LoRA or prefix with n = 4", which does not say whether n is of both."""
+    if (
+        len(pieces) > 1
+        and ";" not in text
+        and any(re.search(r"(?i)\b(?:with|and|at)\b", piece) for piece in pieces)
+    ):
+        raise Refused(
+            "it joins several values, and does not say which of them 'with' or 'and' is of: name each alone"
         )
 
-    return read
+
+def _alternatives(text: str) -> list[str]:
+    marked = re.sub(r"(?i)\s*;\s*|\s+\|\s+|(?<!\d)\s+/\s+|\s+/\s+(?!\d)|,?\s+or\s+", "\0", text)
+    pieces = split(marked, "\0")
+    return pieces if len(pieces) > 1 else [text]
 
 
-def first_of(*readers: Reader) -> Reader:
-    """What the first reader that knows the words makes of them."""
-
-    def read(value: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
-        return next((found for reader in readers if (found := reader(value, config)) is not None), None)
-
-    return read
+def _switched(part: Part, on: bool) -> Reading:
+    settings = part.switch if on else part.off
+    if not isinstance(settings, dict):
+        raise Refused(f"{'on' if on else 'off'} is no value of the {part.title}, which takes {part.takes}")
+    return Reading(settings)
 
 
-def with_number(reader: Reader, name: str, symbols: str, *, whole: bool = True) -> Reader:
-    """`reader`, and a number for `name` where one is set beside: "LoRA (r = 16)", "10 prefix tokens"."""
-    value = r"(\d+)(?![\d.]*\d)" if whole else r"(\d*\.\d+(?:e-?\d+)?|\d+e-?\d+)"
-    before = re.compile(rf"(?i)(?<![\w-])(?:{symbols})[\s-]*(?:=|:|of|\()?\s*{value}")
-    behind = re.compile(rf"(?i)(?<![\w.]){value}[ -](?:{symbols})\b")
-
-    def read(text: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
-        found = reader(text, config)
-        if not found or not isinstance(text, str):
-            return found
-        match = before.search(text) or behind.search(text)
-        if match is None:
-            return found
-        given = {name: int(match[1]) if whole else float(match[1])}
-        return tuple(Reading({**each.settings, **given}, each.note) for each in found)
-
-    return read
+def _absence(words: tuple[Token, ...], part: Part) -> Reading | None:
+    """ "none", "no momentum", "without weight decay" of the part itself."""
+    if not words or words[0].stem not in _NOTHING:
+        if part.switch and [word.stem for word in words] in (["on"], ["true"], ["enabled"], ["yes"]):
+            return Reading(part.switch)
+        return None
+    rest = words[1:]
+    if rest and not names(rest, part):
+        return None
+    return Reading(part.off) if isinstance(part.off, dict) else None
 
 
-def steady(reader: Reader) -> Reader:
-    """`reader`, refusing what changes while a run goes on, for a setting that does not."""
-
-    def read(value: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
-        text = folded(value) if isinstance(value, str) else ""
-        if re.search(rf"\b(?:{_CHANGING})\b", text):
-            raise Refused("it is the same at every step of a run here: name values for runs of their own")
-        return reader(value, config)
-
-    return read
-
-
-def unless(pattern: str, reader: Reader) -> Reader:
-    """`reader`, but for texts that mean something else: those in which the pattern is found."""
-
-    def read(value: Any, config: MeZOConfig) -> tuple[Reading, ...] | None:
-        elsewhere = isinstance(value, str) and re.search(rf"\b(?:{pattern})\b", folded(value))
-        return None if elsewhere else reader(value, config)
-
-    return read
-
-
-def _from_text(text: str, symbols: str, base: Any, whole: bool) -> tuple[list[float], str]:
-    """Numbers in a text, or on the scale of the baseline's value; and how that was read."""
-    text = _outside_brackets(without_contrast(text), symbols)
-    text = re.sub(r"(?i)\bfrom\s+[^\s,;]+\s+to\s+", " ", text)  # the baseline's, and what comes instead
-    factor = multiple(text)
-    if factor is None and (found := numbers(text, symbols)):
-        return found, ""
-    way = direction(text)
-    if not _is_number(base) or (factor is None and way == 0):
-        return [], ""
-    said = factor is not None
-    factor = factor or (4.0 if whole else 10.0) ** way
-    value = max(1.0, round(base * factor)) if whole else float(f"{base * factor:.12g}")
-    return [value], f"{factor:g} times the baseline's {base:g}" + ("" if said else ", as no number is given")
+def _settled(parsed: list[Element], part: Part, config: MeZOConfig) -> Iterator[Reading]:
+    """The settings of all elements together, a reading for each number of a list."""
+    settings: Settings = {}
+    for element in parsed:
+        if isinstance(element, Value):
+            _merge(settings, _only(element).settings or {}, element.text)
+    chosen = [(e, _quantity(e, part, settings)) for e in parsed if isinstance(e, Number)]
+    lists = [e for e, _ in chosen if len(e.values) > 1]
+    if len(lists) > 1:
+        raise Refused(f"'{lists[0].text}' and '{lists[1].text}' are two lists: name one, or write set:")
+    for number in range(len(lists[0].values) if lists else 1):
+        found, notes = dict(settings), []
+        # the number of steps goes first: a warm-up may be a share of it
+        for element, quantity in sorted(chosen, key=lambda pair: pair[1].setting != "num_steps"):
+            token = element.values[number if len(element.values) > 1 else 0]
+            value, note = _value(element, token, quantity, config, found)
+            notes.append(note)
+            _merge(found, {quantity.setting: value}, element.text)
+            for need, allowed in quantity.needs.items():
+                if need in found or getattr(config, need) not in allowed:
+                    _merge(
+                        found, {need: found[need] if found.get(need) in allowed else allowed[0]}, element.text
+                    )
+        _check(found, parsed, part)
+        yield Reading(found, "; ".join(filter(None, dict.fromkeys(notes))))
 
 
-def _outside_brackets(text: str, symbols: str) -> str:
-    """What of a text says its number: "1e-4 (10x smaller)", "10x smaller (1e-4)", "16 (default: 1)"."""
-    outside = re.sub(r"\([^()]*\)", " ", text)
-    if outside == text:
-        return text
-    inside = " ".join(re.findall(r"\(([^()]*)\)", text))
-    if numbers(outside, symbols) and multiple(outside) is None:
-        return outside
-    others = re.search(r"(?i)\b(default|baseline|original|paper|instead|was|from)\b|\w\s*/\s*\d", inside)
-    if multiple(outside) is not None:
-        return inside if numbers(inside, symbols) and multiple(inside) is None and not others else outside
-    return text
+def _only(element: Value) -> Meaning:
+    meanings = element.meanings
+    if any(m.settings != meanings[0].settings for m in meanings):
+        titles = ", ".join(m.part.title for m in meanings)
+        raise Refused(f"'{element.text}' may be of several parts: {titles}")
+    return meanings[0]
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _quantity(element: Number, part: Part, settings: Settings) -> Quantity:
+    """The quantity that a number is of: the study's own, one that the other words call for, or the only one."""
+    own = [q for q in element.quantities if q in part.quantities]
+    met = [q for q in element.quantities if all(settings.get(n) in allowed for n, allowed in q.needs.items())]
+    others = [*(q for q in met if q.needs), *(q for q in element.symbols if q in met or q.implied)]
+    found = own or list({q.setting: q for q in others}.values())
+    if not found:
+        raise Refused(f"'{element.text}' is not understood")
+    if len(found) > 1:
+        names = " or ".join(q.setting for q in found)
+        raise Refused(f"'{element.text}' may be {names}")
+    return found[0]
 
 
-def _allowed(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (value,)
+def _value(
+    element: Number, token: Token, quantity: Quantity, config: MeZOConfig, settings: Settings
+) -> tuple[float | int, str]:
+    """The number as the setting's value, and a note on how it was found."""
+    value, note = token.value or 0.0, ""
+    base = settings.get("num_steps", config.num_steps)
+    if element.factor and quantity.scale:
+        raise Refused(f"'{element.text}' does not say of what")
+    if element.factor:
+        before = getattr(config, quantity.setting)
+        if not before:
+            raise Refused(f"'{element.text}' is not understood: the baseline has no {quantity.setting}")
+        value, note = before * value, f"{value:g} times the baseline's {before:g}"
+    elif quantity.scale == "percentile":
+        value = value / 100 if token.unit == "th" else value
+    elif token.unit == "%" and quantity.scale == "share of steps":
+        value, note = round(base * value / 100), f"{token.text} of {base:,} steps"
+    elif token.unit:
+        raise Refused(f"'{token.text}' of '{element.text}' is not understood")
+    value = float(f"{value:.12g}")
+    if not quantity.low <= value <= quantity.high or (quantity.whole and value != int(value)):
+        kind = "a whole number" if quantity.whole else "a number"
+        raise Refused(
+            f"{quantity.setting} takes {kind} from {quantity.low:g} to {quantity.high:g}, found '{element.text}'"
+        )
+    return (int(value) if quantity.whole else value), note
+
+
+def _merge(settings: Settings, more: Settings, text: str) -> None:
+    for name, value in more.items():
+        if name in settings and settings[name] != value:
+            raise Refused(f"'{text}' sets {name} to {value}, other words of the variant to {settings[name]}")
+        settings[name] = value
+
+
+def _check(settings: Settings, parsed: list[Element], part: Part) -> None:
+    """Raises Refused for names that nothing was said of, and for what does not set the study's part."""
+    for element in parsed:
+        if isinstance(element, Name) and not any(
+            p is part or p.settable & settings.keys() for p in element.parts
+        ):
+            raise Refused(f"'{element.text}' is not understood")
+    if not settings:
+        raise Refused("it says no value")
+    if not part.settable & settings.keys():
+        raise Refused(f"it sets {', '.join(settings)} and says no value of the {part.title}")
+    if {"batch_size", "gradient_accumulation"} <= settings.keys():
+        raise Refused("it does not say whether the batch is one microbatch or the sum of all: write set:")

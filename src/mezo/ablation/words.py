@@ -8,7 +8,7 @@ from functools import lru_cache
 from mezo.ablation.markup import repaired
 
 # Both as letters and as LaTeX has them. The word for a sign stands apart, so that "ε=1e-3" names epsilon.
-_SIGNS = {
+SIGNS = {
     "epsilon": r"[εϵ]|\\(?:var)?epsilon\b",
     "eta": r"η|\\eta\b",
     "beta": r"β|\\beta\b",
@@ -18,12 +18,13 @@ _SIGNS = {
     "z": r"\\v?z\b|\\mathbf\{z\}|\\boldsymbol\{z\}",
     "theta": r"θ|\\v?theta\b",
 }
-_SPELT = (
-    (r"(normal|optim|random|quant|parameter|regular|minim|discret)is(?=e|ing|ation)", r"\1iz"),
+SPELT = (
+    (r"(normal|optim|random|quant|parameter|regular|minim|discret|initial)is(?=e|ing|ation)", r"\1iz"),
     (r"\b(zeroth|0th|zero) order\b", "zo"),
     (r"\bhyper ?parameters?\b", "hyperparameter"),
     (r"\blearning ?rates?\b", "learning rate"),
     (r"\bmini ?batch", "batch"),
+    (r"\bwarm up\b", "warmup"),
     (r"\b(on|of|in|for|by|with|the|a|an) (?=\1\b)", ""),
 )
 _STOP = frozenset(
@@ -59,35 +60,25 @@ _STOP = frozenset(
 def folded(text: str) -> str:
     """Lower-case words of letters, digits and points, a space between two: "ε-scale (SPSA)" is "epsilon scale spsa"."""
     text = repaired(text)
-    for word, sign in _SIGNS.items():
+    for word, sign in SIGNS.items():
         text = re.sub(sign, f" {word} ", text)
     text = re.sub(r"(?<=\w)['’]s\b", "", text)  # Adam's beta2
     text = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])|_", " ", text)  # Ablation_NoiseKind
     text = unicodedata.normalize("NFKC", text).lower()
     text = re.sub(r"\.(?!\d)|[^\w.+]|\+(?!\d)", " ", text)
     text = re.sub(r"beta (?=[12]\b)", "beta", " ".join(text.split()))
-    for pattern, spelt in _SPELT:
+    for pattern, spelt in SPELT:
         text = re.sub(pattern, spelt, text)
     return text
 
 
-def without_contrast(text: str) -> str:
-    """`text` up to what it sets itself apart from: "Adam instead of SGD" is "Adam"."""
-    return (
-        re.split(
-            r"(?i)\s*[,(]?\s*\b(?:instead of|rather than|in place of|as opposed to|in contrast to|compared (?:to|with)|versus|vs\.?)\s"
-            r"|\s*,\s*(?:but )?not (?!\w+(?:ed|ing)\b)",
-            text,
-        )[0]
-        or text
-    )
-
-
-_PLACES = r"(?:section|sec\.|table|figure|fig\.|appendix|eq\.|equation|algorithm)"
+_PLACE = r"(?:section|sec\.|table|figure|fig\.|appendix|eq\.|equation|algorithm)\s*[A-Z]?\.?\d[\d.]*"
+_YEAR = r"(?:19|20)\d\d[a-z]?"
+_WORK = rf"[A-Z][\w-]+(?:\s+(?:et al\.?|(?:and|&)\s+[A-Z][\w-]+))?,?\s+\(?{_YEAR}\)?|[A-Z][\w-]+ et al\.?"
+# A bracket with more in it than what it cites is kept: "(r=8, Hu et al. 2021)" says r.
 _CITATIONS = re.compile(
-    rf"\([^()]*\b(?:et al|(?:19|20)\d\d|{_PLACES})[^()]*\)"
-    rf"|\b[A-Z]\w+ et al\.?,?\s*(?:\(?(?:19|20)\d\d\)?)?|\b{_PLACES}\s*[A-Z]?\.?\d[\d.]*|\[\d+\]",
-    re.IGNORECASE,
+    rf"\((?:e\.g\.,?|see|following|as in)?\s*(?:(?:{_WORK}|(?i:{_PLACE}))[;,\s]*)+\)"
+    rf"|\b[A-Z][\w-]+ et al\.?,?\s*(?:\(?{_YEAR}\)?)?|(?i:\b{_PLACE})|\[\d+\]"
 )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _EPILOG = r"""
 [bold]Examples[/bold]
 
-What a plan comes to, without a run:
+What a plan comes to, without a run (--estimate adds about how long it takes):
 
   mezo ablate plan.md --model ./my-model --task sst2 --data ./sst2 \
     --steps 200 --seeds 3 --dry-run
@@ -74,10 +74,15 @@ def ablate(
         help="What steps and seconds are counted to. Default: the baseline's mean at its end.",
     ),
     strict: bool = typer.Option(False, "--strict", help="Stop if a part of the plan cannot be run."),
-    timing: bool = typer.Option(
-        True, "--timing/--no-timing", help="Time a few steps of every variant first, for an estimate."
+    estimate: bool | None = typer.Option(
+        None,
+        "--estimate/--no-timing",
+        show_default=False,
+        help="Time a few steps of the baseline first, for an estimate. --minutes and --equal passes time every variant.",
     ),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be run, and write nothing."),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Show what would be run, within seconds; train and write nothing."
+    ),
 ) -> None:
     """Run a plan of ablation studies: baseline and variants, over seeds, to a report with intervals.
 
@@ -93,7 +98,7 @@ def ablate(
     from mezo.ablation.report import check_libraries, write_report
     from mezo.ablation.runner import run_study
 
-    options = Options(seeds, minutes, _equal(equal), jobs, strict, timing, _threshold(threshold))
+    options = Options(seeds, minutes, _equal(equal), jobs, strict, estimate, _threshold(threshold), dry_run)
     if minutes is not None and minutes <= 0:
         raise MezoError(f"--minutes: expected a time above 0, found {minutes:g}")
     folder = output or Path("runs") / (plan.stem or "study")
@@ -146,6 +151,10 @@ def _show(prepared: "Prepared") -> None:
     for item in prepared.bound.unbound:
         near = f" (nearest: {', '.join(item.nearest)})" if item.nearest else ""
         say(f"not run   {item.study}: {item.text}: {item.reason}{near}")
+    for study, lines in prepared.bound.stubs.items():
+        say(f"to fill in {study}:")
+        for line in lines.splitlines():
+            say(f"  {line}")
     for study, names in prepared.bound.uncomputed.items():
         say(f"no metric {study}: {', '.join(names)}: not computed here")
     left, unique = prepared.left(), {run.key for run in prepared.runs}
@@ -153,9 +162,12 @@ def _show(prepared: "Prepared") -> None:
     say(f"budget    {prepared.budget}")
     if (seconds := prepared.estimate()) is not None and left:
         at_once = len(prepared.devices)
+        timed = (
+            "each variant" if prepared.options.times_all else "the baseline, by forward passes and examples,"
+        )
         print(
             f"time      about {duration(seconds)} for {len(left)} runs, {at_once} at a time;"
-            " from a few steps of each variant and a part of an evaluation, timed here"
+            f" from a few steps of {timed} and a part of an evaluation, timed here"
         )
 
 

@@ -148,7 +148,7 @@ def check_size(folder: Path, config: Any) -> None:
 
 
 def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
-    """The tensors of a safetensors file. Raises MezoError if it is none."""
+    """The tensors of a safetensors file. Raises MezoError if it is not one."""
     try:
         with safe_open(path, framework="pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118

@@ -21,7 +21,7 @@ def due(now: float, last: float, every: float) -> bool:
 
 
 def measured(seconds: float, what: str) -> float:
-    """A time to plan by. Raises MezoError for one that is none, as a clock that stood still or went back gives it."""
+    """A time to plan by. Raises MezoError for one that is invalid, as a clock that stood still or went back gives it."""
     if not seconds > 0:
         raise MezoError(
             f"{what} took {seconds:g} seconds by this machine's clock, which was set or stood still meanwhile; try again"

@@ -51,7 +51,7 @@ class MeZOConfig(BaseModel):
     task: str = "sst2"
     data: str | None = None  # folder or file of examples; None: the task's own hub data set
     label_words: tuple[str, ...] | None = None  # of the classes, in the task's order; None: the task's own
-    template: str | None = None  # a prompt of one's own: text with {field}, and {mask} for a masked model
+    template: str | None = None  # a custom prompt: text with {field}, and {mask} for a masked model
     tuning: Literal["full", "lora", "prefix", "head"] = "full"
     train: tuple[str, ...] | None = None  # regular expressions that name the parameters; None: all of them
     lora_rank: int = Field(default=8, ge=1, le=1 << 16)

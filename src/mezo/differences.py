@@ -11,7 +11,7 @@ from mezo.data import EncodedDataset
 from mezo.errors import MezoError
 from mezo.model_identity import changes
 
-# Settings that may change on the way: no number that a run records hangs on them.
+# Settings that may change on the way: they do not affect any recorded number.
 FREE = (
     "snapshot_every",
     "checksum_every",
@@ -54,7 +54,7 @@ class Changed(MezoError):
 
 
 def of_settings(run: MeZOConfig, now: MeZOConfig) -> list[Difference]:
-    """The settings that differ and count; a longer run is none where no step depends on its length."""
+    """The settings that differ and count; a longer run does not count where no step depends on its length."""
     return [
         Difference(name, _shown(getattr(run, name)), _shown(getattr(now, name)))
         for name in MeZOConfig.model_fields
@@ -81,7 +81,7 @@ def check_settings(path: Path, run: MeZOConfig, now: MeZOConfig) -> None:
 
 
 def check_fork(path: Path, run: MeZOConfig, now: MeZOConfig) -> None:
-    """Raises Changed if the weights of the run in `path` are none to go on from under the settings `now`."""
+    """Raises Changed if the weights of the run in `path` cannot be continued from under the settings `now`."""
     found = [d for d in of_settings(run, now) if d.what in OF_THE_WEIGHTS]
     if found:
         raise Changed(

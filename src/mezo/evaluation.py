@@ -32,7 +32,7 @@ def evaluate(
     that reads outputs is reported itself as well, as the metric it is.
     metrics: the task's, by name; None: accuracy where there are candidates.
 
-    Raises MezoError for a metric that is unknown or cannot be had of these examples.
+    Raises MezoError for a metric that is unknown or is not available for these examples.
     """
     began = time.monotonic()
     names = metrics if metrics is not None else ("accuracy",) if has_candidates else ()

@@ -51,7 +51,7 @@ class Headline(NamedTuple):
 
     @property
     def is_share(self) -> bool:
-        """Whether it lies between 0 and 1, as tasks' metrics do; a reward of one's own may be anything."""
+        """Whether it lies between 0 and 1, as tasks' metrics do; a custom reward may be anything."""
         return ":" not in self.name
 
     def __str__(self) -> str:

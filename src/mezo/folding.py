@@ -158,7 +158,7 @@ def configs_of(header: Mapping[str, Any]) -> list[tuple[float, MeZOConfig]]:
         if isinstance(error, MezoError):
             raise
         raise MezoError(
-            "the trajectory's header has branches that are none: expected end and config"
+            "the trajectory's header has branches that are invalid: expected end and config"
         ) from None
     return [*found, (math.inf, _config(own))]
 

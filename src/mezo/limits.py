@@ -94,7 +94,7 @@ def _is_table(name: str) -> bool:
 
 
 def with_a_row(tokens: Sequence[Any], model: Any) -> int:
-    """The first of the tokens that the input embedding has a row for; 0 if there is none."""
+    """The first of the tokens that the input embedding has a row for; 0 without one."""
     rows = _rows(model.get_input_embeddings())
     return next((t for t in tokens if isinstance(t, int) and 0 <= t < rows), 0)
 

@@ -73,7 +73,7 @@ def load(
     note: told of slow things (the first fetch of the embedded model); default: standard error.
 
     Raises MezoError if there is no such model, or it lacks a config, safetensors, a tokenizer or its
-    language-model head, or if the dtype or device cannot be had.
+    language-model head, or if the dtype or device is not available.
     """
     name = str(name_or_path)
     torch_dtype = look_up(DTYPES, dtype, "dtype")
@@ -159,7 +159,7 @@ def describe(
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` (a GPU if there is one), or a torch device name. Raises MezoError if it cannot be had."""
+    """`auto` (a GPU if there is one), or a torch device name. Raises MezoError if it is not available."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -331,7 +331,7 @@ class _Buffers:
 
 
 class _RandomState:
-    """torch's random state at one moment, to be gone back to: common random numbers for all probes."""
+    """A snapshot of torch's random state: common random numbers for all probes."""
 
     def __init__(self) -> None:
         self.cpu = torch.get_rng_state()

@@ -1,6 +1,6 @@
 """JSON and YAML of other people's files: plain values in proportion to the text, or ValueError.
 
-Their libraries raise errors of several kinds for what is none (RecursionError for brackets nested too deep,
+Their libraries raise errors of several kinds for invalid text (RecursionError for brackets nested too deep,
 OverflowError, errors of their own), and YAML's aliases make a kilobyte into more than memory holds as soon as
 somebody walks, compares or prints the values.
 """

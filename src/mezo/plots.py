@@ -41,7 +41,7 @@ class Curves:
 
     @property
     def score_label(self) -> str:
-        if ":" in self.metric:  # a reward of one's own
+        if ":" in self.metric:  # a custom reward
             return self.metric
         return f"{self.metric} (%{', bar: ± 1 standard error' if self.metric == 'accuracy' else ''})"
 

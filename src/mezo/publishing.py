@@ -57,7 +57,7 @@ def load_finetuned(
     """The fine-tuned model of a published file, or of a RUN, made in memory from its base.
 
     model: the base, by default the one that the file names. trust_remote_code: run Python code that the base brings
-    along, once its files are seen to be those of the run; whatever the file says of that is ignored. Returns
+    along, once its files are known to be those of the run; whatever the file says of that is ignored. Returns
     (model, tokenizer), the model in evaluation mode. Raises MezoError as `replay` does.
     """
     from mezo.replay import replayed

@@ -104,7 +104,7 @@ class Recorder:
 
     @contextlib.contextmanager
     def closed_on_error(self) -> Iterator[None]:
-        """Files and lock are given back if the block raises: for what is done before somebody else sees to it."""
+        """Closes the files and releases the lock if the block raises."""
         try:
             yield
         except BaseException:

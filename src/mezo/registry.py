@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def look_up(table: Mapping[str, T], name: str, what: str) -> T:
-    """The entry called `name`; a MezoError with the near names if there is none."""
+    """The entry called `name`; a MezoError with the near names if it does not exist."""
     if name not in table:
         raise MezoError(f"unknown {what} {name!r}{near(name, table)}")
     return table[name]

@@ -34,7 +34,7 @@ def replay(
     """Make the final weights of a run again, without data and without a forward pass.
 
     run: a RUN folder, or a trajectory file. model: the base model; by default the one the run names.
-    trust_remote_code: run Python code that the base model brings along, once its files are seen to be those of the
+    trust_remote_code: run Python code that the base model brings along, once its files are known to be those of the
         run; whatever the trajectory says of that is ignored.
     output: a new folder, which gets model/ or adapter/ as RUN has it; an interrupted replay leaves nothing there.
 

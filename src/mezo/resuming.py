@@ -125,7 +125,7 @@ def plan(
 
 
 def _sound(path: Path, *, trusted: int) -> tuple[list[StepRecord], list[EvalRecord], list[tuple[int, int]]]:
-    """The records of metrics.jsonl up to the first line that is none; (updates done, end in bytes) of each.
+    """The records of metrics.jsonl up to the first line that is invalid; (updates done, end in bytes) of each.
 
     trusted: lines of so many steps had been brought to the disk. One of those that is no record was not torn
     by a crash: MezoError.

@@ -141,14 +141,14 @@ class RunFolder:
 
     @classmethod
     def begun(cls, path: Path | str) -> Self:
-        """A run that was started, if only just. Raises MezoError if there is none in `path`."""
+        """A run that was started, if only just. Raises MezoError if `path` holds no run."""
         run = cls(path)
         run._check_own()
         return run if run.config.is_file() else cls.open(path)
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
-        """An existing run. Raises MezoError if there is none in `path`."""
+        """An existing run. Raises MezoError if `path` holds no run."""
         run = cls(path)
         run._check_own()
         if not run.path.is_dir():
@@ -293,7 +293,7 @@ def read_metrics(path: Path) -> Metrics:
 
 
 def record_of(line: str, where: str) -> StepRecord | EvalRecord:
-    """The record that a line of metrics.jsonl is. Raises MezoError, saying `where`, if it is none."""
+    """The record that a line of metrics.jsonl is. Raises MezoError, saying `where`, if it is not one."""
     try:
         values = json.loads(line)
     except (ValueError, RecursionError) as error:

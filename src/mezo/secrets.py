@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-# as the end of a name: hf_token and api-key are secrets, max_total_tokens, tokenizer_path and ssl_keyfile are none
+# as the end of a name: hf_token and api-key are secrets, max_total_tokens, tokenizer_path and ssl_keyfile are not
 _NAME = re.compile(
     r"(?:^|[_\-.])(?:api_?key|key|token|secret|passw(?:or)?d|passphrase|credentials?|auth(?:orization)?)$",
     re.IGNORECASE,

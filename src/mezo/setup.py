@@ -50,7 +50,7 @@ def base_model(
 ) -> LoadedModel | Outline:
     """What a run starts from: the model given, or the config's; its outline alone where an engine holds it.
 
-    Raises MezoError for a model that cannot be had, and for an engine that cannot do what the config asks.
+    Raises MezoError for a model that is not available, and for an engine that cannot do what the config asks.
     """
     check(config)
     if is_served(config):

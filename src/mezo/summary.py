@@ -26,7 +26,7 @@ def write_summary(folder: Path, summary: Summary) -> None:
 
 
 def read_summary(folder: Path) -> Summary | None:
-    """What `write_summary` wrote; None if there is none.
+    """What `write_summary` wrote; None without one.
 
     Raises MezoError if it is not such a file.
     """

@@ -61,7 +61,7 @@ class MeZOTrainer(TrainerFiles):
     profile: measure where each step's time goes (StepRecord.profile, RUN/profile.json).
     trace_steps: write a timeline of so many steps, after the first two, to RUN/trace.json.gz.
     artifacts: False leaves the tuned weights, plots and card out of the RUN folder: numbers alone, and the
-        trajectory, from which the weights can be had.
+        trajectory, from which the weights can be made again.
     resume: a RUN folder to go on with, to the bytes of a run never left; config: then None for its own, and
         one that differs is refused. fork: go on in this new folder instead, under a config that may differ.
 

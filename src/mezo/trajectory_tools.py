@@ -16,7 +16,7 @@ from mezo.trajectory import Trajectory, TrajectoryWriter, journal_of
 
 
 def file_of(run: Path | str) -> Path:
-    """The trajectory file of a RUN folder, or the file itself. Raises MezoError if there is none."""
+    """The trajectory file of a RUN folder, or the file itself. Raises MezoError if it does not exist."""
     path = Path(run)
     if path.is_file():
         return path
@@ -29,7 +29,7 @@ def file_of(run: Path | str) -> Path:
 def facts(run: Path | str) -> dict[str, Any]:
     """What `mezo trajectory show` tells, as JSON values. Raises MezoError if the file is damaged.
 
-    sizes in bytes; gradient statistics over all finite values of all records, None where there are none.
+    sizes in bytes; gradient statistics over all finite values of all records, None without any.
     """
     path = file_of(run)
     found = trajectory.read(path)

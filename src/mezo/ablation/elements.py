@@ -72,7 +72,7 @@ def elements(words: tuple[Token, ...], part: Part) -> list[Element]:
 
 
 def _element(words: tuple[Token, ...], i: int, part: Part) -> tuple[Element | None, int]:
-    """The element that begins at word `i`, and its length: 0 if there is none."""
+    """The element that begins at word `i`, and its length: 0 without one."""
     length, meanings = longest(words, i, part, of_any=True)
     found = _factor(words, i, part) or _numbers(words, i, part) or _symbol(words, i)
     if found and not (values_of(meanings, part) and length > found[1]):  # "half precision" is no half

@@ -55,7 +55,7 @@ class Endpoint:
         """
         openai = _openai()
         _check_url(self.base_url)
-        # an endpoint of one's own asks for none, the client always does
+        # a private endpoint asks for none, the client always does
         client = openai.OpenAI(
             api_key=self.key() or "none",
             base_url=self.base_url,

@@ -91,7 +91,7 @@ def plan_values(found: Any, where: str) -> dict[str, Any]:
 
 
 def study_values(found: Any, where: str) -> dict[str, Any]:
-    """The fields of one study in their own names and forms; fields that are none of these as they are.
+    """The fields of one study in their own names and forms; fields that are not among these as they are.
 
     Raises MezoError if it is no mapping, or a field is missing or no such thing.
     """

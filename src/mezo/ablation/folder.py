@@ -75,7 +75,7 @@ class StudyFolder:
             os.close(lock)
 
     def agreed(self, asked: Mapping[str, Any]) -> Agreed | None:
-        """What the study that is there holds to; None if there is none yet.
+        """What the study that is there holds to; None if there is nothing yet.
 
         Raises MezoError if it was asked for with other settings.
         """

@@ -13,7 +13,7 @@ _DEEPEST = 20  # files in files
 def main_file(folder: Path) -> Path:
     """The file of a folder that begins the document.
 
-    Raises MezoError if there is none, or several and none of a usual name.
+    Raises MezoError without a main file, or with several and none of a usual name.
     """
     starts = [path for path in sorted(folder.rglob("*.tex")) if r"\documentclass" in _read(path)]
     usual = [path for path in starts if path.stem.lower() in ("main", "paper", "ms", "article", "root")]

@@ -94,7 +94,7 @@ def _listed(studies: Sequence[Study]) -> str:
 
 
 def _pairs(answer: str, first: int, second: int) -> set[tuple[int, int]]:
-    """Places, from 0, of the studies that an answer matches. Raises _NoMatches if it is none."""
+    """Places, from 0, of the studies that an answer matches. Raises _NoMatches if it is not one."""
     found = _object_in(answer)
     matches = found.get("matches")
     if not isinstance(matches, list):

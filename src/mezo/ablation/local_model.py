@@ -16,7 +16,7 @@ class LocalModel:
 
     @property
     def loaded(self) -> Any:
-        """The model and its tokenizer. Raises MezoError if there is none of this name, or it writes no text."""
+        """The model and its tokenizer. Raises MezoError if there is no model of this name, or it writes no text."""
         if self._loaded is None:
             from mezo.models import load
 

@@ -1,6 +1,6 @@
 """The numbers of one run, from its files: pure functions over metrics.jsonl and process.json.
 
-A number that cannot be had is not there; one that is not finite is NaN, which a report leaves out.
+A number that is not available is not there; one that is not finite is NaN, which a report leaves out.
 """
 
 import math

@@ -79,7 +79,7 @@ class Paper:
 def read_paper(path: Path | str) -> Paper:
     r"""Read .md, .txt, .tex (with what it \inputs), a folder of LaTeX, or .pdf.
 
-    Raises MezoError if there is no such file, it is none of these, or holds no text.
+    Raises MezoError if there is no such file, it is not one of these, or holds no text.
     """
     path = Path(path)
     if not path.exists():

@@ -58,7 +58,7 @@ class Part:
 
     present: names by what it is before the change ("constant learning rate schedule"), which no replacement may hold.
 
-    off: the settings of its removal, or why there are none. switch: on and off are all its values, and its
+    off: the settings of its removal, or why it has no such settings. switch: on and off are all its values, and its
     addition says enough. reason: why no setting stands for it.
     """
 

@@ -39,7 +39,7 @@ class StepPeak:
             self._steps = max(self._steps or 0, found)
 
     def of_steps(self) -> int | None:
-        """The peak over all steps in bytes; None without steps, or where it cannot be had."""
+        """The peak over all steps in bytes; None without steps, or where it is not available."""
         return self._steps
 
     def whole(self) -> int:

@@ -16,7 +16,7 @@ MOST_BYTES = 1 << 20  # of a plan's file: a plan of a hundred studies has some 5
 class Study(BaseModel):
     """One ablation: a part of a method, what is done to it, and what is looked at.
 
-    Fields that are none of these are kept as they are, and written back.
+    Fields that are not among these are kept as they are, and written back.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -42,7 +42,7 @@ class Study(BaseModel):
 
     @property
     def extra(self) -> dict[str, Any]:
-        """The fields of the source that are none of a study's own."""
+        """The fields of the source that are not among a study's own."""
         return dict(self.__pydantic_extra__ or {})
 
 
@@ -84,7 +84,7 @@ class Plan(BaseModel):
 
     @property
     def extra(self) -> dict[str, Any]:
-        """The fields of the source that are none of a plan's own."""
+        """The fields of the source that are not among a plan's own."""
         return dict(self.__pydantic_extra__ or {})
 
     @classmethod

@@ -66,7 +66,7 @@ class Planned:
     plan: Plan
     bound: Bound
     replies: tuple[str, ...]  # as they came, the plan's own the last but for a worse second try
-    notes: tuple[str, ...]  # what was amiss and got over
+    notes: tuple[str, ...]  # problems that were recovered from
 
 
 class Unusable(MezoError):
@@ -97,7 +97,7 @@ def beside_the_paper(paper: Paper, count: int) -> str:
 def plan_paper(
     messages: Messages, count: int, model: Answers, *, title: str = "", config: MeZOConfig | None = None
 ) -> Planned:
-    """Ask for a plan; once more, with what was wrong, if the answer is none or nothing of it can be run.
+    """Ask for a plan; once more, with what was wrong, if the answer is not a plan or nothing of it can be run.
 
     config: the baseline that the plan is bound to; default: the package's own.
 

@@ -65,6 +65,6 @@ def quantity(name: str) -> Quantity:
         return _KNOWN[name]
     if name.startswith("rouge"):
         return _share(name, name.replace("rouge", "ROUGE-"))
-    if ":" in name:  # a reward of one's own
+    if ":" in name:  # a custom reward
         return Quantity(name, name, better="higher")
     return Quantity(name, name.replace("_", " ")[:1].upper() + name.replace("_", " ")[1:])

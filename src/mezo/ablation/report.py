@@ -50,7 +50,7 @@ def write_report(folder: Path | str) -> list[Path]:
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:
-    """The records of FOLDER/results.jsonl. Raises MezoError if there are none, or a line is no object."""
+    """The records of FOLDER/results.jsonl. Raises MezoError without any, or if a line is no object."""
     path = folder / results.NAME
     if not path.exists():
         raise MezoError(f"{path}: no such results; give the --output of a `mezo ablate`")

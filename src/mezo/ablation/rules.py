@@ -63,7 +63,7 @@ def _actions(one: _Side, other: _Side) -> bool:
 
 
 def _shared(one: _Side, other: _Side) -> float:
-    """The share of the other side's replacements that both have; 1 where there is none to compare."""
+    """The share of the other side's replacements that both have; 1 without any to compare."""
     if not one.texts and not other.texts:
         return 1.0
     count = max(len(other.settings), len(other.texts), 1)

@@ -121,7 +121,7 @@ def _score(record: EvalRecord, metric: str) -> float | None:
 
 
 def _shown(value: float | None, metric: str) -> str:
-    """Percent for metrics, which go from 0 to 1; not for a loss, or a reward of one's own (module:function)."""
+    """Percent for metrics, which go from 0 to 1; not for a loss, or a custom reward (module:function)."""
     if value is None or not math.isfinite(value):
         return "-"
     return f"{value:.4f}" if metric == "loss" or ":" in metric else f"{100 * value:.1f} %"

@@ -119,7 +119,7 @@ class FineTuner:
             self.model.eval()
 
     def evaluate(self, step: int) -> EvalRecord | None:
-        """The task's metrics on the validation split; None where there is none."""
+        """The task's metrics on the validation split; None without one."""
         if self.validation_set is None:
             return None
         return evaluate(

@@ -19,7 +19,7 @@ def write_folder(
 ) -> RunFolder:
     """config.yaml, metrics.jsonl and summary.json of a baseline that takes no steps.
 
-    Raises MezoError if the folder cannot be had.
+    Raises MezoError if the folder is not available.
     """
     run = RunFolder.create(output, overwrite=overwrite)
     write_text(run.config, config.to_yaml())

@@ -72,7 +72,7 @@ class Loop:
 
 
 def run(options: Options, note: Note = lambda text: None) -> Report:
-    """One comparison for each of `options.dtypes`; raises MezoError for settings that cannot be had."""
+    """One comparison for each of `options.dtypes`; raises MezoError for settings that are not available."""
     with threads(options.threads) as count:
         rows = [race(dtype, options, note) for dtype in options.dtypes]
     notes = (
@@ -90,7 +90,7 @@ def race(dtype: str, options: Options, note: Note) -> Row:
         sentences(loaded, options.data, split=split, words=options.label_words, template=options.template)
         for split in ("train", "validation")
     )
-    train.batch_indices(0, options.batch_size, options.seed)  # complains of a size that cannot be had
+    train.batch_indices(0, options.batch_size, options.seed)  # complains of a size that is not available
     seen = validation[: options.eval_examples]
     loops = {
         "mezo": _ours(tuned(loaded, options.tuning), train, options),

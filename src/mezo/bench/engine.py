@@ -68,7 +68,7 @@ class Case:
 
 
 def run(options: Options, note: Note = lambda text: None) -> Report:
-    """Measure every workload; raises MezoError for an engine that is asked for and cannot be had."""
+    """Measure every workload; raises MezoError for an engine that is asked for and is not available."""
     rows: list[Row] = []
     with threads(options.threads) as count, _environment(options.pythons, count):
         configs = _configs(options, note)
@@ -143,7 +143,7 @@ def _check_lengths(workload: str, batches: Sequence[Sequence[Example]], loaded: 
 
 
 def _configs(options: Options, note: Note) -> dict[str, MeZOConfig]:
-    """case -> its config. Raises MezoError for an engine that was asked for and cannot be had."""
+    """case -> its config. Raises MezoError for an engine that was asked for and is not available."""
     found: dict[str, MeZOConfig] = {}
     for engine in options.engines or ENGINES:
         for cache in (True, False) if options.without_cache else (True,):

@@ -61,7 +61,7 @@ class Case:
 def run(options: Options, note: Note = lambda text: None) -> Report:
     """Peaks of every case, `repeats` processes each, in turn, and their ratios to inference.
 
-    Raises MezoError for a setting that cannot be had, or where the system does not count peaks.
+    Raises MezoError for a setting that is not available, or where the system does not count peaks.
     """
     rows = [
         measure(dtype, tuning, batch, options, note)

@@ -69,7 +69,7 @@ class Options:
 
 
 def run(options: Options, note: Note = lambda text: None) -> Report:
-    """Raises MezoError for a setting that cannot be had, or where the system does not count peaks."""
+    """Raises MezoError for a setting that is not available, or where the system does not count peaks."""
     rows: list[Row] = []
     with threads(options.threads) as count:
         for dtype in options.dtypes:

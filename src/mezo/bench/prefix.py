@@ -35,7 +35,7 @@ class Options:
 
 
 def run(options: Options, note: Note = lambda text: None) -> Report:
-    """Measure every workload; raises MezoError for one that cannot be had."""
+    """Measure every workload; raises MezoError for one that is not available."""
     rows = []
     with threads(options.threads) as count:
         plain = model_for(options.model, options.dtype)

@@ -59,7 +59,7 @@ class Options:
 
 
 def run(settings: Sequence[Setting], options: Options, note: Note = lambda text: None) -> Report:
-    """Measure every setting; raises MezoError for one that cannot be had."""
+    """Measure every setting; raises MezoError for one that is not available."""
     rows = []
     with threads(options.threads) as count:
         for setting in settings:

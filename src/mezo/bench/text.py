@@ -76,5 +76,5 @@ def stream(
     if kind != "sst2":
         raise MezoError(f"unknown batch {kind!r}: expected {' or '.join(BATCHES)}")
     examples = sentences(loaded, data)
-    examples.batch_indices(0, batch_size, seed)  # complains of a batch size that cannot be had
+    examples.batch_indices(0, batch_size, seed)  # complains of a batch size that is not available
     return Stream(f"{batch_size} of {source(data)}", "candidate-ce", examples, [], batch_size, seed)

@@ -271,7 +271,7 @@ def converge(
     reference_dtype: Annotated[str, typer.Option(help="The reference's.")] = "float32",
     tuning: Annotated[str, typer.Option(help=f"One of {', '.join(_TUNINGS)}.")] = "full",
     data: Data = None,
-    template: Annotated[str | None, typer.Option(help="A prompt of one's own, as in mezo train.")] = None,
+    template: Annotated[str | None, typer.Option(help="A custom prompt, as in mezo train.")] = None,
     label_words: Annotated[str | None, typer.Option(help="Words of the classes, as in mezo train.")] = None,
     learning_rate: Annotated[float, typer.Option(help="Constant, of both.")] = 3e-5,
     epsilon: Annotated[float, typer.Option(help="Of both.")] = 1e-3,

@@ -18,7 +18,7 @@ def logged(
     resumed: Path | None,
     config: MeZOConfig,
 ) -> Iterator[Observer]:
-    """`shown`, and what feeds the logs asked for. Raises MezoError for one that cannot be had."""
+    """`shown`, and what feeds the logs asked for. Raises MezoError for one that is not available."""
     from mezo.sinks import Several, logging_to, names_for
 
     names = names_for(names, resumed, shown.on_note)

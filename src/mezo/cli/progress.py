@@ -197,7 +197,7 @@ def duration(seconds: float) -> str:
 
 
 def memory() -> str:
-    """The resident memory of this process now, or its peak where only that can be had."""
+    """The resident memory of this process now, or its peak where only that is available."""
     statm = Path("/proc/self/statm")
     if statm.exists():
         return f"{int(statm.read_text().split()[1]) * resource.getpagesize() / 2**30:.2f} GiB"

@@ -28,7 +28,7 @@ def replay(
     trust_remote_code: bool = typer.Option(
         False,
         "--trust-remote-code",
-        help="Run Python code that the base model brings along, once its files are seen to be the run's.",
+        help="Run Python code that the base model brings along, once its files are known to be the run's.",
     ),
 ) -> None:
     """Make a run's final weights again from its base model and its trajectory.

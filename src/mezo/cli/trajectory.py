@@ -45,7 +45,7 @@ def verify(
     trust_remote_code: bool = typer.Option(
         False,
         "--trust-remote-code",
-        help="With --weights: run Python code that the base model brings along, once its files are seen to be the run's.",
+        help="With --weights: run Python code that the base model brings along, once its files are known to be the run's.",
     ),
 ) -> None:
     """Check a run's checksums, settings and metrics against each other, and with --weights its weights."""

@@ -9,7 +9,7 @@ from mezo.tasks import Task
 
 
 def training_set(config: MeZOConfig, task: Task) -> MeZODataset:
-    """The examples to tune on. Raises MezoError if there are none, or they are not what the task expects."""
+    """The examples to tune on. Raises MezoError without any, or if they are not what the task expects."""
     return MeZODataset(
         config.data,
         task=task,

@@ -71,7 +71,7 @@ def split_indices(n: int, split: str, sizes: tuple[int, int, int], seed: int, *,
     are those of the split that this one is drawn from: the training rows for "train" and "validation".
     Train takes what is left where there is less than its size, test what there is.
 
-    Raises MezoError if nothing is left to train on, or the split is none of these.
+    Raises MezoError if nothing is left to train on, or the split is not one of these.
     """
     train, validation, test = sizes
     order = permutation(n, "split", seed).tolist()

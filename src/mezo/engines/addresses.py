@@ -166,7 +166,7 @@ def _contents(
     if unknown or len(names) != len(parts):
         name = unknown[0] if unknown else full
         raise MezoError(
-            f"the engine's {full} is none of the model's tensors{near(name, logical.names())[:300]}"
+            f"the engine's {full} is not one of the model's tensors{near(name, logical.names())[:300]}"
         )
     return list(zip(names, parts, strict=True))
 

@@ -38,7 +38,7 @@ class Cuts:
         return self.order[min(map(self._first, scalings), default=0)][0]
 
     def above(self, count: int, num_tensors: int) -> Scaling | None:
-        """1 for the tensors that are only read once `count` layers have ended; None if there are none."""
+        """1 for the tensors that are only read once `count` layers have ended; None without any."""
         read_below = {n for cut, places in self.order if cut.below < count for n in places}
         read_above = {n for cut, places in self.order if cut.below >= count for n in places} - read_below
         if not read_above:

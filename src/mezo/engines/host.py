@@ -150,7 +150,7 @@ class Hosted(Backend):
         *,
         seconds: float | None = None,
     ) -> Any:
-        """What the child answers. Raises MezoError if the engine refused, EngineDied if there is none."""
+        """What the child answers. Raises MezoError if the engine refused, EngineDied if there is no answer."""
         if not self._open:
             raise self._why or EngineDied(f"{self.engine} was closed: start it anew")
         message = arguments if call == "start" else {"call": call, "arguments": arguments}
@@ -163,7 +163,10 @@ class Hosted(Backend):
             raise self._died(f"gave no answer to {call!r} for {limit:g} seconds") from None
         except (EOFError, OSError):
             raise self._died(f"ended during {call!r}") from None
-        except (KeyboardInterrupt, MezoError):  # MezoError: no message, so what comes after it is none either
+        except (
+            KeyboardInterrupt,
+            MezoError,
+        ):  # MezoError: no message, so what comes after it is not one either
             self.kill()  # an answer that nobody waits for would be taken for the next one
             raise
         if "error" in answer:

@@ -173,7 +173,7 @@ class Http(Backend):
             self.note(f"warning: {server.address} is left out: {why}; {others} of {len(self.servers)} go on")
 
     def _alive(self) -> list[Server]:
-        """Raises EngineDied if there is none."""
+        """Raises EngineDied if there is no answer."""
         for server in self.servers:
             if server.why is not None:
                 self._look_for(server)

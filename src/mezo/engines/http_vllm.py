@@ -59,7 +59,7 @@ class VLLMServer(Dialect):
         return [Answer(tuple(row), len(ask.tokens), 0) for ask, row in zip(asks, values, strict=True)]
 
     def _scored(self, adapter: str | None, choices: Tokens, asks: Sequence[Ask]) -> list[list[float]]:
-        """Those of `choices` after each row, or of the rows' own tokens where there are none."""
+        """Those of `choices` after each row, or of the rows' own tokens where those are missing."""
         if choices:
             wanted = {"logprobs": 1, "logprob_token_ids": list(choices), "return_tokens_as_token_ids": True}
         else:

@@ -174,7 +174,7 @@ class Probing:
     # ---------------------------------------------------------------- for the layer handlers
 
     def tunable(self, module: nn.Module, key: str) -> Tunable | None:
-        """The tuned tensor that `module` holds under `key`; None if there is none that a handler perturbs."""
+        """The tuned tensor that `module` holds under `key`; None without one that a handler perturbs."""
         found = self._of.get(id(module._parameters.get(key)))
         return None if found is None or found.name in self._whole else found
 

@@ -18,7 +18,7 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
 def normalized(text: str) -> str:
-    """Token by token (cut at spaces and hyphens): lower case, numbers as floats, and elsewise as in SQuAD."""
+    """Token by token (cut at spaces and hyphens): lower case, numbers as floats, and otherwise as in SQuAD."""
     tokens = (" ".join(_ARTICLES.sub(" ", _number_or_word(t)).split()) for t in re.split(" |-", text.lower()))
     return " ".join(token for token in tokens if token)
 

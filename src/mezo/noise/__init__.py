@@ -171,7 +171,7 @@ def perturb_all(
 ) -> None:
     """`perturb` of every tensor of a group, in one kernel call per device and element type.
 
-    `out` may be `group.weights`; elsewise it has tensors of the same shapes and dtypes.
+    `out` may be `group.weights`; otherwise it has tensors of the same shapes and dtypes.
     """
     _check_number("outputs", out, group)
     for part in group.parts(_backend):

@@ -16,7 +16,7 @@ TAKEN, PIECES, TABLE, TENSORS, KIND, SEED, SCALE, PURPOSE = range(8)
 SEEDS, COEFFICIENTS, DIRECTIONS, ROUNDING, ROUNDING_SEED, TOTAL, LEVELS = range(8, 15)
 WORDS: Final = 16
 
-# A row of the table, a tensor. WEIGHT, PLUS, MINUS, INDEX: addresses, the last two 0 if there is none;
+# A row of the table, a tensor. WEIGHT, PLUS, MINUS, INDEX: addresses, the last two 0 without one;
 # *_STRIDE: bytes from one row to the next; START, ROW_STRIDE, ID: the `Where`; DECAY: the bits of a
 # float32; BEFORE: the pieces of the tensors before this one.
 WEIGHT, WEIGHT_STRIDE, PLUS, PLUS_STRIDE, MINUS, MINUS_STRIDE, INDEX = range(7)

@@ -1,4 +1,4 @@
-"""Plain threads for kernels that release the interpreter lock, where OpenMP's cannot be had (`team`)."""
+"""Plain threads for kernels that release the interpreter lock, where OpenMP's are not available (`team`)."""
 
 import os
 import threading

@@ -3,7 +3,7 @@
 After a matrix product torch's worker threads spin for some milliseconds, waiting for more work.
 Threads of our own would have to take the cores from them: noise took twice as long inside a step as
 alone. So the kernels run where the next matrix product would, through the entry point that compilers
-call for `#pragma omp parallel`. Where there is none (macOS, a torch without OpenMP), and in a forked
+call for `#pragma omp parallel`. Where that is missing (macOS, a torch without OpenMP), and in a forked
 child, where such a team hangs, plain threads do (`pool`).
 """
 

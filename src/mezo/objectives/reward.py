@@ -1,4 +1,4 @@
-"""A reward of one's own: any Python function of an example and of what the model wrote."""
+"""A custom reward: any Python function of an example and of what the model wrote."""
 
 import importlib
 import math

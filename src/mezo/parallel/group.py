@@ -189,7 +189,7 @@ def _join(tensor: int, timeout: float, cuda: bool) -> Group:
 
 
 def leave() -> None:
-    """Say good-bye to the others; does nothing where there are none."""
+    """Say good-bye to the others; does nothing without any."""
     global _joined
     if _joined is not None:
         import torch.distributed as dist

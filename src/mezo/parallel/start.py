@@ -54,11 +54,11 @@ def _check_tensor_parallel(config: MeZOConfig) -> None:
     for name, able in _WITH_TENSOR_PARALLEL.items():
         if (value := getattr(config, name)) not in able:
             raise MezoError(
-                f"{name}={value!r} cannot be had with tensor_parallel={config.tensor_parallel} on engine transformers, "
+                f"{name}={value!r} is not available with tensor_parallel={config.tensor_parallel} on engine transformers, "
                 f"which has {name}={' or '.join(repr(a) for a in able)}: change one of them"
             )
     if config.estimator == "cone":
-        raise MezoError("estimator 'cone' cannot be had with tensor_parallel: change one of them")
+        raise MezoError("estimator 'cone' is not available with tensor_parallel: change one of them")
 
 
 def _on_cuda(device: str) -> bool:

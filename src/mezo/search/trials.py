@@ -46,7 +46,7 @@ class SearchFolder:
         self.best = self.path / "best.yaml"
 
     def open(self, asked: Mapping[str, Any]) -> tuple[int, ...] | None:
-        """The rungs of the search that is there and goes on; None if there is none yet.
+        """The rungs of the search that is there and goes on; None if there is nothing yet.
 
         asked: what the search depends on. Raises MezoError if the one that is there depends on other things.
         """

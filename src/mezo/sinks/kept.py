@@ -10,7 +10,7 @@ NAME = "ids.json"
 
 
 def read(logs: Path) -> dict[str, str]:
-    """Name of the sink -> id; {} where there is none, or the file is no such thing."""
+    """Name of the sink -> id; {} where that is missing, or the file is no such thing."""
     try:
         found = parse_json(read_text(logs / NAME))
     except (OSError, ValueError, RecursionError):

@@ -37,7 +37,7 @@ SINKS: dict[str, Kind] = {
 
 
 def check(names: Sequence[str], metrics_file: Path | None = None) -> None:
-    """Raises MezoError for a name that is none, a package that is not installed, a file that cannot be one."""
+    """Raises MezoError for a name that is invalid, a package that is not installed, a file that cannot be one."""
     for name in names:
         kind = look_up(SINKS, name, "log")
         if not _installed(kind):

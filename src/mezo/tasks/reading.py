@@ -144,7 +144,7 @@ def _one_line(error: ValidationError) -> str:
 def imported_task(name: str) -> Task:
     """The task `module:Class`, from the working directory or an installed package.
 
-    Raises MezoError if there is none, or it is not a task that can be made without arguments.
+    Raises MezoError if it does not exist, or it is not a task that can be made without arguments.
     """
     module_name, _, class_name = name.partition(":")
     sys.path.insert(0, str(Path.cwd()))

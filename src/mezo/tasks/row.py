@@ -46,7 +46,7 @@ class Row:
         classes: for each class, the ways it is written, the first for people: (("entailment",), ...).
             True and False are labels only where a class is spelled "true" or "false".
 
-        Raises MezoError if the field is none of them, or -1: what unlabelled test data have.
+        Raises MezoError if the field is not one of them, or -1: what unlabelled test data have.
         """
         value = self.value(name)
         spelled = str(value).casefold() if isinstance(value, str | bool | np.bool_) else None

@@ -1,4 +1,4 @@
-"""A task asked in other words: the same rows and answers behind a prompt template of one's own."""
+"""A task asked in other words: the same rows and answers behind a custom prompt template."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace

@@ -80,7 +80,7 @@ def lora_config(folder: Path, settings: Mapping[str, Any], model: Any) -> Any:
 
 
 def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
-    """The tensors of a safetensors file. Raises MezoError if it is none; the format bounds sizes by the file's."""
+    """The tensors of a safetensors file. Raises MezoError if it is not one; the format bounds sizes by the file's."""
     from safetensors import SafetensorError, safe_open
 
     try:

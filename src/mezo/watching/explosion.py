@@ -7,7 +7,7 @@ A run has exploded when the median loss of its last 50 steps is above both
 
 Medians: up to 24 wild batches of 50 change nothing. Three times: the median of the first 64 examples or more is
 within about an eighth of the truth (the loss of an example spreads about as widely as it is large), and a run
-that comes back was not seen to have been there. Guessing: a loss that began near zero may grow a hundredfold and
+that comes back was not there. Guessing: a loss that began near zero may grow a hundredfold and
 be a good one still, but a model that is worse than one that knows nothing has been broken. An objective for
 which there is no such loss (accuracy, F1, a reward) is not watched: it is bounded, or its scale is not known.
 

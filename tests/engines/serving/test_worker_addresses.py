@@ -130,7 +130,7 @@ def _words_added(part: nn.Module) -> None:
         (_transposed, r"o_proj\.weight: expected rows one after another in memory, found shape \(32, 16\)"),
         (
             _unknown,
-            r"the engine's model\.layers\.0\.mlp\.scale is none of the model's tensors.*Choices",
+            r"the engine's model\.layers\.0\.mlp\.scale is not one of the model's tensors.*Choices",
         ),
         (
             _other_shape,

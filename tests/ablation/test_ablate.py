@@ -299,7 +299,7 @@ def test_the_published_plan_is_run_to_its_reports(
         *("--seeds", "2", "--jobs", "2", "--device", "cpu", "--learning-rate", "1e-3"),
         *("--output", str(tmp_path / "o")),
     ]
-    assert main(arguments) == 0
+    assert main([*arguments, "--estimate"]) == 0
     assert "time      about" in capsys.readouterr().out
     lines = told(tmp_path / "o")
     assert {line["status"] for line in lines} == {"ok"}

@@ -1,5 +1,6 @@
 """TensorBoard, MLflow and W&B as their own packages read them: a run and its resumption are one log."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,7 @@ def test_wandb_keeps_a_log_without_a_key_and_goes_on_with_it(
     monkeypatch.setattr(background, "PATIENCE", 60.0)
     folder = killed(model, tmp_path, "wandb")
     (id,) = kept.read(folder / "logs").values()
+    time.sleep(1.1)  # W&B names its folders by the second
     resume_logged(folder, "wandb")
     assert kept.read(folder / "logs") == {"wandb": id}
     logs = list(folder.glob(f"logs/wandb/offline-run-*-{id}/run-{id}.wandb"))

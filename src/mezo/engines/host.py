@@ -9,6 +9,7 @@ another virtual environment, since the engines' pinned dependencies exclude each
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -33,6 +34,11 @@ from mezo.smollm2 import cache_folder
 
 START_SECONDS = 1800.0  # importing an engine, loading a model, compiling
 CALL_SECONDS = 900.0  # one call; $MEZO_ENGINE_SECONDS changes it
+
+
+_OF_A_DEATH = re.compile(
+    r"method failed: (Executor failed|cancelled)|EngineDeadError|EngineCore encountered|died unexpectedly"
+)
 
 
 class EngineDied(MezoError):
@@ -170,6 +176,10 @@ class Hosted(Backend):
             self.kill()  # an answer that nobody waits for would be taken for the next one
             raise
         if "error" in answer:
+            if _OF_A_DEATH.search(
+                str(answer["error"])
+            ):  # a worker is gone, and the process over it is about to go
+                raise self._died(f"ended during {call!r}")
             raise MezoError(f"{self.engine}: {answer['error']}")
         return answer["ok"]
 

@@ -1,5 +1,8 @@
 """What lies below the lowest tuned layer is computed once, and the losses stay what they are."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from tests.engines.test_probing import PROBES, examples, reference
@@ -56,6 +59,39 @@ def test_top_layers_alone_see_every_probe(name: str) -> None:
     share = engine.laid_out(batch, len(PROBES)).shares[0]
     assert rows[0] == len(share.layout.input_ids), "the lower layer saw the batch once, not once a probe"
     assert engine.counts.seconds_saved > 0
+
+
+def test_a_layer_that_other_probes_move_is_not_taken_for_one_read_past_its_module() -> None:
+    engine = engine_for("llama", "q_proj")
+    probes = [replace(p, scaling=s) for s in engine.weights.layers().values() for p in PROBES]
+    assert len(engine._groups(probes)) > 1
+    engine.audit_next()
+    found = engine.losses(examples("causal"), probes)
+    assert engine.form.stacked
+    assert engine.probing.whole == set()
+    batch = pose(examples("causal"))
+    for probe, loss in zip(probes, found, strict=True):
+        assert loss == pytest.approx(OBJECTIVES["candidate-ce"](batch, reference(engine, batch, probe)), abs=2e-4)
+
+
+def test_a_pass_that_is_done_again_counts_once() -> None:
+    engine = engine_for("llama", "q_proj")
+    watched = engine.weights.tunables[0].tensor
+    layer, plain = engine.model.get_submodule("base_model.model.model.layers.1.mlp"), []
+
+    def reads(module: object, args: object, output: Any) -> Any:
+        plain.append(1)
+        return output + 0 * watched.sum()
+
+    asked = {}
+    for name in ("first", "second"):
+        before = engine.counts.asked
+        engine.losses(examples("causal"), PROBES)
+        asked[name] = engine.counts.asked - before
+        layer.register_forward_hook(reads)  # the second time it is read past its module
+    assert plain
+    assert engine.probing.whole
+    assert asked["first"] == asked["second"]
 
 
 def test_nothing_is_set_apart_where_the_first_layer_is_tuned() -> None:

@@ -53,10 +53,11 @@ def engine_for(name: str, tuning: str = "full", dtype: torch.dtype = torch.float
 def reference(engine: TransformersEngine, batch, probe: Probe) -> np.ndarray:
     """Every query on its own row, unpadded, by the model's own forward at theta + scale z written out."""
     theta = [t.tensor.detach().clone() for t in engine.weights.tunables]
-    for t in engine.weights.tunables:
+    factors = probe.scaling.factors if probe.scaling else (1.0,) * len(theta)
+    for t, factor in zip(engine.weights.tunables, factors, strict=True):
         z = torch.empty(1, t.tensor.numel())
         noise.fill_(z, Where(t.tensor_id), probe.seed)
-        shifted = t.tensor.float() + torch.tensor(probe.scale, dtype=torch.float32) * z.view(t.tensor.shape)
+        shifted = t.tensor.float() + torch.tensor(probe.scale * factor, dtype=torch.float32) * z.view(t.tensor.shape)
         t.tensor.data.copy_(shifted.to(t.tensor.dtype))
     out = []
     with torch.no_grad():

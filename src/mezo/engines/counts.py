@@ -1,6 +1,6 @@
 """How much went through the model, and how much did not have to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from mezo.engines.layout import Layout
 
@@ -22,3 +22,8 @@ class Counts:
         self.reused += num_probes * reused
         whole = seconds / (1 - spared)
         self.seconds_saved += whole - seconds + whole * reused / layout.computed
+
+    def go_back(self, earlier: "Counts") -> None:
+        """Forget what was counted since `earlier`: a pass whose answers are not used."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(earlier, field.name))

@@ -1,7 +1,7 @@
 """The default engine: any Hugging Face causal or masked language model, in this process."""
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -221,19 +221,27 @@ class TransformersEngine(Engine):
         )
 
     def _stacked_or_apart(self, prepared: Prepared, probes: Sequence[Probe]) -> np.ndarray:
+        read: set[str] = set()  # tensors that the probes at hand move, and that were read past their modules
+        before = replace(self.counts)
+
+        def watched(prepared: Prepared, group: Sequence[Probe]) -> np.ndarray:
+            with self._watching(group) as watch:
+                found = self._in_shares(prepared, group)
+            # what this group does not move is read as it is, by the module's own forward
+            read.update(() if watch is None else self.probing.moved(watch.read, group))
+            return found
+
         try:
-            with self._watching(probes) as watch:
-                found = self._logprobs(prepared, probes)
+            found = self._logprobs(prepared, probes, watched)
         except CannotStack:  # in this batch; a function of the batch, so that a resumed run does the same
             apart = self.laid_out(prepared.posed, 1)
-            with self._watching(probes) as watch:
-                found = np.concatenate([self._in_shares(apart, [probe]) for probe in probes])
-        read = set() if watch is None else self.probing.moved(watch.read, probes)
+            found = np.concatenate([watched(apart, [probe]) for probe in probes])
         if not read:
             return found
         # a part of the model that ran for the first time reads weights past their modules
         self.probing.write_whole(read)
         self._watch, self.form = None, replace(self.form, stacked=False)
+        self.counts.go_back(before)  # once in a process: a resumed run would count the step's tokens twice
         return self._stacked_or_apart(self.laid_out(prepared.posed, 1), probes)
 
     @contextmanager
@@ -250,14 +258,19 @@ class TransformersEngine(Engine):
         with self._watch:
             yield self._watch
 
-    def _logprobs(self, prepared: Prepared, probes: Sequence[Probe]) -> np.ndarray:
-        at_once = self._at_once(probes)
+    def _logprobs(
+        self,
+        prepared: Prepared,
+        probes: Sequence[Probe],
+        run: Callable[[Prepared, Sequence[Probe]], np.ndarray] | None = None,
+    ) -> np.ndarray:
+        at_once, run = self._at_once(probes), run or self._in_shares
         if prepared.num_probes != at_once:
             prepared = self.laid_out(prepared.posed, at_once)
         if self.in_place is not None:
             with closing(self.in_place.visit(probes)) as points:
                 return np.concatenate([self._in_shares(prepared, [THETA]) for _ in points])
-        return np.concatenate([self._in_shares(prepared, group) for group in self._groups(probes)])
+        return np.concatenate([run(prepared, group) for group in self._groups(probes)])
 
     def _in_shares(self, prepared: Prepared, probes: Sequence[Probe]) -> np.ndarray:
         with span("forward"):

@@ -1,6 +1,6 @@
 """Two processes of one thread each, measured against one: steps alone, shared, and with the model in two parts.
 
-Started by `mezo bench scale --check` through torchrun. While rank 0 works alone the other waits for its
+Started by `python -m benchmarks scale --check` through torchrun. While rank 0 works alone the other waits for its
 message, which takes no processor. Rank 0 prints one JSON object.
 """
 
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.cost import Shape
+from benchmarks.workload import full_batch
 from mezo import noise
 from mezo.algorithm import draw_of, mezo_step
-from mezo.bench.cost import Shape
-from mezo.bench.workload import full_batch
 from mezo.engines.tensor_parallel import cut_
 from mezo.engines.transformers import TransformersEngine
 from mezo.estimators.two_point import TwoPoint

@@ -1,4 +1,4 @@
-"""`mezo bench memory`: peak memory of a step over plain inference of the same batch.
+"""`python -m benchmarks memory`: peak memory of a step over plain inference of the same batch.
 
 Each case runs in a process of its own; the peak is counted from after the model is loaded, so it
 holds the weights but not what loading them took.
@@ -10,10 +10,28 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from mezo.bench.report import Column, Report, Row, of_ratio
-from mezo.bench.timing import Note, Spread
+import typer
+
+from benchmarks.options import (
+    DTYPE_NAMES,
+    TUNINGS,
+    Data,
+    Json,
+    Many,
+    Markdown,
+    Model,
+    OwnSize,
+    Seed,
+    Threads,
+    known,
+    progress,
+    show,
+)
+from benchmarks.processes import environment
+from benchmarks.report import Column, Report, Row, of_ratio
+from benchmarks.timing import Note, Spread
 from mezo.errors import MezoError
 
 BASE = "inference"
@@ -56,6 +74,38 @@ class Case:
     batch_size: int | None
     threads: int | None
     seed: int
+
+
+def command(
+    model: Model = "smollm2-135m",
+    dtype: Annotated[Many, typer.Option(help=f"Of: {', '.join(DTYPE_NAMES)}. Default: float32.")] = None,
+    tuning: Annotated[Many, typer.Option(help=f"Of: {', '.join(TUNINGS)}. Default: full.")] = None,
+    batch: Annotated[
+        Many, typer.Option(help="synthetic (default), sst2, or a workload of python -m benchmarks prefix.")
+    ] = None,
+    case: Annotated[Many, typer.Option(help="What to measure; all by default.")] = None,
+    data: Data = None,
+    batch_size: OwnSize = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Processes of each case.")] = 3,
+    threads: Threads = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    markdown: Markdown = False,
+) -> None:
+    """Peak memory of a step over plain inference, each case in a process of its own."""
+    options = Options(
+        model,
+        known(dtype or ["float32"], DTYPE_NAMES, "dtype"),
+        known(tuning or ["full"], TUNINGS, "tuning mode"),
+        known(batch or ["synthetic"], BATCHES, "batch"),
+        data,
+        batch_size,
+        repeats,
+        threads,
+        seed,
+        known(case or (), CASES, "case"),
+    )
+    show(run(options, progress), as_json, markdown)
 
 
 def run(options: Options, note: Note = lambda text: None) -> Report:
@@ -124,9 +174,9 @@ def over_inference(peaks: dict[str, list[float]]) -> dict[str, dict[str, float]]
 
 
 def peak_in_a_process(case: Case) -> dict[str, Any]:
-    """The peak in bytes and what the batch was made of; `case` may also be a way of `bench.modes`."""
-    command = [sys.executable, "-W", "ignore", "-m", "mezo.bench.peak", json.dumps(asdict(case))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    """The peak in bytes and what the batch was made of; `case` may also be a way of `benchmarks.modes`."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.peak", json.dumps(asdict(case))]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"the process of case {case.case!r} failed:\n{done.stderr.strip()}")
     found = json.loads(done.stdout.splitlines()[-1])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mezo.bench.workload import full_batch
+from benchmarks.workload import full_batch
 from mezo.data import EncodedDataset, MeZODataset
 from mezo.errors import MezoError
 from mezo.models import LoadedModel

@@ -1,4 +1,4 @@
-"""One process of `mezo bench memory`: runs one case and prints its peak."""
+"""One process of `python -m benchmarks memory`: runs one case and prints its peak."""
 
 import json
 import re
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.memory import BASE, PASSAGES, Case
+from benchmarks.modes import WAYS, Way
+from benchmarks.passages import examples_for
+from benchmarks.reference import Padded, reference_step
+from benchmarks.text import stream
+from benchmarks.timing import threads
+from benchmarks.workload import Tuned, model_for, pad_of, tuned
 from mezo.algorithm import draw_of, mezo_step
-from mezo.bench.memory import BASE, PASSAGES, Case
-from mezo.bench.modes import WAYS, Way
-from mezo.bench.passages import examples_for
-from mezo.bench.reference import Padded, reference_step
-from mezo.bench.text import stream
-from mezo.bench.timing import threads
-from mezo.bench.workload import Tuned, model_for, pad_of, tuned
 from mezo.errors import MezoError
 from mezo.estimators import TwoPoint
 from mezo.models import LoadedModel

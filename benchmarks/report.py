@@ -31,7 +31,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "command": f"mezo bench {self.command}",
+            "command": f"python -m benchmarks {self.command}",
             "options": dict(self.options),
             "machine": {**machine(), "threads": self.threads},
             "rows": list(self.rows),

@@ -1,20 +1,38 @@
-"""`mezo bench modes`: memory modes and optimizers against the default, in time and in peak memory.
+"""`python -m benchmarks modes`: memory modes and optimizers against the default, in time and in peak memory.
 
 Times are of whole steps, all ways in turn on the same weights; peaks are of a process for each way,
-counted as in `mezo bench memory`. Optimizers that rebuild their moments are timed with a full window.
+counted as in `python -m benchmarks memory`. Optimizers that rebuild their moments are timed with a full window.
 """
 
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from benchmarks.memory import Case, peak_in_a_process
+from benchmarks.options import (
+    DTYPE_NAMES,
+    TUNINGS,
+    Data,
+    Json,
+    Many,
+    Markdown,
+    Model,
+    Rounds,
+    Seed,
+    Size,
+    Threads,
+    known,
+    progress,
+    show,
+)
+from benchmarks.report import Column, Report, Row, of_ratio
+from benchmarks.text import BATCHES, stream
+from benchmarks.timing import Note, Seconds, Spread, interleaved, ratio, spreads, threads
+from benchmarks.workload import Tuned, model_for, tuned
 from mezo.algorithm import draw_of, mezo_step
-from mezo.bench.memory import Case, peak_in_a_process
-from mezo.bench.report import Column, Report, Row, of_ratio
-from mezo.bench.text import stream
-from mezo.bench.timing import Note, Seconds, Spread, interleaved, ratio, spreads, threads
-from mezo.bench.workload import Tuned, model_for, tuned
 from mezo.engines.transformers import TransformersEngine
 from mezo.estimators import TwoPoint
 from mezo.optimizers import OPTIMIZERS
@@ -66,6 +84,40 @@ class Options:
     threads: int | None = None
     seed: int = 0
     ways: Sequence[str] = ()  # (): all but SLOW
+
+
+def command(
+    model: Model = "smollm2-135m",
+    dtype: Annotated[Many, typer.Option(help=f"Of: {', '.join(DTYPE_NAMES)}. Default: float32.")] = None,
+    tuning: Annotated[Many, typer.Option(help=f"Of: {', '.join(TUNINGS)}. Default: full.")] = None,
+    batch: Annotated[str, typer.Option(help="synthetic (random rows) or sst2 (text).")] = "synthetic",
+    way: Annotated[
+        Many, typer.Option(help="What to measure beside the default; all but one by default.")
+    ] = None,
+    data: Data = None,
+    batch_size: Size = 16,
+    rounds: Rounds = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Processes of each way, for the peaks.")] = 3,
+    threads: Threads = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    markdown: Markdown = False,
+) -> None:
+    """Memory modes and optimizers against the default: time of a step and peak memory."""
+    options = Options(
+        model=model,
+        dtypes=known(dtype or ["float32"], DTYPE_NAMES, "dtype"),
+        tunings=known(tuning or ["full"], TUNINGS, "tuning mode"),
+        batch=known([batch], BATCHES, "batch")[0],
+        data=data,
+        batch_size=batch_size,
+        rounds=rounds,
+        repeats=repeats,
+        threads=threads,
+        seed=seed,
+        ways=known(way or (), WAYS, "way"),
+    )
+    show(run(options, progress), as_json, markdown)
 
 
 def run(options: Options, note: Note = lambda text: None) -> Report:

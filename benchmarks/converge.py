@@ -1,4 +1,4 @@
-"""`mezo bench converge`: seconds and steps to a stated validation loss, ours and the reference's loop.
+"""`python -m benchmarks converge`: seconds and steps to a stated validation loss, ours and the reference's loop.
 
 Both start from the same weights and take the same batches with the same settings; their noise is
 drawn differently, so their paths differ. Blocks of steps alternate, so that what slows the machine
@@ -8,14 +8,31 @@ slows both. Evaluation is the same code for both, and its time is not counted.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from benchmarks.options import (
+    DTYPE_NAMES,
+    TUNINGS,
+    Data,
+    Json,
+    Many,
+    Markdown,
+    Model,
+    Seed,
+    Size,
+    Threads,
+    known,
+    progress,
+    show,
+)
+from benchmarks.reference import Padded, reference_step
+from benchmarks.report import Column, Report, Row, of_ratio
+from benchmarks.text import sentences, source
+from benchmarks.timing import Note, Spread, threads
+from benchmarks.workload import Tuned, model_for, tuned
 from mezo.algorithm import draw_of, mezo_step
-from mezo.bench.reference import Padded, reference_step
-from mezo.bench.report import Column, Report, Row, of_ratio
-from mezo.bench.text import sentences, source
-from mezo.bench.timing import Note, Spread, threads
-from mezo.bench.workload import Tuned, model_for, tuned
 from mezo.data import EncodedDataset
 from mezo.engines.base import Engine
 from mezo.estimators import TwoPoint
@@ -69,6 +86,48 @@ class Loop:
         for number in range(first, last):
             self.step(number)
         self.blocks.append(perf_counter() - start)
+
+
+def command(
+    model: Model = "smollm2-135m",
+    dtype: Annotated[Many, typer.Option(help="Ours; a race each. Default: float32.")] = None,
+    reference_dtype: Annotated[str, typer.Option(help="The reference's.")] = "float32",
+    tuning: Annotated[str, typer.Option(help=f"One of {', '.join(TUNINGS)}.")] = "full",
+    data: Data = None,
+    template: Annotated[str | None, typer.Option(help="A custom prompt, as in mezo train.")] = None,
+    label_words: Annotated[str | None, typer.Option(help="Words of the classes, as in mezo train.")] = None,
+    learning_rate: Annotated[float, typer.Option(help="Constant, of both.")] = 3e-5,
+    epsilon: Annotated[float, typer.Option(help="Of both.")] = 1e-3,
+    batch_size: Size = 16,
+    loss: Annotated[float, typer.Option(help="The validation loss that is wanted.")] = 0.65,
+    max_steps: Annotated[int, typer.Option(min=1, help="Give up after so many.")] = 400,
+    eval_every: Annotated[int, typer.Option(min=1, help="Steps of a block.")] = 10,
+    eval_examples: Annotated[int, typer.Option(min=1, help="Validation examples.")] = 200,
+    threads: Threads = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    markdown: Markdown = False,
+) -> None:
+    """Seconds and steps to a stated SST-2 validation loss, beside the published implementation's loop."""
+    options = Options(
+        model=model,
+        dtypes=known(dtype or ["float32"], DTYPE_NAMES, "dtype"),
+        reference_dtype=known([reference_dtype], DTYPE_NAMES, "dtype")[0],
+        tuning=known([tuning], TUNINGS, "tuning mode")[0],
+        data=data,
+        template=template,
+        label_words=label_words,
+        learning_rate=learning_rate,
+        epsilon=epsilon,
+        batch_size=batch_size,
+        loss=loss,
+        max_steps=max_steps,
+        eval_every=eval_every,
+        eval_examples=eval_examples,
+        threads=threads,
+        seed=seed,
+    )
+    show(run(options, progress), as_json, markdown)
 
 
 def run(options: Options, note: Note = lambda text: None) -> Report:

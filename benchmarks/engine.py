@@ -1,16 +1,31 @@
-"""`mezo bench engine`: LoRA steps on engines that serve, beside the transformers engine's, in one run."""
+"""`python -m benchmarks engine`: LoRA steps on engines that serve, beside the transformers engine's, in one run."""
 
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from benchmarks.options import (
+    DTYPE_NAMES,
+    Json,
+    Many,
+    Markdown,
+    OwnSize,
+    Rounds,
+    Seed,
+    Threads,
+    known,
+    progress,
+    show,
+)
+from benchmarks.passages import demonstrated
+from benchmarks.report import Column, Report, Row, of_ratio, spread
+from benchmarks.text import sentences, source
+from benchmarks.timing import Note, Seconds, Spread, interleaved, ratio, threads
 from mezo.algorithm import draw_of, mezo_step
-from mezo.bench.passages import demonstrated
-from mezo.bench.report import Column, Report, Row, of_ratio, spread
-from mezo.bench.text import sentences, source
-from mezo.bench.timing import Note, Seconds, Spread, interleaved, ratio, threads
 from mezo.config import MeZOConfig
 from mezo.engines.outline import Outline
 from mezo.engines.registry import TRANSFORMERS, check
@@ -65,6 +80,51 @@ class Case:
         self.losses.append(losses)
         if number:
             self.tokens.append(Counted.of(self.engine) - before)
+
+
+def command(
+    model: Annotated[str, typer.Option("--model", help="A folder, or smollm2-135m.")] = "smollm2-135m",
+    dtype: Annotated[str, typer.Option(help=f"One of {', '.join(DTYPE_NAMES)}.")] = "float32",
+    name: Annotated[
+        Many,
+        typer.Option("--engine", help="Of: transformers, sglang, vllm. Default: those that are installed."),
+    ] = None,
+    workload: Annotated[Many, typer.Option(help="Of: sst2, icl (16 demonstrations).")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder of SST-2's fields; none: packaged reviews.")
+    ] = None,
+    batch_size: OwnSize = None,
+    without_cache: Annotated[
+        bool, typer.Option("--without-cache", help="Also every engine with its cache off.")
+    ] = False,
+    sglang_python: Annotated[
+        str | None, typer.Option(envvar="MEZO_SGLANG_PYTHON", help="The Python that has SGLang.")
+    ] = None,
+    vllm_python: Annotated[
+        str | None, typer.Option(envvar="MEZO_VLLM_PYTHON", help="The Python that has vLLM.")
+    ] = None,
+    rounds: Rounds = 5,
+    threads: Threads = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    markdown: Markdown = False,
+) -> None:
+    """LoRA steps a second on engines that serve, beside the transformers engine, and what their caches spare."""
+    pythons = {"sglang": sglang_python, "vllm": vllm_python}
+    options = Options(
+        model=model,
+        dtype=known([dtype], DTYPE_NAMES, "dtype")[0],
+        data=data,
+        engines=known(name or (), ENGINES, "engine"),
+        workloads=known(workload or WORKLOADS, WORKLOADS, "workload"),
+        batch_size=batch_size,
+        without_cache=without_cache,
+        rounds=rounds,
+        threads=threads,
+        seed=seed,
+        pythons={engine: python for engine, python in pythons.items() if python},
+    )
+    show(run(options, progress), as_json, markdown)
 
 
 def run(options: Options, note: Note = lambda text: None) -> Report:

@@ -1,16 +1,33 @@
-"""`mezo bench step`: a whole step, against two bare forward passes and against the published step."""
+"""`python -m benchmarks step`: a whole step, against two bare forward passes and against the published step."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from benchmarks.options import (
+    DTYPE_NAMES,
+    TUNINGS,
+    Data,
+    Json,
+    Many,
+    Markdown,
+    Rounds,
+    Seed,
+    Size,
+    Threads,
+    known,
+    progress,
+    show,
+)
+from benchmarks.reference import Padded, reference_step
+from benchmarks.report import Column, Report, Row, of_ratio, of_seconds
+from benchmarks.text import BATCHES, Stream, stream
+from benchmarks.timing import Note, Seconds, interleaved, ratio, spreads, threads
+from benchmarks.workload import OPT_SHAPE, Tuned, copied, model_for, pad_of, tuned
 from mezo.algorithm import draw_of, mezo_step
-from mezo.bench.reference import Padded, reference_step
-from mezo.bench.report import Column, Report, Row, of_ratio, of_seconds
-from mezo.bench.text import Stream, stream
-from mezo.bench.timing import Note, Seconds, interleaved, ratio, spreads, threads
-from mezo.bench.workload import OPT_SHAPE, Tuned, copied, model_for, pad_of, tuned
 from mezo.engines import product
 from mezo.estimators import TwoPoint
 from mezo.models import LoadedModel
@@ -56,6 +73,36 @@ class Options:
     threads: int | None = None
     seed: int = 0
     cases: Sequence[str] = field(default=tuple(CASES))
+
+
+def command(
+    model: Annotated[Many, typer.Option(help="A folder, smollm2-135m, or opt-125m-shape.")] = None,
+    dtype: Annotated[Many, typer.Option(help=f"Of: {', '.join(DTYPE_NAMES)}.")] = None,
+    tuning: Annotated[Many, typer.Option(help=f"Of: {', '.join(TUNINGS)}.")] = None,
+    batch: Annotated[Many, typer.Option(help="Of: synthetic (random rows), sst2 (text).")] = None,
+    case: Annotated[Many, typer.Option(help="What to time; all by default.")] = None,
+    data: Data = None,
+    batch_size: Size = 16,
+    length: Annotated[int, typer.Option(min=2, help="Tokens of a synthetic row.")] = 64,
+    rounds: Rounds = 7,
+    threads: Threads = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    markdown: Markdown = False,
+) -> None:
+    """A whole step against two bare forward passes and against the published implementation's step."""
+    settings = HEADLINES
+    if model or dtype or tuning or batch:
+        settings = tuple(
+            Setting(m, d, t, b)
+            for m in model or ["smollm2-135m"]
+            for d in known(dtype or ["float32"], DTYPE_NAMES, "dtype")
+            for t in known(tuning or ["full"], TUNINGS, "tuning mode")
+            for b in known(batch or batches_of(m), BATCHES, "batch")
+        )
+    cases = known(case or CASES, CASES, "case")
+    options = Options(data, batch_size, length, rounds, threads, seed, cases)
+    show(run(settings, options, progress), as_json, markdown)
 
 
 def run(settings: Sequence[Setting], options: Options, note: Note = lambda text: None) -> Report:

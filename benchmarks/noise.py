@@ -1,16 +1,19 @@
-"""`mezo bench noise`: how fast the noise is, beside a bare pass over the same memory.
+"""`python -m benchmarks noise`: how fast the noise is, beside a bare pass over the same memory.
 
 `bare` multiplies the weights by one in place: what reading and writing them costs.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+import typer
 
+from benchmarks.options import DTYPE_NAMES, Json, Many, Markdown, Rounds, known, progress, show
+from benchmarks.report import Column, Report, Row, of_ratio, spread
+from benchmarks.timing import Note, Seconds, interleaved, ratio, spreads, threads
 from mezo import noise
-from mezo.bench.report import Column, Report, Row, of_ratio, spread
-from mezo.bench.timing import Note, Seconds, interleaved, ratio, spreads, threads
 from mezo.errors import MezoError
 from mezo.models import DTYPES
 from mezo.noise import Where
@@ -39,6 +42,26 @@ class Options:
     kinds: Sequence[str] = tuple(KINDS)
     threads: Sequence[int] = ()  # () : as many as torch has
     rounds: int = 7
+
+
+def command(
+    dtype: Annotated[Many, typer.Option(help=f"Of: {', '.join(DTYPE_NAMES)}.")] = None,
+    kind: Annotated[Many, typer.Option(help="Of: gaussian, rademacher.")] = None,
+    elements: Annotated[int, typer.Option(min=1, help="Weights that are passed over.")] = 1 << 24,
+    rounds: Rounds = 7,
+    threads: Annotated[list[int] | None, typer.Option(min=1, help="Threads of torch.")] = None,
+    as_json: Json = False,
+    markdown: Markdown = False,
+) -> None:
+    """G elements/s a thread of the noise kernels, against a bare pass over the same memory."""
+    options = Options(
+        elements,
+        known(dtype or ("float32", "bfloat16"), DTYPE_NAMES, "dtype"),
+        known(kind or KINDS, KINDS, "noise"),
+        threads or (),
+        rounds,
+    )
+    show(run(options, progress), as_json, markdown)
 
 
 def run(options: Options, note: Note = lambda text: None) -> Report:

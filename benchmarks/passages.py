@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mezo.bench.text import DEMO, sentences
+from benchmarks.text import DEMO, sentences
 from mezo.data.sources import load_rows
 from mezo.data.tokens import beginning, continuation, token_ids
 from mezo.errors import MezoError

@@ -1,8 +1,8 @@
-"""`python -m benchmarks converge`: seconds and steps to a stated validation loss, ours and the reference's loop.
+"""`python -m benchmarks converge`: seconds and steps to a stated validation loss, against the reference's loop.
 
-Both start from the same weights and take the same batches with the same settings; their noise is
-drawn differently, so their paths differ. Blocks of steps alternate, so that what slows the machine
-slows both. Evaluation is the same code for both, and its time is not counted.
+Both start from the same weights and use the same batches and settings. They draw noise differently, so
+their paths differ. Blocks of steps alternate, so that other load on the machine slows both. Evaluation
+is the same code for both, and its time is not counted.
 """
 
 from collections.abc import Callable, Sequence
@@ -65,7 +65,7 @@ class Options:
 
 @dataclass
 class Loop:
-    """One of the two that race: how it steps, what evaluates it, and how it has fared."""
+    """One of the two loops: its step, the engine that evaluates it, and its results so far."""
 
     step: Callable[[int], object]
     engine: Engine
@@ -76,7 +76,7 @@ class Loop:
     def seconds(self) -> float:
         return sum(self.blocks)
 
-    def look(self, examples: Sequence[Example]) -> None:
+    def evaluate(self, examples: Sequence[Example]) -> None:
         record = evaluate(self.engine, examples, OBJECTIVES[OBJECTIVE], has_candidates=True)
         self.losses.append(record.loss)
 
@@ -143,13 +143,13 @@ def run(options: Options, note: Note = lambda text: None) -> Report:
 
 
 def race(dtype: str, options: Options, note: Note) -> Row:
-    """Both loops until each has reached the loss, or has taken all steps."""
+    """Run both loops until each has reached the loss or taken all steps."""
     loaded = model_for(options.model, dtype)
     train, validation = (
         sentences(loaded, options.data, split=split, words=options.label_words, template=options.template)
         for split in ("train", "validation")
     )
-    train.batch_indices(0, options.batch_size, options.seed)  # complains of a size that is not available
+    train.batch_indices(0, options.batch_size, options.seed)  # raises MezoError if the batch is too large
     seen = validation[: options.eval_examples]
     loops = {
         "mezo": _ours(tuned(loaded, options.tuning), train, options),
@@ -158,12 +158,12 @@ def race(dtype: str, options: Options, note: Note) -> Row:
         ),
     }
     for loop in loops.values():
-        loop.look(seen)
+        loop.evaluate(seen)
     for number, first in enumerate(range(0, options.max_steps, options.eval_every)):
         running = [name for name, loop in loops.items() if loop.losses[-1] > options.loss]
         for name in running[:: -1 if number % 2 else 1]:
             loops[name].advance(first, min(first + options.eval_every, options.max_steps))
-            loops[name].look(seen)
+            loops[name].evaluate(seen)
             note(f"{dtype}: {name}, validation loss {loops[name].losses[-1]:.4f}")
         if not running:
             break
@@ -190,7 +190,7 @@ def _fared(loop: Loop, options: Options) -> dict[str, Any]:
 
 
 def _ratios(ours: Loop, theirs: Loop, wanted: float) -> dict[str, Any]:
-    """Times of the blocks both took, one by one; and of reaching the loss, if both did."""
+    """Ratios of the times of blocks that both took; and of the times to the loss, if both reached it."""
     pairs = [b / a for a, b in zip(ours.blocks, theirs.blocks, strict=False)]
     found: dict[str, Any] = {}
     if pairs:
@@ -212,7 +212,7 @@ def _ours(model: Tuned, train: EncodedDataset, options: Options) -> Loop:
             rate,
         )
 
-    step(0, 0.0)  # warms up; nothing moves
+    step(0, 0.0)  # warms up; the weights do not change
     return Loop(step, engine)
 
 

@@ -1,7 +1,7 @@
 """`python -m benchmarks memory`: peak memory of a step over plain inference of the same batch.
 
-Each case runs in a process of its own; the peak is counted from after the model is loaded, so it
-holds the weights but not what loading them took.
+Each case runs in a process of its own; the peak is counted after the model is loaded, so it
+includes the weights but not the memory used to load them.
 """
 
 import json
@@ -58,7 +58,7 @@ class Options:
     repeats: int = 3
     threads: int | None = None
     seed: int = 0
-    cases: Sequence[str] = ()  # (): all, but no AdamW behind long shared beginnings
+    cases: Sequence[str] = ()  # (): all, but no AdamW for workloads with long shared prefixes
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def command(
 
 
 def run(options: Options, note: Note = lambda text: None) -> Report:
-    """Peaks of every case, `repeats` processes each, in turn, and their ratios to inference.
+    """Measure the peak of every case in `repeats` processes each, and its ratio to inference.
 
     Raises MezoError for a setting that is not available, or where the system does not count peaks.
     """
@@ -160,10 +160,10 @@ def measure(dtype: str, tuning: str, batch: str, options: Options, note: Note) -
 
 
 def over_inference(peaks: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    """Every peak over the median one of inference: processes are not run in pairs as rounds are.
+    """Every peak over the median peak of inference, because processes do not run in pairs as rounds do.
 
-    And ours over inference that has the same libraries loaded: their size is the same for a model of
-    any size, so this is the ratio that large models approach.
+    Also our step over inference with the same libraries loaded. The libraries have the same size for
+    every model, so large models approach this ratio.
     """
     pairs = [(case, BASE) for case in peaks] + [("mezo", "loaded")]
     return {
@@ -174,7 +174,7 @@ def over_inference(peaks: dict[str, list[float]]) -> dict[str, dict[str, float]]
 
 
 def peak_in_a_process(case: Case) -> dict[str, Any]:
-    """The peak in bytes and what the batch was made of; `case` may also be a way of `benchmarks.modes`."""
+    """The peak in bytes and a description of the batch. `case` may also be a way of `benchmarks.modes`."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.peak", json.dumps(asdict(case))]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks modes`: memory modes and optimizers against the default, in time and in peak memory.
+"""`python -m benchmarks modes`: time and peak memory of memory modes and optimizers, against the default.
 
 Times are of whole steps, all ways in turn on the same weights; peaks are of a process for each way,
 counted as in `python -m benchmarks memory`. Optimizers that rebuild their moments are timed with a full window.
@@ -44,9 +44,9 @@ EPSILON, LEARNING_RATE = 1e-3, 1e-6
 
 @dataclass(frozen=True)
 class Way:
-    """One way to take a step."""
+    """A memory mode and an optimizer of a step."""
 
-    held: str = "scratch blocks"  # beside the weights, for the table
+    held: str = "scratch blocks"  # in addition to the weights, for the table
     optimizer: str = "sgd"
     options: dict[str, Any] = field(default_factory=dict)  # of the engine
 
@@ -68,7 +68,7 @@ WAYS = {
     "adam": Way("m and v", "adam"),
     "adam-rebuilt": Way("scratch blocks", "adam-rebuilt"),
 }
-SLOW = "regenerate-element"  # a kernel call for every weight: only when it is asked for
+SLOW = "regenerate-element"  # a kernel call for every weight: only on request
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def run(options: Options, note: Note = lambda text: None) -> Report:
 
 
 def measure(dtype: str, tuning: str, options: Options, note: Note) -> list[Row]:
-    """A row for each way; the default is always among them."""
+    """One row for each way. The default is always included."""
     asked = options.ways or [way for way in WAYS if way != SLOW]
     ways = list(dict.fromkeys((BASE, *asked)))
     peaks = _peaks(ways, dtype, tuning, options, note)
@@ -181,7 +181,7 @@ def _peaks(
 
 
 def _seconds(ways: Sequence[str], dtype: str, tuning: str, options: Options) -> tuple[Seconds, str]:
-    """Times of whole steps, and what the batches are made of."""
+    """Times of whole steps, and a description of the batches."""
     loaded = model_for(options.model, dtype)
     batches = stream(
         options.batch,

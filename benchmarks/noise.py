@@ -1,6 +1,6 @@
-"""`python -m benchmarks noise`: how fast the noise is, beside a bare pass over the same memory.
+"""`python -m benchmarks noise`: speed of the noise kernels, against a bare pass over the same memory.
 
-`bare` multiplies the weights by one in place: what reading and writing them costs.
+`bare` multiplies the weights by one in place: the cost of reading and writing them.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ WHERE = Where(noise.tensor_id("benchmark"))
 CASES = {
     "bare": "in-place multiplication by one",
     "perturb": "the paper's walk, onto the weight itself",
-    "pair": "theta + eps z and theta - eps z, written beside theta",
+    "pair": "theta + eps z and theta - eps z, written to other memory",
     "update": "one direction's step, 16-bit weights rounded stochastically",
     "update-matched": "the same with matched rounding (of 16-bit weights; Rademacher noise has none)",
     "update-nearest": "the same to nearest",
@@ -65,7 +65,7 @@ def command(
 
 
 def run(options: Options, note: Note = lambda text: None) -> Report:
-    """Every dtype, kind and number of threads in turn. Raises MezoError for unknown ones."""
+    """Measure every dtype, kind and number of threads. Raises MezoError for unknown ones."""
     if options.elements < 1:
         raise MezoError(f"expected a number of elements of 1 or more, found {options.elements}")
     rows, most = [], 0
@@ -98,7 +98,7 @@ def measure(dtype: torch.dtype, kind: noise.Kind, count: int, options: Options) 
         "update-2": lambda n: noise.update_(w, WHERE, [n, n + 1], [1e-6, 1e-6], kind=kind),
         "torch": by_torch,
     }
-    if dtype != torch.float32:  # which is stored as it is
+    if dtype != torch.float32:  # not rounded
         cases["update-nearest"] = lambda n: noise.update_(
             w, WHERE, [n], [1e-6], rounding="nearest", kind=kind
         )
@@ -119,7 +119,7 @@ def measure(dtype: torch.dtype, kind: noise.Kind, count: int, options: Options) 
 def adapter(count: int, rounds: int) -> Row:
     """The update of an adapter: 120 small tensors, SmolLM2-135M's query and value projections at rank 8.
 
-    One of its times is that of 20 updates, since one is too short to be timed.
+    Times 20 updates at once, because one is too short to time.
     """
     repeats = 20
     tensors = [torch.zeros(shape) for _ in range(30) for shape in ((8, 576), (576, 8), (8, 576), (192, 8))]

@@ -1,8 +1,8 @@
-"""`python -m benchmarks scale`: what a step would take on many workers, by a model; and how far the model is off here.
+"""`python -m benchmarks scale`: a model of a step's time on many workers, and its error on this machine.
 
-The figures for large models are a model's, not measurements: formulas in `benchmarks.cost`, and rates of a
-machine that is described, not had. `--check` takes the same formulas with rates measured on this machine, on
-one process, and compares what they say of one and two processes with what these take.
+The figures for large models are computed, not measured: by the formulas in `benchmarks.cost`, with the rates of
+a described accelerator. `--check` measures the rates of this machine on one process, and compares the times
+that the formulas give for one and two processes with measured times.
 """
 
 import json
@@ -112,7 +112,7 @@ def run(options: Options, note: Note) -> Report:
 
 
 def _fewest(shape: Shape, memory: float) -> int:
-    """The least power of two of workers that hold the weights in bfloat16 in three quarters of their memory."""
+    """The smallest power of two of workers that hold the weights in bfloat16 in 3/4 of their memory."""
     tp = 1
     while 2 * shape.parameters / tp > 0.75e9 * memory:
         tp *= 2
@@ -137,7 +137,7 @@ def _row(shape: Shape, tp: int, dp: int, gigabits: float, options: Options) -> R
         "weight_gigabytes": step.weight_bytes / 1e9,
         "bytes_inside": step.bytes_inside,
         "bytes_between": step.bytes_between,
-        "gradient_bytes": 2 * shape.parameters / tp if dp > 1 else 0,  # what backpropagation would hand on
+        "gradient_bytes": 2 * shape.parameters / tp if dp > 1 else 0,  # what backpropagation would send
     }
 
 
@@ -180,7 +180,7 @@ def _measured(rounds: int) -> dict[str, Any]:
 
 
 def machine_of(found: dict[str, Any], tokens: int) -> Machine:
-    """The rates of this machine, from what its pieces took: nothing of a whole step goes in."""
+    """The rates of this machine, from the times of single parts; no whole step is used."""
     seconds = {name: median(values) for name, values in found["seconds"].items()}
     shape = Shape(**found["shape"])
     activations = 2 * tokens * shape.hidden * 4
@@ -188,7 +188,7 @@ def machine_of(found: dict[str, Any], tokens: int) -> Machine:
     return Machine(
         name="here",
         flops=2 * shape.parameters * tokens / seconds["bare"],
-        memory=float("inf"),  # a bare pass has waited for it
+        memory=float("inf"),  # already in the time of a bare pass
         pairs=shape.parameters / seconds["pair"],
         update=shape.parameters / seconds["update"],
         update_more=shape.parameters / seconds["update"],

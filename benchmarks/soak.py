@@ -6,14 +6,14 @@ A run is drawn from the registries and from what the settings allow, trained onc
 and a resumption after each. Then its trajectory, its tuned weights, its metrics (but for times) and the names of its files
 are compared. Settings that mezo refuses are drawn again, and counted.
 
-The deaths: SIGKILL, SIGTERM, SIGINT, SIGSTOP with SIGCONT (of which a run may know nothing), a disk that is full from some
-moment on (on a file system in memory; left out where this program may not mount one), and with two processes the loss of
-one of them. They fall on the steps, on the start of a process and on what it writes at its end.
+The deaths: SIGKILL, SIGTERM, SIGINT, SIGSTOP with SIGCONT (which a run must not notice), a disk that fills (a file system in
+memory; left out if this program may not mount one), and with two processes the loss of one. They happen during the steps,
+while a process starts, and while it writes its results.
 
-Each life is a fork of this process, which has imported everything, so that it costs half a second rather than ten. Blocks
+Each life is a fork of this process, which has imported everything, so that it takes half a second instead of ten. Blocks
 of the trajectory are sealed every 4 steps, so that short runs have many. Prints a line of JSON for each run and one at
 the end; exits with 1 if anything differs. A run's settings and the kinds of its deaths follow from --seed and its number,
-so that `--seed S --first N` begins with it again.
+so that `--seed S --first N` starts with it again.
 """
 
 import argparse
@@ -46,7 +46,7 @@ class Soak:
         self.wrong: list[dict[str, Any]] = []
 
     def run(self, number: int, deaths: int) -> None:
-        """One drawn run, against itself undisturbed."""
+        """Compare one drawn run, undisturbed and with deaths."""
         random_ = random.Random(f"{self.seed}/{number}")
         run = Run(self.work / str(number), 2 if random_.random() < 0.2 else 1, random_)
         run.place.mkdir()
@@ -67,7 +67,7 @@ class Soak:
             shutil.rmtree(run.place)
 
     def _undisturbed(self, run: Run) -> str | None:
-        """Draw settings until mezo takes them, and train; what was wrong."""
+        """Draw settings until mezo accepts them, and train; returns what was wrong."""
         while True:
             run.settings = drawn(run.random)
             run.config.write_text(json.dumps({**fixed(self.work), **run.settings}))
@@ -89,7 +89,7 @@ class Soak:
             self.refused[_reason(said)] += 1
 
     def _disturbed(self, run: Run, deaths: int) -> str | None:
-        """Train with deaths and a last life that ends; what was wrong, or differs from the undisturbed run."""
+        """Train with deaths, then to the end; returns what was wrong or differs from the undisturbed run."""
         try:
             for death in range(deaths):
                 if die(run, death / deaths, self.pace, self.mounts, self.deaths):
@@ -126,7 +126,7 @@ class Soak:
 
 
 def what_counts(run: Path) -> dict[str, Any]:
-    """All that must be equal of two runs, by name."""
+    """Everything that must be equal in two runs, by name."""
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     found: dict[str, Any] = {
         "metrics.jsonl": [{k: v for k, v in line.items() if k not in TIMES} for line in lines],
@@ -142,7 +142,7 @@ def what_counts(run: Path) -> dict[str, Any]:
 
 
 def _reason(said: str) -> str:
-    """A refusal without its numbers and places."""
+    """The first words of an error message."""
     line = next((line for line in said.splitlines() if "error: " in line), said.strip()[-200:])
     return line.partition("error: ")[2][:80]
 
@@ -157,7 +157,7 @@ def soak(
     mounts: bool,
     seconds: float = 1e9,
 ) -> Soak:
-    """Until there were so many deaths, or the time is over."""
+    """Run until the number of deaths is reached or the time is over."""
     prepare(work)
     found, end = Soak(work, seed, mounts), time.monotonic() + seconds
     for number in itertools.count(first):
@@ -180,7 +180,7 @@ def main() -> int:
     if not given.mounts:
         from tests.test_failures_disk import apart
 
-        if (how := apart()) is not None:  # again, where a file system of its own is allowed
+        if (how := apart()) is not None:  # once more, in a namespace that may mount file systems
             again = [sys.executable, "-m", "benchmarks", "soak", *sys.argv[1:], "--mounts"]
             os.execvpe(how[0], [*how, *again], environment())
     seed = random.SystemRandom().randrange(10**6) if given.seed is None else given.seed

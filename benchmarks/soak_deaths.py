@@ -29,7 +29,7 @@ ENDS = {
 
 
 class Odd(Exception):
-    """What should not have happened."""
+    """An end that the death does not explain."""
 
 
 @dataclass
@@ -147,7 +147,7 @@ def _live(arguments: list[str], rank: int, processes: int, port: int, said: Path
 
         leave()
     except KeyboardInterrupt:
-        code = 130  # before the command could handle it
+        code = 130  # before the command handles it
     except BaseException:
         traceback.print_exc()
     finally:
@@ -234,7 +234,7 @@ def _strike(life: Life, kind: str, run: Run) -> None:
 
 
 def _fill(disk: Path) -> None:
-    """Leave no page free; the run may take one meanwhile."""
+    """Leave no page free, also if the run takes one meanwhile."""
     while True:
         now = os.statvfs(disk)
         used = max(1, now.f_blocks - now.f_bfree) * now.f_frsize

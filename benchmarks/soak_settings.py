@@ -1,4 +1,4 @@
-"""What the runs of the soak are made of: settings drawn from the registries, a tiny model, reviews."""
+"""Settings of the runs of the soak, drawn from the registries; their tiny model and reviews."""
 
 import contextlib
 import json
@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 
 def drawn(random: random.Random) -> dict[str, Any]:
-    """Settings of a run, of every registry and choice that decides about numbers."""
+    """Random settings of a run, from every registry and choice that affects its numbers."""
     from mezo.config import MeZOConfig
     from mezo.estimators import ESTIMATORS
     from mezo.optimizers import OPTIMIZERS

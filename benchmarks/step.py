@@ -1,4 +1,4 @@
-"""`python -m benchmarks step`: a whole step, against two bare forward passes and against the published step."""
+"""`python -m benchmarks step`: a whole step, against two bare forward passes and the published step."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -33,7 +33,7 @@ from mezo.estimators import TwoPoint
 from mezo.models import LoadedModel
 from mezo.objectives import OBJECTIVES
 
-EPSILON, LEARNING_RATE = 1e-3, 1e-6  # what they are changes no time
+EPSILON, LEARNING_RATE = 1e-3, 1e-6  # their values do not affect the time
 
 MEZO, PLAIN, BARE, REFERENCE, REFERENCE32 = "mezo", "mezo-mm", "bare", "reference", "reference-float32"
 CASES = {
@@ -116,7 +116,7 @@ def run(settings: Sequence[Setting], options: Options, note: Note = lambda text:
 
 
 def batches_of(model: str) -> tuple[str, ...]:
-    """What a model is given by default: text, if it can read."""
+    """The default batches of a model: text if it has a tokenizer."""
     return ("synthetic",) if model == OPT_SHAPE else ("sst2",)
 
 
@@ -145,7 +145,7 @@ def measure(setting: Setting, options: Options) -> Row:
 
 
 def ratios(seconds: Seconds) -> dict[str, Any]:
-    """Every ratio the measured cases allow."""
+    """All ratios of two measured cases."""
     pairs = {
         "step_over_bare": (MEZO, BARE),
         "mm_step_over_bare": (PLAIN, BARE),
@@ -164,7 +164,7 @@ def ratios(seconds: Seconds) -> dict[str, Any]:
 def _cases(
     setting: Setting, plain: LoadedModel, batches: Stream, options: Options
 ) -> dict[str, Callable[[int], object]]:
-    """What is timed, by name; a model of its own for whoever writes its weights."""
+    """What is timed, by name. A case that writes weights has its own copy of the model."""
     wanted = options.cases
     made: dict[str, Callable[[int], object]] = {}
     if MEZO in wanted or PLAIN in wanted:

@@ -44,7 +44,7 @@ engines:
 	PYTHON=$(PYTHON) scripts/engine-env vllm
 
 soak: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/soak.py --deaths 1000
+	$(BIN)/python -m benchmarks soak --deaths 1000
 
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -55,7 +55,7 @@ format: $(VENV)/.installed-dev
 
 clean:
 	rm -rf $(VENV) build dist site src/*.egg-info .pytest_cache .hypothesis .ruff_cache
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mezo needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'

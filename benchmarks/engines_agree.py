@@ -1,6 +1,6 @@
 """Whether engines walk alike: the same `mezo train` on each, and how far projected gradients and results are apart.
 
-    python benchmarks/engines_agree.py --engine transformers --engine sglang --engine sglang:2 -- \\
+    python -m benchmarks engines-agree --engine transformers --engine sglang --engine sglang:2 -- \\
       --model ./my-llama --task sst2 --data ./sst2 --tuning lora --steps 20 --learning-rate 1e-3 --epsilon 1e-2
 
 An engine is a name, with ":2" cut over two workers; the first is what the others are held against. All after
@@ -73,7 +73,3 @@ def weights(run: Path) -> dict[str, Any]:
     """Of the adapter/ or model/ folder of a run."""
     files = sorted(run.glob("adapter/*.safetensors")) or sorted(run.glob("model/*.safetensors"))
     return {name: tensor for file in files for name, tensor in load_file(file).items()}
-
-
-if __name__ == "__main__":
-    main()

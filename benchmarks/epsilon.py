@@ -3,7 +3,7 @@
 Along the same directions, on the same batches, at the untouched weights: the slope found with each
 epsilon in each type, against the slope in float32 at epsilon 1e-3.
 
-    python benchmarks/epsilon.py --data FOLDER [--model M] [--task sst2] [--directions 14]
+    python -m benchmarks epsilon --data FOLDER [--model M] [--task sst2] [--directions 14]
 """
 
 import argparse
@@ -68,7 +68,3 @@ def main() -> None:
                 "correlation": round(float(np.corrcoef(values, reference)[0, 1]), 3),
             }
             print(json.dumps(row), flush=True)
-
-
-if __name__ == "__main__":
-    main()

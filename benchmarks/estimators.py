@@ -2,8 +2,8 @@
 
 On small problems, those of the tests and a quadratic of 1,000 weights; or, with --data, on a task:
 
-    PYTHONPATH=. python benchmarks/estimators.py [--seeds 5]
-    PYTHONPATH=. python benchmarks/estimators.py --data FOLDER [--model M] [--task sst2] [--losses 3000] [--rates 1e-5 3e-5]
+    python -m benchmarks estimators [--seeds 5]
+    python -m benchmarks estimators --data FOLDER [--model M] [--task sst2] [--losses 3000] [--rates 1e-5 3e-5]
 
 Prints a line for every method: the best learning rate by its median over the seeds, the loss at the end
 (of the problem; or of validation), and how far apart seeds were. The schedule is linear.
@@ -114,7 +114,3 @@ def main() -> None:
         start = descend(config_of({}, 1, learning_rate=0.0), problem).first
         print(f"{problem.name}: starts at {start:.4g}", flush=True)
         compare(on_problem(problem), rates, losses, given.seeds, epsilon=1e-3)
-
-
-if __name__ == "__main__":
-    main()

@@ -3,7 +3,7 @@
 For each pair: zero-shot accuracy, ROC AUC of the difference of the two scores, and the accuracy with
 the best threshold on it, which is about what the first steps of tuning reach.
 
-    python benchmarks/label_words.py --data FOLDER [--model M] [--template T] [--words bad,good ...]
+    python -m benchmarks label-words --data FOLDER [--model M] [--template T] [--words bad,good ...]
 """
 
 import argparse
@@ -46,7 +46,3 @@ def main() -> None:
         print(
             f"{words:28} accuracy {right:.3f}  AUC {roc_auc_score(answers, margin):.3f}  best threshold {best:.3f}"
         )
-
-
-if __name__ == "__main__":
-    main()

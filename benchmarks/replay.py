@@ -1,6 +1,6 @@
 """What a step of a replay costs: one step at a time, many in a pass over memory, and the bare noise.
 
-    OMP_NUM_THREADS=1 python benchmarks/replay.py
+    OMP_NUM_THREADS=1 python -m benchmarks replay
 
 SGD with one direction on the shapes of SmolLM2-135M: LoRA of rank 8 on queries and values (120 tensors,
 460,800 elements, float32), and all weights (134,515,008 elements) in float32 and in bfloat16 with matched
@@ -102,7 +102,3 @@ def main() -> None:
         measure("LoRA, float32", lora(), torch.float32, steps, given.rounds)
     for dtype in (torch.float32, torch.bfloat16):
         measure(f"full, {str(dtype)[6:]}", full(), dtype, given.full_steps, given.rounds)
-
-
-if __name__ == "__main__":
-    main()

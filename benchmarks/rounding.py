@@ -1,10 +1,12 @@
 """What each rounding of a 16-bit update keeps along z, and what noise it adds.
 
-    python benchmarks/rounding.py
+    python -m benchmarks rounding
 
 Weights of 16 M elements, normal with standard deviation 0.05; one update lr * g * z. Kept: the mean of
 move * z over lr * g. Noise: the root mean square of move - update, over lr * g.
 """
+
+import argparse
 
 import torch
 
@@ -15,6 +17,9 @@ ROUNDINGS: tuple[noise.Rounding, ...] = ("nearest", "stochastic", "matched")
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     torch.manual_seed(0)
     weights, z, where = torch.randn(4096, 4096) * 0.05, torch.empty(4096, 4096), Where(7)
     noise.fill_(z, where, 11)
@@ -31,7 +36,3 @@ def main() -> None:
                 added = float((move - size * z).double().square().mean().sqrt()) / size
                 row.append(f"{100 * kept:15.1f} %, {added:6.2f}")
             print(f"{str(dtype)[6:]:9s} {size:7.0e}  " + "  ".join(row))
-
-
-if __name__ == "__main__":
-    main()

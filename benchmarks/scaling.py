@@ -1,7 +1,7 @@
 """How much of two processes' time a shared step uses: two processes of one thread against one.
 
-    python benchmarks/scaling.py --rounds 7
-    python benchmarks/scaling.py --tuning lora --dtype bfloat16
+    python -m benchmarks scaling --rounds 7
+    python -m benchmarks scaling --tuning lora --dtype bfloat16
 
 One process does a step of two microbatches; then two processes share it, one microbatch each. Both in turn,
 round after round, in the same two processes: while the first works alone, the second waits for its message,
@@ -15,6 +15,8 @@ import subprocess
 import sys
 import time
 from typing import Any
+
+from benchmarks.processes import environment
 
 
 def main() -> None:
@@ -32,9 +34,8 @@ def main() -> None:
         measure(options)
         return
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, __file__, *sys.argv[1:]], env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    again = ["-m", "benchmarks", "scaling", *sys.argv[1:]]
+    done = subprocess.run([sys.executable, *launcher, *again], env=environment(OMP_NUM_THREADS="1"))
     sys.exit(done.returncode)
 
 
@@ -42,9 +43,9 @@ def measure(options: argparse.Namespace) -> None:
     import numpy as np
     import torch
 
+    from benchmarks.timing import Spread
+    from benchmarks.workload import full_batch, model_for, tuned
     from mezo.algorithm import draw_of, mezo_step
-    from mezo.bench.timing import Spread
-    from mezo.bench.workload import full_batch, model_for, tuned
     from mezo.estimators.two_point import TwoPoint
     from mezo.parallel.engine import ParallelEngine
     from mezo.parallel.group import join
@@ -78,7 +79,3 @@ def measure(options: argparse.Namespace) -> None:
             "bytes_a_step": together.bytes_a_step,
         }
         print(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main()

@@ -21,6 +21,8 @@ from mezo.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+# a command of this repository, perhaps behind variables: "OMP_NUM_THREADS=1 python -m benchmarks replay"
+_COMMAND = re.compile(r"(?:[A-Z_]+=\S+ )*(mezo .*|python -m benchmarks(?: .*)?)")
 _PLACEHOLDER = re.compile(r"\$|.*\.\.\.|[A-Z][A-Z_]*$|[nkKN]$|.*/[A-Z]+\b")
 
 
@@ -57,15 +59,15 @@ class Page:
             yield from token.children or ()
 
     def commands(self) -> Iterator[list[str]]:
-        """Every command line of mezo, as words: a line of a block, or code in running text."""
+        """Every command line of mezo and of benchmarks, as words: a line of a block, or code in running text."""
         for _, code in self.blocks():
             for line in code.replace("\\\n", " ").splitlines():
-                if line.strip().startswith("mezo "):
-                    # what a block says of a command stands behind it, in a column of its own
-                    yield words(re.split(r" {3,}", line.strip())[0])
+                # what a block says of a command stands behind it, in a column of its own
+                if found := _COMMAND.fullmatch(re.split(r" {3,}", line.strip())[0]):
+                    yield words(found[1])
         for code in self.inline():
-            if code.startswith("mezo "):
-                yield words(code)
+            if found := _COMMAND.fullmatch(code):
+                yield words(found[1])
 
 
 def words(line: str) -> list[str]:
@@ -82,7 +84,7 @@ def pages() -> tuple[Page, ...]:
     Not docs/study, which `mezo ablate` wrote as it is.
     """
     files = [path for path in sorted(DOCS.rglob("*.md")) if path.parent.name != "study"]
-    files.append(ROOT / "README.md")
+    files += [ROOT / "README.md", ROOT / "benchmarks/README.md"]
     written = [Page(str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")) for path in files]
     return (*written, *(Page(f"docs/{path}", make()) for path, make in reference.PAGES.items()))
 

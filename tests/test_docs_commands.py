@@ -1,10 +1,12 @@
 """Command lines in the documentation are command lines: their commands, options and values exist."""
 
+import re
 from functools import reduce
 from typing import Any
 
 import pytest
-from tests.pages import Page, check_value, is_placeholder, pages, words
+from benchmarks.__main__ import PROGRAM, SCRIPTS, commands
+from tests.pages import ROOT, Page, check_value, is_placeholder, pages, words
 from tools import reference
 from typer.main import get_command
 
@@ -20,14 +22,21 @@ def options_of(command: Any) -> dict[str, Any]:
     return {flag: p for p in command.params for flag in (*p.opts, *p.secondary_opts) if flag.startswith("-")}
 
 
+MEZO, BENCHMARKS = get_command(app), get_command(commands())
 ALL_OPTIONS = reduce(
-    lambda found, pair: {**options_of(pair[1]), **found}, reference.walk(get_command(app), ("mezo",)), {}
+    lambda found, pair: {**options_of(pair[1]), **found},
+    [*reference.walk(MEZO, ("mezo",)), *reference.walk(BENCHMARKS, (PROGRAM,))],
+    {},
 )
 
 
 def check_command(line: list[str]) -> None:
     """Raises MezoError for anything that the command line would not take. one|another: both are tried."""
-    command, rest = get_command(app), line[1:]
+    ours = len(PROGRAM.split())
+    command, rest = (BENCHMARKS, line[ours:]) if line[:ours] == PROGRAM.split() else (MEZO, line[1:])
+    if command is BENCHMARKS and rest and rest[0] in SCRIPTS:
+        check_script(*rest)
+        return
     while subcommands := getattr(command, "commands", {}):
         first, *others = rest[0].split("|") if rest else [""]
         for other in others:
@@ -37,6 +46,18 @@ def check_command(line: list[str]) -> None:
         command, rest = subcommands[first], rest[1:]
     takes = any(p.param_type_name == "argument" for p in command.params)
     check_options(rest, options_of(command), takes_arguments=takes)
+
+
+def check_script(name: str, *rest: str) -> None:
+    """A script of benchmarks/: its options are in its text, and what follows `--` goes to `mezo train`."""
+    text = (ROOT / "benchmarks" / f"{name.replace('-', '_')}.py").read_text(encoding="utf-8")
+    options = {flag: flag for flag in re.findall(r"\"(--[a-z-]+)\"", text)}
+    own, separator, settings = " ".join(rest).partition(" -- ")
+    for word in own.split():
+        if word.startswith("-"):
+            look_up(options, word.partition("=")[0], "option")
+    if separator:
+        check_command(["mezo", "train", *settings.split()])
 
 
 def check_options(rest: list[str], options: dict[str, Any], *, takes_arguments: bool = False) -> None:
@@ -95,7 +116,11 @@ def test_every_option_in_running_text_is_one(page: Page) -> None:
         "mezo train --objective acuracy",
         "mezo train --task --steps 5",
         "mezo train runs/first",
-        "mezo bench step --epsilon 1",
+        "mezo bench step",
+        "python -m benchmarks step --epsilon 1",
+        "python -m benchmarks stepp",
+        "python -m benchmarks soak --death 1",
+        "python -m benchmarks engines-agree --engine sglang -- --tuning loro",
         "mezo tasks list",
     ],
 )

@@ -60,7 +60,6 @@ LAYERS = (
     {"trainer", "optim", "replay", "trajectory_tools", "trajectory_checks", "publishing"},
     {"api"},
     {"baselines", "search", "ablation"},
-    {"bench"},
     {"cli", "__main__"},
 )
 LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in layer}

@@ -68,8 +68,6 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         "tasks show",
         "baseline",
         "baseline finetune",
-        "bench",
-        "bench memory",
     ],
 )
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `mezo train`, `eval`, `tune`, `baseline`, `replay`, `plot`, `tasks`, `bench`.
+"""The command line: `mezo train`, `eval`, `tune`, `baseline`, `replay`, `plot`, `tasks`.
 
 Nothing here imports torch before a command that needs it runs, so that help is instant.
 """
@@ -8,7 +8,8 @@ import errno
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import typer
 
@@ -16,7 +17,6 @@ import mezo
 from mezo.cli import (
     ablate,
     baseline,
-    bench,
     evaluate,
     plan,
     plan_eval,
@@ -55,7 +55,6 @@ app = typer.Typer(
 for command in (train, evaluate, tune, ablate, replay, plot, tasks, plan, plan_eval):
     command.register(app)
 app.add_typer(baseline.app, name="baseline")
-app.add_typer(bench.app, name="bench")
 app.add_typer(trajectory.app, name="trajectory")
 bound(app)
 
@@ -94,8 +93,10 @@ def _silent(other: bool) -> Iterator[None]:
         yield
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status.
+def main(
+    arguments: Sequence[str] | None = None, program: Callable[..., Any] = app, name: str = "mezo"
+) -> int:
+    """Run the command line; the exit status. `program` and `name`: another app that reports errors the same way.
 
     0: done. 2: a mistake of the person, told in one line on stderr. 130: stopped by Ctrl-C. 143: by SIGTERM.
     """
@@ -110,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.filterwarnings("always", category=MezoWarning)
             warnings.showwarning = _say
         try:
-            return app(arguments, prog_name="mezo", standalone_mode=False) or 0
+            return program(arguments, prog_name=name, standalone_mode=False) or 0
         except MezoError as error:
             if rank and error.of_all_ranks:
                 return 2
@@ -130,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # typer has its own copy of click in some versions; both have this method on a usage error.
             if not hasattr(error, "format_message"):
                 raise
-            message = f"{error.format_message()!s:.{_SHOWN}} (see: mezo --help)"  # pyright: ignore[reportAttributeAccessIssue]
+            message = f"{error.format_message()!s:.{_SHOWN}} (see: {name} --help)"  # pyright: ignore[reportAttributeAccessIssue]
             if not error.format_message():  # pyright: ignore[reportAttributeAccessIssue]
                 return 2  # no arguments: the help was the answer
     of_rank = f"rank {rank}: " if rank else ""

@@ -1,14 +1,14 @@
-"""`mezo bench engine` on vLLM itself; no figure of time is looked at."""
+"""`python -m benchmarks engine` on vLLM itself; no figure of time is looked at."""
 
 import json
 from pathlib import Path
 
 import pytest
+from benchmarks.__main__ import main
 from tests.engines.serving.conftest import need
 from tests.engines.serving.envs import python_of
 from tests.engines.serving.runs import tiny_llama
 
-from mezo.cli import main
 from mezo.engines import host
 
 
@@ -21,7 +21,7 @@ def test_most_tokens_of_16_shot_prompts_come_from_the_cache(
     monkeypatch.setenv("MEZO_ENGINE_SECONDS", "180")
     model = str(tiny_llama(tmp_path / "llama", positions=4096))
     options = ["--workload", "icl", "--rounds", "1", "--engine", "transformers", "--engine", "vllm", "--json"]
-    assert main(["bench", "engine", "--model", model, "--vllm-python", str(python_of("vllm")), *options]) == 0
+    assert main(["engine", "--model", model, "--vllm-python", str(python_of("vllm")), *options]) == 0
     plain, found = json.loads(capsys.readouterr().out)["rows"]
     assert (plain["engine"], found["engine"]) == ("transformers", "vllm")
     assert found["hit_rate"] > 0.9

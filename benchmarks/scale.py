@@ -1,22 +1,25 @@
-"""`mezo bench scale`: what a step would take on many workers, by a model; and how far the model is off here.
+"""`python -m benchmarks scale`: a model of a step's time on many workers, and its error on this machine.
 
-The figures for large models are a model's, not measurements: formulas in `mezo.bench.cost`, and rates of a
-machine that is described, not had. `--check` takes the same formulas with rates measured on this machine, on
-one process, and compares what they say of one and two processes with what these take.
+The figures for large models are computed, not measured: by the formulas in `benchmarks.cost`, with the rates of
+a described accelerator. `--check` measures the rates of this machine on one process, and compares the times
+that the formulas give for one and two processes with measured times.
 """
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
 
-from mezo.bench.cost import SHAPES, Machine, Shape, Work, cost, efficiency
-from mezo.bench.report import Column, Report, Row
-from mezo.bench.timing import Note, Spread
+import typer
+
+from benchmarks.cost import SHAPES, Machine, Shape, Work, cost, efficiency
+from benchmarks.options import Json, Many, Markdown, known, progress, show
+from benchmarks.processes import environment
+from benchmarks.report import Column, Report, Row
+from benchmarks.timing import Note, Spread
 from mezo.errors import MezoError
 
 # An accelerator of 2023 at 40 % of its nominal 989 TFLOP/s and 80 % of its memory's 3.35 TB/s; sums inside a
@@ -49,6 +52,45 @@ class Options:
     rounds: int = 5
 
 
+def command(
+    model: Annotated[Many, typer.Option(help="Sizes, as 13B; all by default.")] = None,
+    tp: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Workers a copy is cut over; as few as hold it by default."),
+    ] = None,
+    dp: Annotated[list[int] | None, typer.Option(min=1, help="Copies; 1, 8, 64, 512 by default.")] = None,
+    gigabits: Annotated[
+        list[float] | None, typer.Option(min=0.001, help="Gbit/s between copies; 100 by default.")
+    ] = None,
+    memory: Annotated[float, typer.Option(min=1, help="GB of a worker.")] = 80.0,
+    tokens: Annotated[int, typer.Option(min=1, help="Of a microbatch.")] = 1024,
+    microbatches: Annotated[
+        int | None, typer.Option(min=1, help="Of a step; one for each copy by default.")
+    ] = None,
+    directions: Annotated[int, typer.Option(min=1, help="Of a step.")] = 1,
+    check: Annotated[
+        bool, typer.Option("--check", help="Measure one and two processes here, and the model's error.")
+    ] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Of --check, after one that does not count.")] = 5,
+    as_json: Json = False,
+    markdown: Markdown = False,
+) -> None:
+    """What a step would take on 1 to thousands of workers, by a model; and how far that is off here."""
+    options = Options(
+        models=known(model or (), [shape.name for shape in SHAPES], "size"),
+        tp=tp or (),
+        dp=dp or (1, 8, 64, 512),
+        gigabits=gigabits or (100.0,),
+        memory=memory,
+        tokens=tokens,
+        microbatches=microbatches,
+        directions=directions,
+        check=check,
+        rounds=rounds,
+    )
+    show(run(options, progress), as_json, markdown)
+
+
 def run(options: Options, note: Note) -> Report:
     """Raises MezoError if a measuring process fails."""
     if options.check:
@@ -63,14 +105,14 @@ def run(options: Options, note: Note) -> Report:
         for gigabits in options.gigabits
     ]
     notes = (
-        "A model, not a measurement: formulas in mezo.bench.cost, on a described accelerator "
+        "A model, not a measurement: formulas in benchmarks.cost, on a described accelerator "
         f"({ACCELERATOR.flops / 1e12:.0f} TFLOP/s of products, {ACCELERATOR.memory / 1e12:.1f} TB/s of memory).",
     )
     return Report("scale", asdict(options), rows, _COLUMNS, 1, notes)
 
 
 def _fewest(shape: Shape, memory: float) -> int:
-    """The least power of two of workers that hold the weights in bfloat16 in three quarters of their memory."""
+    """The smallest power of two of workers that hold the weights in bfloat16 in 3/4 of their memory."""
     tp = 1
     while 2 * shape.parameters / tp > 0.75e9 * memory:
         tp *= 2
@@ -95,7 +137,7 @@ def _row(shape: Shape, tp: int, dp: int, gigabits: float, options: Options) -> R
         "weight_gigabytes": step.weight_bytes / 1e9,
         "bytes_inside": step.bytes_inside,
         "bytes_between": step.bytes_between,
-        "gradient_bytes": 2 * shape.parameters / tp if dp > 1 else 0,  # what backpropagation would hand on
+        "gradient_bytes": 2 * shape.parameters / tp if dp > 1 else 0,  # what backpropagation would send
     }
 
 
@@ -124,10 +166,10 @@ _COLUMNS = (
 def _measured(rounds: int) -> dict[str, Any]:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [sys.executable, *launcher, "-m", "mezo.bench.scale_measure", "--rounds", str(rounds)],
+        [sys.executable, *launcher, "-m", "benchmarks.scale_measure", "--rounds", str(rounds)],
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env=environment(OMP_NUM_THREADS="1"),
         check=False,
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
@@ -138,7 +180,7 @@ def _measured(rounds: int) -> dict[str, Any]:
 
 
 def machine_of(found: dict[str, Any], tokens: int) -> Machine:
-    """The rates of this machine, from what its pieces took: nothing of a whole step goes in."""
+    """The rates of this machine, from the times of single parts; no whole step is used."""
     seconds = {name: median(values) for name, values in found["seconds"].items()}
     shape = Shape(**found["shape"])
     activations = 2 * tokens * shape.hidden * 4
@@ -146,7 +188,7 @@ def machine_of(found: dict[str, Any], tokens: int) -> Machine:
     return Machine(
         name="here",
         flops=2 * shape.parameters * tokens / seconds["bare"],
-        memory=float("inf"),  # a bare pass has waited for it
+        memory=float("inf"),  # already in the time of a bare pass
         pairs=shape.parameters / seconds["pair"],
         update=shape.parameters / seconds["update"],
         update_more=shape.parameters / seconds["update"],
@@ -158,7 +200,7 @@ def machine_of(found: dict[str, Any], tokens: int) -> Machine:
 
 
 def _checked(found: dict[str, Any], options: Options) -> Report:
-    from mezo.bench.scale_measure import LENGTH, ROWS
+    from benchmarks.scale_measure import LENGTH, ROWS
 
     shape, tokens = Shape(**found["shape"]), ROWS * LENGTH
     machine, work = machine_of(found, tokens), Work(tokens, microbatches=2, bytes_an_element=4)

@@ -1,4 +1,4 @@
-"""What a benchmark hands over: one JSON object, and the same figures as a table for a terminal or a page."""
+"""The result of a measurement, as one JSON object or as a table for a terminal or a page."""
 
 import os
 import platform
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-Row = dict[str, Any]  # one measured setting: what it was, "seconds", "ratios", and more
+Row = dict[str, Any]  # one measured setting: its description, "seconds", "ratios", and more
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the table and how a row fills it; an empty text where it has nothing to say."""
+    """A column of the table, and its text for a row (empty if the row has no such figure)."""
 
     head: str
     text: Callable[[Row], str]
@@ -27,11 +27,11 @@ class Report:
     rows: Sequence[Row]
     columns: Sequence[Column]
     threads: int
-    notes: Sequence[str] = field(default=())  # said under the table
+    notes: Sequence[str] = field(default=())  # printed below the table
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "command": f"mezo bench {self.command}",
+            "command": f"python -m benchmarks {self.command}",
             "options": dict(self.options),
             "machine": {**machine(), "threads": self.threads},
             "rows": list(self.rows),
@@ -42,13 +42,13 @@ class Report:
         return [[column.text(row) for column in self.columns] for row in self.rows]
 
     def markdown(self) -> str:
-        """The table as a page of documentation has it."""
+        """The table in Markdown."""
         heads = [column.head for column in self.columns]
         lines = [heads, ["---"] * len(heads), *self.cells()]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
     def print(self) -> None:
-        """The table, on a terminal or in a file."""
+        """Print the table to a terminal or a file."""
         from rich.console import Console
         from rich.table import Table
 
@@ -69,7 +69,7 @@ class Report:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on beside the command."""
+    """The processor and the versions that the figures depend on."""
     import torch
     import transformers
 
@@ -86,7 +86,7 @@ def machine() -> dict[str, Any]:
 
 
 def _cpu() -> str:
-    """The model name of the processor, where the system tells one."""
+    """The model name of the processor, if the system reports one."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -96,7 +96,7 @@ def _cpu() -> str:
 
 
 def spread(values: Mapping[str, float] | None, *, unit: str = "", digits: int = 2) -> str:
-    """`0.65 (0.63 to 0.70)` from a spread as JSON has it; nothing for None."""
+    """`0.65 (0.63 to 0.70)` from a spread as in the JSON; an empty text for None."""
     if values is None:
         return ""
     median, low, high = (f"{values[name]:.{digits}f}" for name in ("median", "min", "max"))

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from benchmarks.timing import Spread, interleaved, ratio, threads
 
-from mezo.bench import timing
-from mezo.bench.timing import Spread, interleaved, ratio, threads
+from benchmarks import timing
 
 
 def test_spread_is_median_and_extremes() -> None:

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from benchmarks.reference import Padded, reference_step
+from benchmarks.workload import Tuned, full_batch
 from tests.models import VOCABULARY, tiny
 
-from mezo.bench.reference import Padded, reference_step
-from mezo.bench.workload import Tuned, full_batch
 from mezo.objectives import OBJECTIVES
 from mezo.scoring import Example
 from mezo.types import THETA

@@ -1,4 +1,4 @@
-"""Batches whose rows begin alike: demonstrations before every prompt, candidates behind a passage.
+"""Batches of rows with shared prefixes: demonstrations before every prompt, candidates after a passage.
 
 Prompts are those of the paper's Table 14, except that "Yes" and "No" are spelled out, so that a candidate
 has more than one token. Without data the rows are random tokens of the typical lengths.
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mezo.bench.text import DEMO, sentences
+from benchmarks.text import DEMO, sentences
 from mezo.data.sources import load_rows
 from mezo.data.tokens import beginning, continuation, token_ids
 from mezo.errors import MezoError
@@ -26,7 +26,7 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One example as text: what is read first and may be long, then what is asked, then the answers."""
+    """One example as text: the passage, which may be long, the question, and the answers."""
 
     passage: str
     asked: str
@@ -35,7 +35,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """The shape of random rows: how many passages, what is asked about each, and how it is answered."""
+    """The sizes of random rows: of passages, questions and candidates."""
 
     passage: int  # tokens
     asked: int
@@ -104,7 +104,7 @@ WORKLOADS: dict[str, Workload] = {
 def examples_for(
     name: str, loaded: LoadedModel, *, data: str | None, batch_size: int | None, max_length: int, seed: int
 ) -> tuple[list[Example], str]:
-    """The batch of a workload and what it is made of.
+    """The batch of a workload, and a description of it.
 
     data: a folder that holds boolq/, multirc/, record/, copa/ and sst2/ with JSON Lines in them; what
     it lacks is random rows of typical lengths (icl: the packaged reviews). Raises MezoError for an
@@ -163,7 +163,7 @@ def random_rows(lengths: Lengths, size: int, vocabulary: int, seed: int) -> list
 
 
 def distinct_tokens(rows: Sequence[Tokens]) -> int:
-    """Tokens with a history of their own: what has to be computed if no two rows share for nothing."""
+    """The number of distinct prefixes: the tokens to compute if rows share all that they can."""
     total, before = 0, ()
     for row in sorted(rows):
         same = next((i for i, (a, b) in enumerate(zip(row, before, strict=False)) if a != b), None)
@@ -173,7 +173,7 @@ def distinct_tokens(rows: Sequence[Tokens]) -> int:
 
 
 def _together(rows: Sequence[Fields], workload: Workload, size: int) -> list[Question]:
-    """The first `size` questions, those on the same passage side by side."""
+    """The first `size` questions; those on the same passage are neighbours."""
     assert workload.question is not None
     order: dict[str, list[Fields]] = {}
     for number, row in enumerate(rows):

@@ -1,16 +1,15 @@
-"""The cost model adds up, and `mezo bench scale` prints it; no figure of time is asserted."""
+"""The cost model adds up, and `python -m benchmarks scale` prints it; no figure of time is asserted."""
 
 import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from benchmarks.__main__ import main
+from benchmarks.cost import SHAPES, Work, cost, efficiency
+from benchmarks.scale import ACCELERATOR, machine_of
 from hypothesis import given
 from hypothesis import strategies as st
-
-from mezo.bench.cost import SHAPES, Work, cost, efficiency
-from mezo.bench.scale import ACCELERATOR, machine_of
-from mezo.cli import main
 
 MACHINE = replace(ACCELERATOR, between=1e9)
 POWERS = st.sampled_from([1, 2, 4, 8])
@@ -46,18 +45,18 @@ def test_rates_come_from_the_pieces() -> None:
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["bench", "scale", "--model", "13B", "--dp", "2", "--gigabits", "1", "--gigabits", "10"]
+    arguments = ["scale", "--model", "13B", "--dp", "2", "--gigabits", "1", "--gigabits", "10"]
     assert main([*arguments, "--json"]) == 0
     slow, fast = json.loads(capsys.readouterr().out)["rows"]
     assert slow["seconds"] > fast["seconds"] == pytest.approx(sum(fast["parts"].values()))
     assert slow["bytes_between"] == fast["bytes_between"] == 24
-    assert main(["bench", "scale", "--model", "14B"]) == 2
+    assert main(["scale", "--model", "14B"]) == 2
     assert "13B" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_the_check_measures_two_processes(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "scale", "--check", "--rounds", "1", "--json"]) == 0
+    assert main(["scale", "--check", "--rounds", "1", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [(row["tp"], row["dp"]) for row in rows] == [(1, 1), (1, 2), (2, 1)]
     assert all(row["seconds"]["median"] > 0 and row["model_seconds"] > 0 for row in rows)

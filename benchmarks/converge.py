@@ -1,21 +1,38 @@
-"""`mezo bench converge`: seconds and steps to a stated validation loss, ours and the reference's loop.
+"""`python -m benchmarks converge`: seconds and steps to a stated validation loss, against the reference's loop.
 
-Both start from the same weights and take the same batches with the same settings; their noise is
-drawn differently, so their paths differ. Blocks of steps alternate, so that what slows the machine
-slows both. Evaluation is the same code for both, and its time is not counted.
+Both start from the same weights and use the same batches and settings. They draw noise differently, so
+their paths differ. Blocks of steps alternate, so that other load on the machine slows both. Evaluation
+is the same code for both, and its time is not counted.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from benchmarks.options import (
+    DTYPE_NAMES,
+    TUNINGS,
+    Data,
+    Json,
+    Many,
+    Markdown,
+    Model,
+    Seed,
+    Size,
+    Threads,
+    known,
+    progress,
+    show,
+)
+from benchmarks.reference import Padded, reference_step
+from benchmarks.report import Column, Report, Row, of_ratio
+from benchmarks.text import sentences, source
+from benchmarks.timing import Note, Spread, threads
+from benchmarks.workload import Tuned, model_for, tuned
 from mezo.algorithm import draw_of, mezo_step
-from mezo.bench.reference import Padded, reference_step
-from mezo.bench.report import Column, Report, Row, of_ratio
-from mezo.bench.text import sentences, source
-from mezo.bench.timing import Note, Spread, threads
-from mezo.bench.workload import Tuned, model_for, tuned
 from mezo.data import EncodedDataset
 from mezo.engines.base import Engine
 from mezo.estimators import TwoPoint
@@ -48,7 +65,7 @@ class Options:
 
 @dataclass
 class Loop:
-    """One of the two that race: how it steps, what evaluates it, and how it has fared."""
+    """One of the two loops: its step, the engine that evaluates it, and its results so far."""
 
     step: Callable[[int], object]
     engine: Engine
@@ -59,7 +76,7 @@ class Loop:
     def seconds(self) -> float:
         return sum(self.blocks)
 
-    def look(self, examples: Sequence[Example]) -> None:
+    def evaluate(self, examples: Sequence[Example]) -> None:
         record = evaluate(self.engine, examples, OBJECTIVES[OBJECTIVE], has_candidates=True)
         self.losses.append(record.loss)
 
@@ -69,6 +86,48 @@ class Loop:
         for number in range(first, last):
             self.step(number)
         self.blocks.append(perf_counter() - start)
+
+
+def command(
+    model: Model = "smollm2-135m",
+    dtype: Annotated[Many, typer.Option(help="Ours; a race each. Default: float32.")] = None,
+    reference_dtype: Annotated[str, typer.Option(help="The reference's.")] = "float32",
+    tuning: Annotated[str, typer.Option(help=f"One of {', '.join(TUNINGS)}.")] = "full",
+    data: Data = None,
+    template: Annotated[str | None, typer.Option(help="A custom prompt, as in mezo train.")] = None,
+    label_words: Annotated[str | None, typer.Option(help="Words of the classes, as in mezo train.")] = None,
+    learning_rate: Annotated[float, typer.Option(help="Constant, of both.")] = 3e-5,
+    epsilon: Annotated[float, typer.Option(help="Of both.")] = 1e-3,
+    batch_size: Size = 16,
+    loss: Annotated[float, typer.Option(help="The validation loss that is wanted.")] = 0.65,
+    max_steps: Annotated[int, typer.Option(min=1, help="Give up after so many.")] = 400,
+    eval_every: Annotated[int, typer.Option(min=1, help="Steps of a block.")] = 10,
+    eval_examples: Annotated[int, typer.Option(min=1, help="Validation examples.")] = 200,
+    threads: Threads = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    markdown: Markdown = False,
+) -> None:
+    """Seconds and steps to a stated SST-2 validation loss, beside the published implementation's loop."""
+    options = Options(
+        model=model,
+        dtypes=known(dtype or ["float32"], DTYPE_NAMES, "dtype"),
+        reference_dtype=known([reference_dtype], DTYPE_NAMES, "dtype")[0],
+        tuning=known([tuning], TUNINGS, "tuning mode")[0],
+        data=data,
+        template=template,
+        label_words=label_words,
+        learning_rate=learning_rate,
+        epsilon=epsilon,
+        batch_size=batch_size,
+        loss=loss,
+        max_steps=max_steps,
+        eval_every=eval_every,
+        eval_examples=eval_examples,
+        threads=threads,
+        seed=seed,
+    )
+    show(run(options, progress), as_json, markdown)
 
 
 def run(options: Options, note: Note = lambda text: None) -> Report:
@@ -84,13 +143,13 @@ def run(options: Options, note: Note = lambda text: None) -> Report:
 
 
 def race(dtype: str, options: Options, note: Note) -> Row:
-    """Both loops until each has reached the loss, or has taken all steps."""
+    """Run both loops until each has reached the loss or taken all steps."""
     loaded = model_for(options.model, dtype)
     train, validation = (
         sentences(loaded, options.data, split=split, words=options.label_words, template=options.template)
         for split in ("train", "validation")
     )
-    train.batch_indices(0, options.batch_size, options.seed)  # complains of a size that is not available
+    train.batch_indices(0, options.batch_size, options.seed)  # raises MezoError if the batch is too large
     seen = validation[: options.eval_examples]
     loops = {
         "mezo": _ours(tuned(loaded, options.tuning), train, options),
@@ -99,12 +158,12 @@ def race(dtype: str, options: Options, note: Note) -> Row:
         ),
     }
     for loop in loops.values():
-        loop.look(seen)
+        loop.evaluate(seen)
     for number, first in enumerate(range(0, options.max_steps, options.eval_every)):
         running = [name for name, loop in loops.items() if loop.losses[-1] > options.loss]
         for name in running[:: -1 if number % 2 else 1]:
             loops[name].advance(first, min(first + options.eval_every, options.max_steps))
-            loops[name].look(seen)
+            loops[name].evaluate(seen)
             note(f"{dtype}: {name}, validation loss {loops[name].losses[-1]:.4f}")
         if not running:
             break
@@ -131,7 +190,7 @@ def _fared(loop: Loop, options: Options) -> dict[str, Any]:
 
 
 def _ratios(ours: Loop, theirs: Loop, wanted: float) -> dict[str, Any]:
-    """Times of the blocks both took, one by one; and of reaching the loss, if both did."""
+    """Ratios of the times of blocks that both took; and of the times to the loss, if both reached it."""
     pairs = [b / a for a, b in zip(ours.blocks, theirs.blocks, strict=False)]
     found: dict[str, Any] = {}
     if pairs:
@@ -153,7 +212,7 @@ def _ours(model: Tuned, train: EncodedDataset, options: Options) -> Loop:
             rate,
         )
 
-    step(0, 0.0)  # warms up; nothing moves
+    step(0, 0.0)  # warms up; the weights do not change
     return Loop(step, engine)
 
 

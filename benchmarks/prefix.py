@@ -1,14 +1,32 @@
-"""`mezo bench prefix`: what computing shared beginnings once saves, and whether it changes anything."""
+"""`python -m benchmarks prefix`: what computing shared beginnings once saves, and whether it changes anything."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from mezo.bench.passages import WORKLOADS, distinct_tokens, examples_for
-from mezo.bench.reference import Padded
-from mezo.bench.report import Column, Report, Row, of_ratio, of_seconds
-from mezo.bench.timing import Note, interleaved, ratio, spreads, threads
-from mezo.bench.workload import Tuned, copied, model_for, tuned
+import typer
+
+from benchmarks.options import (
+    DTYPE_NAMES,
+    TUNINGS,
+    Data,
+    Json,
+    Many,
+    Markdown,
+    Model,
+    OwnSize,
+    Rounds,
+    Seed,
+    Threads,
+    known,
+    progress,
+    show,
+)
+from benchmarks.passages import WORKLOADS, distinct_tokens, examples_for
+from benchmarks.reference import Padded
+from benchmarks.report import Column, Report, Row, of_ratio, of_seconds
+from benchmarks.timing import Note, interleaved, ratio, spreads, threads
+from benchmarks.workload import Tuned, copied, model_for, tuned
 from mezo.estimators import TwoPoint
 from mezo.models import LoadedModel
 from mezo.objectives import OBJECTIVES
@@ -32,6 +50,38 @@ class Options:
     threads: int | None = None
     seed: int = 0
     workloads: Sequence[str] = field(default=tuple(WORKLOADS))
+
+
+def command(
+    model: Model = "smollm2-135m",
+    dtype: Annotated[str, typer.Option(help=f"One of {', '.join(DTYPE_NAMES)}.")] = "float32",
+    tuning: Annotated[str, typer.Option(help=f"One of {', '.join(TUNINGS)}.")] = "full",
+    workload: Annotated[Many, typer.Option(help="Of: icl, boolq, multirc, record, copa.")] = None,
+    data: Data = None,
+    batch_size: OwnSize = None,
+    max_length: Annotated[int, typer.Option(min=64, help="Longer passages lose their end.")] = 1024,
+    bare: Annotated[bool, typer.Option("--bare", help="Also against two bare forward passes.")] = False,
+    rounds: Rounds = 7,
+    threads: Threads = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    markdown: Markdown = False,
+) -> None:
+    """What computing shared beginnings of rows once saves, and whether it changes the losses."""
+    options = Options(
+        model=model,
+        dtype=known([dtype], DTYPE_NAMES, "dtype")[0],
+        tuning=known([tuning], TUNINGS, "tuning mode")[0],
+        data=data,
+        batch_size=batch_size,
+        max_length=max_length,
+        bare=bare,
+        rounds=rounds,
+        threads=threads,
+        seed=seed,
+        workloads=known(workload or WORKLOADS, WORKLOADS, "workload"),
+    )
+    show(run(options, progress), as_json, markdown)
 
 
 def run(options: Options, note: Note = lambda text: None) -> Report:

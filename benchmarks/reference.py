@@ -1,4 +1,4 @@
-"""A step as the published reference implementation takes it, to be measured against.
+"""A step of the published reference implementation, to compare with.
 
 Our own rendering of the procedure of princeton-nlp/MeZO: the examples are right-padded, the model
 returns logits of every position, z is drawn again for every tensor from torch's generator, and theta
@@ -15,10 +15,10 @@ from mezo.scoring import Example, ScoringBatch, pose
 
 
 class Padded:
-    """A batch as a plain forward pass is given it: one row a line, right-padded, with a mask.
+    """The input of a plain forward pass: a batch of rows, right-padded, with a mask.
 
     The rows are those of `mezo.scoring.pose`: candidates of one token cost one row an example, where
-    the published code feeds a row for each. So what is compared is how rows are computed, not how many.
+    the published code has a row for each. So the comparison is of how rows are computed, not of how many.
     """
 
     def __init__(self, batch: Sequence[Example], objective: LogprobObjective, pad: int):

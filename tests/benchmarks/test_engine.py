@@ -1,4 +1,4 @@
-"""`mezo bench engine`, with an engine of this process in place of SGLang: what is counted, and what is refused."""
+"""`python -m benchmarks engine`, with an engine of this process in place of SGLang: what is counted, and what is refused."""
 
 import json
 import os
@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.__main__ import main
 from tests.cli import toy
 from tests.engines.serving.inprocess import InProcess
 
-from mezo.cli import main
 from mezo.engines import host
 from mezo.engines.backend import EngineSpec
 
@@ -49,7 +49,7 @@ def engine_variables() -> dict[str, str]:
 
 
 def measured(capsys: Capture, *arguments: str) -> list[dict[str, Any]]:
-    assert main(["bench", "engine", *arguments, "--json"]) == 0
+    assert main(["engine", *arguments, "--json"]) == 0
     return json.loads(capsys.readouterr().out)["rows"]
 
 
@@ -83,7 +83,7 @@ def test_engines_take_turns_on_the_same_steps(
 def test_engines_that_are_not_installed_are_left_out_unless_asked_for(
     model: str, started: list[tuple[InProcess, dict[str, str]]], capsys: Capture
 ) -> None:
-    common = ["bench", "engine", "--model", model, "--workload", "sst2", "--rounds", "1", "--batch-size", "2"]
+    common = ["engine", "--model", model, "--workload", "sst2", "--rounds", "1", "--batch-size", "2"]
     assert main([*common, "--markdown"]) == 0
     printed = capsys.readouterr()
     assert "left out: engine 'sglang' needs the package sglang" in printed.err
@@ -98,5 +98,5 @@ def test_a_row_that_is_too_long_is_told(tmp_path: Path, capsys: Capture) -> None
     config = json.loads((toy.model(tmp_path / "toy") / "config.json").read_text())
     (tmp_path / "toy" / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 64}))
     arguments = ["--model", str(tmp_path / "toy"), "--engine", "transformers", "--workload", "icl"]
-    assert main(["bench", "engine", *arguments]) != 0
+    assert main(["engine", *arguments]) != 0
     assert "workload 'icl': a row has" in capsys.readouterr().err

@@ -24,7 +24,7 @@ OPT_SHAPE = "opt-125m-shape"
 def model_for(name: str, dtype: str) -> LoadedModel:
     """`opt-125m-shape`: OPT-125M with random weights and no tokenizer; anything else is loaded.
 
-    Raises MezoError for a model or a dtype that is not there, or a model that is not causal.
+    Raises MezoError for an unknown model or dtype, or a model that is not causal.
     """
     torch_dtype = look_up(DTYPES, dtype, "dtype")
     if name != OPT_SHAPE:
@@ -39,11 +39,11 @@ def model_for(name: str, dtype: str) -> LoadedModel:
     model: Any = OPTForCausalLM(OPTConfig())
     torch.random.set_rng_state(state)
     model.to(torch_dtype).eval().requires_grad_(False)
-    return LoadedModel(model, None, "causal", name)  # type: ignore[arg-type]  # no text goes in
+    return LoadedModel(model, None, "causal", name)  # type: ignore[arg-type]  # it reads no text
 
 
 def copied(loaded: LoadedModel) -> LoadedModel:
-    """The same model once more, in memory of its own."""
+    """A copy of the model that shares no memory with it."""
     return LoadedModel(copy.deepcopy(loaded.model), loaded.tokenizer, loaded.kind, loaded.name)
 
 
@@ -60,7 +60,7 @@ def full_batch(vocabulary: int, *, batch_size: int = 16, length: int = 64) -> li
 
 @dataclass(frozen=True)
 class Tuned:
-    """A model made ready for a tuning mode: itself, with its adapter if any, and what of it is tuned."""
+    """A model set up for a tuning mode, with its adapter if any, and the weights to tune."""
 
     model: Any
     weights: Weights
@@ -73,7 +73,7 @@ class Tuned:
     def engine(
         self, objective: str, optimizer: Optimizer | None = None, **options: Any
     ) -> TransformersEngine:
-        """optimizer: SGD if none is given."""
+        """optimizer: SGD by default."""
         return TransformersEngine(
             self.model,
             self.weights,
@@ -86,7 +86,7 @@ class Tuned:
 
 
 def tuned(loaded: LoadedModel, tuning: str) -> Tuned:
-    """Raises MezoError for a tuning mode that is not there."""
+    """Raises MezoError for an unknown tuning mode."""
     look_up(TUNING, tuning, "tuning mode")
     model, weights = tune(loaded.model, MeZOConfig.build(tuning=tuning, model=loaded.name))
     return Tuned(model, weights, pad_of(loaded))

@@ -1,16 +1,31 @@
-"""`mezo bench engine`: LoRA steps on engines that serve, beside the transformers engine's, in one run."""
+"""`python -m benchmarks engine`: LoRA steps on serving engines, against the transformers engine."""
 
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from benchmarks.options import (
+    DTYPE_NAMES,
+    Json,
+    Many,
+    Markdown,
+    OwnSize,
+    Rounds,
+    Seed,
+    Threads,
+    known,
+    progress,
+    show,
+)
+from benchmarks.passages import demonstrated
+from benchmarks.report import Column, Report, Row, of_ratio, spread
+from benchmarks.text import sentences, source
+from benchmarks.timing import Note, Seconds, Spread, interleaved, ratio, threads
 from mezo.algorithm import draw_of, mezo_step
-from mezo.bench.passages import demonstrated
-from mezo.bench.report import Column, Report, Row, of_ratio, spread
-from mezo.bench.text import sentences, source
-from mezo.bench.timing import Note, Seconds, Spread, interleaved, ratio, threads
 from mezo.config import MeZOConfig
 from mezo.engines.outline import Outline
 from mezo.engines.registry import TRANSFORMERS, check
@@ -24,11 +39,11 @@ from mezo.setup import base_model, set_up
 
 ENGINES = (TRANSFORMERS, "sglang", "vllm")
 OBJECTIVE = "candidate-ce"
-EPSILON, LEARNING_RATE = 1e-2, 1e-3  # what they are changes no time
+EPSILON, LEARNING_RATE = 1e-2, 1e-3  # their values do not affect the time
 MAX_LENGTH = 4096  # tokens of a row, at most
 
-# workload -> examples of a batch. Demonstrations are shared by a batch alone, since the next step has other weights:
-# the more examples stand behind them, the less of a step goes to them.
+# workload -> examples of a batch. Only the examples of a batch share demonstrations, because the next step has other
+# weights: with more examples, demonstrations take less of a step.
 WORKLOADS = {"sst2": 16, "icl": 32}
 _ABOUT = {"sst2": "", "icl": " behind 16 demonstrations"}
 
@@ -38,10 +53,10 @@ class Options:
     model: str = "smollm2-135m"
     dtype: str = "float32"
     data: str | None = None  # a folder of SST-2's fields; None: the packaged reviews
-    engines: Sequence[str] = ()  # none: the transformers engine, and those that are installed
+    engines: Sequence[str] = ()  # (): the transformers engine, and those that are installed
     workloads: Sequence[str] = tuple(WORKLOADS)
     batch_size: int | None = None  # None: the workload's own
-    without_cache: bool = False  # also each engine with nothing computed once
+    without_cache: bool = False  # also each engine with its cache off
     rounds: int = 5
     threads: int | None = None
     seed: int = 0
@@ -50,7 +65,7 @@ class Options:
 
 @dataclass
 class Case:
-    """An engine with its own adapter on the same model, and what its steps came to."""
+    """An engine with its own adapter on the same model, and the results of its steps."""
 
     name: str
     engine: Any
@@ -67,8 +82,53 @@ class Case:
             self.tokens.append(Counted.of(self.engine) - before)
 
 
+def command(
+    model: Annotated[str, typer.Option("--model", help="A folder, or smollm2-135m.")] = "smollm2-135m",
+    dtype: Annotated[str, typer.Option(help=f"One of {', '.join(DTYPE_NAMES)}.")] = "float32",
+    name: Annotated[
+        Many,
+        typer.Option("--engine", help="Of: transformers, sglang, vllm. Default: those that are installed."),
+    ] = None,
+    workload: Annotated[Many, typer.Option(help="Of: sst2, icl (16 demonstrations).")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder of SST-2's fields; none: packaged reviews.")
+    ] = None,
+    batch_size: OwnSize = None,
+    without_cache: Annotated[
+        bool, typer.Option("--without-cache", help="Also every engine with its cache off.")
+    ] = False,
+    sglang_python: Annotated[
+        str | None, typer.Option(envvar="MEZO_SGLANG_PYTHON", help="The Python that has SGLang.")
+    ] = None,
+    vllm_python: Annotated[
+        str | None, typer.Option(envvar="MEZO_VLLM_PYTHON", help="The Python that has vLLM.")
+    ] = None,
+    rounds: Rounds = 5,
+    threads: Threads = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    markdown: Markdown = False,
+) -> None:
+    """LoRA steps a second on engines that serve, beside the transformers engine, and what their caches spare."""
+    pythons = {"sglang": sglang_python, "vllm": vllm_python}
+    options = Options(
+        model=model,
+        dtype=known([dtype], DTYPE_NAMES, "dtype")[0],
+        data=data,
+        engines=known(name or (), ENGINES, "engine"),
+        workloads=known(workload or WORKLOADS, WORKLOADS, "workload"),
+        batch_size=batch_size,
+        without_cache=without_cache,
+        rounds=rounds,
+        threads=threads,
+        seed=seed,
+        pythons={engine: python for engine, python in pythons.items() if python},
+    )
+    show(run(options, progress), as_json, markdown)
+
+
 def run(options: Options, note: Note = lambda text: None) -> Report:
-    """Measure every workload; raises MezoError for an engine that is asked for and is not available."""
+    """Measure every workload; raises MezoError for a requested engine that is not available."""
     rows: list[Row] = []
     with threads(options.threads) as count, _environment(options.pythons, count):
         configs = _configs(options, note)
@@ -85,7 +145,7 @@ def run(options: Options, note: Note = lambda text: None) -> Report:
 
 
 def measure(workload: str, cases: Sequence[Case], options: Options) -> list[Row]:
-    """A row for each engine; their steps take turns on the same batches."""
+    """One row for each engine. The engines take turns on the same batches."""
     size = options.batch_size or WORKLOADS[workload]
     batches = [_batch(workload, cases[0].loaded, size, n, options) for n in range(options.rounds + 1)]
     _check_lengths(workload, batches, cases[0].loaded)
@@ -143,7 +203,7 @@ def _check_lengths(workload: str, batches: Sequence[Sequence[Example]], loaded: 
 
 
 def _configs(options: Options, note: Note) -> dict[str, MeZOConfig]:
-    """case -> its config. Raises MezoError for an engine that was asked for and is not available."""
+    """case -> its config. Raises MezoError for a requested engine that is not available."""
     found: dict[str, MeZOConfig] = {}
     for engine in options.engines or ENGINES:
         for cache in (True, False) if options.without_cache else (True,):
@@ -160,7 +220,7 @@ def _configs(options: Options, note: Note) -> dict[str, MeZOConfig]:
 
 
 def _config(engine: str, cache: bool, options: Options) -> MeZOConfig:
-    # SGLang's scheduler looks for work all the time, on a core that the others would be measured without
+    # SGLang's scheduler polls all the time, which takes a core from the other engines
     own = {"server_args": {"sleep_on_idle": True}} if engine == "sglang" else {}
     return MeZOConfig.build(
         model=options.model,
@@ -188,7 +248,7 @@ def _opened(name: str, config: MeZOConfig, stack: contextlib.ExitStack, note: No
 
 @contextlib.contextmanager
 def _environment(pythons: Mapping[str, str], count: int) -> Iterator[None]:
-    """Where the engines are, and as many cores for each of them as this process has threads."""
+    """Set the paths of the engines, and give each as many cores as this process has threads."""
     cores = sorted(os.sched_getaffinity(0))[:count] if hasattr(os, "sched_getaffinity") else []
     given = {f"MEZO_{engine.upper()}_PYTHON": python for engine, python in pythons.items()}
     given["OMP_NUM_THREADS"] = str(count)

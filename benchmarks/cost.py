@@ -1,4 +1,4 @@
-"""What a step costs on many workers: a model on paper, of a few formulas and a few rates.
+"""The cost of a step on many workers: a model of a few formulas and a few rates.
 
 A copy of the weights is cut over TP workers, and DP copies share a step of M microbatches of T tokens, at n
 directions of two probes. Of the parameters N, each worker has N / TP in b bytes. A step is, on each worker,
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shape:
-    """A decoder, as far as its cost goes."""
+    """The sizes of a decoder that its cost depends on."""
 
     name: str
     parameters: float
@@ -58,7 +58,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Work:
-    """What a step is asked to do."""
+    """The work of a step."""
 
     tokens: int = 16 * 64  # of a microbatch
     microbatches: int = 1

@@ -1,7 +1,7 @@
-"""`mezo bench memory`: peak memory of a step over plain inference of the same batch.
+"""`python -m benchmarks memory`: peak memory of a step over plain inference of the same batch.
 
-Each case runs in a process of its own; the peak is counted from after the model is loaded, so it
-holds the weights but not what loading them took.
+Each case runs in a process of its own; the peak is counted after the model is loaded, so it
+includes the weights but not the memory used to load them.
 """
 
 import json
@@ -10,10 +10,28 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from mezo.bench.report import Column, Report, Row, of_ratio
-from mezo.bench.timing import Note, Spread
+import typer
+
+from benchmarks.options import (
+    DTYPE_NAMES,
+    TUNINGS,
+    Data,
+    Json,
+    Many,
+    Markdown,
+    Model,
+    OwnSize,
+    Seed,
+    Threads,
+    known,
+    progress,
+    show,
+)
+from benchmarks.processes import environment
+from benchmarks.report import Column, Report, Row, of_ratio
+from benchmarks.timing import Note, Spread
 from mezo.errors import MezoError
 
 BASE = "inference"
@@ -40,7 +58,7 @@ class Options:
     repeats: int = 3
     threads: int | None = None
     seed: int = 0
-    cases: Sequence[str] = ()  # (): all, but no AdamW behind long shared beginnings
+    cases: Sequence[str] = ()  # (): all, but no AdamW for workloads with long shared prefixes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +76,40 @@ class Case:
     seed: int
 
 
+def command(
+    model: Model = "smollm2-135m",
+    dtype: Annotated[Many, typer.Option(help=f"Of: {', '.join(DTYPE_NAMES)}. Default: float32.")] = None,
+    tuning: Annotated[Many, typer.Option(help=f"Of: {', '.join(TUNINGS)}. Default: full.")] = None,
+    batch: Annotated[
+        Many, typer.Option(help="synthetic (default), sst2, or a workload of python -m benchmarks prefix.")
+    ] = None,
+    case: Annotated[Many, typer.Option(help="What to measure; all by default.")] = None,
+    data: Data = None,
+    batch_size: OwnSize = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Processes of each case.")] = 3,
+    threads: Threads = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    markdown: Markdown = False,
+) -> None:
+    """Peak memory of a step over plain inference, each case in a process of its own."""
+    options = Options(
+        model,
+        known(dtype or ["float32"], DTYPE_NAMES, "dtype"),
+        known(tuning or ["full"], TUNINGS, "tuning mode"),
+        known(batch or ["synthetic"], BATCHES, "batch"),
+        data,
+        batch_size,
+        repeats,
+        threads,
+        seed,
+        known(case or (), CASES, "case"),
+    )
+    show(run(options, progress), as_json, markdown)
+
+
 def run(options: Options, note: Note = lambda text: None) -> Report:
-    """Peaks of every case, `repeats` processes each, in turn, and their ratios to inference.
+    """Measure the peak of every case in `repeats` processes each, and its ratio to inference.
 
     Raises MezoError for a setting that is not available, or where the system does not count peaks.
     """
@@ -110,10 +160,10 @@ def measure(dtype: str, tuning: str, batch: str, options: Options, note: Note) -
 
 
 def over_inference(peaks: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    """Every peak over the median one of inference: processes are not run in pairs as rounds are.
+    """Every peak over the median peak of inference, because processes do not run in pairs as rounds do.
 
-    And ours over inference that has the same libraries loaded: their size is the same for a model of
-    any size, so this is the ratio that large models approach.
+    Also our step over inference with the same libraries loaded. The libraries have the same size for
+    every model, so large models approach this ratio.
     """
     pairs = [(case, BASE) for case in peaks] + [("mezo", "loaded")]
     return {
@@ -124,9 +174,9 @@ def over_inference(peaks: dict[str, list[float]]) -> dict[str, dict[str, float]]
 
 
 def peak_in_a_process(case: Case) -> dict[str, Any]:
-    """The peak in bytes and what the batch was made of; `case` may also be a way of `bench.modes`."""
-    command = [sys.executable, "-W", "ignore", "-m", "mezo.bench.peak", json.dumps(asdict(case))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    """The peak in bytes and a description of the batch. `case` may also be a way of `benchmarks.modes`."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.peak", json.dumps(asdict(case))]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"the process of case {case.case!r} failed:\n{done.stderr.strip()}")
     found = json.loads(done.stdout.splitlines()[-1])

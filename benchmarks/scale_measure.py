@@ -1,7 +1,7 @@
 """Two processes of one thread each, measured against one: steps alone, shared, and with the model in two parts.
 
-Started by `mezo bench scale --check` through torchrun. While rank 0 works alone the other waits for its
-message, which takes no processor. Rank 0 prints one JSON object.
+Started by `python -m benchmarks scale --check` through torchrun. While rank 0 works alone, the other waits for its
+message, which takes no CPU time. Rank 0 prints one JSON object.
 """
 
 import argparse
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.cost import Shape
+from benchmarks.workload import full_batch
 from mezo import noise
 from mezo.algorithm import draw_of, mezo_step
-from mezo.bench.cost import Shape
-from mezo.bench.workload import full_batch
 from mezo.engines.tensor_parallel import cut_
 from mezo.engines.transformers import TransformersEngine
 from mezo.estimators.two_point import TwoPoint
@@ -118,7 +118,7 @@ def gathers(group: Group) -> None:
 
 
 def sums(group: Group, hidden: int) -> None:
-    """Of the activations that one layer hands on, as large as a step has them."""
+    """Sums of activations of one layer, as large as in a step."""
     activations = torch.zeros(2 * ROWS * LENGTH, hidden)
     for _ in range(SUMS):
         group.add_up(activations)

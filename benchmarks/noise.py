@@ -1,16 +1,19 @@
-"""`mezo bench noise`: how fast the noise is, beside a bare pass over the same memory.
+"""`python -m benchmarks noise`: speed of the noise kernels, against a bare pass over the same memory.
 
-`bare` multiplies the weights by one in place: what reading and writing them costs.
+`bare` multiplies the weights by one in place: the cost of reading and writing them.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+import typer
 
+from benchmarks.options import DTYPE_NAMES, Json, Many, Markdown, Rounds, known, progress, show
+from benchmarks.report import Column, Report, Row, of_ratio, spread
+from benchmarks.timing import Note, Seconds, interleaved, ratio, spreads, threads
 from mezo import noise
-from mezo.bench.report import Column, Report, Row, of_ratio, spread
-from mezo.bench.timing import Note, Seconds, interleaved, ratio, spreads, threads
 from mezo.errors import MezoError
 from mezo.models import DTYPES
 from mezo.noise import Where
@@ -22,7 +25,7 @@ WHERE = Where(noise.tensor_id("benchmark"))
 CASES = {
     "bare": "in-place multiplication by one",
     "perturb": "the paper's walk, onto the weight itself",
-    "pair": "theta + eps z and theta - eps z, written beside theta",
+    "pair": "theta + eps z and theta - eps z, written to other memory",
     "update": "one direction's step, 16-bit weights rounded stochastically",
     "update-matched": "the same with matched rounding (of 16-bit weights; Rademacher noise has none)",
     "update-nearest": "the same to nearest",
@@ -41,8 +44,28 @@ class Options:
     rounds: int = 7
 
 
+def command(
+    dtype: Annotated[Many, typer.Option(help=f"Of: {', '.join(DTYPE_NAMES)}.")] = None,
+    kind: Annotated[Many, typer.Option(help="Of: gaussian, rademacher.")] = None,
+    elements: Annotated[int, typer.Option(min=1, help="Weights that are passed over.")] = 1 << 24,
+    rounds: Rounds = 7,
+    threads: Annotated[list[int] | None, typer.Option(min=1, help="Threads of torch.")] = None,
+    as_json: Json = False,
+    markdown: Markdown = False,
+) -> None:
+    """G elements/s a thread of the noise kernels, against a bare pass over the same memory."""
+    options = Options(
+        elements,
+        known(dtype or ("float32", "bfloat16"), DTYPE_NAMES, "dtype"),
+        known(kind or KINDS, KINDS, "noise"),
+        threads or (),
+        rounds,
+    )
+    show(run(options, progress), as_json, markdown)
+
+
 def run(options: Options, note: Note = lambda text: None) -> Report:
-    """Every dtype, kind and number of threads in turn. Raises MezoError for unknown ones."""
+    """Measure every dtype, kind and number of threads. Raises MezoError for unknown ones."""
     if options.elements < 1:
         raise MezoError(f"expected a number of elements of 1 or more, found {options.elements}")
     rows, most = [], 0
@@ -75,7 +98,7 @@ def measure(dtype: torch.dtype, kind: noise.Kind, count: int, options: Options) 
         "update-2": lambda n: noise.update_(w, WHERE, [n, n + 1], [1e-6, 1e-6], kind=kind),
         "torch": by_torch,
     }
-    if dtype != torch.float32:  # which is stored as it is
+    if dtype != torch.float32:  # not rounded
         cases["update-nearest"] = lambda n: noise.update_(
             w, WHERE, [n], [1e-6], rounding="nearest", kind=kind
         )
@@ -96,7 +119,7 @@ def measure(dtype: torch.dtype, kind: noise.Kind, count: int, options: Options) 
 def adapter(count: int, rounds: int) -> Row:
     """The update of an adapter: 120 small tensors, SmolLM2-135M's query and value projections at rank 8.
 
-    One of its times is that of 20 updates, since one is too short to be timed.
+    Times 20 updates at once, because one is too short to time.
     """
     repeats = 20
     tensors = [torch.zeros(shape) for _ in range(30) for shape in ((8, 576), (576, 8), (8, 576), (192, 8))]

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.passages import WORKLOADS, distinct_tokens, examples_for
+from benchmarks.text import stream
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.models import tiny
 from tests.toys import byte_tokenizer
 
-from mezo.bench.passages import WORKLOADS, distinct_tokens, examples_for
-from mezo.bench.text import stream
 from mezo.errors import MezoError
 from mezo.models import LoadedModel
 from mezo.scoring import pose

@@ -3,8 +3,7 @@
 import json
 
 import pytest
-
-from mezo.bench.report import Column, Report, of_ratio, of_seconds
+from benchmarks.report import Column, Report, of_ratio, of_seconds
 
 ROW = {
     "name": "first",
@@ -36,7 +35,7 @@ def test_markdown_is_a_table() -> None:
 
 def test_json_holds_figures_command_and_machine() -> None:
     found = json.loads(json.dumps(REPORT.as_dict()))
-    assert found["command"] == "mezo bench step"
+    assert found["command"] == "python -m benchmarks step"
     assert found["options"] == {"rounds": 7}
     assert found["rows"] == [ROW]
     assert found["machine"]["threads"] == 2

@@ -1,9 +1,9 @@
-"""Batches of real text: SST-2 sentences, or the reviews that come with this package."""
+"""Batches of text: SST-2 sentences, or the reviews in this package."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from mezo.bench.workload import full_batch
+from benchmarks.workload import full_batch
 from mezo.data import EncodedDataset, MeZODataset
 from mezo.errors import MezoError
 from mezo.models import LoadedModel
@@ -39,13 +39,13 @@ def sentences(
 
 
 def source(data: str | None) -> str:
-    """What the text was, for the report; no folder of anybody's machine."""
+    """The name of the data for the report, without the path."""
     return Path(data).name if data else DEMO
 
 
 @dataclass(frozen=True)
 class Stream:
-    """The batches of one setting, and the objective that is asked of them."""
+    """The batches of one setting, and their objective."""
 
     name: str
     objective: str
@@ -76,5 +76,5 @@ def stream(
     if kind != "sst2":
         raise MezoError(f"unknown batch {kind!r}: expected {' or '.join(BATCHES)}")
     examples = sentences(loaded, data)
-    examples.batch_indices(0, batch_size, seed)  # complains of a batch size that is not available
+    examples.batch_indices(0, batch_size, seed)  # raises MezoError if the batch is too large
     return Stream(f"{batch_size} of {source(data)}", "candidate-ce", examples, [], batch_size, seed)

@@ -1,22 +1,39 @@
-"""`mezo bench step`: a whole step, against two bare forward passes and against the published step."""
+"""`python -m benchmarks step`: a whole step, against two bare forward passes and the published step."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from benchmarks.options import (
+    DTYPE_NAMES,
+    TUNINGS,
+    Data,
+    Json,
+    Many,
+    Markdown,
+    Rounds,
+    Seed,
+    Size,
+    Threads,
+    known,
+    progress,
+    show,
+)
+from benchmarks.reference import Padded, reference_step
+from benchmarks.report import Column, Report, Row, of_ratio, of_seconds
+from benchmarks.text import BATCHES, Stream, stream
+from benchmarks.timing import Note, Seconds, interleaved, ratio, spreads, threads
+from benchmarks.workload import OPT_SHAPE, Tuned, copied, model_for, pad_of, tuned
 from mezo.algorithm import draw_of, mezo_step
-from mezo.bench.reference import Padded, reference_step
-from mezo.bench.report import Column, Report, Row, of_ratio, of_seconds
-from mezo.bench.text import Stream, stream
-from mezo.bench.timing import Note, Seconds, interleaved, ratio, spreads, threads
-from mezo.bench.workload import OPT_SHAPE, Tuned, copied, model_for, pad_of, tuned
 from mezo.engines import product
 from mezo.estimators import TwoPoint
 from mezo.models import LoadedModel
 from mezo.objectives import OBJECTIVES
 
-EPSILON, LEARNING_RATE = 1e-3, 1e-6  # what they are changes no time
+EPSILON, LEARNING_RATE = 1e-3, 1e-6  # their values do not affect the time
 
 MEZO, PLAIN, BARE, REFERENCE, REFERENCE32 = "mezo", "mezo-mm", "bare", "reference", "reference-float32"
 CASES = {
@@ -58,6 +75,36 @@ class Options:
     cases: Sequence[str] = field(default=tuple(CASES))
 
 
+def command(
+    model: Annotated[Many, typer.Option(help="A folder, smollm2-135m, or opt-125m-shape.")] = None,
+    dtype: Annotated[Many, typer.Option(help=f"Of: {', '.join(DTYPE_NAMES)}.")] = None,
+    tuning: Annotated[Many, typer.Option(help=f"Of: {', '.join(TUNINGS)}.")] = None,
+    batch: Annotated[Many, typer.Option(help="Of: synthetic (random rows), sst2 (text).")] = None,
+    case: Annotated[Many, typer.Option(help="What to time; all by default.")] = None,
+    data: Data = None,
+    batch_size: Size = 16,
+    length: Annotated[int, typer.Option(min=2, help="Tokens of a synthetic row.")] = 64,
+    rounds: Rounds = 7,
+    threads: Threads = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    markdown: Markdown = False,
+) -> None:
+    """A whole step against two bare forward passes and against the published implementation's step."""
+    settings = HEADLINES
+    if model or dtype or tuning or batch:
+        settings = tuple(
+            Setting(m, d, t, b)
+            for m in model or ["smollm2-135m"]
+            for d in known(dtype or ["float32"], DTYPE_NAMES, "dtype")
+            for t in known(tuning or ["full"], TUNINGS, "tuning mode")
+            for b in known(batch or batches_of(m), BATCHES, "batch")
+        )
+    cases = known(case or CASES, CASES, "case")
+    options = Options(data, batch_size, length, rounds, threads, seed, cases)
+    show(run(settings, options, progress), as_json, markdown)
+
+
 def run(settings: Sequence[Setting], options: Options, note: Note = lambda text: None) -> Report:
     """Measure every setting; raises MezoError for one that is not available."""
     rows = []
@@ -69,7 +116,7 @@ def run(settings: Sequence[Setting], options: Options, note: Note = lambda text:
 
 
 def batches_of(model: str) -> tuple[str, ...]:
-    """What a model is given by default: text, if it can read."""
+    """The default batches of a model: text if it has a tokenizer."""
     return ("synthetic",) if model == OPT_SHAPE else ("sst2",)
 
 
@@ -98,7 +145,7 @@ def measure(setting: Setting, options: Options) -> Row:
 
 
 def ratios(seconds: Seconds) -> dict[str, Any]:
-    """Every ratio the measured cases allow."""
+    """All ratios of two measured cases."""
     pairs = {
         "step_over_bare": (MEZO, BARE),
         "mm_step_over_bare": (PLAIN, BARE),
@@ -117,7 +164,7 @@ def ratios(seconds: Seconds) -> dict[str, Any]:
 def _cases(
     setting: Setting, plain: LoadedModel, batches: Stream, options: Options
 ) -> dict[str, Callable[[int], object]]:
-    """What is timed, by name; a model of its own for whoever writes its weights."""
+    """What is timed, by name. A case that writes weights has its own copy of the model."""
     wanted = options.cases
     made: dict[str, Callable[[int], object]] = {}
     if MEZO in wanted or PLAIN in wanted:

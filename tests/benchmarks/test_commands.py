@@ -1,4 +1,4 @@
-"""`mezo bench` as a person types it, on a toy model; no figure of time is looked at."""
+"""`python -m benchmarks` as a person types it, on a toy model; no figure of time is looked at."""
 
 import json
 import subprocess
@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarks.__main__ import main
+from benchmarks.memory import CASES, PASSAGES, Case, over_inference
+from benchmarks.passages import WORKLOADS
 from tests.cli import toy
 
-from mezo.bench import peak
-from mezo.bench.memory import CASES, PASSAGES, Case, over_inference
-from mezo.bench.passages import WORKLOADS
-from mezo.cli import main
+from benchmarks import peak
 
 Capture = pytest.CaptureFixture[str]
 
@@ -30,13 +30,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def measured(capsys: Capture, *arguments: str) -> dict[str, Any]:
-    """What `mezo bench ... --json` prints: one object and nothing else."""
-    assert main(["bench", *arguments, "--json"]) == 0
+    """What `python -m benchmarks ... --json` prints: one object and nothing else."""
+    assert main([*arguments, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
 def printed(capsys: Capture, *arguments: str) -> str:
-    assert main(["bench", *arguments]) == 0
+    assert main([*arguments]) == 0
     return capsys.readouterr().out
 
 
@@ -153,7 +153,7 @@ def test_peaks_are_compared_with_the_median_of_inference() -> None:
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], words: str, capsys: Capture) -> None:
-    assert main(["bench", *arguments]) == 2
+    assert main([*arguments]) == 2
     out, error = capsys.readouterr()
     assert out == ""
     assert error.splitlines()[-1].startswith("mezo: error: ")
@@ -168,31 +168,31 @@ def test_a_mistake_in_a_process_is_told_by_the_command(
     said = capsys.readouterr().out
     assert json.loads(said)["error"].startswith("no model folder 'nowhere/at/all'")
     done = subprocess.CompletedProcess([], 0, stdout=said, stderr="")
-    monkeypatch.setattr("mezo.bench.memory.subprocess.run", lambda *args, **kwargs: done)
-    assert main(["bench", "memory", "--model", "nowhere/at/all"]) == 2
+    monkeypatch.setattr("benchmarks.memory.subprocess.run", lambda *args, **kwargs: done)
+    assert main(["memory", "--model", "nowhere/at/all"]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("mezo: error: no model folder")
 
 
 def test_a_process_that_fails_shows_why(monkeypatch: pytest.MonkeyPatch) -> None:
     done = subprocess.CompletedProcess([], -9, stdout="", stderr="killed")
-    monkeypatch.setattr("mezo.bench.memory.subprocess.run", lambda *args, **kwargs: done)
+    monkeypatch.setattr("benchmarks.memory.subprocess.run", lambda *args, **kwargs: done)
     with pytest.raises(RuntimeError, match="the process of case 'inference' failed:\nkilled"):
-        main(["bench", "memory", "--repeats", "1"])
+        main(["memory", "--repeats", "1"])
 
 
 def test_a_batch_larger_than_the_data(model: str, data: str, capsys: Capture) -> None:
-    assert main(["bench", "step", "--model", model, "--data", data, "--batch-size", "99"]) == 2
+    assert main(["step", "--model", model, "--data", data, "--batch-size", "99"]) == 2
     assert "expected a batch_size from 1 to 8" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["step", "noise", "memory", "prefix", "converge"])
 def test_help(name: str, capsys: Capture) -> None:
-    assert main(["bench", name, "--help"]) == 0
-    assert f"Usage: mezo bench {name}" in capsys.readouterr().out
+    assert main([name, "--help"]) == 0
+    assert f"Usage: python -m benchmarks {name}" in capsys.readouterr().out
 
 
 def test_a_folder_is_reported_by_its_name(data: str) -> None:
-    from mezo.bench.text import DEMO, source
+    from benchmarks.text import DEMO, source
 
     assert source(data) == Path(data).name
     assert source(None) == DEMO

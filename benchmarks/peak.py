@@ -1,4 +1,4 @@
-"""One process of `mezo bench memory`: runs one case and prints its peak."""
+"""A child process of `python -m benchmarks memory`: runs one case and prints its peak memory."""
 
 import json
 import re
@@ -8,26 +8,26 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.memory import BASE, PASSAGES, Case
+from benchmarks.modes import WAYS, Way
+from benchmarks.passages import examples_for
+from benchmarks.reference import Padded, reference_step
+from benchmarks.text import stream
+from benchmarks.timing import threads
+from benchmarks.workload import Tuned, model_for, pad_of, tuned
 from mezo.algorithm import draw_of, mezo_step
-from mezo.bench.memory import BASE, PASSAGES, Case
-from mezo.bench.modes import WAYS, Way
-from mezo.bench.passages import examples_for
-from mezo.bench.reference import Padded, reference_step
-from mezo.bench.text import stream
-from mezo.bench.timing import threads
-from mezo.bench.workload import Tuned, model_for, pad_of, tuned
 from mezo.errors import MezoError
 from mezo.estimators import TwoPoint
 from mezo.models import LoadedModel
 from mezo.objectives import OBJECTIVES
 from mezo.scoring import Example
 
-STEPS = 2  # what the second needs beside the first counts too
+STEPS = 2  # memory that only the second step needs counts too
 EPSILON, LEARNING_RATE = 1e-3, 1e-6
 
 
 def peak_of(case: Case) -> tuple[int, str]:
-    """Bytes at the highest, from after the model was loaded; and what the batch was made of."""
+    """Peak memory in bytes since the model was loaded, and a description of the batch."""
     loaded = model_for(case.model, case.dtype)
     batch, objective, made_of = _batch(case, loaded)
     _forget_peak()
@@ -40,7 +40,7 @@ def peak_of(case: Case) -> tuple[int, str]:
 
 
 def _batch(case: Case, loaded: LoadedModel) -> tuple[list[Example], str, str]:
-    """The examples, the objective, and what they are made of."""
+    """The examples, the objective, and a description of the examples."""
     if case.batch in PASSAGES:
         batch, made_of = examples_for(
             case.batch, loaded, data=case.data, batch_size=case.batch_size, max_length=1024, seed=case.seed
@@ -86,7 +86,7 @@ def _tuning(
 
 
 def _adamw(model: Tuned, padded: Padded) -> Callable[[int], object]:
-    """Backpropagation of the cross-entropy of the answers, whatever the objective of the others."""
+    """Backpropagates the cross-entropy of the answers, whatever objective the other cases have."""
     for p in model.parameters:
         p.requires_grad_(True)
     optimizer = torch.optim.AdamW(model.parameters, lr=LEARNING_RATE)
@@ -100,7 +100,7 @@ def _adamw(model: Tuned, padded: Padded) -> Callable[[int], object]:
 
 
 def _forget_peak() -> None:
-    """Let the kernel count the peak from here on (Linux)."""
+    """Reset the peak that the kernel counts (Linux)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -1,7 +1,7 @@
-"""Times that can be compared on a machine that others use too.
+"""Times that can be compared on a shared machine.
 
 All cases of a comparison run in turn, round after round, and only ratios of times from the same
-round are formed: whatever else slows the machine for a while slows every case of that round.
+round are formed: other load on the machine slows every case of that round.
 """
 
 import statistics
@@ -16,7 +16,7 @@ Seconds = dict[str, list[float]]  # case -> one time a round
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """What is reported of a figure that was measured once a round."""
+    """Summary of a figure that was measured once a round."""
 
     median: float
     min: float
@@ -34,9 +34,9 @@ class Spread:
 def interleaved(cases: Mapping[str, Callable[[int], object]], rounds: int) -> Seconds:
     """Seconds of every case in every round, after a round 0 that is not counted.
 
-    Each case is called with the number of the round, 0 to `rounds`, so that all of them can take
-    the same batch. Odd rounds run the cases in the opposite order, so that none always follows the
-    same other one.
+    Each case is called with the number of the round, 0 to `rounds`, so that all of them can use
+    the same batch. Odd rounds run the cases in the opposite order, so that no case always follows the
+    same one.
     """
     seconds: Seconds = {name: [] for name in cases}
     for number in range(rounds + 1):
@@ -73,4 +73,4 @@ def threads(count: int | None) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-Note = Callable[[str], Any]  # told what is being measured, while it takes a while
+Note = Callable[[str], Any]  # called with what is being measured

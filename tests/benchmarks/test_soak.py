@@ -6,16 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from benchmarks.processes import ROOT, environment
 from benchmarks.soak import what_counts
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks are safe on Linux alone")
 def test_runs_that_die_at_random_end_in_the_same_bytes() -> None:
-    command = [sys.executable, "benchmarks/soak.py", "--deaths", "40", "--seconds", "60"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "benchmarks", "soak", "--deaths", "40", "--seconds", "60"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
     print(done.stdout)
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, (

@@ -1,20 +1,38 @@
-"""`mezo bench modes`: memory modes and optimizers against the default, in time and in peak memory.
+"""`python -m benchmarks modes`: time and peak memory of memory modes and optimizers, against the default.
 
 Times are of whole steps, all ways in turn on the same weights; peaks are of a process for each way,
-counted as in `mezo bench memory`. Optimizers that rebuild their moments are timed with a full window.
+counted as in `python -m benchmarks memory`. Optimizers that rebuild their moments are timed with a full window.
 """
 
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from benchmarks.memory import Case, peak_in_a_process
+from benchmarks.options import (
+    DTYPE_NAMES,
+    TUNINGS,
+    Data,
+    Json,
+    Many,
+    Markdown,
+    Model,
+    Rounds,
+    Seed,
+    Size,
+    Threads,
+    known,
+    progress,
+    show,
+)
+from benchmarks.report import Column, Report, Row, of_ratio
+from benchmarks.text import BATCHES, stream
+from benchmarks.timing import Note, Seconds, Spread, interleaved, ratio, spreads, threads
+from benchmarks.workload import Tuned, model_for, tuned
 from mezo.algorithm import draw_of, mezo_step
-from mezo.bench.memory import Case, peak_in_a_process
-from mezo.bench.report import Column, Report, Row, of_ratio
-from mezo.bench.text import stream
-from mezo.bench.timing import Note, Seconds, Spread, interleaved, ratio, spreads, threads
-from mezo.bench.workload import Tuned, model_for, tuned
 from mezo.engines.transformers import TransformersEngine
 from mezo.estimators import TwoPoint
 from mezo.optimizers import OPTIMIZERS
@@ -26,9 +44,9 @@ EPSILON, LEARNING_RATE = 1e-3, 1e-6
 
 @dataclass(frozen=True)
 class Way:
-    """One way to take a step."""
+    """A memory mode and an optimizer of a step."""
 
-    held: str = "scratch blocks"  # beside the weights, for the table
+    held: str = "scratch blocks"  # in addition to the weights, for the table
     optimizer: str = "sgd"
     options: dict[str, Any] = field(default_factory=dict)  # of the engine
 
@@ -50,7 +68,7 @@ WAYS = {
     "adam": Way("m and v", "adam"),
     "adam-rebuilt": Way("scratch blocks", "adam-rebuilt"),
 }
-SLOW = "regenerate-element"  # a kernel call for every weight: only when it is asked for
+SLOW = "regenerate-element"  # a kernel call for every weight: only on request
 
 
 @dataclass(frozen=True)
@@ -68,6 +86,40 @@ class Options:
     ways: Sequence[str] = ()  # (): all but SLOW
 
 
+def command(
+    model: Model = "smollm2-135m",
+    dtype: Annotated[Many, typer.Option(help=f"Of: {', '.join(DTYPE_NAMES)}. Default: float32.")] = None,
+    tuning: Annotated[Many, typer.Option(help=f"Of: {', '.join(TUNINGS)}. Default: full.")] = None,
+    batch: Annotated[str, typer.Option(help="synthetic (random rows) or sst2 (text).")] = "synthetic",
+    way: Annotated[
+        Many, typer.Option(help="What to measure beside the default; all but one by default.")
+    ] = None,
+    data: Data = None,
+    batch_size: Size = 16,
+    rounds: Rounds = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Processes of each way, for the peaks.")] = 3,
+    threads: Threads = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    markdown: Markdown = False,
+) -> None:
+    """Memory modes and optimizers against the default: time of a step and peak memory."""
+    options = Options(
+        model=model,
+        dtypes=known(dtype or ["float32"], DTYPE_NAMES, "dtype"),
+        tunings=known(tuning or ["full"], TUNINGS, "tuning mode"),
+        batch=known([batch], BATCHES, "batch")[0],
+        data=data,
+        batch_size=batch_size,
+        rounds=rounds,
+        repeats=repeats,
+        threads=threads,
+        seed=seed,
+        ways=known(way or (), WAYS, "way"),
+    )
+    show(run(options, progress), as_json, markdown)
+
+
 def run(options: Options, note: Note = lambda text: None) -> Report:
     """Raises MezoError for a setting that is not available, or where the system does not count peaks."""
     rows: list[Row] = []
@@ -79,7 +131,7 @@ def run(options: Options, note: Note = lambda text: None) -> Report:
 
 
 def measure(dtype: str, tuning: str, options: Options, note: Note) -> list[Row]:
-    """A row for each way; the default is always among them."""
+    """One row for each way. The default is always included."""
     asked = options.ways or [way for way in WAYS if way != SLOW]
     ways = list(dict.fromkeys((BASE, *asked)))
     peaks = _peaks(ways, dtype, tuning, options, note)
@@ -129,7 +181,7 @@ def _peaks(
 
 
 def _seconds(ways: Sequence[str], dtype: str, tuning: str, options: Options) -> tuple[Seconds, str]:
-    """Times of whole steps, and what the batches are made of."""
+    """Times of whole steps, and a description of the batches."""
     loaded = model_for(options.model, dtype)
     batches = stream(
         options.batch,

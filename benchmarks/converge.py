@@ -36,9 +36,9 @@ from mezo.algorithm import draw_of, mezo_step
 from mezo.data import EncodedDataset
 from mezo.engines.base import Engine
 from mezo.estimators import TwoPoint
-from mezo.evaluation import evaluate
 from mezo.objectives import OBJECTIVES
 from mezo.scoring import Example
+from mezo.training.evaluation import evaluate
 
 OBJECTIVE = "candidate-ce"
 

@@ -26,16 +26,16 @@ from benchmarks.report import Column, Report, Row, of_ratio, spread
 from benchmarks.text import sentences, source
 from benchmarks.timing import Note, Seconds, Spread, interleaved, ratio, threads
 from mezo.algorithm import draw_of, mezo_step
+from mezo.build.setup import base_model, set_up
 from mezo.config import MeZOConfig
-from mezo.engines.outline import Outline
 from mezo.engines.registry import TRANSFORMERS, check
+from mezo.engines.serving.meta_model import Outline
 from mezo.errors import MezoError
 from mezo.estimators import TwoPoint
-from mezo.measuring import Counted
-from mezo.models import LoadedModel
+from mezo.models.load import LoadedModel
 from mezo.objectives import OBJECTIVES
 from mezo.scoring import Example
-from mezo.setup import base_model, set_up
+from mezo.training.monitors.measuring import Counted
 
 ENGINES = (TRANSFORMERS, "sglang", "vllm")
 OBJECTIVE = "candidate-ce"

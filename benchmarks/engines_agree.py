@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import load_file
 
-from mezo import trajectory
+from mezo.runs import trajectory
 
 
 def main() -> None:

@@ -12,11 +12,12 @@ import json
 import numpy as np
 
 from mezo.algorithm import draw_of
+from mezo.build.schedule import objective_for
+from mezo.build.setup import encode, set_up
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
 from mezo.estimators import TwoPoint
-from mezo.models import load
-from mezo.setup import encode, objective_for, set_up
+from mezo.models.load import load
 from mezo.tasks import task_for
 
 EPSILONS = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2)

@@ -21,7 +21,7 @@ from tests.problems import NETWORK, QUADRATIC, Problem, descend
 
 from mezo.algorithm import NonFiniteLoss
 from mezo.config import MeZOConfig
-from mezo.trainer import MeZOTrainer
+from mezo.training.trainer import MeZOTrainer
 
 # Settings as published, and the losses of a step; the cone's warm-up is for 20,000 steps, a tenth of which
 # it takes, so it is also tried as that share of the run, and not at all.

@@ -11,11 +11,11 @@ import argparse
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from mezo.build.setup import engine_at
 from mezo.data import MeZODataset
-from mezo.models import load
+from mezo.models.load import load
 from mezo.objectives import OBJECTIVES
 from mezo.scoring import candidate_scores, pose
-from mezo.setup import engine_at
 from mezo.tasks import task_for
 
 

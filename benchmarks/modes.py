@@ -33,7 +33,7 @@ from benchmarks.text import BATCHES, stream
 from benchmarks.timing import Note, Seconds, Spread, interleaved, ratio, spreads, threads
 from benchmarks.workload import Tuned, model_for, tuned
 from mezo.algorithm import draw_of, mezo_step
-from mezo.engines.transformers import TransformersEngine
+from mezo.engines.transformers.engine import TransformersEngine
 from mezo.estimators import TwoPoint
 from mezo.optimizers import OPTIMIZERS
 from mezo.optimizers.history import History

@@ -15,10 +15,10 @@ from benchmarks.report import Column, Report, Row, of_ratio, spread
 from benchmarks.timing import Note, Seconds, interleaved, ratio, spreads, threads
 from mezo import noise
 from mezo.errors import MezoError
-from mezo.models import DTYPES
-from mezo.noise import Where
-from mezo.registry import look_up
-from mezo.weights import Weights
+from mezo.models.load import DTYPES
+from mezo.noise.where import Where
+from mezo.util.registry import look_up
+from mezo.weights.weights import Weights
 
 KINDS: dict[str, noise.Kind] = {"gaussian": "gaussian", "rademacher": "rademacher"}
 WHERE = Where(noise.tensor_id("benchmark"))

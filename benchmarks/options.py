@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.report import Report
-from mezo.registry import look_up
+from mezo.util.registry import look_up
 
 DTYPE_NAMES = ("float32", "bfloat16", "float16")
 TUNINGS = ("full", "lora")

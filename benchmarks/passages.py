@@ -15,10 +15,10 @@ from benchmarks.text import DEMO, sentences
 from mezo.data.sources import load_rows
 from mezo.data.tokens import beginning, continuation, token_ids
 from mezo.errors import MezoError
-from mezo.models import LoadedModel
-from mezo.registry import look_up
+from mezo.models.load import LoadedModel
 from mezo.scoring import Example
 from mezo.tasks import PromptCompletion
+from mezo.util.registry import look_up
 
 Tokens = tuple[int, ...]
 Fields = Mapping[str, Any]

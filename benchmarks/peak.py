@@ -18,7 +18,7 @@ from benchmarks.workload import Tuned, model_for, pad_of, tuned
 from mezo.algorithm import draw_of, mezo_step
 from mezo.errors import MezoError
 from mezo.estimators import TwoPoint
-from mezo.models import LoadedModel
+from mezo.models.load import LoadedModel
 from mezo.objectives import OBJECTIVES
 from mezo.scoring import Example
 

@@ -28,7 +28,7 @@ from benchmarks.report import Column, Report, Row, of_ratio, of_seconds
 from benchmarks.timing import Note, interleaved, ratio, spreads, threads
 from benchmarks.workload import Tuned, copied, model_for, tuned
 from mezo.estimators import TwoPoint
-from mezo.models import LoadedModel
+from mezo.models.load import LoadedModel
 from mezo.objectives import OBJECTIVES
 from mezo.scoring import Example, pose
 from mezo.types import Draw, Probe

@@ -18,9 +18,9 @@ import torch
 
 from mezo import noise
 from mezo.config import MeZOConfig
-from mezo.folding import Folding
-from mezo.noise import Where
-from mezo.weights import Weights
+from mezo.noise.where import Where
+from mezo.resume.replay_steps import Folding
+from mezo.weights.weights import Weights
 
 LAYERS, HIDDEN, INNER, KEYS, VOCABULARY, RANK = 30, 576, 1536, 192, 49152, 8
 Shapes = Iterator[tuple[str, tuple[int, ...]]]

@@ -11,7 +11,7 @@ import argparse
 import torch
 
 from mezo import noise
-from mezo.noise import Where
+from mezo.noise.where import Where
 
 ROUNDINGS: tuple[noise.Rounding, ...] = ("nearest", "stochastic", "matched")
 

@@ -17,16 +17,16 @@ from benchmarks.cost import Shape
 from benchmarks.workload import full_batch
 from mezo import noise
 from mezo.algorithm import draw_of, mezo_step
-from mezo.engines.tensor_parallel import cut_
-from mezo.engines.transformers import TransformersEngine
+from mezo.engines.transformers.engine import TransformersEngine
 from mezo.estimators.two_point import TwoPoint
-from mezo.noise import Where
+from mezo.noise.where import Where
 from mezo.objectives import OBJECTIVES
 from mezo.optimizers import SGD
 from mezo.parallel.engine import ParallelEngine
-from mezo.parallel.group import Group, join
+from mezo.parallel.group import ProcessGroup, join
+from mezo.parallel.tensor_parallel import cut_
 from mezo.types import THETA
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 ROWS, LENGTH = 8, 32  # of a microbatch
 
@@ -73,7 +73,9 @@ def main() -> None:
     torch.set_num_threads(1)
     whole, group = llama(options.layers, options.hidden), join(tensor=2, timeout=300.0)
     parameters = sum(p.numel() for p in whole.parameters())
-    copies = Group(group.rank, 2, timeout=group.timeout)  # the same two processes, each with all weights
+    copies = ProcessGroup(
+        group.rank, 2, timeout=group.timeout
+    )  # the same two processes, each with all weights
     batches = [full_batch(4096, batch_size=ROWS, length=LENGTH)] * 2
     alone = engine_of(whole)
     shared = ParallelEngine(alone, alone.weights, copies, "data")
@@ -112,12 +114,12 @@ def main() -> None:
 GATHERS, SUMS = 200, 8
 
 
-def gathers(group: Group) -> None:
+def gathers(group: ProcessGroup) -> None:
     for _ in range(GATHERS):
         group.gather(np.zeros(3, dtype=np.int64))
 
 
-def sums(group: Group, hidden: int) -> None:
+def sums(group: ProcessGroup, hidden: int) -> None:
     """Sums of activations of one layer, as large as in a step."""
     activations = torch.zeros(2 * ROWS * LENGTH, hidden)
     for _ in range(SUMS):

@@ -178,7 +178,7 @@ def main() -> int:
     parser.add_argument("--mounts", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if not given.mounts:
-        from tests.test_failures_disk import apart
+        from tests.failures.test_disk import apart
 
         if (how := apart()) is not None:  # once more, in a namespace that may mount file systems
             again = [sys.executable, "-m", "benchmarks", "soak", *sys.argv[1:], "--mounts"]

@@ -67,11 +67,12 @@ def prepare(work: Path) -> None:
     from tests.cli import toy
     from tests.resumed import base
 
-    from mezo import outcome, trajectory
     from mezo.cli import main
+    from mezo.runs import trajectory
+    from mezo.training import artifacts
 
     trajectory.BLOCK_RECORDS = 4
-    outcome.write_plots = lambda run: None  # takes a second, and is not compared
+    artifacts.write_plots = lambda run: None  # takes a second, and is not compared
     base(work / "base")
     toy.reviews(work / "data")
     for tuning in ("full", "lora", "prefix"):

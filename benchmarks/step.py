@@ -28,9 +28,9 @@ from benchmarks.text import BATCHES, Stream, stream
 from benchmarks.timing import Note, Seconds, interleaved, ratio, spreads, threads
 from benchmarks.workload import OPT_SHAPE, Tuned, copied, model_for, pad_of, tuned
 from mezo.algorithm import draw_of, mezo_step
-from mezo.engines import product
+from mezo.engines.perturb import matmul
 from mezo.estimators import TwoPoint
-from mezo.models import LoadedModel
+from mezo.models.load import LoadedModel
 from mezo.objectives import OBJECTIVES
 
 EPSILON, LEARNING_RATE = 1e-3, 1e-6  # their values do not affect the time
@@ -182,7 +182,7 @@ def _cases(
 
         made[MEZO] = step
         if setting.dtype == "float32":
-            made[PLAIN] = lambda number: step(number, product.plain)
+            made[PLAIN] = lambda number: step(number, matmul.plain)
     if BARE in wanted:
         made[BARE] = lambda number: _bare(plain, batches, number)
     if REFERENCE in wanted:

@@ -6,7 +6,7 @@ from pathlib import Path
 from benchmarks.workload import full_batch
 from mezo.data import EncodedDataset, MeZODataset
 from mezo.errors import MezoError
-from mezo.models import LoadedModel
+from mezo.models.load import LoadedModel
 from mezo.scoring import Example
 from mezo.tasks import task_for
 

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 
 from mezo.config import MeZOConfig
-from mezo.engines.transformers import TransformersEngine
+from mezo.engines.transformers.engine import TransformersEngine
 from mezo.errors import MezoError
-from mezo.models import DTYPES, LoadedModel, load
+from mezo.models.load import DTYPES, LoadedModel, load
 from mezo.objectives import OBJECTIVES
 from mezo.optimizers import SGD, Optimizer
-from mezo.registry import look_up
 from mezo.scoring import Example
 from mezo.tuning import TUNING, tune
-from mezo.weights import Weights
+from mezo.util.registry import look_up
+from mezo.weights.weights import Weights
 
 OPT_SHAPE = "opt-125m-shape"
 

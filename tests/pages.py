@@ -16,8 +16,8 @@ from mezo.config import MeZOConfig
 from mezo.estimators import ESTIMATORS
 from mezo.objectives import objective_named
 from mezo.optimizers import OPTIMIZERS
-from mezo.registry import look_up
 from mezo.tasks import TASKS
+from mezo.util.registry import look_up
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from mezo.algorithm import draw_of, mezo_step, update_of
+from mezo.build.schedule import directions_at, estimator_for, learning_rate, optimizer_for
 from mezo.config import MeZOConfig
 from mezo.engines.base import Engine
 from mezo.scoring import Example
-from mezo.setup import directions_at, estimator_for, learning_rate, optimizer_for
 from mezo.types import Probe, Update
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 Tensors = dict[str, torch.Tensor]
 

@@ -11,10 +11,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
 from mezo.events import Observer
-from mezo.result import TrainResult
-from mezo.run import RunFolder
-from mezo.trainer import MeZOTrainer
-from mezo.weights import fingerprint
+from mezo.runs.folder import RunFolder
+from mezo.runs.result import TrainResult
+from mezo.training.trainer import MeZOTrainer
+from mezo.weights.fingerprint import fingerprint
 
 ROWS = [
     {"sentence": s, "label": int(s.startswith("g"))}

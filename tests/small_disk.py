@@ -19,12 +19,14 @@ from typing import Any
 import torch
 from tests.resumed import ROWS, base, config_for, resume, trainer, what_counts
 
-from mezo import cli, outcome, trajectory
+from mezo import cli
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import Observer
-from mezo.locking import RunLock
-from mezo.trajectory_checks import verify
+from mezo.resume.verify import verify
+from mezo.runs import trajectory
+from mezo.runs.locking import RunLock
+from mezo.training import artifacts
 
 AMPLE = {"size": "16m", "nr_inodes": "1000"}
 STEPS = 40  # lines of metrics.jsonl for some pages
@@ -235,12 +237,12 @@ def said(*arguments: str) -> Said:
 @contextmanager
 def undrawn() -> Iterator[None]:
     """Runs without their plots, which take longer than the rest of them."""
-    drawn = outcome.write_plots
-    outcome.write_plots = lambda run: run.plots.mkdir(exist_ok=True) or []  # pyright: ignore
+    drawn = artifacts.write_plots
+    artifacts.write_plots = lambda run: run.plots.mkdir(exist_ok=True) or []  # pyright: ignore
     try:
         yield
     finally:
-        outcome.write_plots = drawn
+        artifacts.write_plots = drawn
 
 
 SCENARIOS = {"full": full, "inodes": inodes, "readonly": readonly, "commands": commands}

@@ -13,7 +13,7 @@ from typer.main import get_command
 from mezo.cli import app
 from mezo.cli.options import WORDS, _parsed
 from mezo.errors import MezoError
-from mezo.registry import look_up
+from mezo.util.registry import look_up
 
 PAGES = pytest.mark.parametrize("page", pages(), ids=lambda page: page.path)
 

@@ -1,6 +1,10 @@
-"""Imports go downwards only, so that a lower layer can be read and tested without those above."""
+"""Imports go downwards only, and never in a circle, so that a lower layer can be read and tested without those above.
+
+Every import counts: those inside functions, and those for types alone.
+"""
 
 import ast
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -9,121 +13,136 @@ import mezo
 
 SOURCE = Path(mezo.__file__).parent
 
-# Lowest first. A module may import its own layer and those before it, never one after it.
+# Lowest first. A file may import from its own layer and those before it, never from one after it.
 LAYERS = (
-    {
-        "errors",
-        "clock",
-        "registry",
-        "types",
-        "events",
-        "scoring",
-        "config",
-        "memory",
-        "interrupts",
-        "profiling",
-        "parsing",
-        "escaping",
-        "foreign",
-        "secrets",
-        "widened",
-        "whole_answers",
-    },
-    {"noise", "metrics"},
-    {
-        "lowrank",
-        "heading",
-        "limits",
-        "weights",
-        "passes",
-        "tuning",
-        "estimators",
-        "optimizers",
-        "objectives",
-        "tasks",
-        "data",
-        "smollm2",
-        "checkpoints",
-        "model_identity",
-        "models",
-        "run",
-        "locking",
-        "logbook",
-        "packing",
-        "sinks",
-    },
-    {"trajectory", "snapshots", "plots", "card", "summary"},
-    {"engines"},
-    {"parallel"},
-    {"algorithm", "evaluation", "setup", "measuring", "result", "advice", "watching"},
-    {"folding", "differences", "resuming", "recording", "outcome", "session", "trainer_files", "following"},
-    {"trainer", "optim", "replay", "trajectory_tools", "trajectory_checks", "publishing"},
-    {"api"},
-    {"baselines", "search", "ablation"},
-    {"cli", "__main__"},
+    {"errors", "events", "scoring", "types"},
+    {"metrics", "util"},
+    {"config", "models", "noise", "objectives", "tasks"},
+    {"data", "weights"},
+    {"estimators", "optimizers", "runs", "tuning"},
+    {"engines", "sinks"},
+    {"algorithm", "parallel"},
+    {"build", "optim"},
+    {"resume"},
+    {"training"},
+    {"ablation", "api", "baselines", "search"},
+    {"cli"},
+    {"__main__"},
 )
-LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in layer}
+LAYER_OF = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+
+
+def module_of(path: Path, source: Path = SOURCE) -> str:
+    """engines.base of engines/base.py, engines of engines/__init__.py."""
+    parts = path.relative_to(source).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
 # The package itself is no layer: it names the public classes and imports them on first use.
-FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+FILES = {module_of(path): path for path in sorted(SOURCE.rglob("*.py")) if path != SOURCE / "__init__.py"}
+Needs = Mapping[str, set[str]]
 
 
-def layer_name(path: Path) -> str:
-    first = path.relative_to(SOURCE).parts[0]
-    return first.removesuffix(".py")
-
-
-def imported(tree: ast.Module) -> list[tuple[int, str]]:
-    """(line, module of mezo) of every import, those inside functions too; not those for types alone."""
-    for_types = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        for statement in node.body
-        for inner in ast.walk(statement)
-    }
+def imported(
+    tree: ast.Module, modules: "set[str] | frozenset[str]" = frozenset(FILES)
+) -> list[tuple[int, str]]:
+    """(line, module of mezo) of every import in a file."""
     found = []
     for node in ast.walk(tree):
-        if id(node) in for_types:
-            continue
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module == "mezo":
-            names = [f"mezo.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: a relative import; write it in full"
-            names = [node.module or ""]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        found += [(node.lineno, name.split(".")[1]) for name in names if name.startswith("mezo.")]
+        for name in names:
+            module = name.removeprefix("mezo.") if name.startswith("mezo.") else ""
+            while module and module not in modules:
+                module = module.rpartition(".")[0]  # a class or function of it
+            if module:
+                found.append((node.lineno, module))
     return found
 
 
+NEEDS: Needs = {
+    module: {name for _, name in imported(ast.parse(path.read_text()))} - {module}
+    for module, path in FILES.items()
+}
+
+
+def folded(needs: Needs, name: Callable[[str], str]) -> Needs:
+    """Who needs whom, between groups of modules."""
+    found: dict[str, set[str]] = {}
+    for module, others in needs.items():
+        found.setdefault(name(module), set()).update(name(other) for other in others)
+    return {module: others - {module} for module, others in found.items()}
+
+
+def circle(needs: Needs) -> set[str]:
+    """The modules that are left when all that need nobody, or nobody who is left, are taken away."""
+    left = dict(needs)
+    while leaves := {name for name, others in left.items() if not others & left.keys()}:
+        for leaf in leaves:
+            del left[leaf]
+    return set(left)
+
+
+def folder_of(depth: int) -> Callable[[str], str]:
+    """The folder of a module, no deeper than `depth`; a file at the top is its own."""
+
+    def name(module: str) -> str:
+        path = FILES[module]
+        folder = module if path.name == "__init__.py" else module.rpartition(".")[0] or module
+        return ".".join(folder.split(".")[:depth])
+
+    return name
+
+
 def test_every_module_has_a_layer() -> None:
-    assert {layer_name(path) for path in FILES} - LAYER_OF.keys() == set()
+    assert {module.partition(".")[0] for module in FILES} == LAYER_OF.keys()
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_no_import_goes_upwards(path: Path) -> None:
-    mine = LAYER_OF[layer_name(path)]
+@pytest.mark.parametrize("module", FILES)
+def test_no_import_goes_upwards(module: str) -> None:
+    mine = LAYER_OF[module.partition(".")[0]]
     upward = [
-        f"{path.relative_to(SOURCE)}:{line} imports {name}"
-        for line, name in imported(ast.parse(path.read_text()))
-        if LAYER_OF.get(name, mine) > mine
+        f"{module}:{line} imports {name}"
+        for line, name in imported(ast.parse(FILES[module].read_text()))
+        if LAYER_OF[name.partition(".")[0]] > mine
     ]
     assert upward == []
 
 
-def test_no_two_modules_need_each_other() -> None:
-    needs: dict[str, set[str]] = {}
-    for path in FILES:
-        names = {name for _, name in imported(ast.parse(path.read_text()))}
-        needs.setdefault(layer_name(path), set()).update(names - {layer_name(path)})
-    while leaves := {name for name, others in needs.items() if not others & needs.keys()}:
-        for name in leaves:
-            del needs[name]
-    assert needs == {}, "these import each other in a circle"
+def test_no_files_import_each_other() -> None:
+    assert circle(NEEDS) == set(), "these import each other in a circle"
 
 
-def test_an_upward_import_is_seen() -> None:
-    tree = ast.parse("def f():\n    from mezo import cli\n    import mezo.engines.base, os\n")
-    assert sorted(imported(tree)) == [(2, "cli"), (3, "engines")]
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_no_folders_import_each_other(depth: int) -> None:
+    assert circle(folded(NEEDS, folder_of(depth))) == set(), "these import each other in a circle"
+
+
+def test_the_top_can_be_taken_in_at_a_glance() -> None:
+    inside = [path for path in SOURCE.iterdir() if not path.name.startswith(("__pycache__", "py.typed"))]
+    assert sum(path.suffix == ".py" for path in inside) <= 12
+    assert sum(path.is_dir() for path in inside) <= 22
+
+
+def test_files_are_short() -> None:
+    lengths = sorted(len(path.read_text().splitlines()) for path in FILES.values())
+    assert lengths[len(lengths) // 2] < 120
+    assert {m for m, path in FILES.items() if len(path.read_text().splitlines()) > 350} == set()
+
+
+def test_an_import_in_a_function_or_for_types_is_seen() -> None:
+    tree = ast.parse(
+        "def f():\n    from mezo import cli\n    import mezo.engines.base, os\n"
+        "if TYPE_CHECKING:\n    from mezo.weights.weights import Weights\n"
+    )
+    assert sorted(imported(tree)) == [(2, "cli"), (3, "engines.base"), (5, "weights.weights")]
+
+
+def test_a_circle_is_seen() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}, "e": set()}) == {"a", "b", "c", "d"}
+    assert circle({"a": {"b"}, "b": set()}) == set()

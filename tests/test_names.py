@@ -6,13 +6,13 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.test_card import card
+from tests.runs.test_card import card
 
 from mezo.cli import main
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.escaping import code_block, code_span
-from mezo.parsing import MOST_VALUES, one_line, parse_json, parse_yaml, printable
+from mezo.util.escaping import code_block, code_span
+from mezo.util.parsing import MOST_VALUES, one_line, parse_json, parse_yaml, printable
 
 HOSTILE = (
     "<script>alert(1)</script>", "| md |", "[bold]x[/bold]", "\x1b[31mred", "a\nb", "a\r\nb: c", "../../x", "a/b", "\\",

@@ -8,7 +8,7 @@ from torch import nn
 
 import mezo
 from mezo.algorithm import NonFiniteLoss
-from mezo.weights import fingerprint
+from mezo.weights.fingerprint import fingerprint
 
 
 class Awkward(nn.Module):
@@ -63,7 +63,7 @@ def test_one_step_is_the_same_however_probes_are_made(kind: str) -> None:
 def _slope() -> float:
     """(L(theta + eps z) - L(theta - eps z)) / (2 eps) in plain torch; the dropout mask is shared."""
     from mezo import noise
-    from mezo.noise import Where
+    from mezo.noise.where import Where
 
     losses = []
     for sign in (1, -1):

@@ -13,10 +13,10 @@ from torch import nn
 
 import mezo
 from mezo.algorithm import NonFiniteLoss, draw_of
-from mezo.engines.watch import RawReads, knowing
+from mezo.engines.perturb.raw_reads import RawReads, knowing
 from mezo.events import MezoWarning
 from mezo.types import Probe
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 Loss = Callable[[], Any]
 EPS = 1e-2

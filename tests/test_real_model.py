@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.models import same_files
 from tests.shared import shared
+from tests.tiny_models import same_files
 
 from mezo.config import MeZOConfig
-from mezo.engines.transformers import TransformersEngine
+from mezo.engines.transformers.engine import TransformersEngine
 from mezo.errors import MezoError
-from mezo.models import LoadedModel, load
-from mezo.replay import replay
-from mezo.trainer import MeZOTrainer
+from mezo.models.load import LoadedModel, load
+from mezo.resume.replay import replay
+from mezo.training.trainer import MeZOTrainer
 
 pytestmark = pytest.mark.slow
 

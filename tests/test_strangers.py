@@ -10,15 +10,16 @@ import torch
 from safetensors.torch import load_file
 from tests.resumed import base, config_for, resume, trainer
 
-from mezo import trajectory
 from mezo.cli import main
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import Observer
-from mezo.models import load
-from mezo.publishing import load_finetuned, publish
-from mezo.run import RunFolder, read_metrics
-from mezo.trajectory_checks import verify
+from mezo.models.load import load
+from mezo.resume.publishing import load_finetuned, publish
+from mezo.resume.verify import verify
+from mezo.runs import trajectory
+from mezo.runs.folder import RunFolder
+from mezo.runs.metrics_file import read_metrics
 
 OWN = """
 from pathlib import Path

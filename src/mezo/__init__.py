@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from mezo.data import MeZODataset
     from mezo.errors import MezoError
     from mezo.optim import MeZO
-    from mezo.publishing import load_finetuned
-    from mezo.trainer import MeZOTrainer, TrainResult
+    from mezo.resume.publishing import load_finetuned
+    from mezo.training.trainer import MeZOTrainer, TrainResult
 
 __version__ = "0.1.0"
 
@@ -18,10 +18,10 @@ _WHERE = {
     "MeZO": "mezo.optim",
     "MeZOConfig": "mezo.config",
     "MeZODataset": "mezo.data",
-    "MeZOTrainer": "mezo.trainer",
+    "MeZOTrainer": "mezo.training.trainer",
     "MezoError": "mezo.errors",
-    "TrainResult": "mezo.trainer",
-    "load_finetuned": "mezo.publishing",
+    "TrainResult": "mezo.training.trainer",
+    "load_finetuned": "mezo.resume.publishing",
     "mezo_finetune": "mezo.api",
 }
 

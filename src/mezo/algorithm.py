@@ -9,9 +9,9 @@ from mezo.engines.base import Engine
 from mezo.errors import MezoError
 from mezo.estimators import Estimator
 from mezo.noise import derive_seed
-from mezo.profiling import span
 from mezo.scoring import Example
 from mezo.types import Draw, Update
+from mezo.util.profiling import span
 
 
 def mezo_step(

@@ -7,20 +7,21 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from mezo import memory
+from mezo.build.schedule import objective_for
+from mezo.build.setup import check_limits, encode, engine_at, with_matmul
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
-from mezo.data.configured import training_set
 from mezo.data.demonstrations import Demonstrated, demonstrate, draw
+from mezo.data.from_config import training_set
 from mezo.errors import MezoError, near
-from mezo.evaluation import evaluate as score
 from mezo.events import Observer
-from mezo.models import LoadedModel, load
-from mezo.parallel.group import Group
-from mezo.replay import replay as replay
-from mezo.setup import check_limits, encode, engine_at, objective_for, with_matmul
+from mezo.models.load import LoadedModel, load
+from mezo.parallel.group import ProcessGroup
+from mezo.resume.replay import replay as replay
 from mezo.tasks import task_for
-from mezo.trainer import MeZOTrainer, TrainResult
+from mezo.training.evaluation import evaluate as score
+from mezo.training.trainer import MeZOTrainer, TrainResult
+from mezo.util import memory
 
 # of mezo_finetune beyond the config's own
 _TRAINER_ARGUMENTS = (
@@ -152,7 +153,11 @@ def evaluate(
         config.model, config.dtype, config.device, config.trust_remote_code, observer and observer.on_note
     )
     with_matmul(
-        config, loaded, Group(), resuming=False, note=observer.on_note if observer else lambda said: None
+        config,
+        loaded,
+        ProcessGroup(),
+        resuming=False,
+        note=observer.on_note if observer else lambda said: None,
     )
     engine = engine_at(
         loaded,

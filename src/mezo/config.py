@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
 
 from mezo.errors import MezoError, near
-from mezo.foreign import read_text
-from mezo.parsing import dump_yaml, parse_yaml
-from mezo.secrets import check_settings
+from mezo.util.foreign import read_text
+from mezo.util.parsing import dump_yaml, parse_yaml
+from mezo.util.secrets import check_settings
 
 # Malladi et al. 2023, appendix E.3: of the learning rates searched, the middle one of RoBERTa-large's
 # three (Table 15) and the larger of OPT's two; batch size and step count. RoBERTa's LoRA has weight

@@ -27,6 +27,12 @@ def token_reuse(asked: int, reused: int) -> float:
     return reused / asked if asked else 0.0
 
 
+class Notice(NamedTuple):
+    step: int  # updates done when it was noticed
+    kind: str  # step-size, zero-gradients, plateau
+    text: str  # for people
+
+
 @dataclass(frozen=True, slots=True)
 class EvalRecord:
     step: int  # updates done when this was measured

@@ -12,18 +12,18 @@ from torch import nn
 
 from mezo.algorithm import check_finite, draw_of, update_of
 from mezo.config import MeZOConfig
-from mezo.engines.modes import Memory, walk_for
-from mezo.engines.probing import Probing
-from mezo.engines.watch import RawReads
+from mezo.engines.in_place.modes import Memory, walk_for
+from mezo.engines.perturb.forward import Probing
+from mezo.engines.perturb.raw_reads import RawReads
 from mezo.errors import MezoError
 from mezo.estimators import Estimator, build, norms_of
 from mezo.events import MezoWarning
-from mezo.lowrank import Kind
 from mezo.noise import Rounding
 from mezo.optimizers import OPTIMIZERS, Optimizer
-from mezo.registry import look_up
 from mezo.types import Probe, Update
-from mezo.weights import Weights
+from mezo.util.registry import look_up
+from mezo.weights.low_rank_noise import Kind
+from mezo.weights.weights import Weights
 
 
 class MeZO(torch.optim.Optimizer):

@@ -26,7 +26,7 @@ class Scaling:
 class Probe:
     """A point at which the loss is asked for: theta + scale * scaling * (z(seed) + drift * m).
 
-    Without a scaling, that is of ones; m is the running mean of the gradient (`mezo.heading`).
+    Without a scaling, that is of ones; m is the running mean of the gradient (`mezo.weights.gradient_mean`).
     """
 
     seed: int

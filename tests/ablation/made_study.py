@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mezo.events import EvalRecord, StepRecord
-from mezo.run import MetricsWriter
+from mezo.runs.metrics_file import MetricsWriter
 
 NASTY = "<script>alert(1)</script> | a \"b\" & 'c'\n## `x` ](y) $z$ </script>"
 VERSIONS = {"mezo": "0.0", "torch": "2.0"}

@@ -24,7 +24,8 @@ from mezo.ablation.training import evaluation_set, train_one, trainer_for
 from mezo.cli import main
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.run import RunFolder, read_metrics
+from mezo.runs.folder import RunFolder
+from mezo.runs.metrics_file import read_metrics
 
 STUDY = {"name": "scale", "ablated_part": "Perturbation scale (epsilon)", "action": "REPLACE"}
 # A value of each kind of part that the published plan varies, and of those that change what a run holds.

@@ -21,7 +21,9 @@ from mezo.ablation.outcome import read_outcome
 from mezo.ablation.training import train_one
 from mezo.config import MeZOConfig
 from mezo.events import StepRecord
-from mezo.run import RunFolder, read_metrics, write_text
+from mezo.runs.folder import RunFolder
+from mezo.runs.metrics_file import read_metrics
+from mezo.util.atomic_files import write_text
 
 STEPS = 8
 VARIANTS: list[dict[str, Any]] = [

@@ -11,7 +11,7 @@ from tests.test_names import HOSTILE
 
 from mezo.ablation.report import write_report
 from mezo.cli import main
-from mezo.parsing import printable
+from mezo.util.parsing import printable
 
 pytest.importorskip("plotly")
 pytest.importorskip("jinja2")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 from tests.ablation.made_study import made
-from tests.test_card import card
+from tests.runs.test_card import card
 
 from mezo.ablation.formats import WRITERS, parse
 from mezo.ablation.plan import Plan

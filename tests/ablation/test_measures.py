@@ -11,7 +11,7 @@ from mezo.ablation import measures
 from mezo.ablation.measures import Threshold, area_under_curve, mean_at_the_end, measure, scores
 from mezo.ablation.outcome import Outcome
 from mezo.events import EvalRecord, StepRecord
-from mezo.run import Metrics
+from mezo.runs.metrics_file import Metrics
 
 
 def step(

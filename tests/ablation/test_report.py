@@ -19,7 +19,7 @@ from mezo.ablation.document import document
 from mezo.ablation.quantities import quantity
 from mezo.ablation.report import read_lines, write_report
 from mezo.errors import MezoError
-from mezo.escaping import markdown_text
+from mezo.util.escaping import markdown_text
 
 pytest.importorskip("plotly")
 pytest.importorskip("jinja2")

@@ -25,7 +25,8 @@ from mezo.ablation.prepare import Options, prepare, slots, threads
 from mezo.ablation.runner import Finished, run_study
 from mezo.errors import MezoError
 from mezo.events import EvalRecord, StepRecord
-from mezo.run import RunFolder, read_metrics
+from mezo.runs.folder import RunFolder
+from mezo.runs.metrics_file import read_metrics
 
 EPSILONS = (1e-3, 1e-2, fake_child.RAISES)
 

@@ -12,8 +12,10 @@ from mezo.baselines.folder import write_folder
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import EvalRecord, StepRecord
-from mezo.run import MetricsWriter, RunFolder, write_text
-from mezo.summary import NAME, Summary, read_summary, write_summary
+from mezo.runs.folder import RunFolder
+from mezo.runs.metrics_file import MetricsWriter
+from mezo.runs.summary import NAME, Summary, read_summary, write_summary
+from mezo.util.atomic_files import write_text
 
 
 def record(

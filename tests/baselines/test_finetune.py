@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.baselines import toy
-from tests.models import tiny
+from tests.tiny_models import tiny
 
 from mezo.algorithm import NonFiniteLoss
 from mezo.api import evaluate
@@ -13,8 +13,9 @@ from mezo.baselines.finetune import finetune
 from mezo.baselines.finetuner import OPTIMIZERS, FineTuner
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.run import RunFolder, read_metrics
-from mezo.summary import read_summary
+from mezo.runs.folder import RunFolder
+from mezo.runs.metrics_file import read_metrics
+from mezo.runs.summary import read_summary
 from mezo.tuning import TUNING
 
 
@@ -101,7 +102,7 @@ def test_a_run_descends_and_can_be_evaluated_again(
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_order_of_examples_is_that_of_mezo(base: Path, data: Path, optimizer: str) -> None:
-    from mezo.trainer import MeZOTrainer
+    from mezo.training.trainer import MeZOTrainer
 
     config = toy.config(base, data)
     tuner, trainer = FineTuner(config, optimizer=optimizer), MeZOTrainer(config)

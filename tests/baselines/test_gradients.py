@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.models import ARCHITECTURES, MASKED, tiny
+from tests.tiny_models import ARCHITECTURES, MASKED, tiny
 
 from mezo.baselines.gradients import DIFFERENTIABLE, loss_of, padded
 from mezo.objectives import OBJECTIVES

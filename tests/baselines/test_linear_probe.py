@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 from tests.baselines import toy
-from tests.models import ARCHITECTURES, MASKED, tiny
+from tests.tiny_models import ARCHITECTURES, MASKED, tiny
 
 from mezo.baselines.features import candidate_features, prompt_features
 from mezo.baselines.linear_probe import METHOD, linear_probe
 from mezo.errors import MezoError
-from mezo.run import RunFolder, read_metrics
+from mezo.runs.folder import RunFolder
+from mezo.runs.metrics_file import read_metrics
+from mezo.runs.summary import read_summary
 from mezo.scoring import Example
-from mezo.summary import read_summary
 
 EXAMPLES = [
     Example((5, 6, 7, 8), ((9,), (10, 11)), 1),

@@ -10,8 +10,8 @@ from benchmarks.__main__ import main
 from tests.cli import toy
 from tests.engines.serving.inprocess import InProcess
 
-from mezo.engines import host
-from mezo.engines.backend import EngineSpec
+from mezo.engines.serving import subprocess
+from mezo.engines.serving.backend import EngineSpec
 
 Capture = pytest.CaptureFixture[str]
 EPSILON_ROUNDING = 2**-20  # of a loss, as in tests of the engines
@@ -36,7 +36,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[InProcess, dict[str, 
         found.append((InProcess(spec), dict(os.environ)))
         return found[-1][0]
 
-    monkeypatch.setattr(host, "start", start)
+    monkeypatch.setattr(subprocess, "start", start)
     for engine in ("SGLANG", "VLLM"):
         monkeypatch.delenv(f"MEZO_{engine}_PYTHON", raising=False)
     return found

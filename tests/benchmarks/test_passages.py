@@ -9,11 +9,11 @@ from benchmarks.passages import WORKLOADS, distinct_tokens, examples_for
 from benchmarks.text import stream
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.models import tiny
+from tests.tiny_models import tiny
 from tests.toys import byte_tokenizer
 
 from mezo.errors import MezoError
-from mezo.models import LoadedModel
+from mezo.models.load import LoadedModel
 from mezo.scoring import pose
 
 PASSAGE = "A long passage. " * 5

@@ -4,12 +4,12 @@ import pytest
 import torch
 from benchmarks.reference import Padded, reference_step
 from benchmarks.workload import Tuned, full_batch
-from tests.models import VOCABULARY, tiny
+from tests.tiny_models import VOCABULARY, tiny
 
 from mezo.objectives import OBJECTIVES
 from mezo.scoring import Example
 from mezo.types import THETA
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 BATCH = [
     Example((1, 5, 6, 7), ((20,), (21,)), 1),

@@ -8,7 +8,7 @@ from tests.cli import toy
 
 from mezo.cli import main
 from mezo.config import MeZOConfig
-from mezo.run import RunFolder
+from mezo.runs.folder import RunFolder
 
 
 @pytest.fixture(scope="module")

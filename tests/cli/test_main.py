@@ -15,8 +15,8 @@ from tests.cli import toy
 import mezo
 from mezo.cli import main
 from mezo.config import MeZOConfig
-from mezo.profiling import NAMES
 from mezo.tasks import TASKS
+from mezo.util.profiling import NAMES
 
 SOURCES = str(Path(mezo.__file__).parents[1])
 

@@ -6,7 +6,7 @@ import pytest
 from tests.resumed import base, config_for, trainer
 
 from mezo.cli import main
-from mezo.folding import Folding
+from mezo.resume.replay_steps import Folding
 
 
 @pytest.fixture(scope="module")

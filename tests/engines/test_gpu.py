@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from tests.engines.test_prefixes import shared_batch
-from tests.engines.test_probing import PROBES, examples
-from tests.models import tiny
+from tests.engines.perturb.test_forward import PROBES, examples
+from tests.engines.transformers.test_prefix_tree import shared_batch
+from tests.tiny_models import tiny
 
 from mezo.algorithm import draw_of, mezo_step
 from mezo.config import MeZOConfig
-from mezo.engines.head import Head
-from mezo.engines.transformers import TransformersEngine
+from mezo.engines.transformers.engine import TransformersEngine
+from mezo.engines.transformers.lm_head import Head
 from mezo.estimators import TwoPoint
 from mezo.objectives import OBJECTIVES
 from mezo.optimizers import SGD

@@ -16,9 +16,9 @@ from mezo.estimators.one_point import OnePoint
 from mezo.estimators.one_sided import OneSided
 from mezo.estimators.sign import Sign
 from mezo.estimators.two_point import TwoPoint
-from mezo.noise import Where
+from mezo.noise.where import Where
 from mezo.types import THETA, Draw, Probe, Scaling
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 DRAW = Draw(0, (3, 4))
 

@@ -15,9 +15,9 @@ from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.estimators import build
 from mezo.estimators.cone import Cone
-from mezo.noise import Where
+from mezo.noise.where import Where
 from mezo.types import Draw
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 
 def cone(weights: Weights | None = None, **settings: Any) -> Any:

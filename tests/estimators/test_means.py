@@ -11,9 +11,9 @@ from tests.tiers import mostly_slow
 from mezo import noise
 from mezo.config import MeZOConfig
 from mezo.estimators import ESTIMATORS, build
-from mezo.noise import Where
+from mezo.noise.where import Where
 from mezo.types import Direction, Draw, Probe, Scaling
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 SIZES = {"layers.0.weight": 16, "layers.1.weight": 4}
 MANY = 10_000

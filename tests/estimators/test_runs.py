@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.models import same_files, tiny
 from tests.tiers import mostly_slow
+from tests.tiny_models import same_files, tiny
 from tests.toys import byte_tokenizer
 from torch import nn
 
 import mezo
-from mezo import trajectory
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
 from mezo.estimators import ESTIMATORS
-from mezo.replay import replay
-from mezo.trainer import MeZOTrainer
+from mezo.resume.replay import replay
+from mezo.runs import trajectory
+from mezo.training.trainer import MeZOTrainer
 from mezo.types import Direction
 
 ROWS = [

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from mezo.errors import MezoError
-from mezo.memory import peak_bytes
+from mezo.util.memory import peak_bytes
 
 T = TypeVar("T")
 MEMORY = 256 << 20  # bytes more than before, at most; the files are of a few kilobytes

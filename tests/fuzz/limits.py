@@ -22,9 +22,9 @@ from tests.fuzz.test_files import READERS as OF_FILES
 from tests.fuzz.test_files import sound as sound_file
 
 from mezo.ablation import formats
-from mezo.checkpoints import named_files
 from mezo.errors import MezoError
-from mezo.snapshots import Snapshot
+from mezo.models.checkpoint_files import named_files
+from mezo.runs.snapshots import Snapshot
 from mezo.tuning.adapter_files import settings_of
 
 Reader = Callable[[Path], Any]

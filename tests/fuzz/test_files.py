@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from tests.fuzz.corpus import broken
 
-from mezo import logbook, trajectory
 from mezo.ablation import formats, results
 from mezo.config import MeZOConfig
 from mezo.data.files import read_rows
 from mezo.errors import MezoError
-from mezo.folding import configs_of
-from mezo.memory import peak_bytes
-from mezo.run import read_metrics
-from mezo.tasks.reading import read_task
-from mezo.trajectory import TrajectoryWriter, journal_of
+from mezo.resume.replay_steps import configs_of
+from mezo.runs import event_log, trajectory
+from mezo.runs.metrics_file import read_metrics
+from mezo.runs.trajectory import TrajectoryWriter, journal_of
+from mezo.tasks.load_task import read_task
+from mezo.util.memory import peak_bytes
 
 FAST, WHOLE = 40, 1500  # cases a kind of file; ten kinds: 15,000
 MEMORY = 256 << 20  # bytes; the files are of a few kilobytes
@@ -59,7 +59,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "rows.jsonl": read_rows,
     "rows.json": read_rows,
     "metrics.jsonl": read_metrics,
-    "events.jsonl": logbook.read,
+    "events.jsonl": event_log.read,
     "results.jsonl": results.read,
     "task.yaml": read_task,
     "plan.yaml": lambda path: formats.parse(path.read_bytes().decode("utf-8", "replace"), ".yaml"),

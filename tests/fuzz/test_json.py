@@ -13,7 +13,6 @@ import yaml
 from tests.fuzz.corpus import broken, twisted
 from tests.fuzz.harness import dumped, survive
 
-from mezo import publishing, resuming, trajectory, trajectory_checks, trajectory_tools
 from mezo.ablation import formats
 from mezo.ablation.facts import facts_of
 from mezo.ablation.folder import StudyFolder
@@ -22,10 +21,13 @@ from mezo.baselines import compare
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.noise.spec import VERSION
-from mezo.run import RunFolder, read_metrics, record_of
+from mezo.resume import plan, publishing, trajectory_tools, verify
+from mezo.runs import trajectory
+from mezo.runs.folder import RunFolder
+from mezo.runs.metrics_file import read_metrics, record_of
+from mezo.runs.summary import read_summary
 from mezo.search.trials import SearchFolder
-from mezo.sinks import kept
-from mezo.summary import read_summary
+from mezo.sinks import run_ids
 
 FAST, WHOLE = 12, 400  # cases a kind of file, twisted; a quarter as many more with broken bytes
 SETTINGS = 100  # of config.yaml: YAML of that length takes a tenth of a second to read
@@ -78,7 +80,7 @@ def _trajectory(path: Path) -> None:
     for use in (
         trajectory_tools.facts,
         lambda p: trajectory_tools.difference(p, p),
-        trajectory_checks.verify,
+        verify.verify,
         lambda p: publishing.publish(p, path.with_name("published"), base="a/b"),
         lambda p: trajectory_tools.merge(p, p, path.with_name("merged")),
     ):
@@ -105,7 +107,7 @@ KINDS = (
     Kind("study.json", AGREED, lambda p: StudyFolder(p.parent).agreed(AGREED["asked"])),
     Kind("search.yaml", {"asked": ASKED, "rungs": [3, 9]}, lambda p: SearchFolder(p.parent).open(ASKED)),
     Kind("trials.jsonl", TRIAL, lambda p: SearchFolder(p.parent).trials()),
-    Kind("ids.json", {"wandb": "x"}, lambda p: kept.read(p.parent)),
+    Kind("ids.json", {"wandb": "x"}, lambda p: run_ids.read(p.parent)),
 )  # fmt: skip
 
 
@@ -143,7 +145,7 @@ def _fuzz_headers(folder: Path, count: int) -> int:
 
     def read(header: bytes) -> None:
         run.trajectory.write_bytes(_sealed(header, records))
-        for use in (_trajectory, lambda path: resuming.plan(run, remembers=False)):
+        for use in (_trajectory, lambda path: plan.plan(run, remembers=False)):
             use(run.trajectory)
 
     headers = [*map(dumped, twisted(sound, count)), *broken(dumped(sound), count // 4)]

@@ -14,7 +14,7 @@ from tests.pages import DOCS, ROOT
 import mezo
 from mezo.ablation import endpoint
 from mezo.config import ASKED
-from mezo.whole_answers import LONGEST
+from mezo.util.http_bounds import LONGEST
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's /proc/self/statm")
 TEXT = (DOCS / "security.md").read_text(encoding="utf-8")

@@ -14,13 +14,14 @@ import torch
 from tests.fuzz.corpus import broken, twisted
 from tests.fuzz.harness import dumped, survive
 
-from mezo import whole_answers
-from mezo.engines import http_sglang, http_vllm, wire
-from mezo.engines.backend import Ask
-from mezo.engines.http_client import Client, Trouble
-from mezo.engines.http_server import Dialect
-from mezo.engines.http_settings import check_model
+from mezo.engines.http import sglang, vllm
+from mezo.engines.http.client import Client, Trouble
+from mezo.engines.http.server import Dialect
+from mezo.engines.http.settings import check_model
+from mezo.engines.serving import wire
+from mezo.engines.serving.backend import Ask
 from mezo.errors import MezoError
+from mezo.util import http_bounds
 
 FAST, WHOLE = 20, 500
 ADDRESS = "http://server:1"
@@ -64,7 +65,7 @@ class Saying(Client):
 
 
 def _sglang(values: Any) -> None:
-    found = http_sglang.SGLangServer(Saying(values), "m").score(ROWS)
+    found = sglang.SGLangServer(Saying(values), "m").score(ROWS)
     assert [len(answer.logprobs) for answer in found] == [2, 2]
     assert all(isinstance(number, float) for answer in found for number in answer.logprobs)
     assert all(isinstance(answer.cached_tokens, int) for answer in found)
@@ -72,7 +73,7 @@ def _sglang(values: Any) -> None:
 
 def _vllm(asks: list[Ask]) -> Callable[[Any], None]:
     def read(values: Any) -> None:
-        found = http_vllm.VLLMServer(Saying(values), "m", "m").score(asks)
+        found = vllm.VLLMServer(Saying(values), "m", "m").score(asks)
         assert all(isinstance(number, float) for answer in found for number in answer.logprobs)
 
     return read
@@ -98,14 +99,14 @@ def _identified(module: Any) -> Callable[[Any], None]:
 
 REPLIES: dict[str, tuple[Any, Callable[[Any], None]]] = {
     "sglang scores": (SGLANG_SCORES, _sglang),
-    "sglang texts": (SGLANG_TEXTS, _texts(http_sglang.SGLangServer, "m")),
-    "sglang says what it is": ({"model_path": "/nowhere"}, _identified(http_sglang)),
+    "sglang texts": (SGLANG_TEXTS, _texts(sglang.SGLangServer, "m")),
+    "sglang says what it is": ({"model_path": "/nowhere"}, _identified(sglang)),
     "vllm tokens": (VLLM_TOKENS, _vllm(ROWS[:1])),
     "vllm choices": (VLLM_CHOICES, _vllm(ROWS[1:])),
-    "vllm texts": (VLLM_TEXTS, _texts(http_vllm.VLLMServer, "m", "m")),
+    "vllm texts": (VLLM_TEXTS, _texts(vllm.VLLMServer, "m", "m")),
     "vllm says what it is": (
         {"version": "1", "data": [{"id": "a", "root": "/nowhere"}]},
-        _identified(http_vllm),
+        _identified(vllm),
     ),
 }
 
@@ -184,7 +185,7 @@ def test_whatever_a_server_wants_waited_for(wait: bytes) -> None:
 
 
 def test_an_answer_without_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole_answers, "LONGEST", 100)
+    monkeypatch.setattr(http_bounds, "LONGEST", 100)
     with pytest.raises(MezoError, match="answers /x with an answer of more than"):
         _answered(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 101)
 

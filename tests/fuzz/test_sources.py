@@ -31,7 +31,7 @@ def _unsafe_call(node: ast.Call) -> list[str]:
     given = {k.arg: ast.unparse(k.value) for k in node.keywords}
     bad = (
         name in CALLS
-        or re.fullmatch(r"yaml\.(\w+_)?load(_all)?", name)  # `mezo.parsing.parse_yaml` is the one reader
+        or re.fullmatch(r"yaml\.(\w+_)?load(_all)?", name)  # `mezo.util.parsing.parse_yaml` is the one reader
         or (name == "torch.load" and given.get("weights_only") != "True")
         or given.get("allow_pickle") == "True"
     )

@@ -13,16 +13,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.fuzz.corpus import broken, twisted
 from tests.fuzz.harness import dumped, survive
-from tests.models import tiny
 from tests.resumed import base
+from tests.tiny_models import tiny
 from tests.toys import byte_tokenizer
 
-from mezo import models, snapshots
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.snapshots import Snapshot, State
+from mezo.models import load
+from mezo.runs import snapshots
+from mezo.runs.snapshots import Snapshot, State
 from mezo.tuning import save, tune, with_adapter
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 FAST, WHOLE = 4, 150
 ADAPTERS = ("lora", "prefix")
@@ -152,7 +153,7 @@ def _fuzz_model(sound: Path, name: str, to: Path, count: int) -> int:
 
     def read(data: bytes) -> None:
         (folder / name).write_bytes(data)
-        models.load(folder)
+        load.load(folder)
 
     return survive(_contents(sound / name, count), read)
 
@@ -183,7 +184,7 @@ def test_a_config_of_hostile_sizes(name: str, value: int, folders: dict[str, Pat
     folder = _copied(folders["model"], tmp_path)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, name: value}))
-    assert survive([folder], models.load) == 1
+    assert survive([folder], load.load) == 1
 
 
 @pytest.mark.parametrize("file", ["../outside.safetensors", "/etc/hostname", "a\x00b", "..", 3, None, ["x"]])
@@ -195,7 +196,7 @@ def test_an_index_that_names_files_elsewhere(file: Any, folders: dict[str, Path]
     index = {"metadata": {"total_size": 9}, "weight_map": dict.fromkeys(tensors, file)}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(MezoError, match=r"model\.safetensors\.index\.json"):
-        models.load(folder)
+        load.load(folder)
 
 
 # ---------------------------------------------------------------- snapshots

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from mezo.noise import Where, spec
+from mezo.noise import spec
 from mezo.noise.matched import matched
+from mezo.noise.where import Where
 
 FORMATS = {torch.bfloat16: spec.BFLOAT16, torch.float16: spec.FLOAT16}
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

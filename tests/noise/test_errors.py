@@ -7,7 +7,7 @@ import torch
 
 from mezo import noise
 from mezo.errors import MezoError
-from mezo.noise import Where
+from mezo.noise.where import Where
 
 W = Where(1)
 

@@ -7,11 +7,11 @@ import torch
 from tests.noise.oracle import DTYPES
 
 from mezo import noise
-from mezo.noise import Where
+from mezo.noise.where import Where
 
 pytestmark = pytest.mark.gpu
 
-Call = Callable[[torch.Tensor, noise.Group, list[torch.Tensor]], None]
+Call = Callable[[torch.Tensor, noise.TensorGroup, list[torch.Tensor]], None]
 
 OPERATIONS: dict[str, Call] = {
     "fill": lambda w, g, o: noise.fill_(o[2], Where(1), 2),
@@ -39,7 +39,7 @@ def no_waiting() -> Iterator[None]:
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_nothing_waits_for_the_gpu(operation: str, dtype: torch.dtype) -> None:
     weights = [torch.zeros(8, 100, dtype=dtype, device="cuda") for _ in range(2)]
-    group = noise.Group(weights, [Where(1), Where(2)])
+    group = noise.TensorGroup(weights, [Where(1), Where(2)])
     outputs = [torch.empty_like(weights[0]) for _ in range(5)]
     outputs[2] = torch.empty(8, 100, device="cuda")
     OPERATIONS[operation](weights[0], group, outputs)  # compiles
@@ -62,6 +62,6 @@ def test_rows_of_a_table_do_not_wait_either() -> None:
 def test_a_new_group_does_not_wait() -> None:
     weights = [torch.zeros(50, device="cuda") for _ in range(3)]
     wheres = [Where(i) for i in range(3)]
-    noise.update_all_(noise.Group(weights, wheres), [1], [0.1])
+    noise.update_all_(noise.TensorGroup(weights, wheres), [1], [0.1])
     torch.cuda.set_sync_debug_mode("error")
-    noise.update_all_(noise.Group(weights, wheres), [1], [0.1])
+    noise.update_all_(noise.TensorGroup(weights, wheres), [1], [0.1])

@@ -8,7 +8,7 @@ from tests.noise.oracle import DTYPES, KINDS, same_bits
 
 from mezo import noise
 from mezo.errors import MezoError
-from mezo.noise import Where
+from mezo.noise.where import Where
 
 DEVICES = ("cpu", pytest.param("cuda", marks=pytest.mark.gpu))
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -50,7 +50,7 @@ def test_update(
     for weight, where, decay in zip(expected, wheres, decays, strict=True):
         settings = dict(decay=decay, rounding=rounding, rounding_seed=2**63 + 5, kind=kind)
         noise.update_(view(weight), where, seeds, coefficients, **settings)  # type: ignore[arg-type]
-    group = noise.Group(weights, wheres)
+    group = noise.TensorGroup(weights, wheres)
     noise.update_all_(
         group, seeds, coefficients, decays=decays, rounding=rounding, rounding_seed=2**63 + 5, kind=kind
     )
@@ -61,7 +61,7 @@ def test_update(
 @kinds
 def test_perturb(kind: noise.Kind, device: str) -> None:
     weights, wheres = tensors(device)
-    group = noise.Group(weights, wheres)
+    group = noise.TensorGroup(weights, wheres)
     plus, minus, out = ([torch.empty_like(w) for w in weights] for _ in range(3))
     up, down = ([torch.empty_like(w) for w in weights] for _ in range(2))
     for where, weight, p, m in zip(wheres, weights, up, down, strict=True):
@@ -81,7 +81,7 @@ def test_outputs_may_have_strides_of_their_own(device: str) -> None:
     wheres = [Where(i) for i in range(3)]
     wide = [torch.zeros(6, 200, device=device) for _ in range(3)]
     inner, plain = [w[:, 50:140] for w in wide], [torch.empty_like(w) for w in weights]
-    noise.perturb_pair_all(noise.Group(weights, wheres), 5, 0.1, inner, plain)
+    noise.perturb_pair_all(noise.TensorGroup(weights, wheres), 5, 0.1, inner, plain)
     for weight, where, p, m in zip(weights, wheres, inner, plain, strict=True):
         up, down = torch.empty_like(weight), torch.empty_like(weight)
         noise.perturb_pair(weight, where, 5, 0.1, up, down)
@@ -94,7 +94,7 @@ def test_outputs_may_have_strides_of_their_own(device: str) -> None:
 @devices
 def test_memory_that_moves_is_found_again(device: str) -> None:
     weight = torch.nn.Parameter(torch.zeros(4, 100, device=device))
-    group = noise.Group([weight], [Where(1)])
+    group = noise.TensorGroup([weight], [Where(1)])
     noise.update_all_(group, [2], [1.0])
     once, old = weight.detach().clone(), weight.data
     for dtype in (torch.float32, torch.float16):
@@ -105,50 +105,54 @@ def test_memory_that_moves_is_found_again(device: str) -> None:
 
 
 def test_an_empty_group_is_no_mistake() -> None:
-    group = noise.Group([], [])
+    group = noise.TensorGroup([], [])
     noise.update_all_(group, [1], [1.0], decays=[])
     noise.perturb_pair_all(group, 1, 1.0, [], [])
 
 
 W = [Where(1), Where(2)]
 MISTAKES = {
-    "a place too few": ("a place for each tensor", lambda: noise.Group([torch.ones(2)], [])),
+    "a place too few": ("a place for each tensor", lambda: noise.TensorGroup([torch.ones(2)], [])),
     "a decay too few": (
         "expected 2 decays",
-        lambda: noise.update_all_(noise.Group([torch.ones(2), torch.ones(3)], W), [1], [1.0], decays=[1.0]),
+        lambda: noise.update_all_(
+            noise.TensorGroup([torch.ones(2), torch.ones(3)], W), [1], [1.0], decays=[1.0]
+        ),
     ),
     "a coefficient too few": (
         "coefficient for each seed",
-        lambda: noise.update_all_(noise.Group([torch.ones(2)], W[:1]), [1, 2], [1.0]),
+        lambda: noise.update_all_(noise.TensorGroup([torch.ones(2)], W[:1]), [1, 2], [1.0]),
     ),
     "an output too few": (
         "expected 2 outputs",
-        lambda: noise.perturb_all(noise.Group([torch.ones(2), torch.ones(3)], W), 1, 1.0, [torch.ones(2)]),
+        lambda: noise.perturb_all(
+            noise.TensorGroup([torch.ones(2), torch.ones(3)], W), 1, 1.0, [torch.ones(2)]
+        ),
     ),
     "another shape": (
         "like the weight",
-        lambda: noise.perturb_all(noise.Group([torch.ones(2)], W[:1]), 1, 1.0, [torch.ones(3)]),
+        lambda: noise.perturb_all(noise.TensorGroup([torch.ones(2)], W[:1]), 1, 1.0, [torch.ones(3)]),
     ),
     "another dtype": (
         "like the weight",
-        lambda: noise.perturb_all(noise.Group([torch.ones(2)], W[:1]), 1, 1.0, [torch.ones(2).half()]),
+        lambda: noise.perturb_all(noise.TensorGroup([torch.ones(2)], W[:1]), 1, 1.0, [torch.ones(2).half()]),
     ),
     "transposed": (
         "columns side by side",
-        lambda: noise.update_all_(noise.Group([torch.ones(3, 4).T], W[:1]), [1], [1.0]),
+        lambda: noise.update_all_(noise.TensorGroup([torch.ones(3, 4).T], W[:1]), [1], [1.0]),
     ),
     "apart in memory": (
         "2-D view",
-        lambda: noise.update_all_(noise.Group([torch.ones(8)[::2]], W[:1]), [1], [1.0]),
+        lambda: noise.update_all_(noise.TensorGroup([torch.ones(8)[::2]], W[:1]), [1], [1.0]),
     ),
     "float64": (
         "float32, bfloat16 or float16",
-        lambda: noise.update_all_(noise.Group([torch.ones(4).double()], W[:1]), [1], [1.0]),
+        lambda: noise.update_all_(noise.TensorGroup([torch.ones(4).double()], W[:1]), [1], [1.0]),
     ),
     "unknown noise": (
         "did you mean 'gaussian'",
         lambda: noise.update_all_(
-            noise.Group([torch.ones(4)], W[:1]),
+            noise.TensorGroup([torch.ones(4)], W[:1]),
             [1],
             [1.0],
             kind="gausian",  # type: ignore[arg-type]

@@ -8,7 +8,8 @@ import torch
 from tests.noise.oracle import DTYPES, KINDS, index, perturbed, same_bits, updated
 
 from mezo import noise
-from mezo.noise import Where, spec
+from mezo.noise import spec
+from mezo.noise.where import Where
 
 DEVICES = ("cpu", pytest.param("cuda", marks=pytest.mark.gpu))
 SEED = 0xFEDCBA9876543210  # both halves, and the sign bit of a signed 64-bit integer, in use

@@ -12,8 +12,9 @@ from scipy import stats
 from tests.noise.oracle import FORMATS, same_bits, updated
 
 from mezo import noise
-from mezo.noise import Where, spec
+from mezo.noise import spec
 from mezo.noise.matched import LEVELS, matched
+from mezo.noise.where import Where
 
 halves = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 

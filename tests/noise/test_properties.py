@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.noise.oracle import DTYPES, KINDS, perturbed, same_bits, updated
 
 from mezo import noise
-from mezo.noise import Where
+from mezo.noise.where import Where
 
 seeds = st.integers(0, 2**64 - 1)
 coefficients = st.floats(-10, 10, width=32)

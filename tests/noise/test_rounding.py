@@ -8,7 +8,8 @@ import torch
 from tests.noise.oracle import DTYPES, FORMATS, same_bits, updated
 
 from mezo import noise
-from mezo.noise import Where, spec
+from mezo.noise import spec
+from mezo.noise.where import Where
 
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 halves = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)

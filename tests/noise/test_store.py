@@ -10,7 +10,8 @@ from tests.noise.test_properties import cases, seeds
 
 from mezo import noise
 from mezo.errors import MezoError
-from mezo.noise import Where, spec
+from mezo.noise import spec
+from mezo.noise.where import Where
 
 roundings = pytest.mark.parametrize("rounding", ["stochastic", "nearest"])
 

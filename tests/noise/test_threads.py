@@ -11,7 +11,8 @@ from tests.noise.fresh import run
 from tests.noise.oracle import DTYPES, KINDS, same_bits
 
 from mezo import noise
-from mezo.noise import Where, pool, team
+from mezo.noise import omp_threads, thread_pool
+from mezo.noise.where import Where
 
 
 @pytest.fixture
@@ -83,9 +84,9 @@ def test_without_openmp_plain_threads_do_the_same(monkeypatch: pytest.MonkeyPatc
         made.append(threads)
         pool_run(work, threads)
 
-    pool_run = pool.run
-    monkeypatch.setattr(pool, "run", counted)
-    monkeypatch.setattr(team, "_parallel", lambda: None)
+    pool_run = thread_pool.run
+    monkeypatch.setattr(thread_pool, "run", counted)
+    monkeypatch.setattr(omp_threads, "_parallel", lambda: None)
     torch.set_num_threads(3)
     assert all(same_bits(x, y) for x, y in zip(results(start), expected, strict=True))
     assert made == [3, 3]
@@ -95,7 +96,7 @@ def test_without_openmp_plain_threads_do_the_same(monkeypatch: pytest.MonkeyPatc
 def test_torch_lends_its_threads() -> None:
     if not torch.backends.openmp.is_available():
         pytest.skip("this torch was built without OpenMP")
-    assert team._parallel() is not None
+    assert omp_threads._parallel() is not None
 
 
 @pytest.mark.usefixtures("threads")
@@ -122,7 +123,7 @@ def test_the_pool_calls_once_on_each_thread() -> None:
     for count in (1, 2, 4):
         together = threading.Barrier(count, timeout=60)  # passed only if all call at once
         made: list[int] = []
-        pool.run(lambda: made.append(together.wait()), count)  # noqa: B023
+        thread_pool.run(lambda: made.append(together.wait()), count)  # noqa: B023
         assert sorted(made) == list(range(count))
 
 
@@ -139,9 +140,9 @@ def test_a_failing_call_is_raised_after_the_others_have_ended() -> None:
         ended.append(1)
 
     with pytest.raises(OSError, match="broken"):
-        pool.run(work, 2)
+        thread_pool.run(work, 2)
     assert ended == [1]
-    pool.run(lambda: ended.append(1), 2)  # the workers are still there
+    thread_pool.run(lambda: ended.append(1), 2)  # the workers are still there
     assert len(ended) == 3
 
 

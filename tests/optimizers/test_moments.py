@@ -9,7 +9,7 @@ from mezo.noise import spec
 from mezo.optimizers import Adam, Momentum, Optimizer
 from mezo.optimizers.adam import root_
 from mezo.types import Direction, Scaling, Update
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 F = np.float32
 Array = np.ndarray
@@ -118,5 +118,5 @@ def test_blocks_do_not_show(rule: type[Optimizer], cut: int, monkeypatch: pytest
         return weights.checksum()
 
     whole = run()
-    monkeypatch.setattr("mezo.weights.block_size", lambda device: cut)
+    monkeypatch.setattr("mezo.weights.weights.block_size", lambda device: cut)
     assert run() == whole

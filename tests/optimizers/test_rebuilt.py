@@ -7,7 +7,7 @@ import torch
 from mezo.optimizers import Adam, AdamRebuilt, Momentum, MomentumRebuilt, Optimizer
 from mezo.optimizers.history import History
 from mezo.types import Direction, Scaling, Update
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 UPPER = Scaling("m", (1.0, 0.0))
 

@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.models import same_files, tiny
 from tests.tiers import mostly_slow
+from tests.tiny_models import same_files, tiny
 from tests.toys import byte_tokenizer
 
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
 from mezo.optimizers import OPTIMIZERS
-from mezo.replay import replay
-from mezo.trainer import MeZOTrainer
+from mezo.resume.replay import replay
+from mezo.training.trainer import MeZOTrainer
 
 ROWS = [{"sentence": s, "label": int(s.startswith("g"))} for s in ("gab", "hat", "gig", "hub") * 4]
 HOW: list[dict[str, Any]] = [

@@ -11,7 +11,7 @@ import mezo
 from mezo.errors import MezoError
 from mezo.optimizers import OPTIMIZERS, Adam, Momentum
 from mezo.types import Direction, Scaling, Update
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 UPPER = Scaling("upper", (1.0, 0.0))
 UPDATES = [

@@ -13,15 +13,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from tests.models import tiny
+from tests.tiny_models import tiny
 from tests.toys import byte_tokenizer
 
-from mezo.engines.transformers import TransformersEngine
+from mezo.engines.transformers.engine import TransformersEngine
 from mezo.objectives import OBJECTIVES
 from mezo.optimizers import SGD
-from mezo.parallel.group import Group
+from mezo.parallel.group import ProcessGroup
 from mezo.scoring import Example
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 T = TypeVar("T")
 WORDS = (" great", " terrible")
@@ -49,7 +49,7 @@ class _Table:
 
 
 @dataclass
-class ThreadGroup(Group):
+class ThreadGroup(ProcessGroup):
     """A rank that is a thread: says and hears what a process would."""
 
     table: Any = None  # of all ranks
@@ -68,7 +68,7 @@ class ThreadGroup(Group):
         return found if self.leads else None
 
 
-def in_threads(size: int, work: Callable[[Group], T], *, tensor: int = 1) -> list[T]:
+def in_threads(size: int, work: Callable[[ProcessGroup], T], *, tensor: int = 1) -> list[T]:
     """What `work` returns on each of `size` ranks; the first error, if there is one."""
     table, copies = _Table(size), [_Table(tensor) for _ in range(size // tensor)]
     groups = [

@@ -11,14 +11,14 @@ from tests.parallel.ranks import in_threads, toy_batches, toy_engine
 from mezo.algorithm import draw_of, mezo_step
 from mezo.errors import MezoError
 from mezo.estimators.two_point import TwoPoint
-from mezo.interrupts import Terminated
 from mezo.parallel.checks import Diverged, agree, theta_checksum
 from mezo.parallel.engine import ParallelEngine, RankFailed
-from mezo.parallel.group import Group
+from mezo.parallel.group import ProcessGroup
 from mezo.parallel.interrupts import TERMINATED, SharedInterrupts
 from mezo.parallel.work import Split
 from mezo.scoring import pose
 from mezo.types import Probe
+from mezo.util.interrupts import Terminated
 
 TWO_POINT = TwoPoint(epsilon=1e-3)
 
@@ -32,7 +32,7 @@ def steps(engine: Any, batches: int, n: int, count: int = 2) -> list[list[float]
     return found
 
 
-def shared(group: Group, split: Split, **options: Any) -> ParallelEngine:
+def shared(group: ProcessGroup, split: Split, **options: Any) -> ParallelEngine:
     inner = toy_engine()
     return ParallelEngine(inner, inner.weights, group, split, **options)
 
@@ -41,7 +41,7 @@ def test_microbatches_on_ranks_are_microbatches_to_the_bit() -> None:
     alone = toy_engine()
     expected = steps(alone, batches=3, n=2)
 
-    def work(group: Group) -> tuple[Any, str, float]:
+    def work(group: ProcessGroup) -> tuple[Any, str, float]:
         engine = shared(group, "data", check_every=1)
         return steps(engine, batches=3, n=2), engine.weights.checksum(), engine.bytes_a_step
 
@@ -54,7 +54,7 @@ def test_microbatches_on_ranks_are_microbatches_to_the_bit() -> None:
 
 @pytest.mark.parametrize("split", ["directions", "both"])
 def test_directions_on_ranks_are_directions_one_by_one_to_the_bit(split: Split) -> None:
-    one = shared(Group(), split)
+    one = shared(ProcessGroup(), split)
     expected = steps(one, batches=2, n=3)
     for losses, theta in in_threads(2, lambda g: (steps(e := shared(g, split), 2, 3), e.weights.checksum())):
         assert losses == expected
@@ -74,7 +74,7 @@ def test_evaluation_is_shared_to_the_bit() -> None:
 def test_only_ones_own_batches_are_prepared() -> None:
     batches = toy_batches(3)
 
-    def work(group: Group) -> list[bool]:
+    def work(group: ProcessGroup) -> list[bool]:
         return [type(b) is not tuple for b in shared(group, "data").prepare_each(batches)]
 
     assert in_threads(2, work) == [[True, False, False], [False, True, True]]
@@ -89,7 +89,7 @@ def outcome(work: Any) -> BaseException | None:
 
 
 def test_a_rank_that_fails_stops_all_before_anything_is_written() -> None:
-    def work(group: Group) -> tuple[BaseException | None, bool]:
+    def work(group: ProcessGroup) -> tuple[BaseException | None, bool]:
         engine = shared(group, "data")
         before = engine.weights.checksum()
         if group.rank == 1:
@@ -106,7 +106,7 @@ def test_a_rank_that_fails_stops_all_before_anything_is_written() -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_all_alike() -> None:
-    def work(group: Group) -> BaseException | None:
+    def work(group: ProcessGroup) -> BaseException | None:
         engine = shared(group, "data")
         if group.rank == 1:
             engine.inner.losses = lambda _, probes: [math.nan] * len(probes)  # type: ignore[method-assign]
@@ -120,7 +120,7 @@ def test_a_loss_that_is_not_finite_stops_all_alike() -> None:
 
 @pytest.mark.parametrize(("size", "named"), [(3, "the weights of rank 1 "), (2, "ranks 0, 1 differ")])
 def test_a_diverged_rank_is_named(size: int, named: str) -> None:
-    def work(group: Group) -> tuple[BaseException | None, int]:
+    def work(group: ProcessGroup) -> tuple[BaseException | None, int]:
         engine = shared(group, "data", check_every=2)
         steps(engine, batches=3, n=1, count=3)
         if group.rank == 1:
@@ -136,7 +136,7 @@ def test_a_diverged_rank_is_named(size: int, named: str) -> None:
 
 
 def test_a_signal_to_one_ends_all_after_the_same_step() -> None:
-    def work(group: Group) -> tuple[BaseException | None, int]:
+    def work(group: ProcessGroup) -> tuple[BaseException | None, int]:
         engine = shared(group, "data")
         interrupts = SharedInterrupts(engine.signals)
 
@@ -167,7 +167,7 @@ def test_the_checksum_sees_every_bit_and_every_place() -> None:
 
 
 def test_ranks_that_differ_are_named() -> None:
-    def work(group: Group) -> BaseException | None:
+    def work(group: ProcessGroup) -> BaseException | None:
         seed = 7 if group.rank == 2 else 1
         return outcome(lambda: agree(group, {"noise stream": 4, "setting seed": seed}))
 
@@ -178,7 +178,7 @@ def test_ranks_that_differ_are_named() -> None:
 
 
 def test_a_probe_of_one_sided_estimates_is_asked_once() -> None:
-    engine = shared(Group(), "directions")
+    engine = shared(ProcessGroup(), "directions")
     probes = [Probe(0, 0.0), Probe(5, 1e-3), Probe(6, 1e-3)]
     (losses,) = engine.losses_each(toy_batches(1), probes)
     apart = [engine.inner.losses(toy_batches(1)[0], [probe])[0] for probe in probes]

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.models import same_files
 from tests.parallel.ranks import LIMIT, base_and_data, command, environment, train
+from tests.tiny_models import same_files
 
-from mezo import trajectory
-from mezo.replay import replay
-from mezo.run import read_metrics
+from mezo.resume.replay import replay
+from mezo.runs import trajectory
+from mezo.runs.metrics_file import read_metrics
 
 pytestmark = pytest.mark.slow
 

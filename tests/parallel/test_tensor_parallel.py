@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.models import tiny
 from tests.parallel.ranks import in_threads, toy_batches, toy_engine, toy_model
+from tests.tiny_models import tiny
 
-from mezo.engines.tensor_parallel import cut_, make_whole_
 from mezo.errors import MezoError
-from mezo.parallel.group import Group
+from mezo.parallel.group import ProcessGroup
+from mezo.parallel.tensor_parallel import cut_, make_whole_
 from mezo.types import Direction, Probe, Update
 
 PROBES = [Probe(11, 1e-3), Probe(11, -1e-3), Probe(12, 1e-3), Probe(12, -1e-3)]
@@ -28,7 +28,7 @@ def whole(dtype: torch.dtype) -> tuple[list[float], dict[str, torch.Tensor]]:
 def test_two_parts_are_the_whole(dtype: torch.dtype) -> None:
     expected, state = whole(dtype)
 
-    def work(group: Group) -> tuple[list[float], Any, int]:
+    def work(group: ProcessGroup) -> tuple[list[float], Any, int]:
         model = toy_model(dtype)
         cut_(model, group.part, group.tensor, group.add_up)
         engine = toy_engine(model)
@@ -56,7 +56,7 @@ def test_the_whole_model_works_again() -> None:
     ids = torch.tensor([[5, 6, 7]])
     expected = toy_model()(input_ids=ids).logits
 
-    def work(group: Group) -> Any:
+    def work(group: ProcessGroup) -> Any:
         model = toy_model()
         cut_(model, group.part, group.tensor, group.add_up)
         make_whole_(model, group.parts)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.parallel.group import Group, shares
+from mezo.parallel.group import ProcessGroup, shares
 from mezo.parallel.start import settled
 from mezo.parallel.work import Split, choose, idle, units
 from mezo.types import THETA, Probe
@@ -67,7 +67,7 @@ def test_weights_that_walk_are_walked_alike_or_not_at_all(memory: str) -> None:
 
     def shared(*, resuming: bool = False, **changes: object) -> MeZOConfig:
         config = MeZOConfig.build(**{"memory": memory, **changes})
-        return settled(config, Group(0, 2), resuming=resuming, note=lambda text: None)
+        return settled(config, ProcessGroup(0, 2), resuming=resuming, note=lambda text: None)
 
     assert shared(gradient_accumulation=4).parallel == "data"
     assert shared(memory="materialize", num_directions=2).parallel == "directions"

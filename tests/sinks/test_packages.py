@@ -8,8 +8,9 @@ import pytest
 from tests.resumed import Copying, base, config_for, copy, trainer
 
 from mezo.config import MeZOConfig
-from mezo.run import RunFolder, read_metrics
-from mezo.sinks import Several, background, kept, logging_to
+from mezo.runs.folder import RunFolder
+from mezo.runs.metrics_file import read_metrics
+from mezo.sinks import Several, background, logging_to, run_ids
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the packages, about each other
 
@@ -74,7 +75,7 @@ def test_mlflow_has_one_run_of_a_run_and_its_resumption(
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path}/mlruns")
     folder = killed(model, tmp_path, "mlflow")
-    (id,) = kept.read(folder / "logs").values()
+    (id,) = run_ids.read(folder / "logs").values()
     client = mlflow.MlflowClient()
     resume_logged(folder, "mlflow")
     experiment = client.get_experiment_by_name("mezo")
@@ -99,10 +100,10 @@ def test_wandb_keeps_a_log_without_a_key_and_goes_on_with_it(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(background, "PATIENCE", 60.0)
     folder = killed(model, tmp_path, "wandb")
-    (id,) = kept.read(folder / "logs").values()
+    (id,) = run_ids.read(folder / "logs").values()
     time.sleep(1.1)  # W&B names its folders by the second
     resume_logged(folder, "wandb")
-    assert kept.read(folder / "logs") == {"wandb": id}
+    assert run_ids.read(folder / "logs") == {"wandb": id}
     logs = list(folder.glob(f"logs/wandb/offline-run-*-{id}/run-{id}.wandb"))
     assert len(logs) == 2
     # their format has no reader outside the package; in it, each number is its JSON

@@ -19,10 +19,11 @@ from mezo.cli import main
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import Observer
-from mezo.run import RunFolder, read_metrics
-from mezo.sinks import background, kept
+from mezo.runs.folder import RunFolder
+from mezo.runs.metrics_file import read_metrics
+from mezo.sinks import background, run_ids
 from mezo.sinks import wandb as wandb_sink
-from mezo.sinks.base import Begun, Point, Sink
+from mezo.sinks.base import Begun, Sink, SinkPoint
 from mezo.sinks.logging import SINKS, Several, logging_to, names_for
 from mezo.sinks.numbers import of_evaluation, of_step, without_secrets
 from mezo.sinks.prometheus import Family, render
@@ -48,7 +49,7 @@ class Listening(Sink):
     every = 0.0
 
     def __init__(self, *, breaks: str = "") -> None:
-        self.points: list[Point] = []
+        self.points: list[SinkPoint] = []
         self.begun: Begun | None = None
         self.closed: list[bool] = []
         self._breaks = breaks
@@ -58,7 +59,7 @@ class Listening(Sink):
         self._break("open")
         return "a1"
 
-    def write(self, points: Sequence[Point]) -> None:
+    def write(self, points: Sequence[SinkPoint]) -> None:
         self._break("write")
         self.points += points
 
@@ -97,7 +98,7 @@ def test_a_sink_hears_every_number_of_the_metrics(model: Path, tmp_path: Path) -
     assert evals == {r.step: of_evaluation(r) for r in metrics.evals}
     assert sorted(evals) == [0, 5, 10, 12]
     assert sink.closed == [False]
-    assert kept.read(tmp_path / "run/logs") == {"own": "a1"}
+    assert run_ids.read(tmp_path / "run/logs") == {"own": "a1"}
 
 
 @pytest.mark.parametrize("breaks", mostly_slow(["open", "write", "close"], lambda where: where == "write"))
@@ -209,8 +210,8 @@ def test_unknown_and_missing_logs_are_refused_before_anything(
 def test_a_resumed_run_goes_on_with_the_logs_it_has(tmp_path: Path) -> None:
     notes: list[str] = []
     with registered(Listening()):
-        kept.keep(tmp_path / "logs", "own", "a1")
-        kept.keep(tmp_path / "logs", "of another version", "b")
+        run_ids.keep(tmp_path / "logs", "own", "a1")
+        run_ids.keep(tmp_path / "logs", "of another version", "b")
         assert names_for([], tmp_path, notes.append) == ("own",)
         assert names_for(["tensorboard", "tensorboard"], tmp_path, notes.append) == ("tensorboard",)
         assert names_for([], None, notes.append) == ()
@@ -221,18 +222,18 @@ def test_a_resumed_run_goes_on_with_the_logs_it_has(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', "[" * 100_000, "\ud800"])
 def test_ids_that_are_none_are_none(tmp_path: Path, text: str) -> None:
-    (tmp_path / kept.NAME).write_bytes(text.encode("utf-8", "surrogatepass"))
-    assert kept.read(tmp_path) == {}
+    (tmp_path / run_ids.NAME).write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert run_ids.read(tmp_path) == {}
 
 
 def test_an_overwritten_run_begins_its_logs_anew(model: Path, tmp_path: Path) -> None:
-    kept.keep(tmp_path / "run/logs", "own", "old")
+    run_ids.keep(tmp_path / "run/logs", "own", "old")
     config = config_for(model, num_steps=1)
     config_file = tmp_path / "run/config.yaml"
     config_file.write_text(config.to_yaml())
     (tmp_path / "run/metrics.jsonl").write_text("")
     trainer(config, output=tmp_path / "run", overwrite=True).train()
-    assert kept.read(tmp_path / "run/logs") == {}
+    assert run_ids.read(tmp_path / "run/logs") == {}
 
 
 @pytest.mark.parametrize("word", [name for name in vars(Observer) if name.startswith("on_")])

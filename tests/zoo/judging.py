@@ -13,17 +13,17 @@ from tests.zoo.reference import reference, z_of
 
 from mezo.algorithm import draw_of, mezo_step
 from mezo.config import MeZOConfig
-from mezo.engines.transformers import TransformersEngine
+from mezo.engines.transformers.engine import TransformersEngine
 from mezo.errors import MezoError
 from mezo.estimators import TwoPoint
-from mezo.models import kind_of
+from mezo.models.load import kind_of
 from mezo.noise import derive_seed
 from mezo.objectives import OBJECTIVES
 from mezo.optimizers import SGD
 from mezo.scoring import Example, pose
 from mezo.tuning import tune
 from mezo.types import Probe
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 TUNINGS = ("full", "lora", "prefix")
 _MASK = 3

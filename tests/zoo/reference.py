@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from mezo import noise
-from mezo.noise import Where
+from mezo.noise.where import Where
 from mezo.scoring import ScoringBatch
 from mezo.types import Probe
 

@@ -10,7 +10,7 @@ from tests.zoo.building import SKIPPED, architectures
 from tests.zoo.judging import TUNINGS, Wrong, judge
 from tests.zoo.table import PAGE, cell, parse, render
 
-from mezo.engines.transformers import TransformersEngine
+from mezo.engines.transformers.engine import TransformersEngine
 
 _FAST = {
     "BertForMaskedLM",

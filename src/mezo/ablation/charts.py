@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mezo.ablation.panels import Panel, Series
-from mezo.escaping import chart_label
+from mezo.util.escaping import chart_label
 
 
 def chart(panel: Panel) -> dict[str, Any]:

@@ -54,10 +54,10 @@ def _check_harmless(name: str, value: Any, config: MeZOConfig) -> None:
 def _check_together(config: MeZOConfig) -> None:
     """Raises MezoError for names that no table has, and for settings that exclude each other."""
     from mezo import estimators
-    from mezo.engines.modes import walk_for
+    from mezo.engines.in_place.modes import walk_for
     from mezo.objectives import objective_named
     from mezo.optimizers import OPTIMIZERS
-    from mezo.registry import look_up
+    from mezo.util.registry import look_up
 
     look_up(OPTIMIZERS, config.optimizer, "optimizer")
     if config.objective != "auto" and (":" not in config.objective or config.objective.startswith("rouge:")):
@@ -71,7 +71,7 @@ def passes_of(config: MeZOConfig) -> float:
     """Forward passes of a step, in the mean over a run; with a slope for each layer, of as many as are known of."""
     from mezo import estimators
     from mezo.algorithm import draw_of
-    from mezo.setup import directions_at
+    from mezo.build.schedule import directions_at
 
     layers = (facts_of(config.model).layers or 1) if config.blocks == "each" else 1
     estimator = estimators.build(config.model_copy(update={"layers_per_step": 1, "blocks": "all"}), _toy())
@@ -86,6 +86,6 @@ def _toy() -> Any:
     """Weights of a few numbers, to make an estimator of."""
     import torch
 
-    from mezo.weights import Weights
+    from mezo.weights.weights import Weights
 
     return Weights([("layers.0.weight", torch.ones(2, 2))])

@@ -12,8 +12,8 @@ from typing import Any
 
 from mezo.ablation.children import TRUST, end_with_parent
 from mezo.errors import MezoError
-from mezo.parsing import one_line
-from mezo.secrets import hidden
+from mezo.util.parsing import one_line
+from mezo.util.secrets import hidden
 
 _BEGAN = time.monotonic()  # before torch is imported, which takes seconds
 

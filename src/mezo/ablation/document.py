@@ -11,7 +11,8 @@ from mezo.ablation import claims
 from mezo.ablation.comparisons import ALWAYS, BASELINE, Comparison, Results, StudyResult, Variant
 from mezo.ablation.panels import Panel, forest, study_panels
 from mezo.ablation.quantities import Quantity, quantity
-from mezo.run import RunFolder, read_metrics
+from mezo.runs.folder import RunFolder
+from mezo.runs.metrics_file import read_metrics
 
 COLUMNS = ("variant", "seeds", "mean", "s.d.", "difference", "95 % interval", "p, adjusted")
 ALONE = (

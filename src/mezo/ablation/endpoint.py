@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from mezo.errors import MezoError
-from mezo.secrets import hidden
-from mezo.whole_answers import TimeUp, Unbounded, whole
+from mezo.util.http_bounds import TimeUp, Unbounded, whole
+from mezo.util.secrets import hidden
 
 KEY = "OPENAI_API_KEY"
 LONGEST = 64 << 20  # bytes of an answer; a model's longest have some hundred kilobytes

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mezo import smollm2
-from mezo.parsing import parse_json
+from mezo.models import smollm2
+from mezo.util.parsing import parse_json
 
 
 @dataclass(frozen=True, slots=True)

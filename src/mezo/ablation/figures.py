@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import AutoLocator
 
 from mezo.ablation.panels import Panel, Series
-from mezo.escaping import figure_label
-from mezo.plots import dress, save
+from mezo.runs.plots import dress, save
+from mezo.util.escaping import figure_label
 
 # Okabe and Ito's palette behind black for the baseline; past its end other markers tell variants apart.
 COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A6A00")

@@ -15,8 +15,10 @@ from mezo.ablation.budget import Cost
 from mezo.ablation.outcome import NAME as OUTCOME
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.parsing import parse_json
-from mezo.run import RunFolder, to_json, write_text
+from mezo.runs.folder import RunFolder
+from mezo.util.atomic_files import write_text
+from mezo.util.json_text import to_json
+from mezo.util.parsing import parse_json
 
 REQUEST = "request.json"  # what a run's process is asked for
 _KILLED = "killed"  # an empty file beside what a run left that was ended from outside

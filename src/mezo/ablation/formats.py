@@ -16,7 +16,7 @@ from mezo.ablation.page_text import to_html, to_markdown
 from mezo.ablation.plan import Plan, Study
 from mezo.ablation.predictions import has_predictions, parse_predictions, to_predictions
 from mezo.errors import MezoError
-from mezo.parsing import CoreDumper, parse_json, parse_yaml
+from mezo.util.parsing import CoreDumper, parse_json, parse_yaml
 
 _FIELDS = ("name", "ablated_part", "action", "replacement", "metrics")
 

@@ -5,7 +5,7 @@ from importlib.resources import files
 from mezo.ablation.charts import chart
 from mezo.ablation.document import ALONE, COLUMNS, Document
 from mezo.ablation.figures import COLORS
-from mezo.escaping import json_script, source_hash
+from mezo.util.escaping import json_script, source_hash
 
 
 def render(document: Document) -> str:

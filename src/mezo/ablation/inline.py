@@ -6,8 +6,8 @@ from typing import Any
 
 from mezo.ablation.fields import is_nothing, metrics, split
 from mezo.ablation.markup import lines_of, repaired
-from mezo.escaping import is_plain_markdown, marked_json
-from mezo.parsing import parse_json, parse_yaml
+from mezo.util.escaping import is_plain_markdown, marked_json
+from mezo.util.parsing import parse_json, parse_yaml
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,300})")

@@ -18,7 +18,7 @@ class LocalModel:
     def loaded(self) -> Any:
         """The model and its tokenizer. Raises MezoError if there is no model of this name, or it writes no text."""
         if self._loaded is None:
-            from mezo.models import load
+            from mezo.models.load import load
 
             loaded = load(self.name, self.dtype, self.device)
             if loaded.kind != "causal":
@@ -39,9 +39,9 @@ class LocalModel:
 
     def ask(self, messages: Messages) -> str:
         """What the model writes, greedily, up to the end of a plan. Raises MezoError if nothing comes."""
+        from mezo.build.setup import engine_at
         from mezo.objectives import objective_named
         from mezo.scoring import Example
-        from mezo.setup import engine_at
 
         engine = engine_at(self.loaded, objective_named("answer-ce"), max_new_tokens=self.max_tokens)
         prompt = tuple(self._tokens(messages))

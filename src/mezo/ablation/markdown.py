@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from mezo.ablation.document import ALONE, COLUMNS, Document, Section
-from mezo.escaping import code_block, code_span, markdown_text
+from mezo.util.escaping import code_block, code_span, markdown_text
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

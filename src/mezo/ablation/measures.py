@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mezo.ablation.outcome import Outcome
 from mezo.events import EvalRecord, StepRecord
-from mezo.run import Metrics
+from mezo.runs.metrics_file import Metrics
 
 GB = 1e9  # bytes
 _LAST = 10  # the training loss is the mean over the last one in so many steps

@@ -4,8 +4,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mezo.errors import MezoError
-from mezo.parsing import parse_json
-from mezo.run import to_json, write_text
+from mezo.util.atomic_files import write_text
+from mezo.util.json_text import to_json
+from mezo.util.parsing import parse_json
 
 NAME = "process.json"  # written last, so a folder that has it is a finished run's
 

@@ -7,7 +7,7 @@ from mezo.ablation.inline import encoded, encoded_text, quoted
 from mezo.ablation.page import parse_page
 from mezo.ablation.plan import Plan, Study
 from mezo.ablation.predictions import same
-from mezo.escaping import html_text, markdown_prose, source_hash
+from mezo.util.escaping import html_text, markdown_prose, source_hash
 
 # The boxes as published: colours of (background, its end, border, heading).
 _TRACE = ("#e3f2fd", "#bbdefb", "#2196f3", "#1976d2")

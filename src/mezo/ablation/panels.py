@@ -11,8 +11,9 @@ from mezo.ablation.comparisons import Comparison, Results, StudyResult, Variant,
 from mezo.ablation.quantities import Quantity, quantity
 from mezo.ablation.statistics import spread
 from mezo.errors import MezoError
-from mezo.plots import Curves, curves, running_mean, window_for
-from mezo.run import RunFolder, read_metrics
+from mezo.runs.folder import RunFolder
+from mezo.runs.metrics_file import read_metrics
+from mezo.runs.plots import Curves, curves, running_mean, window_for
 
 _POINTS = 200  # of a training-loss curve: more than a screen can show side by side
 

@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
-from mezo.memory import peak_bytes
-from mezo.parsing import parse_json
-from mezo.run import to_json, write_text
+from mezo.util.atomic_files import write_text
+from mezo.util.json_text import to_json
+from mezo.util.memory import peak_bytes
+from mezo.util.parsing import parse_json
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 

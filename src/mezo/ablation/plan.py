@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 
 from mezo.ablation.plain import plain
 from mezo.errors import MezoError, near
-from mezo.run import write_text
+from mezo.util.atomic_files import write_text
 
 Action = Literal["REMOVE", "REPLACE", "ADD"]
 MOST_BYTES = 1 << 20  # of a plan's file: a plan of a hundred studies has some 50 kB

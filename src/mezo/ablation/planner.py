@@ -11,7 +11,7 @@ from mezo.ablation.papers import Paper
 from mezo.ablation.plan import Plan, write_plan
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.run import write_text
+from mezo.util.atomic_files import write_text
 
 PAGE, PLAN, REPLY = "plan.md", "plan.yaml", "reply.txt"
 

@@ -11,8 +11,8 @@ from typing import Any
 from mezo.ablation.fields import plan_values, study_values
 from mezo.ablation.plan import Plan
 from mezo.errors import MezoError
-from mezo.escaping import marked_json
-from mezo.parsing import once, parse_json
+from mezo.util.escaping import marked_json
+from mezo.util.parsing import once, parse_json
 
 _OPEN, _CLOSE = "<predictions>", "</predictions>"
 _FENCE = re.compile(r"\s*(```|~~~)\w*\s*$")

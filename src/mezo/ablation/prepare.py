@@ -16,8 +16,9 @@ from mezo.ablation.plan import Plan
 from mezo.ablation.study import Case, Run, cases_of, runs_of
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.run import to_json, write_text
 from mezo.tasks import Task, task_for
+from mezo.util.atomic_files import write_text
+from mezo.util.json_text import to_json
 
 _EVALUATIONS = 11  # of a run that is evaluated at every tenth of its steps, its start included
 

@@ -12,7 +12,9 @@ from mezo.ablation.measures import Threshold
 from mezo.ablation.outcome import read_outcome
 from mezo.ablation.prepare import Prepared
 from mezo.ablation.study import Run
-from mezo.run import RunFolder, read_metrics, to_json
+from mezo.runs.folder import RunFolder
+from mezo.runs.metrics_file import read_metrics
+from mezo.util.json_text import to_json
 
 
 class Journal:

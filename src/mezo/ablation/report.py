@@ -8,9 +8,9 @@ from mezo.ablation import results
 from mezo.ablation.comparisons import compare
 from mezo.ablation.document import Document, document
 from mezo.errors import MezoError
-from mezo.parsing import printable
-from mezo.run import write_text
-from mezo.secrets import hidden
+from mezo.util.atomic_files import write_text
+from mezo.util.parsing import printable
+from mezo.util.secrets import hidden
 
 HTML, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mezo.errors import MezoError
-from mezo.run import to_json
+from mezo.util.json_text import to_json
 
 NAME = "results.jsonl"
 

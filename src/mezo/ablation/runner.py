@@ -12,7 +12,9 @@ from mezo.ablation.measures import Threshold
 from mezo.ablation.prepare import Prepared, threads
 from mezo.ablation.records import Journal, threshold_of
 from mezo.ablation.study import Run
-from mezo.run import RunFolder, read_metrics, to_json
+from mezo.runs.folder import RunFolder
+from mezo.runs.metrics_file import read_metrics
+from mezo.util.json_text import to_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,15 @@ from typing import Any
 from mezo.ablation.budget import Cost
 from mezo.ablation.training import Counting, trainer_for
 from mezo.algorithm import draw_of, mezo_step
-from mezo.clock import measured, since
+from mezo.build.schedule import directions_at, learning_rate
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset
 from mezo.errors import MezoError
 from mezo.events import Observer
-from mezo.run import to_json, write_text
-from mezo.setup import directions_at, learning_rate
-from mezo.trainer import MeZOTrainer
+from mezo.training.trainer import MeZOTrainer
+from mezo.util.atomic_files import write_text
+from mezo.util.clock import measured, since
+from mezo.util.json_text import to_json
 
 STEPS = 2  # timed, after one that is not: it compiles kernels, and opens what is opened once
 _LONG = 5.0  # seconds: a first step that takes longer is measure enough

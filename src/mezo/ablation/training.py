@@ -13,17 +13,17 @@ from mezo.ablation.folder import is_half
 from mezo.ablation.outcome import Outcome, write_outcome
 from mezo.ablation.peaks import StepPeak
 from mezo.algorithm import draw_of
+from mezo.build.schedule import directions_at
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
-from mezo.data.configured import validation_set
+from mezo.data.from_config import validation_set
 from mezo.errors import MezoError
 from mezo.estimators.base import Estimator, Wrapper
 from mezo.events import EvalRecord, Observer, StepRecord
-from mezo.result import TrainResult
-from mezo.setup import directions_at
-from mezo.summary import Summary, write_summary
+from mezo.runs.result import TrainResult
+from mezo.runs.summary import Summary, write_summary
 from mezo.tasks import task_for
-from mezo.trainer import MeZOTrainer
+from mezo.training.trainer import MeZOTrainer
 from mezo.types import Draw, Probe
 
 

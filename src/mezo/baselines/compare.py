@@ -7,11 +7,12 @@ from pathlib import Path
 
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.escaping import markdown_text
 from mezo.events import EvalRecord
-from mezo.parsing import parse_json
-from mezo.run import RunFolder, read_metrics
-from mezo.summary import read_summary
+from mezo.runs.folder import RunFolder
+from mezo.runs.metrics_file import read_metrics
+from mezo.runs.summary import read_summary
+from mezo.util.escaping import markdown_text
+from mezo.util.parsing import parse_json
 
 COLUMNS = ("run", "task", "method", "metric", "start", "end", "best", "steps", "minutes", "peak GiB")
 

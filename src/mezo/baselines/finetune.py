@@ -11,18 +11,20 @@ from typing import Any
 
 import torch
 
-from mezo import memory
 from mezo.baselines.finetuner import FineTuner
-from mezo.clock import since
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import Observer
-from mezo.interrupts import Interrupts
-from mezo.plots import write_plots
-from mezo.result import TrainResult
-from mezo.run import MetricsWriter, RunFolder, write_text
-from mezo.summary import Summary, write_summary
+from mezo.runs.folder import RunFolder
+from mezo.runs.metrics_file import MetricsWriter
+from mezo.runs.plots import write_plots
+from mezo.runs.result import TrainResult
+from mezo.runs.summary import Summary, write_summary
 from mezo.tuning import save
+from mezo.util import memory
+from mezo.util.atomic_files import write_text
+from mezo.util.clock import since
+from mezo.util.interrupts import Interrupts
 
 
 def finetune(

@@ -10,18 +10,19 @@ import torch
 
 from mezo.algorithm import check_finite
 from mezo.baselines.gradients import DIFFERENTIABLE, loss_of
-from mezo.clock import since
+from mezo.build.schedule import learning_rate, objective_for
+from mezo.build.setup import encode, set_up
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
-from mezo.data.configured import training_set, validation_set
-from mezo.evaluation import evaluate
+from mezo.data.from_config import training_set, validation_set
 from mezo.events import EvalRecord, Observer, StepRecord, WarningObserver
-from mezo.models import load
+from mezo.models.load import load
 from mezo.objectives import OBJECTIVES
-from mezo.registry import look_up
 from mezo.scoring import Example, pose
-from mezo.setup import encode, learning_rate, objective_for, set_up
 from mezo.tasks import task_for
+from mezo.training.evaluation import evaluate
+from mezo.util.clock import since
+from mezo.util.registry import look_up
 
 # (parameter groups, learning rate) -> optimizer; momentum is left to AdamW
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {

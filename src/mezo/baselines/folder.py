@@ -5,8 +5,10 @@ from pathlib import Path
 
 from mezo.config import MeZOConfig
 from mezo.events import EvalRecord
-from mezo.run import MetricsWriter, RunFolder, write_text
-from mezo.summary import Summary, write_summary
+from mezo.runs.folder import RunFolder
+from mezo.runs.metrics_file import MetricsWriter
+from mezo.runs.summary import Summary, write_summary
+from mezo.util.atomic_files import write_text
 
 
 def write_folder(

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from mezo.objectives import LogprobObjective
-from mezo.registry import look_up
 from mezo.scoring import ScoringBatch
+from mezo.util.registry import look_up
 
 
 def loss_of(model: Any, posed: ScoringBatch, objective: LogprobObjective, pad: int) -> torch.Tensor:

@@ -12,22 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from mezo import memory
 from mezo.baselines.folder import write_folder
-from mezo.baselines.probe import STRENGTHS, Probe
-from mezo.clock import since
+from mezo.baselines.probe import STRENGTHS, LinearProbe
+from mezo.build.setup import encode
 from mezo.config import MeZOConfig
-from mezo.data.configured import training_set, validation_set
+from mezo.data.from_config import training_set, validation_set
 from mezo.errors import MezoError
 from mezo.events import EvalRecord, Observer
 from mezo.metrics import METRICS, ChoiceMetric
 from mezo.metrics.accuracy import ACCURACY
-from mezo.models import LoadedModel, load
-from mezo.run import RunFolder, replacing
+from mezo.models.load import LoadedModel, load
+from mezo.runs.folder import RunFolder
+from mezo.runs.summary import Summary
 from mezo.scoring import Example
-from mezo.setup import encode
-from mezo.summary import Summary
 from mezo.tasks import Task, task_for
+from mezo.util import memory
+from mezo.util.atomic_files import replacing
+from mezo.util.clock import since
 
 METHOD = "linear probe"
 
@@ -59,7 +60,7 @@ def linear_probe(
     loaded = load(config.model, config.dtype, config.device, config.trust_remote_code, observer.on_note)
     known, asked = encode(train, loaded, config), encode(held_out, loaded, config)
     began = time.monotonic()
-    probe = Probe(shared=len({e.candidates for e in (*known, *asked)}) == 1, strengths=strengths)
+    probe = LinearProbe(shared=len({e.candidates for e in (*known, *asked)}) == 1, strengths=strengths)
     observer.on_note(f"features of {len(known)} training examples")
     probe.fit(probe.features(loaded, known), known)
     record = _judged(probe, loaded, asked, task, began)
@@ -83,7 +84,7 @@ def linear_probe(
 
 
 def _judged(
-    probe: Probe, loaded: LoadedModel, examples: Sequence[Example], task: Task, began: float
+    probe: LinearProbe, loaded: LoadedModel, examples: Sequence[Example], task: Task, began: float
 ) -> EvalRecord:
     logprobs = probe.logprobs(probe.features(loaded, examples), examples)
     choices = [int(np.argmax(row)) for row in logprobs]
@@ -102,7 +103,12 @@ def _judged(
 
 
 def _save(
-    output: Path, overwrite: bool, config: MeZOConfig, record: EvalRecord, summary: Summary, probe: Probe
+    output: Path,
+    overwrite: bool,
+    config: MeZOConfig,
+    record: EvalRecord,
+    summary: Summary,
+    probe: LinearProbe,
 ) -> None:
     run = write_folder(output, config, [record], summary, overwrite=overwrite)
     scale, regression = (step for _, step in probe.classifier.steps)

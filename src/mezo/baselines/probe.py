@@ -10,7 +10,7 @@ import numpy as np
 
 from mezo.baselines.features import candidate_features, prompt_features
 from mezo.errors import MezoError
-from mezo.models import LoadedModel
+from mezo.models.load import LoadedModel
 from mezo.scoring import Example
 
 STRENGTHS = tuple(10.0**n for n in range(-5, 2))  # C of scikit-learn: inverse regularisation
@@ -18,7 +18,7 @@ _FOLDS = 5
 
 
 @dataclass
-class Probe:
+class LinearProbe:
     """A classifier on hidden states.
 
     shared: all examples choose among the same candidates, so there is one class for each, read from

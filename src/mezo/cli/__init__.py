@@ -30,10 +30,10 @@ from mezo.cli import (
 from mezo.cli.numbers import bound
 from mezo.errors import MezoError
 from mezo.events import MezoWarning
-from mezo.interrupts import TERMINATED, Terminated
 from mezo.parallel.environment import rank_of_environment
-from mezo.parsing import one_line
-from mezo.secrets import hidden
+from mezo.util.interrupts import TERMINATED, Terminated
+from mezo.util.parsing import one_line
+from mezo.util.secrets import hidden
 
 _EPILOG = r"""
 [bold]Start here[/bold]

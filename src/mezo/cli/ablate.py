@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from mezo.cli.options import WORDS, with_config
+from mezo.cli.output import cell, say
 from mezo.cli.progress import duration
-from mezo.cli.saying import cell, say
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import typer
 
 from mezo.cli.options import METHOD, WORDS, with_config
+from mezo.cli.output import cell, say
 from mezo.cli.progress import PlainObserver, duration, observer_for
-from mezo.cli.saying import cell, say
 from mezo.config import MeZOConfig
 
 _EPILOG = r"""
@@ -60,7 +60,7 @@ def linear_probe(
     regression is regularised is chosen by cross-validation on the training examples.
     """
     from mezo.baselines.linear_probe import linear_probe as probe
-    from mezo.run import to_json
+    from mezo.util.json_text import to_json
 
     found = probe(config, output=output, overwrite=overwrite, observer=PlainObserver(sys.stderr))
     if as_json:
@@ -138,7 +138,7 @@ def compare(
     from dataclasses import asdict
 
     from mezo.baselines import compare as side_by_side
-    from mezo.run import to_json
+    from mezo.util.json_text import to_json
 
     lines = side_by_side.compare(runs)
     if as_json:

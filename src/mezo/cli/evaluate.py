@@ -63,7 +63,7 @@ def evaluate(
 ) -> None:
     """Measure a model's loss and its task's metrics, with or without an adapter."""
     from mezo import api
-    from mezo.run import to_json
+    from mezo.util.json_text import to_json
 
     # Notes go to stderr: with --json, stdout is the object and nothing else.
     record = api.evaluate(

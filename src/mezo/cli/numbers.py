@@ -10,7 +10,7 @@ import typer
 
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.interrupts import TERMINATED, Terminated
+from mezo.util.interrupts import TERMINATED, Terminated
 
 MOST, MOST_SEED = 10**10, 2**64 - 1  # a seed is all of 64 bits
 

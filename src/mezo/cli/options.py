@@ -14,7 +14,7 @@ import typer
 
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.parsing import parse_yaml
+from mezo.util.parsing import parse_yaml
 
 WHAT, WHERE, METHOD, BUDGET = "What is tuned, on what", "Where it runs", "The method", "The budget"
 
@@ -192,7 +192,7 @@ def with_config(fields: Iterable[str]) -> Callable[[Callable[..., Any]], Callabl
 
 def _settings_of(run: Path | None) -> Path | None:
     """The settings of a run that is to be resumed, which flags are then a change of."""
-    from mezo.run import RunFolder
+    from mezo.runs.folder import RunFolder
 
     return None if run is None else RunFolder.begun(run).config
 

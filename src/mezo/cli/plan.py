@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mezo.cli.saying import say
+from mezo.cli.output import say
 from mezo.errors import MezoError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from mezo.cli.options import paragraphs
-from mezo.cli.saying import cell
+from mezo.cli.output import cell
 from mezo.errors import MezoError
 
 if TYPE_CHECKING:

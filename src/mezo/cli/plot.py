@@ -27,8 +27,8 @@ def plot(
 ) -> None:
     """Draw loss, accuracy, projected gradients and zero gradients of a run, as PNG and SVG; or loss and
     accuracy on the validation split of several runs together."""
-    from mezo.plots import write_comparison, write_plots
-    from mezo.run import RunFolder
+    from mezo.runs.folder import RunFolder
+    from mezo.runs.plots import write_comparison, write_plots
 
     opened = [RunFolder.open(run) for run in runs]
     if len(runs) > 1:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from mezo.profiling import WARM_UP, median_step_ms, shares
+from mezo.util.profiling import WARM_UP, median_step_ms, shares
 
 
 def table(steps: Sequence[Mapping[str, float]]) -> str:

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
-from mezo.clock import due, since
 from mezo.events import EvalRecord, Observer, StepRecord, token_reuse
-from mezo.memory import peak_bytes
-from mezo.parsing import printable
+from mezo.util.clock import due, since
+from mezo.util.memory import peak_bytes
+from mezo.util.parsing import printable
 
 _WINDOW = 50  # steps behind the shown loss and speed
 _PLAIN_SECONDS = 10.0  # between plain lines

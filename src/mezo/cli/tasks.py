@@ -99,7 +99,7 @@ def _prompt(example: "TextExample") -> str:
 
 def _show_encoded(task: "Task", rows: "list[Row]", model: str, max_length: int) -> None:
     from mezo.data import encode
-    from mezo.models import load
+    from mezo.models.load import load
 
     loaded = load(model)
     tokenizer: Any = loaded.tokenizer

@@ -13,12 +13,12 @@ from mezo.cli.options import WORDS, with_config
 from mezo.cli.profile import table
 from mezo.cli.progress import duration, observer_for
 from mezo.config import ASKED, MeZOConfig
-from mezo.interrupts import TERMINATED
 from mezo.parallel.environment import rank_of_environment, restarted
+from mezo.util.interrupts import TERMINATED
 
 if TYPE_CHECKING:
-    from mezo.differences import Changed
-    from mezo.trainer import TrainResult
+    from mezo.resume.compatibility import Changed
+    from mezo.training.trainer import TrainResult
 
 _EPILOG = r"""
 [bold]Examples[/bold]
@@ -102,8 +102,8 @@ def train(
     model card into one folder. Ctrl-C stops after the step under way and saves everything; SIGTERM saves
     what it takes to go on, and exits with 143.
     """
-    from mezo.differences import Changed
-    from mezo.run import RunFolder
+    from mezo.resume.compatibility import Changed
+    from mezo.runs.folder import RunFolder
 
     if fork is not None and resume is None:
         raise typer.BadParameter("--fork goes on from a run: give that one with --resume")
@@ -118,8 +118,8 @@ def train(
         observer_for(sys.stdout) as shown,
         logged(shown, log, metrics_file, run=folder, resumed=resume, config=config) as observer,
     ):
-        from mezo.session import Resume, is_finished
-        from mezo.trainer import MeZOTrainer
+        from mezo.resume.session import Resume, is_finished
+        from mezo.training.trainer import MeZOTrainer
 
         try:
             if resume is not None and fork is None:
@@ -160,7 +160,7 @@ def _show(error: "Changed") -> None:
 
 
 def _report(result: "TrainResult", folder: Path) -> None:
-    from mezo.run import RunFolder
+    from mezo.runs.folder import RunFolder
 
     run = RunFolder(folder)
     print()

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from mezo.parsing import one_line
+from mezo.util.parsing import one_line
 
 app = typer.Typer(
     help="Look into a run's trajectory, check it, cut it, publish it.",
@@ -22,7 +22,7 @@ _FILE = typer.Option(..., "--output", "-o", help="The file to write; it must not
 @app.command()
 def show(run: Path = _RUN, as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
     """What a trajectory says of its run: base model, settings, steps, sizes, projected gradients."""
-    from mezo.trajectory_tools import facts
+    from mezo.resume.trajectory_tools import facts
 
     found = facts(run)
     if as_json:
@@ -50,7 +50,7 @@ def verify(
 ) -> None:
     """Check a run's checksums, settings and metrics against each other, and with --weights its weights."""
     from mezo.cli.progress import observer_for
-    from mezo.trajectory_checks import verify as check
+    from mezo.resume.verify import verify as check
 
     with observer_for(sys.stdout) as observer:
         done = check(
@@ -67,7 +67,7 @@ def cut(
     output: Path = _FILE,
 ) -> None:
     """Write the first steps of a run as a trajectory of their own."""
-    from mezo import trajectory_tools
+    from mezo.resume import trajectory_tools
 
     print(f"trajectory  {trajectory_tools.cut(run, steps, output)}")
 
@@ -79,7 +79,7 @@ def merge(
     output: Path = _FILE,
 ) -> None:
     """Write one trajectory out of two of the same run, or of a run and its fork, if they agree."""
-    from mezo import trajectory_tools
+    from mezo.resume import trajectory_tools
 
     print(f"trajectory  {trajectory_tools.merge(first, second, output)}")
 
@@ -90,7 +90,7 @@ def diff(
     second: Path = typer.Argument(..., metavar="RUN2", help="Another one."),
 ) -> None:
     """Settings that differ between two runs, and the first step at which their records do; status 1 if any."""
-    from mezo.trajectory_tools import difference
+    from mezo.resume.trajectory_tools import difference
 
     found = difference(first, second)
     for row in found.header:
@@ -111,7 +111,7 @@ def publish(
     base: str | None = typer.Option(None, "--base", help="The base model's hub id, for others to load."),
 ) -> None:
     """Write a fine-tune as one small file: the base model's id and the trajectory."""
-    from mezo import publishing
+    from mezo.resume import publishing
 
     written = publishing.publish(run, output, base=base)
     print(f"published   {written} ({written.stat().st_size:,} bytes)")

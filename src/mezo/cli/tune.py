@@ -68,8 +68,8 @@ def tune(
     many, and so on. --steps is that of the run to come: it is kept in best.yaml, and its schedule is
     what the trials follow. Ctrl-C loses the trial under way and no other.
     """
-    from mezo.run import to_json
     from mezo.search import tune as search
+    from mezo.util.json_text import to_json
 
     found = search(
         config,

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 from mezo.data.causal import encode_causal
 from mezo.data.masked import encode_masked
-from mezo.registry import look_up
 from mezo.scoring import Example
 from mezo.tasks import Row, Task
+from mezo.util.registry import look_up
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

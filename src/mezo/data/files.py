@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mezo.errors import MezoError
-from mezo.foreign import kind_of
 from mezo.tasks import Row
+from mezo.util.foreign import kind_of
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 # Gzip makes a thousandth of what repeats itself, and text comes to 3 to 20 times its compressed size: a small file

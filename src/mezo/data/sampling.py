@@ -13,7 +13,7 @@ import numpy as np
 
 from mezo.errors import MezoError
 from mezo.events import MezoWarning
-from mezo.registry import look_up
+from mezo.util.registry import look_up
 
 
 @lru_cache(maxsize=2)  # a batch reaches into two epochs at most

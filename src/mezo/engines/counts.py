@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, fields
 
-from mezo.engines.layout import Layout
-
 
 @dataclass(slots=True)
 class Counts:
@@ -14,14 +12,19 @@ class Counts:
     reused: int = 0  # tokens asked for that another row's computation served
     seconds_saved: float = 0.0  # estimated: at the rate of what was computed
 
-    def add(self, layout: Layout, num_probes: int, spared: float, seconds: float) -> None:
-        """spared: the share of the layers' work for all probes that was not done, 0 to 1."""
-        reused = layout.asked - layout.distinct
-        self.asked += num_probes * layout.asked
-        self.computed += num_probes * layout.computed
-        self.reused += num_probes * reused
+    def add(self, *, asked: int, reused: int, computed: int, spared: float, seconds: float) -> None:
+        """Count one pass.
+
+        Args:
+            asked, reused, computed: tokens of all probes, as the fields above.
+            spared: the share of the layers' work that was not done, 0 to 1.
+            seconds: of the pass.
+        """
+        self.asked += asked
+        self.computed += computed
+        self.reused += reused
         whole = seconds / (1 - spared)
-        self.seconds_saved += whole - seconds + whole * reused / layout.computed
+        self.seconds_saved += whole - seconds + whole * reused / computed
 
     def go_back(self, earlier: "Counts") -> None:
         """Forget what was counted since `earlier`: a pass whose answers are not used."""

@@ -6,30 +6,13 @@ Everything a person can get wrong is said before anything is loaded or started.
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
-from enum import Enum
-from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
-from mezo import estimators
 from mezo.config import MeZOConfig
-from mezo.engines import host
-from mezo.engines.backend import Backend, EngineSpec, LoraSpec
-from mezo.engines.keeping import Keep
-from mezo.engines.outline import Outline
-from mezo.engines.serving import Placement, ServingEngine
-from mezo.engines.serving_full import InWorkers
-from mezo.engines.serving_lora import Adapters
-from mezo.engines.workers import Workers, tensors_of
 from mezo.errors import MezoError
-from mezo.objectives import Objective
-from mezo.optimizers import Optimizer
-from mezo.registry import look_up
-from mezo.tuning import tune
-from mezo.weights import Weights, canonical
+from mezo.util.registry import look_up
 
 TRANSFORMERS = "transformers"
-_MOST_ADAPTERS = 8  # in one batch of an engine's; further ones wait for a place in the next
 
 
 class _Kind(NamedTuple):
@@ -42,7 +25,9 @@ SERVING = {
     "vllm": _Kind("vllm", full=True),
     "http": _Kind(None, full=False),
 }
-_KEEP: dict[str, Keep] = {"materialize": "auto", "regenerate": "walk"}
+
+# memory mode -> where theta is kept while a worker computes at a probe (`engines.workers.restore`)
+KEEP: dict[str, Literal["auto", "walk"]] = {"materialize": "auto", "regenerate": "walk"}
 
 
 def is_served(config: MeZOConfig) -> bool:
@@ -104,7 +89,7 @@ def _check_method(config: MeZOConfig) -> None:
                 f"memory={config.memory!r} is for engine transformers: an adapter's probes are adapters of their own"
             )
         return
-    if config.memory not in _KEEP:
+    if config.memory not in KEEP:
         raise MezoError(
             f"memory={config.memory!r} is for engine transformers; engine {config.engine!r} has materialize (theta "
             "is kept once more) and regenerate (the paper's walk)"
@@ -130,114 +115,3 @@ def _check_installed(name: str, package: str | None) -> None:
             f"engine {name!r} needs the package {package}, which is not installed for {sys.executable}: install it "
             f"into an environment of its own as docs/engines.md says, and set {variable} to that one's python"
         )
-
-
-def open_served(
-    config: MeZOConfig,
-    outline: Outline,
-    objective: Objective,
-    optimizer: Callable[[], Optimizer],
-    *,
-    directions: int,
-    note: Callable[[str], None],
-) -> tuple[Any, Weights, ServingEngine]:
-    """Start the config's engine: the model made ready for tuning, its tuned tensors, and the engine.
-
-    directions: n of n-SPSA at most. The model has weights where they are tuned in this process (LoRA).
-    """
-    model, weights = tune(outline.model, config)
-    rule, _ = optimizer(), estimators.build(config, weights)  # what they refuse is said before the start
-    settings = adapter_config(model) if config.tuning == "lora" else None
-    lora = None if settings is None else lora_spec(settings, weights, at_once=2 * directions)
-    backend = open_backend(spec_of(config, outline, lora), config.engine, note)
-    try:
-        placement: Placement
-        if settings is not None:
-            placement = Adapters(backend, weights, rule, settings)
-        else:
-            placement = _in_workers(config, outline, backend, weights, rule, note)
-    except BaseException:
-        backend.close()
-        raise
-    engine = ServingEngine(
-        backend,
-        placement,
-        objective,
-        tokenizer=outline.tokenizer,
-        max_new_tokens=config.max_new_tokens,
-    )
-    return model, weights, engine
-
-
-def open_backend(spec: EngineSpec, engine: str, note: Callable[[str], None]) -> Backend:
-    """An engine of its own process, or the way to running servers."""
-    if SERVING[engine].package is not None:
-        return host.start(engine, spec, note=note)
-    return import_module(f"mezo.engines.{engine}").start(spec, note)
-
-
-def spec_of(config: MeZOConfig, outline: Outline, lora: LoraSpec | None) -> EngineSpec:
-    text = outline.model.config.get_text_config()
-    longest = config.max_length + config.max_new_tokens + 1
-    return EngineSpec(
-        model=str(outline.folder.absolute()),
-        dtype=config.dtype,
-        device=config.device.partition(":")[0],
-        tensor_parallel=config.tensor_parallel,
-        max_length=min(longest, getattr(text, "max_position_embeddings", None) or longest),
-        lora=lora,
-        full=config.tuning == "full",
-        cache=config.enable_kv_cache_optimization,
-        trust_remote_code=config.trust_remote_code,
-        servers=config.server or (),
-        server_args=config.server_args,
-    )
-
-
-def adapter_config(model: Any) -> dict[str, Any]:
-    """What peft writes to adapter_config.json, as JSON values."""
-    found = next(iter(model.peft_config.values())).to_dict()
-    return {key: _plain(value) for key, value in found.items()} | {"inference_mode": True}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, set):
-        return sorted(value)
-    return value.value if isinstance(value, Enum) else value
-
-
-def lora_spec(settings: dict[str, Any], weights: Weights, *, at_once: int) -> LoraSpec:
-    """The room that an engine needs for adapters of these settings. at_once: probes of a step."""
-    matrices = sorted({tunable.name.split(".")[-3] for tunable in weights.tunables})
-    return LoraSpec(
-        rank=settings["r"],
-        alpha=settings["lora_alpha"],
-        targets=tuple(settings["target_modules"]),
-        at_once=min(at_once, _MOST_ADAPTERS),
-        matrices=tuple(matrices),
-    )
-
-
-def _in_workers(
-    config: MeZOConfig,
-    outline: Outline,
-    backend: Backend,
-    weights: Weights,
-    optimizer: Optimizer,
-    note: Callable[[str], None],
-) -> InWorkers:
-    model, tuned = outline.model, {tunable.name for tunable in weights.tunables}
-    for name, tensor in model.named_parameters():
-        tensor.requires_grad_(canonical(name) in tuned)
-    workers = Workers(
-        backend.call_workers,
-        tensors_of(model),
-        optimizer=optimizer,
-        noise=config.noise,
-        keep=_KEEP[config.memory],
-        checkpoint=str(outline.folder.absolute()),
-        workers=config.tensor_parallel,
-    )
-    model.requires_grad_(False)
-    note(workers.summary())
-    return InWorkers(backend, workers, optimizer, lambda: tune(outline.load().model, config), note)

@@ -18,10 +18,10 @@ from mezo.estimators.one_point import OnePoint
 from mezo.estimators.one_sided import OneSided
 from mezo.estimators.sign import Sign
 from mezo.estimators.two_point import TwoPoint
-from mezo.registry import look_up
+from mezo.util.registry import look_up
 
 if TYPE_CHECKING:
-    from mezo.weights import Weights
+    from mezo.weights.weights import Weights
 
 ESTIMATORS: dict[str, type[Estimator]] = {
     "two-point": TwoPoint,

@@ -10,7 +10,7 @@ from mezo.config import MeZOConfig
 from mezo.types import Direction, Draw, Probe
 
 if TYPE_CHECKING:
-    from mezo.weights import Weights
+    from mezo.weights.weights import Weights
 
 
 class Estimator(abc.ABC):

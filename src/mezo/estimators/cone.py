@@ -11,7 +11,7 @@ from mezo.estimators.base import Estimator, as_float32
 from mezo.types import Direction, Draw, Probe
 
 if TYPE_CHECKING:
-    from mezo.weights import Weights
+    from mezo.weights.weights import Weights
 
 FIRST_BETA = 0.1  # of the warm-up, which begins with m as little more than the last step's estimate
 
@@ -22,7 +22,7 @@ class Cone(Estimator):
 
     ConMeZO (Behric et al. 2025, arXiv:2511.02757, Algorithm 1). u is standard normal (or of other
     noise), d the number of tuned elements, m <- beta m + (1 - beta) mean_k g_k z_k, kept by
-    `mezo.heading`: 4 bytes a weight. While m is zero, in the first step, z is u. At an angle of pi / 2 it
+    `mezo.weights.gradient_mean`: 4 bytes a weight. While m is zero, in the first step, z is u. At an angle of pi / 2 it
     always is, and this is two-point; 0 would leave nothing to chance and is refused.
 
     Written as z = sin(angle) (u + drift m), with one drift for all directions of a step, so a step's

@@ -13,7 +13,7 @@ from mezo.estimators.one_sided import OneSided
 from mezo.types import Draw
 
 if TYPE_CHECKING:
-    from mezo.weights import Weights
+    from mezo.weights.weights import Weights
 
 
 @dataclass(frozen=True)

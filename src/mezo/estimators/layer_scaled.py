@@ -10,7 +10,7 @@ from mezo.estimators.scalings import product
 from mezo.types import Direction, Draw, Probe, Scaling
 
 if TYPE_CHECKING:
-    from mezo.weights import Weights
+    from mezo.weights.weights import Weights
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ of noise, rounding or device. Nothing is imported but what the device of the ten
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from mezo.errors import MezoError, near
-from mezo.noise.group import Group
+from mezo.noise.group import TensorGroup
 from mezo.noise.seeds import INITIALISATION, PERTURBATION, derive_seed, tensor_id
-from mezo.noise.steps import Step
+from mezo.noise.sequential_updates import Step
+from mezo.noise.where import Where
 
 if TYPE_CHECKING:
     import torch
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 __all__ = [
     "INITIALISATION",
     "PERTURBATION",
-    "Group",
     "Kind",
     "Rounding",
     "Step",
+    "TensorGroup",
     "Where",
     "announce",
     "derive_seed",
@@ -44,7 +44,7 @@ __all__ = [
     "tensor_id",
     "update_",
     "update_all_",
-    "update_in_turn_",
+    "update_sequence_",
 ]
 
 Kind = Literal["gaussian", "rademacher"]
@@ -56,15 +56,6 @@ def _say(text: str) -> None:
 
 
 announce: Callable[[str], object] = _say  # told, once, that a first use compiles; replace it freely
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """Where a 2-D view sits inside the whole, unsharded tensor."""
-
-    tensor_id: int  # uint32
-    start: int = 0  # global element index of view[0, 0]
-    row_stride: int | None = None  # global indices from one row to the next; None: the view's own columns
 
 
 def fill_(
@@ -162,7 +153,7 @@ def store_(
 
 
 def perturb_all(
-    group: Group,
+    group: TensorGroup,
     seed: int,
     scale: float,
     out: "Sequence[torch.Tensor]",
@@ -179,7 +170,7 @@ def perturb_all(
 
 
 def perturb_pair_all(
-    group: Group,
+    group: TensorGroup,
     seed: int,
     scale: float,
     plus: "Sequence[torch.Tensor]",
@@ -195,7 +186,7 @@ def perturb_pair_all(
 
 
 def update_all_(
-    group: Group,
+    group: TensorGroup,
     seeds: Sequence[int],
     coefficients: Sequence[float],
     *,
@@ -215,8 +206,8 @@ def update_all_(
         part.backend.update_all_(part.table, seeds, coefficients, own, rounding, rounding_seed, kind)
 
 
-def update_in_turn_(
-    group: Group,
+def update_sequence_(
+    group: TensorGroup,
     steps: Sequence[Sequence[Step]],
     *,
     rounding: Rounding = "stochastic",
@@ -229,12 +220,12 @@ def update_in_turn_(
     """
     _check_number("lists of steps", steps, group)
     for part in group.parts(_backend):
-        if not hasattr(part.backend, "update_in_turn_"):
+        if not hasattr(part.backend, "update_sequence_"):
             raise MezoError("several updates in one pass are for tensors on a CPU; use update_all_ for each")
-        part.backend.update_in_turn_(part.table, part.of(steps), rounding, kind)
+        part.backend.update_sequence_(part.table, part.of(steps), rounding, kind)
 
 
-def _check_number(what: str, given: Sequence[object], group: Group) -> None:
+def _check_number(what: str, given: Sequence[object], group: TensorGroup) -> None:
     if len(given) != len(group.weights):
         raise MezoError(f"expected {len(group.weights)} {what}, one for each tensor, found {len(given)}")
 

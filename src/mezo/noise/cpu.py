@@ -11,11 +11,11 @@ import torch
 from mezo.noise import cpu_kernels as kernels
 from mezo.noise import cpu_table as t
 from mezo.noise import cpu_updates as updates
+from mezo.noise import omp_threads
 from mezo.noise import rounding as roundings
-from mezo.noise import team
 from mezo.noise.cpu_jit import Native
+from mezo.noise.cpu_sequential_updates import Turns
 from mezo.noise.cpu_stream import GAUSSIAN, RADEMACHER
-from mezo.noise.cpu_turns import Turns
 from mezo.noise.layout import (
     check_directions,
     check_index,
@@ -25,11 +25,11 @@ from mezo.noise.layout import (
     layout,
     look_up_dtype,
 )
-from mezo.noise.steps import Step
-from mezo.registry import look_up
+from mezo.noise.sequential_updates import Step
+from mezo.util.registry import look_up
 
 if TYPE_CHECKING:
-    from mezo.noise import Where
+    from mezo.noise.where import Where
 
 Tensors: TypeAlias = Sequence[torch.Tensor]
 
@@ -44,9 +44,9 @@ _UPDATE = {
     torch.float16: updates.update_fp16,
 }
 _IN_TURN = {
-    torch.float32: updates.update_in_turn_fp32,
-    torch.bfloat16: updates.update_in_turn_bf16,
-    torch.float16: updates.update_in_turn_fp16,
+    torch.float32: updates.update_sequence_fp32,
+    torch.bfloat16: updates.update_sequence_bf16,
+    torch.float16: updates.update_sequence_fp16,
 }
 _STORE = {
     torch.float32: kernels.store_fp32,
@@ -63,7 +63,7 @@ _DOUBLE, _LONG = struct.Struct("d"), struct.Struct("q")
 _ONE = 0x3F800000  # the bits of 1.0
 
 
-class Rows(NamedTuple):
+class CpuRows(NamedTuple):
     """A table for a kernel."""
 
     words: Any  # a ctypes array, (tensors * COLUMNS) int64
@@ -71,14 +71,14 @@ class Rows(NamedTuple):
     pieces: int
     elements: int
 
-    def copied(self) -> "tuple[Rows, np.ndarray]":
+    def copied(self) -> "tuple[CpuRows, np.ndarray]":
         """A copy, and a view of its words (tensors, COLUMNS) to write to."""
         words = type(self.words).from_buffer_copy(self.words)
         view = np.frombuffer(words, np.int64).reshape(self.tensors, t.COLUMNS)
         return self._replace(words=words), view
 
 
-class Table:
+class CpuTable:
     """Tensors of one element type on which one kernel call works."""
 
     def __init__(self, weights: Tensors, wheres: "Sequence[Where]") -> None:
@@ -88,7 +88,7 @@ class Table:
         look_up_dtype(_UPDATE, weights[0])
         self.rows = _rows(wheres, [flattened(w, where) for w, where in zip(weights, wheres, strict=True)])
 
-    def onto(self, *outputs: Tensors) -> Rows:
+    def onto(self, *outputs: Tensors) -> CpuRows:
         """The rows with outputs beside the weights: PLUS, and if there are two, MINUS."""
         if not check_outputs(self.weights, self.places, outputs):
             flat = [
@@ -101,6 +101,10 @@ class Table:
             words[:, column] = [tensor.data_ptr() for tensor in tensors]
             words[:, column + 1] = words[:, t.WEIGHT_STRIDE]
         return rows
+
+
+def table_of(weights: Tensors, wheres: "Sequence[Where]") -> CpuTable:
+    return CpuTable(weights, wheres)
 
 
 def fill_(out: torch.Tensor, where: "Where", seed: int, kind: str, purpose: int) -> None:
@@ -126,7 +130,7 @@ def perturb(
 
 
 def perturb_all(
-    table: Table, seed: int, scale: float, plus: Tensors, minus: Tensors | None, kind: str
+    table: CpuTable, seed: int, scale: float, plus: Tensors, minus: Tensors | None, kind: str
 ) -> None:
     rows = table.onto(plus) if minus is None else table.onto(plus, minus)
     _launch(_PERTURB[table.dtype], rows, kind, seed=seed, scale=scale)
@@ -161,7 +165,7 @@ def store_(
 
 
 def update_all_(
-    table: Table,
+    table: CpuTable,
     seeds: Sequence[int],
     coefficients: Sequence[float],
     decays: Sequence[float] | None,
@@ -178,7 +182,7 @@ def update_all_(
     _launch(_UPDATE[table.dtype], rows, kind, seeds, coefficients, rounding=mode, rounding_seed=rounding_seed)
 
 
-def update_in_turn_(table: Table, steps: Sequence[Sequence[Step]], rounding: str, kind: str) -> None:
+def update_sequence_(table: CpuTable, steps: Sequence[Sequence[Step]], rounding: str, kind: str) -> None:
     lists = {id(own): own for own in steps}
     turns = {name: Turns.of(own, table.dtype, rounding, kind) for name, own in lists.items()}
     rows, words = table.rows.copied()
@@ -197,7 +201,7 @@ def sum_of_squares(
     height, width = shape
     row_stride = width if where.row_stride is None else where.row_stride
     row = _row(where, height, width, where.start, row_stride)
-    rows = Rows(_Row(*row), 1, t.pieces(height, width, where.start), height * width)
+    rows = CpuRows(_Row(*row), 1, t.pieces(height, width, where.start), height * width)
     return _launch(kernels.sum_of_squares, rows, kind, seed=seed)
 
 
@@ -217,7 +221,7 @@ def _rows(
     *tensors: Tensors,
     index: torch.Tensor | None = None,
     dtype: torch.dtype | None = None,
-) -> Rows:
+) -> CpuRows:
     """tensors: the weights, then what lies beside them, the first PLUS and the second MINUS, of `dtype`."""
     words: list[int] = []
     pieces = elements = 0
@@ -232,12 +236,12 @@ def _rows(
         words[-1] = pieces
         pieces += t.pieces(height, width, start)
         elements += height * width
-    return Rows((ctypes.c_int64 * len(words))(*words), len(wheres), pieces, elements)
+    return CpuRows((ctypes.c_int64 * len(words))(*words), len(wheres), pieces, elements)
 
 
 def _launch(
     kernel: Native,
-    rows: Rows,
+    rows: CpuRows,
     kind: str = "gaussian",
     seeds: Sequence[int] = (),
     coefficients: Sequence[float] = (),
@@ -278,5 +282,5 @@ def _launch(
         ctypes.addressof(levels),
     )  # in the order of `cpu_table`
     alone = rows.elements * times <= _ALONE
-    team.run(kernel, ctypes.addressof(call), 1 if alone else torch.get_num_threads())
+    omp_threads.run(kernel, ctypes.addressof(call), 1 if alone else torch.get_num_threads())
     return call[t.TOTAL]

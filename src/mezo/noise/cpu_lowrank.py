@@ -1,6 +1,6 @@
 """Sums of low-rank noise on CPU tensors: one pass over memory, whatever the rank and the number of directions.
 
-The reference is `mezo.lowrank.add_summed`, the same operations by torch, which other devices use.
+The reference is `mezo.weights.low_rank_noise.add_summed`, the same operations by torch, which other devices use.
 """
 
 import ctypes
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numba import carray  # pyright: ignore[reportPrivateImportUsage]
 
-from mezo.noise import team
+from mezo.noise import omp_threads
 from mezo.noise.cpu_jit import F, L, atomic_add, kernel, pointer
 
 # A call: int64 words. VALUES: float32, the elements START to STOP of a matrix of COLUMNS columns. LEFT
@@ -86,4 +86,4 @@ def add_(
         rank,
     )
     threads = 1 if values.numel() <= _ALONE else torch.get_num_threads()
-    team.run(_add, ctypes.addressof(call), threads)
+    omp_threads.run(_add, ctypes.addressof(call), threads)

@@ -176,15 +176,15 @@ def update_fp16(address: int) -> None:
 
 
 @kernel
-def update_in_turn_fp32(address: int) -> None:
+def update_sequence_fp32(address: int) -> None:
     _update_in_turn(address, F(0))
 
 
 @kernel
-def update_in_turn_bf16(address: int) -> None:
+def update_sequence_bf16(address: int) -> None:
     _update_in_turn(address, _BF16)
 
 
 @kernel
-def update_in_turn_fp16(address: int) -> None:
+def update_sequence_fp16(address: int) -> None:
     _update_in_turn(address, _FP16)

@@ -13,10 +13,10 @@ from mezo.noise.gpu_stream import GAUSSIAN, RADEMACHER
 from mezo.noise.gpu_table import programs as programs_of
 from mezo.noise.gpu_table import send
 from mezo.noise.layout import check_directions, check_index, check_noise_buffer, layout, look_up_dtype
-from mezo.registry import look_up
+from mezo.util.registry import look_up
 
 if TYPE_CHECKING:
-    from mezo.noise import Where
+    from mezo.noise.where import Where
 
 _KIND = {"gaussian": GAUSSIAN.value, "rademacher": RADEMACHER.value}
 _FORM = {
@@ -166,14 +166,13 @@ def store_(
             )
 
 
-class Table(gpu_table.Table):
-    def __init__(self, weights: Sequence[torch.Tensor], wheres: "Sequence[Where]") -> None:
-        look_up_dtype(_FORM, weights[0])
-        super().__init__(weights, wheres, _LANES)
+def table_of(weights: Sequence[torch.Tensor], wheres: "Sequence[Where]") -> gpu_table.GpuTable:
+    look_up_dtype(_FORM, weights[0])
+    return gpu_table.GpuTable(weights, wheres, _LANES)
 
 
 def perturb_all(
-    table: Table,
+    table: gpu_table.GpuTable,
     seed: int,
     scale: float,
     plus: Sequence[torch.Tensor],
@@ -198,7 +197,7 @@ def perturb_all(
 
 
 def update_all_(
-    table: Table,
+    table: gpu_table.GpuTable,
     seeds: Sequence[int],
     coefficients: Sequence[float],
     decays: Sequence[float] | None,

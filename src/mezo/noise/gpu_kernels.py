@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from mezo.noise.gpu_formats import load, nearest, store
-from mezo.noise.gpu_lanes import PLAIN, lanes, member, memory
+from mezo.noise.gpu_index import PLAIN, lanes, member, memory
 from mezo.noise.gpu_stream import from_bits, noise
 from mezo.noise.gpu_table import (
     ID,

@@ -13,7 +13,7 @@ import triton.language as tl
 from mezo.noise.layout import check_outputs, flattened, layout
 
 if TYPE_CHECKING:
-    from mezo.noise import Where
+    from mezo.noise.where import Where
 
 Tensors: TypeAlias = Sequence[torch.Tensor]
 
@@ -34,13 +34,13 @@ FIRST = tl.constexpr(11)
 COLUMNS = tl.constexpr(12)
 
 
-class Rows(NamedTuple):
+class GpuRows(NamedTuple):
     host: np.ndarray  # (tensors, COLUMNS)
     words: torch.Tensor  # the same, on the GPU
     owner: torch.Tensor  # (programs,) int32
 
 
-class Table:
+class GpuTable:
     """Tensors of one element type on one GPU."""
 
     def __init__(self, weights: Tensors, wheres: "Sequence[Where]", lanes: int) -> None:
@@ -49,7 +49,7 @@ class Table:
         self.places = [(w.shape, w.stride()) for w in weights]
         self.rows = self._rows(weights)
 
-    def onto(self, *outputs: Tensors) -> Rows:
+    def onto(self, *outputs: Tensors) -> GpuRows:
         """The rows with outputs beside the weights: PLUS, and if there are two, MINUS."""
         if not check_outputs(self.weights, self.places, outputs):
             return self._rows(self.weights, *outputs)
@@ -59,7 +59,7 @@ class Table:
             host[:, column + 1] = host[:, WEIGHT_STRIDE.value]
         return self.rows._replace(host=host, words=send(host, self.device))
 
-    def _rows(self, *tensors: Tensors) -> Rows:
+    def _rows(self, *tensors: Tensors) -> GpuRows:
         rows: list[list[int]] = []
         counts: list[int] = []
         first = 0
@@ -75,7 +75,7 @@ class Table:
             first += counts[-1]
         host = np.array(rows, np.int64)
         owner = np.repeat(np.arange(len(rows), dtype=np.int32), counts)
-        return Rows(host, send(host, self.device), send(owner, self.device))
+        return GpuRows(host, send(host, self.device), send(owner, self.device))
 
 
 def programs(cols: int, lanes: int) -> int:

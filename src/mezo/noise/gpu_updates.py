@@ -14,7 +14,7 @@ import triton.language as tl
 
 from mezo.noise import rounding
 from mezo.noise.gpu_formats import FLOAT32, load, nearest, stochastic, store, value
-from mezo.noise.gpu_lanes import PLAIN, lanes, member, memory
+from mezo.noise.gpu_index import PLAIN, lanes, member, memory
 from mezo.noise.gpu_matched import matched, passes_last
 from mezo.noise.gpu_stream import from_bits, noise, words
 from mezo.noise.gpu_table import ID, WEIGHT, WEIGHT_STRIDE, WIDTH

@@ -9,11 +9,11 @@ from mezo.errors import MezoError
 if TYPE_CHECKING:
     import torch
 
-    from mezo.noise import Where
+    from mezo.noise.where import Where
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class DevicePart:
     """The tensors of a group on one device and of one element type."""
 
     backend: Any
@@ -24,7 +24,7 @@ class Part:
         return [values[i] for i in self.members]
 
 
-class Group:
+class TensorGroup:
     """Tensors and their places: 2-D views, or contiguous tensors of any shape, each named once.
 
     What the kernels need to know of them is gathered on first use, and again whenever a tensor's
@@ -36,16 +36,16 @@ class Group:
             raise MezoError(f"expected a place for each tensor, found {len(wheres)} for {len(weights)}")
         self.weights, self.wheres = tuple(weights), tuple(wheres)
         self._addresses: list[int] = []
-        self._parts: list[Part] = []
+        self._parts: list[DevicePart] = []
 
-    def parts(self, backend: Callable[[str], Any]) -> list[Part]:
+    def parts(self, backend: Callable[[str], Any]) -> list[DevicePart]:
         """For the operations of `mezo.noise`: the tensors by device and element type."""
         addresses = [weight.data_ptr() for weight in self.weights]
         if addresses != self._addresses:
             self._parts, self._addresses = self._gather(backend), addresses
         return self._parts
 
-    def _gather(self, backend: Callable[[str], Any]) -> list[Part]:
+    def _gather(self, backend: Callable[[str], Any]) -> list[DevicePart]:
         alike: dict[tuple[torch.device, torch.dtype], list[int]] = {}
         for i, weight in enumerate(self.weights):
             alike.setdefault((weight.device, weight.dtype), []).append(i)
@@ -53,5 +53,5 @@ class Group:
         for (device, _), members in alike.items():
             kernels = backend(device.type)
             weights, wheres = ([of[i] for i in members] for of in (self.weights, self.wheres))
-            parts.append(Part(kernels, members, kernels.Table(weights, wheres)))
+            parts.append(DevicePart(kernels, members, kernels.table_of(weights, wheres)))
         return parts

@@ -8,7 +8,7 @@ import torch
 from mezo.errors import MezoError
 
 if TYPE_CHECKING:
-    from mezo.noise import Where
+    from mezo.noise.where import Where
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ import torch
 from mezo.errors import MezoError
 from mezo.noise import spec
 from mezo.noise.matched import Matched, matched
-from mezo.registry import look_up
+from mezo.util.registry import look_up
 
 NEAREST: Final = 0
 STOCHASTIC: Final = 1

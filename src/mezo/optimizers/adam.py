@@ -9,7 +9,7 @@ import torch
 from mezo.optimizers import moments
 from mezo.optimizers.base import Optimizer, add_gradient_, first_seed
 from mezo.types import Update
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 
 @dataclass(frozen=True)

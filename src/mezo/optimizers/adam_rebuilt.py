@@ -10,7 +10,7 @@ from mezo.optimizers.adam import AdamRule
 from mezo.optimizers.base import first_seed, sum_of_z
 from mezo.optimizers.history import History
 from mezo.types import Update
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 
 @dataclass(frozen=True)

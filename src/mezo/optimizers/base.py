@@ -8,7 +8,7 @@ import torch
 
 from mezo.noise import Rounding
 from mezo.types import Scaling, Update
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from mezo.errors import MezoError
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 
 def scale_(moments: Weights, factor: float) -> None:

@@ -8,7 +8,7 @@ import torch
 from mezo.optimizers import moments
 from mezo.optimizers.base import Optimizer, add_gradient_, drifts, first_seed, sum_of_z
 from mezo.types import Update
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from mezo.optimizers import history as past
 from mezo.optimizers.base import Optimizer, sum_of_z
 from mezo.optimizers.history import History
 from mezo.types import Scaling, Update
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ import torch
 
 from mezo.optimizers.base import Optimizer, add_gradient_, drifts, first_seed, sum_of_z
 from mezo.types import Update
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
     """theta <- (1 - lr * weight_decay) * theta - lr * mean_k g_k z_k.
 
-    Along directions that drift (`mezo.heading`), "matched" rounding is stochastic: what moves theta is
+    Along directions that drift (`mezo.weights.gradient_mean`), "matched" rounding is stochastic: what moves theta is
     no sum of z.
     """
 

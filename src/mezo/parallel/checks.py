@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from mezo.errors import MezoError
-from mezo.parallel.group import Apart, Group
-from mezo.weights import Weights
+from mezo.parallel.group import Apart, ProcessGroup
+from mezo.weights.weights import Weights
 
 _WORDS = 1 << 13  # 8-byte words that are summed to one
 
@@ -41,7 +41,7 @@ def theta_checksum(weights: Weights) -> int:
 class Watchman:
     """Compares the weights of all processes before every so many steps."""
 
-    def __init__(self, group: Group, every: int) -> None:
+    def __init__(self, group: ProcessGroup, every: int) -> None:
         self.group, self.every = group, every
         self.agreed = 0  # steps, since the start of this process, after which they were last the same
 
@@ -68,7 +68,7 @@ class Watchman:
         self.agreed = step
 
 
-def agree(group: Group, facts: Mapping[str, object]) -> None:
+def agree(group: ProcessGroup, facts: Mapping[str, object]) -> None:
     """facts: what must be the same everywhere, by name. Raises MezoError for the first that is not, naming who."""
     if group.size == 1:
         return

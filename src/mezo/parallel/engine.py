@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from mezo.engines.base import Engine
-from mezo.engines.tensor_parallel import make_whole_
 from mezo.parallel.checks import Watchman, theta_checksum
-from mezo.parallel.group import Apart, Group, shares
+from mezo.parallel.group import Apart, ProcessGroup, shares
 from mezo.parallel.interrupts import Signals
+from mezo.parallel.tensor_parallel import make_whole_
 from mezo.parallel.work import Split, Unit, units
 from mezo.scoring import Example, ScoringBatch
 from mezo.types import THETA, Probe, Update
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 _FAILED = 4  # status bit; those below are of `Signals`
 _BITS = 3
@@ -35,7 +35,9 @@ class RankFailed(Apart):
 class ParallelEngine(Engine):
     """`inner` as one of a group: the same answers as `inner` alone gives, in a share of the time."""
 
-    def __init__(self, inner: Engine, weights: Weights, group: Group, split: Split, *, check_every: int = 0):
+    def __init__(
+        self, inner: Engine, weights: Weights, group: ProcessGroup, split: Split, *, check_every: int = 0
+    ):
         """split: what is shared. check_every: steps between comparisons of the weights; 0: never."""
         self.inner, self.weights, self.group = inner, weights, group
         self.split: Split = split

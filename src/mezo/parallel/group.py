@@ -29,7 +29,7 @@ class RankLost(Apart):
 
 
 @dataclass
-class Group:
+class ProcessGroup:
     """All processes of a run; alone, it has one rank, and nothing is sent."""
 
     rank: int = 0
@@ -128,10 +128,10 @@ class Group:
         )
 
 
-_joined: Group | None = None
+_joined: ProcessGroup | None = None
 
 
-def join(tensor: int = 1, timeout: float = 600.0, *, cuda: bool = False) -> Group:
+def join(tensor: int = 1, timeout: float = 600.0, *, cuda: bool = False) -> ProcessGroup:
     """The group that this process was started in, once; alone without torchrun.
 
     tensor: processes that share one copy of the weights. timeout: seconds to wait for another process.
@@ -144,13 +144,13 @@ def join(tensor: int = 1, timeout: float = 600.0, *, cuda: bool = False) -> Grou
                 f"tensor_parallel={tensor} needs {tensor} processes, found one: start them with "
                 f"torchrun --nproc-per-node {tensor} -m mezo train ..."
             )
-        return Group()
+        return ProcessGroup()
     if _joined is None or (_joined.tensor, _joined.timeout) != (tensor, timeout):
         _joined = _join(tensor, timeout, cuda)
     return _joined
 
 
-def _join(tensor: int, timeout: float, cuda: bool) -> Group:
+def _join(tensor: int, timeout: float, cuda: bool) -> ProcessGroup:
     import torch
     import torch.distributed as dist
     from torch.distributed.rendezvous import rendezvous
@@ -179,7 +179,7 @@ def _join(tensor: int, timeout: float, cuda: bool) -> Group:
                 f"{' '.join(str(error).split())[:200]}"
             ) from None
         atexit.register(leave)
-    group = Group(dist.get_rank(), size, tensor, timeout=timeout)
+    group = ProcessGroup(dist.get_rank(), size, tensor, timeout=timeout)
     if tensor > 1:
         for first in range(0, size, tensor):
             made = dist.new_group(list(range(first, first + tensor)), timeout=wait)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from mezo.interrupts import Interrupts, Terminated
+from mezo.util.interrupts import Interrupts, Terminated
 
 INTERRUPTED, TERMINATED = 1, 2
 

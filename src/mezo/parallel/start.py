@@ -8,15 +8,15 @@ from mezo.config import MeZOConfig
 from mezo.engines.base import Engine
 from mezo.engines.registry import is_served
 from mezo.errors import MezoError
-from mezo.interrupts import Interrupts
 from mezo.noise.spec import VERSION as NOISE_VERSION
 from mezo.parallel import work
 from mezo.parallel.checks import agree
 from mezo.parallel.engine import ParallelEngine
 from mezo.parallel.environment import launched
-from mezo.parallel.group import Group, join
+from mezo.parallel.group import ProcessGroup, join
 from mezo.parallel.interrupts import SharedInterrupts
-from mezo.weights import Weights
+from mezo.util.interrupts import Interrupts
+from mezo.weights.weights import Weights
 
 # Of the settings: where a process finds its files, and what no number depends on.
 _OWN = ("model", "data", "snapshot_every")
@@ -33,7 +33,7 @@ _WITH_TENSOR_PARALLEL: dict[str, tuple[Any, ...]] = {
 }
 
 
-def group_for(config: MeZOConfig) -> Group:
+def group_for(config: MeZOConfig) -> ProcessGroup:
     """The processes of this run; this one alone unless torchrun started it.
 
     Raises MezoError if they do not find each other, or the config cannot be run so.
@@ -44,7 +44,7 @@ def group_for(config: MeZOConfig) -> Group:
                 f"engine {config.engine!r} has processes of its own (--tp): start mezo without torchrun, or use "
                 "--engine transformers"
             )
-        return Group()
+        return ProcessGroup()
     if config.tensor_parallel > 1:
         _check_tensor_parallel(config)
     return join(config.tensor_parallel, config.rank_timeout, cuda=_on_cuda(config.device))
@@ -69,7 +69,9 @@ def _on_cuda(device: str) -> bool:
     return torch.cuda.is_available()
 
 
-def settled(config: MeZOConfig, group: Group, *, resuming: bool, note: Callable[[str], None]) -> MeZOConfig:
+def settled(
+    config: MeZOConfig, group: ProcessGroup, *, resuming: bool, note: Callable[[str], None]
+) -> MeZOConfig:
     """The config with what "auto" means here, so that a resumed run means it too, on any number of processes.
 
     Raises MezoError for what the processes cannot share.
@@ -105,7 +107,7 @@ def _check_walk(config: MeZOConfig, split: work.Split, copies: int) -> None:
         )
 
 
-def around(engine: Engine, weights: Weights, group: Group, config: MeZOConfig) -> Engine:
+def around(engine: Engine, weights: Weights, group: ProcessGroup, config: MeZOConfig) -> Engine:
     """`engine` as one of the group's; itself where that changes nothing.
 
     One process that goes on with a run of several evaluates as they did, direction by direction.
@@ -134,7 +136,7 @@ def sent(engine: Engine) -> str:
 
 
 def check_alike(
-    group: Group,
+    group: ProcessGroup,
     config: MeZOConfig,
     base_fingerprint: str,
     identity: Mapping[str, Any],
@@ -157,6 +159,6 @@ def check_alike(
     )
 
 
-def check_state(group: Group, first: int, state: Any) -> None:
+def check_state(group: ProcessGroup, first: int, state: Any) -> None:
     """Raises MezoError if a resumed run stands elsewhere for some: they read different folders."""
     agree(group, {"first step to do (do all see the same RUN?)": first, "estimator's state": repr(state)})

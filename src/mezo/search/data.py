@@ -2,7 +2,7 @@
 
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
-from mezo.data.configured import training_set, validation_set
+from mezo.data.from_config import training_set, validation_set
 from mezo.data.sampling import permutation
 from mezo.tasks import task_for
 

@@ -14,11 +14,11 @@ from typing import Any
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import Observer
-from mezo.run import write_text
 from mezo.search.data import search_data
-from mezo.search.space import STEPS, Plan, Setting, grid, plan_by_minutes, plan_by_steps
+from mezo.search.space import STEPS, SearchedSetting, SearchPlan, grid, plan_by_minutes, plan_by_steps
 from mezo.search.trial import measure, run_trial
 from mezo.search.trials import SearchFolder, Trial
+from mezo.util.atomic_files import write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +26,16 @@ class SearchResult:
     """What a search came to."""
 
     config: MeZOConfig  # as it was given, with the learning rate and epsilon that were found
-    plan: Plan
+    plan: SearchPlan
     trials: tuple[Trial, ...]  # by rung; within one, in the order in which they ran
     path: Path  # best.yaml
 
     @property
-    def best(self) -> Setting:
-        return Setting(self.config.learning_rate, self.config.epsilon)
+    def best(self) -> SearchedSetting:
+        return SearchedSetting(self.config.learning_rate, self.config.epsilon)
 
     @property
-    def ranking(self) -> tuple[Setting, ...]:
+    def ranking(self) -> tuple[SearchedSetting, ...]:
         """All settings, the best first: by the rung they reached, then by their loss there."""
         last = {trial.setting: trial for trial in self.trials}
         return tuple(sorted(last, key=lambda setting: (-last[setting].rung, *_order(last[setting]))))
@@ -88,7 +88,7 @@ def tune(
     rungs = folder.open(asked)
     train, validation = search_data(config)
     if rungs is not None:
-        plan = Plan(settings, rungs)
+        plan = SearchPlan(settings, rungs)
         observer.on_note(f"going on with the search in {folder.path}")
     else:
         cost = measure(config, train, validation, settings[0])
@@ -108,7 +108,7 @@ def tune(
 
 def _climb(
     config: MeZOConfig,
-    plan: Plan,
+    plan: SearchPlan,
     folder: SearchFolder,
     train: Any,
     validation: Any,
@@ -146,7 +146,7 @@ def _order(trial: Trial) -> tuple[bool, bool, float]:
     return trial.diverged, trial.too_large, 0.0 if trial.diverged else trial.loss
 
 
-def _asked(config: MeZOConfig, settings: Sequence[Setting], budget: dict[str, Any]) -> dict[str, Any]:
+def _asked(config: MeZOConfig, settings: Sequence[SearchedSetting], budget: dict[str, Any]) -> dict[str, Any]:
     """What a search depends on, as plain values."""
     values = config.model_dump(mode="json")
     for name in ("learning_rate", "epsilon", "eval_every"):
@@ -154,7 +154,7 @@ def _asked(config: MeZOConfig, settings: Sequence[Setting], budget: dict[str, An
     return {"settings": [list(s) for s in settings], **budget, "config": values}
 
 
-def _announced(plan: Plan, seconds: float) -> str:
+def _announced(plan: SearchPlan, seconds: float) -> str:
     rungs = ", ".join(f"{size} of {steps} steps" for size, steps in zip(plan.sizes, plan.rungs, strict=True))
     time = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
     return f"{len(plan.settings)} settings; trials: {rungs}; {plan.total_steps:,} steps, about {time}"

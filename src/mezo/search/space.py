@@ -26,7 +26,7 @@ STEPS = 200  # of the longest trials
 _FEWEST = 4  # steps of the shortest
 
 
-class Setting(NamedTuple):
+class SearchedSetting(NamedTuple):
     """What is searched for."""
 
     learning_rate: float
@@ -37,10 +37,10 @@ class Setting(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SearchPlan:
     """Successive halving: all settings for a few steps, the better half for twice as many, and so on."""
 
-    settings: tuple[Setting, ...]
+    settings: tuple[SearchedSetting, ...]
     rungs: tuple[int, ...]  # steps of a trial, by rung
 
     @property
@@ -59,7 +59,7 @@ class Plan:
 
 def grid(
     tuning: str, learning_rates: Sequence[float] | None = None, epsilons: Sequence[float] | None = None
-) -> tuple[Setting, ...]:
+) -> tuple[SearchedSetting, ...]:
     """Every learning rate with every epsilon; by default those around the paper's for the tuning mode.
 
     Raises MezoError for values that are not positive, or fewer than two settings.
@@ -69,7 +69,7 @@ def grid(
     for name, values in (("learning rates", rates), ("epsilons", scales)):
         if any(not (math.isfinite(x) and x > 0) for x in values):
             raise MezoError(f"expected {name} above 0, found {', '.join(f'{x:g}' for x in values)}")
-    settings = tuple(Setting(*pair) for pair in product(sorted(set(rates)), sorted(set(scales))))
+    settings = tuple(SearchedSetting(*pair) for pair in product(sorted(set(rates)), sorted(set(scales))))
     if len(settings) < 2:
         raise MezoError(
             f"expected at least 2 settings to choose from, found learning rate {rates[0]:g} and epsilon"
@@ -86,7 +86,7 @@ def rung_sizes(settings: int) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def plan_by_steps(settings: tuple[Setting, ...], steps: int) -> Plan:
+def plan_by_steps(settings: tuple[SearchedSetting, ...], steps: int) -> SearchPlan:
     """`steps`: of the last rung. Raises MezoError if the first one would have next to none."""
     count = len(rung_sizes(len(settings)))
     first = steps >> (count - 1)
@@ -95,10 +95,12 @@ def plan_by_steps(settings: tuple[Setting, ...], steps: int) -> Plan:
             f"{len(settings)} settings are halved {count - 1} times, so steps={steps} leaves {first} for the first"
             f" trials; give at least {_FEWEST << (count - 1)} steps, or fewer settings"
         )
-    return Plan(settings, tuple(steps >> n for n in reversed(range(count))))
+    return SearchPlan(settings, tuple(steps >> n for n in reversed(range(count))))
 
 
-def plan_by_minutes(settings: tuple[Setting, ...], minutes: float, per_step: float, per_trial: float) -> Plan:
+def plan_by_minutes(
+    settings: tuple[SearchedSetting, ...], minutes: float, per_step: float, per_trial: float
+) -> SearchPlan:
     """The longest trials that fit. Raises MezoError if none do."""
     count = len(rung_sizes(len(settings)))
     shortest = plan_by_steps(settings, _FEWEST << (count - 1))

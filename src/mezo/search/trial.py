@@ -8,17 +8,17 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mezo import memory
 from mezo.algorithm import NonFiniteLoss
-from mezo.clock import measured, since
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
 from mezo.errors import MezoError
 from mezo.events import EvalRecord, Observer, StepRecord
-from mezo.search.space import Setting
+from mezo.search.space import SearchedSetting
 from mezo.search.trials import Trial
-from mezo.trainer import MeZOTrainer
-from mezo.watching import ExplodingLoss
+from mezo.training.monitors import ExplodingLoss
+from mezo.training.trainer import MeZOTrainer
+from mezo.util import memory
+from mezo.util.clock import measured, since
 
 FAR = 2.0  # times the loss before the first step: a run that ends there has diverged
 _HOPELESS = 4.0  # times that loss, over some steps: one that is there is not run to its end
@@ -51,7 +51,7 @@ class _Listener(Observer):
             raise _Diverged("the loss is far above that of the start")
 
 
-def trial_config(config: MeZOConfig, setting: Setting, steps: int) -> MeZOConfig:
+def trial_config(config: MeZOConfig, setting: SearchedSetting, steps: int) -> MeZOConfig:
     """The config of a trial: the schedule and the warm-up shrink with the steps."""
     return MeZOConfig.build(
         **{
@@ -66,7 +66,12 @@ def trial_config(config: MeZOConfig, setting: Setting, steps: int) -> MeZOConfig
 
 
 def run_trial(
-    config: MeZOConfig, train: MeZODataset, validation: MeZODataset, setting: Setting, rung: int, steps: int
+    config: MeZOConfig,
+    train: MeZODataset,
+    validation: MeZODataset,
+    setting: SearchedSetting,
+    rung: int,
+    steps: int,
 ) -> Trial:
     """Tune for `steps` from the base model, with the config's own seed and so its order of examples.
 
@@ -130,7 +135,9 @@ class Cost:
     per_trial: float  # besides its steps: loading, two evaluations
 
 
-def measure(config: MeZOConfig, train: MeZODataset, validation: MeZODataset, setting: Setting) -> Cost:
+def measure(
+    config: MeZOConfig, train: MeZODataset, validation: MeZODataset, setting: SearchedSetting
+) -> Cost:
     """Time a few steps that do not move (their learning rate is 0)."""
     began = time.monotonic()
     still = trial_config(config, setting._replace(learning_rate=0.0), _TIMED)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mezo.errors import MezoError
-from mezo.parsing import dump_yaml, parse_json, parse_yaml
-from mezo.run import to_json, write_text
-from mezo.search.space import Plan, Setting
+from mezo.search.space import SearchedSetting, SearchPlan
+from mezo.util.atomic_files import write_text
+from mezo.util.json_text import to_json
+from mezo.util.parsing import dump_yaml, parse_json, parse_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,8 @@ class Trial:
     peak_memory_bytes: int
 
     @property
-    def setting(self) -> Setting:
-        return Setting(self.learning_rate, self.epsilon)
+    def setting(self) -> SearchedSetting:
+        return SearchedSetting(self.learning_rate, self.epsilon)
 
 
 class SearchFolder:
@@ -76,7 +77,7 @@ class SearchFolder:
             )
         return rungs
 
-    def create(self, asked: Mapping[str, Any], plan: Plan) -> None:
+    def create(self, asked: Mapping[str, Any], plan: SearchPlan) -> None:
         """Note down a new search."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)

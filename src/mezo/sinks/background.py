@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 
 from mezo.events import EvalRecord, Observer, StepRecord
-from mezo.parsing import one_line
-from mezo.secrets import hidden
-from mezo.sinks.base import Point, Sink
+from mezo.sinks.base import Sink, SinkPoint
 from mezo.sinks.numbers import of_evaluation, of_step
+from mezo.util.parsing import one_line
+from mezo.util.secrets import hidden
 
 HELD = 100_000  # points that wait, at most
 PATIENCE = 10.0  # seconds that the end of a run waits for the last of them
@@ -27,7 +27,7 @@ class Background(Observer):
 
     def __init__(self, name: str, begin: Callable[[int, int], Sink], note: Callable[[str], None]) -> None:
         self._name, self._begin, self._note = name, begin, note
-        self._points: queue.Queue[Point] = queue.Queue(HELD)
+        self._points: queue.Queue[SinkPoint] = queue.Queue(HELD)
         self._ending = threading.Event()
         self._failed = self._told = False  # the run; of the sink's failure
         self._trouble: str | None = None
@@ -40,10 +40,10 @@ class Background(Observer):
         self._thread.start()
 
     def on_step(self, record: StepRecord) -> None:
-        self._put(Point(record.step, time.time(), of_step(record)))
+        self._put(SinkPoint(record.step, time.time(), of_step(record)))
 
     def on_eval(self, record: EvalRecord) -> None:
-        self._put(Point(record.step, time.time(), of_evaluation(record)))
+        self._put(SinkPoint(record.step, time.time(), of_evaluation(record)))
 
     def close(self, *, failed: bool) -> None:
         """The run is over; what is left is written, for up to ten seconds. failed: by an error."""
@@ -55,7 +55,7 @@ class Background(Observer):
                 self._trouble = f"not done {PATIENCE:g} seconds after the run"
         self._tell()
 
-    def _put(self, point: Point) -> None:
+    def _put(self, point: SinkPoint) -> None:
         if self._trouble is None and self._thread is not None:
             try:
                 self._points.put_nowait(point)
@@ -83,8 +83,8 @@ class Background(Observer):
         except BaseException as error:  # SystemExit, too: these packages are not ours
             self._trouble = f"{type(error).__name__}: {_without_credentials(one_line(error))[:200]}"
 
-    def _taken(self) -> list[Point]:
-        points: list[Point] = []
+    def _taken(self) -> list[SinkPoint]:
+        points: list[SinkPoint] = []
         with contextlib.suppress(queue.Empty):
             while True:
                 points.append(self._points.get_nowait())

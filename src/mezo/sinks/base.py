@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 
-class Point(NamedTuple):
+class SinkPoint(NamedTuple):
     """Numbers of one moment. A step's are those before its update, as an evaluation's are."""
 
     step: int  # updates done
@@ -40,7 +40,7 @@ class Sink(ABC):
         """The id under which a resumed run finds its log again; None: it needs none."""
 
     @abstractmethod
-    def write(self, points: Sequence[Point]) -> None:
+    def write(self, points: Sequence[SinkPoint]) -> None:
         """What has come since the last call, in order; at least one."""
 
     @abstractmethod

@@ -11,13 +11,13 @@ from typing import NamedTuple
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import EvalRecord, Observer, StepRecord
-from mezo.registry import look_up
-from mezo.run import RunFolder
-from mezo.sinks import kept
+from mezo.runs.folder import RunFolder
+from mezo.sinks import run_ids
 from mezo.sinks.background import Background
 from mezo.sinks.base import Begun, Sink
 from mezo.sinks.numbers import without_secrets
 from mezo.sinks.prometheus import MetricsFile
+from mezo.util.registry import look_up
 
 
 class Kind(NamedTuple):
@@ -55,7 +55,7 @@ def names_for(given: Sequence[str], resumed: Path | None, note: Callable[[str], 
     """What a run is logged to: what was given; nothing given, what the resumed run was logged to."""
     if given or resumed is None:
         return tuple(dict.fromkeys(given))
-    before = [name for name in kept.read(RunFolder(resumed).logs) if name in SINKS]
+    before = [name for name in run_ids.read(RunFolder(resumed).logs) if name in SINKS]
     for name in before:
         if not _installed(SINKS[name]):
             note(f"warning: this run was logged to {name}, which is not installed here: it is not any more")
@@ -88,11 +88,11 @@ def logging_to(
 
     def beginning(name: str, make: Callable[[], Sink]) -> Callable[[int, int], Sink]:
         def begin(first_step: int, num_steps: int) -> Sink:
-            sink, id = make(), kept.read(folder.logs).get(name)
+            sink, id = make(), run_ids.read(folder.logs).get(name)
             now = sink.open(Begun(folder.path, folder.logs, first_step, num_steps, settings, id))
             with lock:  # the sinks open side by side
                 if now is not None and now != id:
-                    kept.keep(folder.logs, name, now)
+                    run_ids.keep(folder.logs, name, now)
             return sink
 
         return begin

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mezo.sinks.base import Begun, Point, Sink
+from mezo.sinks.base import Begun, Sink, SinkPoint
 
 BATCH = 1000  # metrics in a request, at most: MLflow's own bound
 PARAMETERS = 100  # settings in a request, the same
@@ -41,7 +41,7 @@ class MLflow(Sink):
             self._client.log_batch(run.info.run_id, params=settings[start : start + PARAMETERS])
         return run.info.run_id
 
-    def write(self, points: Sequence[Point]) -> None:
+    def write(self, points: Sequence[SinkPoint]) -> None:
         metrics = list(_metrics(points))
         for start in range(0, len(metrics), BATCH):
             self._client.log_batch(self._id, metrics=metrics[start : start + BATCH])
@@ -50,7 +50,7 @@ class MLflow(Sink):
         self._client.set_terminated(self._id, "FAILED" if failed else "FINISHED")
 
 
-def _metrics(points: Sequence[Point]) -> Iterator[Any]:
+def _metrics(points: Sequence[SinkPoint]) -> Iterator[Any]:
     """What of the points is finite: some of MLflow's stores take nothing else."""
     from mlflow.entities import Metric  # pyright: ignore[reportMissingImports]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mezo.run import write_text
-from mezo.sinks.base import Begun, Point, Sink
+from mezo.sinks.base import Begun, Sink, SinkPoint
+from mezo.util.atomic_files import write_text
 
 # Of the numbers of a step: what each is called here, and said to be.
 _OF_A_STEP = {
@@ -44,7 +44,7 @@ class MetricsFile(Sink):
     def open(self, begun: Begun) -> None:
         self._begun, self._done = begun, float(begun.first_step)
 
-    def write(self, points: Sequence[Point]) -> None:
+    def write(self, points: Sequence[SinkPoint]) -> None:
         for point in points:
             self._take(point)
         write_text(self._path, render(self._families(running=True)))
@@ -52,7 +52,7 @@ class MetricsFile(Sink):
     def close(self, *, failed: bool) -> None:
         write_text(self._path, render(self._families(running=False, failed=failed)))
 
-    def _take(self, point: Point) -> None:
+    def _take(self, point: SinkPoint) -> None:
         self._time = point.time
         for name, value in point.numbers.items():
             split, _, metric = name.partition("/")

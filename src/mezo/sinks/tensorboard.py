@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import yaml
 
-from mezo.sinks.base import Begun, Point, Sink
+from mezo.sinks.base import Begun, Sink, SinkPoint
 
 
 class TensorBoard(Sink):
@@ -22,7 +22,7 @@ class TensorBoard(Sink):
             self._writer.add_text("settings", "\n".join(f"    {line}" for line in text.splitlines()))
         return "tensorboard"
 
-    def write(self, points: Sequence[Point]) -> None:
+    def write(self, points: Sequence[SinkPoint]) -> None:
         for point in points:
             for name, value in point.numbers.items():
                 self._writer.add_scalar(name, value, point.step, walltime=point.time)

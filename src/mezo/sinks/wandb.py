@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mezo.sinks.background import PATIENCE
-from mezo.sinks.base import Begun, Point, Sink
+from mezo.sinks.base import Begun, Sink, SinkPoint
 
 BEGIN_SECONDS = 30.0  # for its server to take a run; $WANDB_INIT_TIMEOUT changes it
 
@@ -50,7 +50,7 @@ class WeightsAndBiases(Sink):
         )
         return str(self._run.id)
 
-    def write(self, points: Sequence[Point]) -> None:
+    def write(self, points: Sequence[SinkPoint]) -> None:
         for point in points:
             self._run.log(dict(point.numbers), step=point.step)
 

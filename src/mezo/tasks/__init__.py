@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from mezo.errors import MezoError
-from mezo.registry import look_up
 from mezo.tasks.base import MASK, HubDataset, PackagedDataset, Task, TextExample, placed
 from mezo.tasks.boolq import BoolQ
 from mezo.tasks.cb import CB
@@ -27,6 +26,7 @@ from mezo.tasks.templated import Templated, with_template
 from mezo.tasks.trec import TREC
 from mezo.tasks.wic import WiC
 from mezo.tasks.wsc import WSC
+from mezo.util.registry import look_up
 
 TASKS: dict[str, Task] = {
     task.name: task
@@ -41,7 +41,7 @@ TASKS: dict[str, Task] = {
 def task_for(name: str, label_words: Sequence[str] | None = None, template: str | None = None) -> Task:
     """The task called `name`, with other words for its classes, or another prompt, where they are given.
 
-    name: one of TASKS, a YAML file (`mezo.tasks.written` says what it holds), or `module:Class`.
+    name: one of TASKS, a YAML file (`mezo.tasks.yaml_task` says what it holds), or `module:Class`.
     label_words: one a class, in the order of the task's own; the space before a word is added.
     template: see `Templated`. Words and template matter more than any other setting: docs/results.md.
 
@@ -55,11 +55,11 @@ def task_for(name: str, label_words: Sequence[str] | None = None, template: str 
 
 def _named(name: str) -> Task:
     if name not in TASKS and name.endswith((".yaml", ".yml")):
-        from mezo.tasks.reading import read_task
+        from mezo.tasks.load_task import read_task
 
         return read_task(Path(name).expanduser())
     if name not in TASKS and ":" in name:
-        from mezo.tasks.reading import imported_task
+        from mezo.tasks.load_task import imported_task
 
         return imported_task(name)
     return look_up(TASKS, name, "task")

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from mezo.config import MeZOConfig
-from mezo.registry import look_up
 from mezo.tuning.full import full
 from mezo.tuning.head import head
 from mezo.tuning.lora import lora, lora_targets, tuned_modules
 from mezo.tuning.prefix import prefix
 from mezo.tuning.saving import save, with_adapter
-from mezo.weights import Weights
+from mezo.util.registry import look_up
+from mezo.weights.weights import Weights
 
 __all__ = [
     "TUNING",

@@ -10,7 +10,7 @@ from torch import nn
 from transformers.cache_utils import DynamicCache
 
 from mezo.errors import MezoError
-from mezo.widened import widened
+from mezo.models.widened import widened
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mezo.errors import MezoError
-from mezo.foreign import kind_of, read_text
-from mezo.parsing import parse_json
+from mezo.util.foreign import kind_of, read_text
+from mezo.util.parsing import parse_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _FACTOR = re.compile(r"(?:base_model\.model\.)?(.+)\.(?:lora_A\.weight|lora_embedding_A)")

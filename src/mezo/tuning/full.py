@@ -4,7 +4,7 @@ from typing import Any
 
 from mezo.config import MeZOConfig
 from mezo.tuning.select import chosen
-from mezo.weights import canonical
+from mezo.weights.tunable import canonical
 
 
 def full(model: Any, config: MeZOConfig) -> Any:

@@ -7,7 +7,7 @@ from torch import nn
 
 from mezo.config import MeZOConfig
 from mezo.tuning.select import chosen
-from mezo.weights import canonical
+from mezo.weights.tunable import canonical
 
 
 @dataclass(frozen=True, slots=True)

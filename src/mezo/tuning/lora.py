@@ -9,10 +9,11 @@ from transformers.pytorch_utils import Conv1D
 from mezo import noise
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.noise import INITIALISATION, Where
-from mezo.tuning.quiet import quiet_peft
+from mezo.noise import INITIALISATION
+from mezo.noise.where import Where
+from mezo.tuning.peft_warnings import quiet_peft
 from mezo.tuning.select import chosen
-from mezo.weights import canonical
+from mezo.weights.tunable import canonical
 
 # The paper tunes queries and values (appendix E.5). The modules that hold them, by model type where their names
 # alone would not tell.

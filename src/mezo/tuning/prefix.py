@@ -8,12 +8,13 @@ import torch
 from mezo import noise
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.limits import positions_of
-from mezo.noise import INITIALISATION, Where
+from mezo.models.limits import positions_of
+from mezo.noise import INITIALISATION
+from mezo.noise.where import Where
 from mezo.tuning.activations import Activations, activations
 from mezo.tuning.prefix_keys import AttachedPrefix, LayerPrefix, prefix_of
 from mezo.tuning.select import chosen
-from mezo.weights import canonical
+from mezo.weights.tunable import canonical
 
 _ANY_TOKENS = (5, 6, 7)  # to see the shape of a layer's keys
 _STEP = 2**64 - 1  # no run has so many: the tokens are drawn apart from the directions of any step

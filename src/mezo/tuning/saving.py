@@ -11,14 +11,14 @@ import torch
 from safetensors import SafetensorError
 
 from mezo.errors import MezoError
-from mezo.models import kind_of, quiet
-from mezo.run import reason, sync_files, sync_folder, system_error
+from mezo.models.load import kind_of, quiet
 from mezo.tuning.adapter_files import CONFIG as _CONFIG
 from mezo.tuning.adapter_files import WEIGHTS as _WEIGHTS
 from mezo.tuning.adapter_files import lora_config, settings_of
+from mezo.tuning.peft_warnings import quiet_peft
 from mezo.tuning.prefix import with_prefix
 from mezo.tuning.prefix_keys import AttachedPrefix, prefix_of
-from mezo.tuning.quiet import quiet_peft
+from mezo.util.atomic_files import reason, sync_files, sync_folder, system_error
 
 
 class SaveFailed(MezoError):

@@ -17,7 +17,7 @@ from typing import Any
 from safetensors.torch import load_file
 from tests.engines.serving.inprocess import InProcess
 
-from mezo.engines.backend import Ask, EngineSpec
+from mezo.engines.serving.backend import Ask, EngineSpec
 from mezo.errors import MezoError
 
 

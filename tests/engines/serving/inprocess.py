@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch.func import functional_call
 
-from mezo.engines import worker
-from mezo.engines.backend import Answer, Ask, Backend, EngineSpec, Names, Tokens
-from mezo.models import load
+from mezo.engines.serving.backend import Answer, Ask, Backend, EngineSpec, Names, Tokens
+from mezo.engines.workers import worker
+from mezo.models.load import load
 
 Parameters = dict[str, torch.Tensor]
 

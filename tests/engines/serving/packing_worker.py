@@ -2,7 +2,7 @@
 
 import vllm._custom_ops as ops  # pyright: ignore[reportMissingImports]
 
-from mezo.engines.worker_vllm import MezoWorker
+from mezo.engines.workers.vllm import MezoWorker
 
 ops._supports_onednn = True
 

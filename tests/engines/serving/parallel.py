@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mezo.weights import canonical
+from mezo.weights.tunable import canonical
 
 PAD = 64  # a vocabulary is padded to a multiple of this
 

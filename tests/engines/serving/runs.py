@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from tests.toys import byte_tokenizer
 
 import mezo
-from mezo import trajectory
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
 from mezo.events import Observer
+from mezo.runs import trajectory
 from mezo.tasks import task_for
-from mezo.trainer import MeZOTrainer
+from mezo.training.trainer import MeZOTrainer
 
 ROWS = [
     {"sentence": text, "label": int(text.startswith("g"))}

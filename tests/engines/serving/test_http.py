@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 import torch
 from tests.engines.serving.http_servers import Fault, ToyServer, toy_servers
-from tests.models import tiny
+from tests.tiny_models import tiny
 from tests.toys import byte_tokenizer
 
 import mezo
-from mezo import trajectory
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
-from mezo.engines import http, http_client
-from mezo.engines.host import EngineDied
+from mezo.engines.http import backend, client
+from mezo.engines.serving.subprocess import EngineDied
 from mezo.errors import MezoError
 from mezo.events import Observer, StepRecord
+from mezo.runs import trajectory
 from mezo.tasks import task_for
-from mezo.trainer import MeZOTrainer
+from mezo.training.trainer import MeZOTrainer
 
 ROWS = [
     {"prompt": f"{context} {number}", "completion": answer}
@@ -51,7 +51,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_client, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(client, "FIRST_WAIT", 0.001)
 
 
 class Notes(Observer):
@@ -189,7 +189,7 @@ def test_a_lost_server_s_share_is_computed_by_the_others(
 def test_a_server_that_comes_back_is_used_again(
     model: str, tmp_path: Path, undisturbed: dict[int, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "RETURN_SECONDS", 0.0)
+    monkeypatch.setattr(backend, "RETURN_SECONDS", 0.0)
     notes = Notes()
     fault = Fault("/generate", 500, times=2, after=1)
     with toy_servers(model, "vllm", "sglang", faults=((1, fault),)) as servers:

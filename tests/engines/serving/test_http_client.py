@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from mezo import whole_answers
-from mezo.engines.http_client import KEY, Client, Refused, ServerDown, Trouble
+from mezo.engines.http.client import KEY, Client, RequestRefused, ServerDown, Trouble
 from mezo.errors import MezoError
+from mezo.util import http_bounds
 
 SECRET = "sk-0123456789-abcdefghij"
 Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
@@ -69,7 +69,7 @@ def test_a_connection_is_kept() -> None:
 def test_a_connection_that_breaks_in_the_middle_of_an_answer_is_tried_again(
     kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mezo.engines.http_client.FIRST_WAIT", 0.001)
+    monkeypatch.setattr("mezo.engines.http.client.FIRST_WAIT", 0.001)
     tries = []
 
     def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
@@ -85,7 +85,7 @@ def test_a_connection_that_breaks_in_the_middle_of_an_answer_is_tried_again(
 
 
 def test_one_that_breaks_each_time_is_a_server_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mezo.engines.http_client.FIRST_WAIT", 0.001)
+    monkeypatch.setattr("mezo.engines.http.client.FIRST_WAIT", 0.001)
     with serving(sending(b"{", length=9)) as (address, _):
         client = Client(address, timeout=30, retries=2)
         with pytest.raises(ServerDown, match=r"the connection failed at /a: peer closed .*, 3 times"):
@@ -100,7 +100,7 @@ def test_nobody_there() -> None:
 
 
 def test_no_more_is_held_than_an_answer_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole_answers, "LONGEST", 1 << 20)
+    monkeypatch.setattr(http_bounds, "LONGEST", 1 << 20)
     with (
         serving(sending(b" " * (2 << 20))) as (address, _),
         pytest.raises(MezoError, match="an answer of more than 1 MiB"),
@@ -120,7 +120,7 @@ def test_no_redirect_is_followed_and_no_proxy_asked(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     with serving(sending(b"", status=302, Location="/elsewhere")) as (address, ports):
-        with pytest.raises(Refused, match="HTTP 302"):
+        with pytest.raises(RequestRefused, match="HTTP 302"):
             Client(address, timeout=30, retries=0).once("GET", "/a")
         assert len(ports) == 1
 

@@ -13,17 +13,17 @@ import pytest
 from tests.engines.serving import runs
 from tests.engines.serving.conftest import SETTINGS, need, standins
 from tests.engines.serving.envs import python_of
-from tests.models import same_files
+from tests.tiny_models import same_files
 
-from mezo import trajectory
-from mezo.engines.backend import Ask, EngineSpec
-from mezo.engines.host import EngineDied
-from mezo.engines.http import start
-from mezo.engines.http_client import Client
-from mezo.engines.http_server import identify
+from mezo.engines.http.backend import start
+from mezo.engines.http.client import Client
+from mezo.engines.http.server import identify
+from mezo.engines.serving.backend import Ask, EngineSpec
+from mezo.engines.serving.subprocess import EngineDied
 from mezo.errors import MezoError
 from mezo.events import Observer, StepRecord
-from mezo.replay import replay
+from mezo.resume.replay import replay
+from mezo.runs import trajectory
 
 pytestmark = pytest.mark.engine
 

@@ -10,21 +10,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.engines.serving.http_servers import Fault, toy_servers
-from tests.models import tiny
+from tests.tiny_models import tiny
 from tests.toys import byte_tokenizer
 
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
-from mezo.engines import http, http_client
-from mezo.engines.backend import Ask, EngineSpec
-from mezo.engines.host import EngineDied
-from mezo.engines.http_client import KEY, checked_address
-from mezo.engines.http_settings import check_model, hub_id, settings_of
-from mezo.engines.http_share import at_once, shared_out
+from mezo.engines.http import backend as http
+from mezo.engines.http import client
+from mezo.engines.http.client import KEY, checked_address
+from mezo.engines.http.settings import check_model, hub_id, settings_of
+from mezo.engines.http.share import at_once, shared_out
+from mezo.engines.serving.backend import Ask, EngineSpec
+from mezo.engines.serving.subprocess import EngineDied
 from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.tasks import task_for
-from mezo.trainer import MeZOTrainer
+from mezo.training.trainer import MeZOTrainer
 
 SECRET = "sk-0123456789abcdef"
 
@@ -39,7 +40,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_client, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(client, "FIRST_WAIT", 0.001)
     monkeypatch.delenv(KEY, raising=False)
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from tests.engines.serving.trickling import HEADERS, SHAPES, trickling
 
-from mezo.engines.http_client import KEY, Client, ServerDown, Trouble
+from mezo.engines.http.client import KEY, Client, ServerDown, Trouble
 
 LIMIT = 0.4  # seconds: many times what is between two bytes, on a busy machine too
 
@@ -26,7 +26,7 @@ def test_a_request_ends_however_slowly_its_answer_comes(shape: str) -> None:
 
 
 def test_it_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mezo.engines.http_client.FIRST_WAIT", 0.001)
+    monkeypatch.setattr("mezo.engines.http.client.FIRST_WAIT", 0.001)
     with trickling("a body") as address:
         client, tries = Client(address, timeout=LIMIT, retries=3), []
 

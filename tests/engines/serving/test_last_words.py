@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mezo.engines import last_words as module
-from mezo.engines.last_words import last_words, tail
+from mezo.engines.serving import last_words as module
+from mezo.engines.serving.last_words import last_words, tail
 
 SGLANG_KILLED = """
 Multi-thread loading shards: 100% Completed | 1/1 [00:00<00:00, 286.69it/s]

@@ -5,17 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.models import tiny
+from tests.tiny_models import tiny
 from tests.toys import byte_tokenizer
 
 from mezo.config import MeZOConfig
 from mezo.engines import registry
-from mezo.engines.hosted import spec_of, values_of
-from mezo.engines.outline import outline
+from mezo.engines.serving import open as opening
+from mezo.engines.serving.meta_model import outline
+from mezo.engines.serving.subprocess_main import spec_of, values_of
 from mezo.errors import MezoError
-from mezo.models import load
+from mezo.models.load import load
 from mezo.tuning import tune
-from mezo.weights import fingerprint
+from mezo.weights.fingerprint import fingerprint
 
 
 @pytest.mark.parametrize(
@@ -127,9 +128,9 @@ def test_a_spec_survives_the_pipe(folder: Path) -> None:
     )
     described = outline(config, print)
     tuned, weights = tune(described.model, config)
-    settings = registry.adapter_config(tuned)
-    lora = registry.lora_spec(settings, weights, at_once=100)
+    settings = opening.adapter_config(tuned)
+    lora = opening.lora_spec(settings, weights, at_once=100)
     assert (lora.rank, lora.matrices, lora.at_once) == (3, ("q_proj", "v_proj"), 8)
-    spec = registry.spec_of(config, described, lora)
+    spec = opening.spec_of(config, described, lora)
     assert spec.max_length == 64 + config.max_new_tokens + 1
     assert spec_of(values_of(spec)) == spec

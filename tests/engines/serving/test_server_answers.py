@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from mezo.engines.backend import Ask
-from mezo.engines.sglang_rows import answer_of, logprob_of
+from mezo.engines.serving.backend import Ask
+from mezo.engines.sglang.rows import answer_of, logprob_of
 
 
 @pytest.mark.parametrize("value", [0.5, 1, 1e9, True, False, "-1.0", None, [], {}])

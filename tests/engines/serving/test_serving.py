@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 from tests.engines.serving.inprocess import InProcess
-from tests.models import same_files, tiny
+from tests.tiny_models import same_files, tiny
 from tests.toys import byte_tokenizer
 
 import mezo
-from mezo.engines import host
-from mezo.engines.backend import Ask, EngineSpec
+from mezo.engines.serving import subprocess
+from mezo.engines.serving.backend import Ask, EngineSpec
 from mezo.errors import MezoError
 from mezo.events import Observer
-from mezo.replay import replay
-from mezo.weights import canonical
+from mezo.resume.replay import replay
+from mezo.weights.tunable import canonical
 
 ROWS = [
     {"prompt": f"{context} {number}", "completion": answer}
@@ -47,7 +47,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[InProcess]:
         backends.append(InProcess(spec))
         return backends[-1]
 
-    monkeypatch.setattr(host, "start", start)
+    monkeypatch.setattr(subprocess, "start", start)
     monkeypatch.setenv("MEZO_SGLANG_PYTHON", "python")
     return backends
 

@@ -1,6 +1,6 @@
 """SGLang itself, in its own environment: whole runs beside the transformers engine's.
 
-Engines live in processes of their own (`mezo.engines.host`), with a limit on the time of every call, so
+Engines live in processes of their own (`mezo.engines.serving.subprocess`), with a limit on the time of every call, so
 one that dies or hangs fails its test and no more.
 """
 
@@ -14,17 +14,17 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file
 from tests.engines.serving.conftest import need, standins
-from tests.models import same_files
 from tests.shared import shared
+from tests.tiny_models import same_files
 from tests.toys import byte_tokenizer
 
 import mezo
-from mezo import trajectory
-from mezo.engines import host
-from mezo.engines.backend import Ask
+from mezo.engines.serving import subprocess
+from mezo.engines.serving.backend import Ask
 from mezo.errors import MezoError
 from mezo.events import Observer, StepRecord
-from mezo.replay import replay
+from mezo.resume.replay import replay
+from mezo.runs import trajectory
 
 pytestmark = pytest.mark.engine
 
@@ -43,7 +43,7 @@ def sglang(engine_env: None, monkeypatch: pytest.MonkeyPatch) -> None:
     need("sglang")
     monkeypatch.setenv("PYTHONPATH", standins())
     monkeypatch.setenv("MEZO_ENGINE_SECONDS", "240")
-    monkeypatch.setattr(host, "START_SECONDS", 420.0)
+    monkeypatch.setattr(subprocess, "START_SECONDS", 420.0)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_the_cache_changes_no_loss(model: str, settings: dict[str, Any]) -> None
 
 
 def test_a_flush_that_is_skipped_is_caught(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host.Hosted, "flush", lambda self: None)
+    monkeypatch.setattr(subprocess.Hosted, "flush", lambda self: None)
     with pytest.raises(MezoError, match="they were computed with other weights, so the loss is wrong"):
         tune(model, "sglang", **FULL)
 
@@ -192,7 +192,7 @@ def test_a_scheduler_that_dies_ends_the_run_with_its_trajectory(model: str, tmp_
                 for worker in workers:
                     worker.kill()
 
-    with pytest.raises(host.EngineDied, match="sglang ended during"):
+    with pytest.raises(subprocess.EngineDied, match="sglang ended during"):
         tune(model, "sglang", tmp_path / "run", **LORA, observer=Killer())
     assert len(trajectory.read(tmp_path / "run" / "trajectory.mezo").records) == 4
     again = replay(tmp_path / "run", output=tmp_path / "again")

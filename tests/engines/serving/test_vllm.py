@@ -21,19 +21,19 @@ from tests.engines.serving.runs import (
     train,
     trainer,
 )
-from tests.models import same_files
+from tests.tiny_models import same_files
 
 import mezo
-from mezo import trajectory
-from mezo.engines import host
-from mezo.engines.backend import Ask
-from mezo.engines.host import EngineDied
-from mezo.engines.serving import ServingEngine
-from mezo.engines.serving_full import InWorkers
-from mezo.engines.stale import check_fresh
+from mezo.engines.serving import subprocess
+from mezo.engines.serving.backend import Ask
+from mezo.engines.serving.engine import ServingEngine
+from mezo.engines.serving.full import InWorkers
+from mezo.engines.serving.stale_cache import check_fresh
+from mezo.engines.serving.subprocess import EngineDied
 from mezo.errors import MezoError
 from mezo.events import Observer, StepRecord
-from mezo.replay import replay
+from mezo.resume.replay import replay
+from mezo.runs import trajectory
 from mezo.types import Probe
 
 pytestmark = pytest.mark.engine
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.engine
 def _vllm(engine_env: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """With limits that are hard: no test waits for an engine that says nothing."""
     need("vllm")
-    monkeypatch.setattr(host, "START_SECONDS", 420.0)
+    monkeypatch.setattr(subprocess, "START_SECONDS", 420.0)
     monkeypatch.setenv("MEZO_ENGINE_SECONDS", "180")
 
 
@@ -122,7 +122,11 @@ class Murder(Observer):
 
     def on_step(self, record: StepRecord) -> None:
         if record.step == self.after:
-            (child,) = (p for p in psutil.Process().children() if "mezo.engines.hosted" in p.cmdline())
+            (child,) = (
+                p
+                for p in psutil.Process().children()
+                if "mezo.engines.serving.subprocess_main" in p.cmdline()
+            )
             self.group = child.pid
             (worker,) = (p for p in child.children(recursive=True) if "Worker_TP1" in " ".join(p.cmdline()))
             threading.Timer(0.05, worker.kill).start()

@@ -18,15 +18,15 @@ from tests.engines.serving.envs import python_of
 from tests.engines.serving.runs import tiny_llama
 
 from mezo.config import MeZOConfig
-from mezo.engines.backend import Answer, Ask
-from mezo.engines.registry import adapter_config, lora_spec
-from mezo.engines.stale import check_fresh
+from mezo.engines.serving.backend import Answer, Ask
+from mezo.engines.serving.open import adapter_config, lora_spec
+from mezo.engines.serving.stale_cache import check_fresh
 from mezo.errors import MezoError
-from mezo.models import load
+from mezo.models.load import load
 from mezo.optimizers import SGD
 from mezo.tuning import tune
 from mezo.types import THETA, Direction, Probe, Update
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 pytestmark = pytest.mark.engine
 

@@ -9,7 +9,7 @@ from tests.engines.serving.conftest import need
 from tests.engines.serving.envs import python_of
 from tests.engines.serving.runs import tiny_llama
 
-from mezo.engines import host
+from mezo.engines.serving import subprocess
 
 
 @pytest.mark.engine
@@ -17,7 +17,7 @@ def test_most_tokens_of_16_shot_prompts_come_from_the_cache(
     tmp_path: Path, engine_env: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need("vllm")
-    monkeypatch.setattr(host, "START_SECONDS", 420.0)
+    monkeypatch.setattr(subprocess, "START_SECONDS", 420.0)
     monkeypatch.setenv("MEZO_ENGINE_SECONDS", "180")
     model = str(tiny_llama(tmp_path / "llama", positions=4096))
     options = ["--workload", "icl", "--rounds", "1", "--engine", "transformers", "--engine", "vllm", "--json"]

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mezo.engines.wire import receive, send
+from mezo.engines.serving.wire import receive, send
 from mezo.errors import MezoError
 
 VALUES = st.recursive(

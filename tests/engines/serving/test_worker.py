@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 import torch
 from tests.engines.serving.parallel import worker_model
-from tests.models import tiny
+from tests.tiny_models import tiny
 
-from mezo.engines.verify import sum_of, whole
-from mezo.engines.worker import handle
-from mezo.engines.workers import Workers, tensors_of
+from mezo.engines.workers.group import Workers, tensors_of
+from mezo.engines.workers.verify import sum_of, whole
+from mezo.engines.workers.worker import handle
 from mezo.errors import MezoError
 from mezo.optimizers import SGD, Adam, AdamRebuilt, Momentum, MomentumRebuilt, Optimizer
 from mezo.types import Direction, Probe, Scaling, Update
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 LAYOUTS = [(1, "numbers"), (2, "numbers"), (2, "group"), (4, "group")]  # at 4, two workers share a KV head
 

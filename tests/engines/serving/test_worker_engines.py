@@ -16,11 +16,11 @@ from tests.engines.serving.conftest import SETTINGS, need, standins
 from tests.engines.serving.envs import python_of
 from tests.tiers import mostly_slow
 
-from mezo.engines.verify import sum_of, whole
-from mezo.engines.workers import tensors_of
+from mezo.engines.workers.group import tensors_of
+from mezo.engines.workers.verify import sum_of, whole
 from mezo.optimizers import SGD
 from mezo.types import Direction, Probe, Update
-from mezo.weights import Weights
+from mezo.weights.weights import Weights
 
 pytestmark = pytest.mark.engine
 
@@ -81,7 +81,7 @@ def run(engine: str, checkpoint: Path, folder: Path, **spec: Any) -> dict[str, A
         "learning_rate": LEARNING_RATE,
         "rounding": "matched",
         "rows": ROWS,
-        "extension": "mezo.engines.worker_vllm.MezoWorker",
+        "extension": "mezo.engines.workers.vllm.MezoWorker",
         "keep": "auto",
         **spec,
     }

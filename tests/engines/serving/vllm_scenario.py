@@ -14,8 +14,8 @@ from typing import Any
 
 from safetensors.torch import load_file, save
 
-from mezo.engines import vllm
-from mezo.engines.backend import Answer, Ask, EngineSpec, LoraSpec
+from mezo.engines.serving.backend import Answer, Ask, EngineSpec, LoraSpec
+from mezo.engines.vllm import backend as vllm
 from mezo.errors import MezoError
 
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from mezo.engines.addresses import Logical
-from mezo.engines.workers import Workers
+from mezo.engines.workers.group import Workers
+from mezo.engines.workers.shard_map import Logical
 from mezo.errors import MezoError
 from mezo.optimizers import SGD
 from mezo.types import Direction, Probe, Update
@@ -34,7 +34,7 @@ def start_sglang(spec: dict[str, Any]) -> Started:
     os.environ["SGLANG_USE_CPU_ENGINE"] = "1"
     from sglang import Engine  # pyright: ignore[reportMissingImports]
 
-    from mezo.engines.worker_sglang import LOADER, read_answers, request
+    from mezo.engines.workers.sglang import LOADER, read_answers, request
 
     engine = Engine(
         model_path=spec["model"],

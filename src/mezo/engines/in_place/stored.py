@@ -1,0 +1,74 @@
+"""memory="store": the whole z of a step is held, in float32, from its first probe to its update."""
+
+from collections.abc import Sequence
+
+import torch
+
+from mezo import noise
+from mezo.engines.in_place.walk import InPlace, add_held_
+from mezo.types import Probe, Scaling
+from mezo.weights.weights import Weights
+
+Noise = dict[tuple[int, float], list[torch.Tensor]]  # by seed and drift: `whole_noise`
+
+
+class StoredNoise(InPlace):
+    """The walk in place along a z that is made once a step: 4 bytes a weight and direction.
+
+    To the bits of `InPlace`. SGD's update is made of the stored z too, except where `rounding` is
+    "matched"; other optimizers make it anew.
+    """
+
+    def __init__(self, weights: Weights):
+        self._held: Noise = {}
+        super().__init__(_Holding(weights, self._held))
+
+    def release(self) -> None:
+        self._held.clear()
+
+    def _move(self, probe: Probe, scale: float) -> None:
+        if not scale:
+            return
+        key = probe.seed, probe.drift
+        if key not in self._held:
+            self._held[key] = whole_noise(self.weights, *key)
+        for n, (t, z) in enumerate(zip(self.weights.tunables, self._held[key], strict=True)):
+            if factor := probe.factor(n):
+                add_held_(t.flat(), z, scale * factor)
+
+
+def whole_noise(weights: Weights, seed: int, drift: float = 0.0) -> list[torch.Tensor]:
+    """z of every tensor, (1, elements) float32; or m + z / drift (`Weights.along`)."""
+    made = []
+    for n, t in enumerate(weights.tunables):
+        made.append(torch.empty(1, t.tensor.numel(), device=t.tensor.device))
+        weights.along(n, 0, seed, drift, made[-1])
+    return made
+
+
+class _Holding(Weights):
+    """The same weights, for an update that reads z where it is held."""
+
+    def __init__(self, weights: Weights, held: Noise):
+        vars(self).update(vars(weights))  # the same tensors, gathered and checked already
+        self._held = held
+
+    def update_(
+        self,
+        seeds: Sequence[int],
+        coefficients: Sequence[float],
+        *,
+        scalings: Sequence[Scaling | None] = (),
+        decay: float = 1.0,
+        rounding: noise.Rounding = "stochastic",
+    ) -> None:
+        if rounding == "matched" or not seeds or not self._held.keys() >= {(seed, 0.0) for seed in seeds}:
+            super().update_(seeds, coefficients, scalings=scalings, decay=decay, rounding=rounding)
+            return
+
+        def add_stored(n: int, part: slice, values: torch.Tensor) -> None:
+            for seed, a, s in zip(seeds, coefficients, scalings or [None] * len(seeds), strict=True):
+                if factor := s.factors[n] if s else 1.0:
+                    values.add_(torch.mul(self._held[seed, 0.0][n][:, part], a * factor))
+
+        self.move_(add_stored, decay=decay, rounding=rounding, rounding_seed=seeds[0])

@@ -1,0 +1,142 @@
+"""What a serving engine must do to be tuned on: score rows, write text, take adapters, reach its workers.
+
+One file an engine (`sglang.py`, `vllm.py`, `http.py`) implements `Backend` and ends with
+
+    def start(spec: EngineSpec) -> Backend
+
+Backends know nothing of probes, losses or theta: that is `mezo.engines.serving.engine.ServingEngine`, the same
+for all of them. An engine that takes its process with it when it dies is started by `mezo.engines.serving.subprocess`
+in a process of its own, which answers the same calls; so everything here is JSON values and tensors.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from mezo.errors import MezoError
+
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Log-probabilities wanted of one row: those of its tokens from `start` on, or of `choices` after it."""
+
+    tokens: Tokens  # the whole row, at least two tokens unless there are choices
+    start: int = 0  # log p(tokens[i] | tokens[:i]) for i in [start, len(tokens)); at least 1
+    adapter: str | None = None  # the name of a loaded adapter; None: the base model
+    choices: Tokens = ()  # instead: log p(token | tokens) of each of these, in this order
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an engine found. len(logprobs) is len(tokens) - start, or len(choices)."""
+
+    logprobs: tuple[float, ...]  # natural logarithms, without temperature
+    prompt_tokens: int  # of the row
+    cached_tokens: int  # of those, how many the engine's own cache spared
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSpec:
+    """The adapters an engine must have room for: peft's settings, and how many are asked for at once."""
+
+    rank: int
+    alpha: int
+    targets: tuple[str, ...]  # as peft takes target_modules: names of modules, whole or their ends
+    at_once: int  # adapters that one call of `score` may name, the base model aside
+    matrices: tuple[str, ...] = ()  # last names of the modules that hold them, such as q_proj
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """What is to be started. Every value survives JSON."""
+
+    model: str  # a folder, or a hub id
+    dtype: str = "float32"
+    device: str = "auto"  # auto, cpu or cuda
+    tensor_parallel: int = 1
+    max_length: int = 512  # tokens of the longest row, with what is written after it
+    lora: LoraSpec | None = None
+    full: bool = False  # whether `call_workers` is needed
+    cache: bool = True  # whether keys and values of rows that begin alike are computed once
+    trust_remote_code: bool = False
+    servers: tuple[str, ...] = ()  # of `http`: addresses of running servers
+    server_args: Mapping[str, Any] = field(default_factory=dict)  # options of the engine's own; they win
+
+
+class Backend(ABC):
+    """A model held by a serving engine.
+
+    Every method raises MezoError with one line about what the engine refused; an engine that died or
+    kept silent for too long raises `mezo.engines.serving.subprocess.EngineDied`, and must be started anew.
+    """
+
+    @abstractmethod
+    def score(self, asks: Sequence[Ask]) -> list[Answer]:
+        """The answers, in order; the engine may batch them as it likes."""
+
+    @abstractmethod
+    def write(
+        self, prompts: Sequence[Tokens], adapter: str | None, max_new_tokens: int, stop: str
+    ) -> list[str]:
+        """What follows each prompt, greedily, up to `stop`, which is no part of it, or the model's own end."""
+
+    @abstractmethod
+    def load_adapter(self, name: str, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> None:
+        """Take a LoRA adapter, in memory. Raises MezoError for a name that was ever loaded before.
+
+        tensors: under the names of peft's adapter_model.safetensors. config: its adapter_config.json.
+        An engine's cache is keyed by name: keys and values computed under one belong to it for good, so
+        a name is used once in an engine's life, and `Names` sees to that.
+        """
+
+    @abstractmethod
+    def unload_adapter(self, name: str) -> None:
+        """Forget an adapter; its name stays used."""
+
+    @abstractmethod
+    def call_workers(self, operation: str, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """`mezo.engines.workers.worker.handle(model, operation, arguments)` in every tensor-parallel worker.
+
+        The answers come rank by rank. What is cached is not flushed: whoever changes weights does that.
+        """
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Forget every cached key and value, of the base model and of all adapters."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the engine and give its memory back; calling it again does nothing."""
+
+
+class Names:
+    """The adapters of one engine: a name is loaded at most once, and used only while it is loaded."""
+
+    def __init__(self) -> None:
+        self._ever: set[str] = set()
+        self.loaded: set[str] = set()
+
+    def take(self, name: str) -> None:
+        """Raises MezoError if the name was ever taken."""
+        if name in self._ever:
+            raise MezoError(
+                f"adapter {name!r} was loaded into this engine before: keys and values cached under that name "
+                "are of the earlier one; load it under a name that was never used"
+            )
+        self._ever.add(name)
+        self.loaded.add(name)
+
+    def drop(self, name: str) -> None:
+        self.need(name)
+        self.loaded.remove(name)
+
+    def need(self, name: str | None) -> None:
+        """Raises MezoError unless the name is None or loaded."""
+        if name is not None and name not in self.loaded:
+            held = ", ".join(sorted(self.loaded)) or "none"
+            raise MezoError(f"no adapter {name!r} is loaded in this engine; it has: {held}")

@@ -1,0 +1,179 @@
+"""theta + eps z on an engine that serves: the same for every `Backend`."""
+
+import abc
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mezo.engines.base import Engine
+from mezo.engines.counts import Counts
+from mezo.engines.serving.backend import Answer, Backend, Tokens
+from mezo.engines.serving.requests import Asked, asked
+from mezo.engines.serving.stale_cache import check_fresh
+from mezo.errors import MezoError
+from mezo.objectives import LogprobObjective, Objective, OutputObjective
+from mezo.scoring import Example, ScoringBatch, pose
+from mezo.types import THETA, Probe, Update
+from mezo.util.clock import since
+from mezo.util.profiling import span
+
+
+@dataclass(frozen=True, slots=True)
+class ServedPoint:
+    """A probe that the engine's model can be asked at now."""
+
+    adapter: str | None  # the name it goes by; None: the engine's own weights are at the probe
+    fresh: bool  # whether nothing of it was computed before
+
+
+class Placement(abc.ABC):
+    """How the engine's model gets to a probe, and where theta is."""
+
+    @abc.abstractmethod
+    def visit(self, probes: Sequence[Probe]) -> Iterator[Sequence[ServedPoint]]:
+        """The probes in order, in groups that can be asked at once. Close it when done with it."""
+
+    @abc.abstractmethod
+    def apply(self, update: Update) -> None:
+        """Move theta."""
+
+    @abc.abstractmethod
+    def finished(self, model: Any) -> Any:
+        """The tuned model as `mezo.tuning.save` takes it; model: the one that was tuned, without its weights."""
+
+    @abc.abstractmethod
+    def leave(self, name: str) -> None:
+        """Leave the tuned model in the engine, under this name where it has names."""
+
+
+@dataclass(frozen=True, slots=True)
+class PosedBatch(Sequence[Example]):
+    """The examples of a step, and what the engine is asked of them."""
+
+    examples: tuple[Example, ...]
+    posed: ScoringBatch
+    asked: Asked
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.examples[index]
+
+
+class ServingEngine(Engine):
+    """Losses from a `Backend`, at the probes that a `Placement` puts its model at.
+
+    After the run `serve` leaves the result in the engine; `close` ends the engine.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        placement: Placement,
+        objective: Objective,
+        *,
+        tokenizer: Any,
+        max_new_tokens: int = 32,
+    ):
+        self.backend, self.placement, self.objective = backend, placement, objective
+        self.tokenizer, self.max_new_tokens = tokenizer, max_new_tokens
+        self.counts = Counts()
+
+    # ---------------------------------------------------------------- the engine interface
+
+    def prepare(self, batch: Sequence[Example]) -> Sequence[Example]:
+        if not isinstance(self.objective, LogprobObjective):
+            return tuple(batch)
+        posed = pose(batch, answers_only=self.objective.answers_only)
+        return PosedBatch(tuple(batch), posed, asked(posed))
+
+    def losses(self, batch: Sequence[Example], probes: Sequence[Probe]) -> list[float]:
+        objective = self.objective
+        if isinstance(objective, OutputObjective):
+            return [objective(batch, outputs) for outputs in self._written(batch, probes, None, "\n")]
+        assert isinstance(objective, LogprobObjective)
+        if not isinstance(batch, PosedBatch):
+            batch = self.prepare(batch)
+            assert isinstance(batch, PosedBatch)
+        return [objective(batch.posed, row) for row in self._scored(batch.asked, probes)]
+
+    def logprobs(self, batch: ScoringBatch, probes: Sequence[Probe] = (THETA,)) -> np.ndarray:
+        return np.stack(self._scored(asked(batch), probes))
+
+    def generate(
+        self,
+        examples: Sequence[Example],
+        probe: Probe = THETA,
+        *,
+        max_new_tokens: int | None = None,
+        stop: str = "\n",
+    ) -> list[str]:
+        return self._written(examples, [probe], max_new_tokens, stop)[0]
+
+    def apply(self, update: Update) -> None:
+        self.placement.apply(update)
+
+    def tuned(self, model: Any) -> Any:
+        return self.placement.finished(model)
+
+    def serve(self, name: str) -> None:
+        """Leave the tuned model in the engine: a LoRA adapter under `name`, or the tuned weights themselves."""
+        self.placement.leave(name)
+
+    def close(self) -> None:
+        self.backend.close()
+
+    # ---------------------------------------------------------------- one pass
+
+    def _scored(self, wanted: Asked, probes: Sequence[Probe]) -> list[np.ndarray]:
+        found: list[np.ndarray] = []
+        with closing(self.placement.visit(probes)) as groups:  # type: ignore[type-var]
+            for points in groups:
+                asks = [ask for point in points for ask in wanted.of(point.adapter)]
+                began = time.monotonic()
+                with span("forward"):
+                    answers = self.backend.score(asks)
+                self._count(wanted.tokens * len(points), answers, since(began))
+                size = len(wanted.asks)
+                for n, point in enumerate(points):
+                    mine = slice(n * size, (n + 1) * size)
+                    if point.fresh:
+                        check_fresh(asks[mine], answers[mine])
+                    found.append(wanted.values(answers[mine]))
+        return found
+
+    def _written(
+        self, examples: Sequence[Example], probes: Sequence[Probe], max_new_tokens: int | None, stop: str
+    ) -> list[list[str]]:
+        prompts: list[Tokens] = [example.prompt for example in examples]
+        limit = self.max_new_tokens if max_new_tokens is None else max_new_tokens
+        found: list[list[str]] = []
+        with closing(self.placement.visit(probes)) as groups:  # type: ignore[type-var]
+            for points in groups:
+                for point in points:
+                    with span("forward"):
+                        outputs = self.backend.write(prompts, point.adapter, limit, stop)
+                    found.append([text.partition(stop)[0].strip() for text in outputs])
+        return found
+
+    def _count(self, posed: int, answers: Sequence[Answer], seconds: float) -> None:
+        """posed: tokens of all rows, those that were asked for once because they are equal included."""
+        rows, cached = sum(a.prompt_tokens for a in answers), sum(a.cached_tokens for a in answers)
+        reused, computed = cached + max(0, posed - rows), rows - cached
+        self.counts.asked += reused + computed
+        self.counts.computed += computed
+        self.counts.reused += reused
+        self.counts.seconds_saved += seconds * reused / max(1, computed)
+
+
+def causal_only(kind: str, engine: str) -> None:
+    """Raises MezoError for a masked model, which no serving engine scores."""
+    if kind != "causal":
+        raise MezoError(
+            f"engine {engine!r} serves causal language models, and this is a {kind} one: use --engine transformers"
+        )

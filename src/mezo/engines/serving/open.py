@@ -1,0 +1,135 @@
+"""Start a serving engine and put an Engine around it, as the config asks."""
+
+from collections.abc import Callable
+from enum import Enum
+from importlib import import_module
+from typing import Any
+
+from mezo import estimators
+from mezo.config import MeZOConfig
+from mezo.engines.registry import KEEP, SERVING
+from mezo.engines.serving import subprocess
+from mezo.engines.serving.backend import Backend, EngineSpec, LoraSpec
+from mezo.engines.serving.engine import Placement, ServingEngine
+from mezo.engines.serving.full import InWorkers
+from mezo.engines.serving.lora import Adapters
+from mezo.engines.serving.meta_model import Outline
+from mezo.engines.workers.group import Workers, tensors_of
+from mezo.objectives import Objective
+from mezo.optimizers import Optimizer
+from mezo.tuning import tune
+from mezo.weights.tunable import canonical
+from mezo.weights.weights import Weights
+
+_MOST_ADAPTERS = 8  # in one batch of an engine's; further ones wait for a place in the next
+
+
+def open_served(
+    config: MeZOConfig,
+    outline: Outline,
+    objective: Objective,
+    optimizer: Callable[[], Optimizer],
+    *,
+    directions: int,
+    note: Callable[[str], None],
+) -> tuple[Any, Weights, ServingEngine]:
+    """Start the config's engine: the model made ready for tuning, its tuned tensors, and the engine.
+
+    directions: n of n-SPSA at most. The model has weights where they are tuned in this process (LoRA).
+    """
+    model, weights = tune(outline.model, config)
+    rule, _ = optimizer(), estimators.build(config, weights)  # what they refuse is said before the start
+    settings = adapter_config(model) if config.tuning == "lora" else None
+    lora = None if settings is None else lora_spec(settings, weights, at_once=2 * directions)
+    backend = open_backend(spec_of(config, outline, lora), config.engine, note)
+    try:
+        placement: Placement
+        if settings is not None:
+            placement = Adapters(backend, weights, rule, settings)
+        else:
+            placement = _in_workers(config, outline, backend, weights, rule, note)
+    except BaseException:
+        backend.close()
+        raise
+    engine = ServingEngine(
+        backend,
+        placement,
+        objective,
+        tokenizer=outline.tokenizer,
+        max_new_tokens=config.max_new_tokens,
+    )
+    return model, weights, engine
+
+
+def open_backend(spec: EngineSpec, engine: str, note: Callable[[str], None]) -> Backend:
+    """An engine of its own process, or the way to running servers."""
+    if SERVING[engine].package is not None:
+        return subprocess.start(engine, spec, note=note)
+    return import_module(f"mezo.engines.{engine}.backend").start(spec, note)
+
+
+def spec_of(config: MeZOConfig, outline: Outline, lora: LoraSpec | None) -> EngineSpec:
+    text = outline.model.config.get_text_config()
+    longest = config.max_length + config.max_new_tokens + 1
+    return EngineSpec(
+        model=str(outline.folder.absolute()),
+        dtype=config.dtype,
+        device=config.device.partition(":")[0],
+        tensor_parallel=config.tensor_parallel,
+        max_length=min(longest, getattr(text, "max_position_embeddings", None) or longest),
+        lora=lora,
+        full=config.tuning == "full",
+        cache=config.enable_kv_cache_optimization,
+        trust_remote_code=config.trust_remote_code,
+        servers=config.server or (),
+        server_args=config.server_args,
+    )
+
+
+def adapter_config(model: Any) -> dict[str, Any]:
+    """What peft writes to adapter_config.json, as JSON values."""
+    found = next(iter(model.peft_config.values())).to_dict()
+    return {key: _plain(value) for key, value in found.items()} | {"inference_mode": True}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, set):
+        return sorted(value)
+    return value.value if isinstance(value, Enum) else value
+
+
+def lora_spec(settings: dict[str, Any], weights: Weights, *, at_once: int) -> LoraSpec:
+    """The room that an engine needs for adapters of these settings. at_once: probes of a step."""
+    matrices = sorted({tunable.name.split(".")[-3] for tunable in weights.tunables})
+    return LoraSpec(
+        rank=settings["r"],
+        alpha=settings["lora_alpha"],
+        targets=tuple(settings["target_modules"]),
+        at_once=min(at_once, _MOST_ADAPTERS),
+        matrices=tuple(matrices),
+    )
+
+
+def _in_workers(
+    config: MeZOConfig,
+    outline: Outline,
+    backend: Backend,
+    weights: Weights,
+    optimizer: Optimizer,
+    note: Callable[[str], None],
+) -> InWorkers:
+    model, tuned = outline.model, {tunable.name for tunable in weights.tunables}
+    for name, tensor in model.named_parameters():
+        tensor.requires_grad_(canonical(name) in tuned)
+    workers = Workers(
+        backend.call_workers,
+        tensors_of(model),
+        optimizer=optimizer,
+        noise=config.noise,
+        keep=KEEP[config.memory],
+        checkpoint=str(outline.folder.absolute()),
+        workers=config.tensor_parallel,
+    )
+    model.requires_grad_(False)
+    note(workers.summary())
+    return InWorkers(backend, workers, optimizer, lambda: tune(outline.load().model, config), note)

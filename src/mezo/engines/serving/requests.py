@@ -1,0 +1,77 @@
+"""What `pose` lays out, as questions a serving engine can answer in the fewest rows.
+
+An engine gives the log-probabilities of a row's own tokens, or of any tokens after the row. So the
+tokens of a candidate are asked for as part of the row, from the first of them on: what comes before is
+left to the engine's cache. Candidates of one token each are asked for together, after the prompt.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mezo.engines.serving.backend import Answer, Ask, Tokens
+from mezo.scoring import ScoringBatch
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The questions of a batch, each once, and where the answer to every query stands."""
+
+    asks: tuple[Ask, ...]
+    ask: np.ndarray  # (Q,) int64: which of them answers the query ...
+    offset: np.ndarray  # (Q,) int64: ... and at which place of its logprobs
+    tokens: int  # of all rows, equal ones counted as often as they were posed
+
+    def of(self, adapter: str | None) -> list[Ask]:
+        """The same questions of the model with an adapter."""
+        return [replace(ask, adapter=adapter) for ask in self.asks]
+
+    def values(self, answers: Sequence[Answer]) -> np.ndarray:
+        """(Q,) float64: every query's log-probability."""
+        return np.array(
+            [answers[a].logprobs[i] for a, i in zip(self.ask, self.offset, strict=True)], dtype=np.float64
+        )
+
+
+def asked(posed: ScoringBatch) -> Asked:
+    """The questions of a batch of causal rows."""
+    wanted: list[dict[int, list[int]]] = [{} for _ in posed.rows]
+    queries = list(
+        zip(*(a.tolist() for a in (posed.query_row, posed.query_position, posed.query_token)), strict=True)
+    )
+    for row, position, token in queries:
+        tokens = wanted[row].setdefault(position, [])
+        if token not in tokens:
+            tokens.append(token)
+    asks: dict[Ask, int] = {}
+    found: dict[tuple[int, int, int], tuple[int, int]] = {}
+    total = 0
+    for number, (row, here) in enumerate(zip(posed.rows, wanted, strict=True)):
+        for ask, places in _asks_of_row(row, here):
+            total += len(ask.tokens)
+            index = asks.setdefault(ask, len(asks))
+            found |= {(number, *place): (index, offset) for place, offset in places.items()}
+    where = np.array([found[query] for query in queries], dtype=np.int64).reshape(-1, 2)
+    return Asked(tuple(asks), where[:, 0], where[:, 1], total)
+
+
+def _asks_of_row(row: Tokens, wanted: dict[int, list[int]]) -> list[tuple[Ask, dict[tuple[int, int], int]]]:
+    """The questions of one row, with the (position, token) that each offset of their answers is of.
+
+    wanted: the tokens whose log-probability is asked for after each position.
+    """
+    last = len(row) - 1
+    within = {p: row[p + 1] for p in wanted if p < last and row[p + 1] in wanted[p]}
+    if within and len(wanted.get(last, ())) == 1:
+        within[last] = wanted[last][0]  # the row's one continuation: asked for with what leads to it
+    asks = []
+    if within:
+        tokens = (*row[: max(within) + 1], within[max(within)])
+        start = min(within) + 1
+        asks.append((Ask(tokens, start), {(p, token): p + 1 - start for p, token in within.items()}))
+    for position, tokens in wanted.items():
+        if rest := tuple(t for t in tokens if within.get(position) != t):
+            ask = Ask(row[: position + 1], choices=rest)
+            asks.append((ask, {(position, token): i for i, token in enumerate(rest)}))
+    return asks

@@ -1,0 +1,218 @@
+"""Greedy generation at theta and at probes, by transformers' own `generate` and its key/value cache.
+
+A probe needs its weights for as many passes as tokens are written, so here they are not made anew
+for each pass: `at` makes them once.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+
+from mezo.engines.counts import Counts
+from mezo.errors import MezoError
+from mezo.tuning.prefix_keys import prefix_of
+from mezo.types import Probe
+from mezo.util.profiling import span
+from mezo.weights.weights import Weights
+
+Tokens = Sequence[int]
+
+
+@contextmanager
+def at(model: nn.Module, weights: Weights, probe: Probe) -> Iterator[None]:
+    """Inside the block the model's tuned tensors are copies at theta + scale * z; theta is not written.
+
+    Memory: what is tuned, a second time. So a full-parameter run that generates holds two models
+    (`memory="regenerate"` walks in place instead); adapters cost nothing that could be noticed.
+    """
+    swapped: list[tuple[nn.Module, str, nn.Parameter | None]] = []
+    try:
+        if probe.scale:
+            with span("noise"):
+                moved = _moved(weights, probe)
+            for module in model.modules():
+                for key, tensor in module._parameters.items():
+                    if id(tensor) in moved:
+                        swapped.append((module, key, tensor))
+                        module._parameters[key] = moved[id(tensor)]
+        yield
+    finally:
+        for module, key, tensor in swapped:
+            module._parameters[key] = tensor
+
+
+def _moved(weights: Weights, probe: Probe) -> dict[int, nn.Parameter]:
+    """By the id of each tuned tensor: what takes its place at the probe."""
+    moved: dict[int, nn.Parameter] = {}
+    for n, tunable in enumerate(weights.tunables):
+        if probe.factor(n):
+            copy = torch.empty_like(tunable.tensor.detach())
+            weights.write(n, probe, copy.view(1, -1))
+            moved[id(tunable.tensor)] = nn.Parameter(copy, requires_grad=False)
+    return moved
+
+
+class Greedy:
+    """What a causal model writes after prompts, always the likeliest token.
+
+    Prompts of a batch are padded on the left. Whether a model makes the same of a padded prompt is
+    not assumed but tried, once; if not, only prompts of one length go through it together.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, pad: int, max_tokens: int, counts: Counts):
+        """pad: a token to fill up with. max_tokens: of a batch, those to be written included."""
+        self.model, self.tokenizer, self.pad = model, tokenizer, pad
+        self.max_tokens, self.counts = max_tokens, counts
+        given = getattr(model, "generation_config", None)
+        ends = [getattr(given, "eos_token_id", None), tokenizer.eos_token_id]
+        flat = [e for end in ends if end is not None for e in (end if isinstance(end, list) else [end])]
+        self.ends = sorted(set(flat))
+        self._pads: bool | None = None
+
+    def __call__(self, prompts: Sequence[Tokens], max_new_tokens: int, stop: str) -> list[str]:
+        """The text after each prompt, without the space around it: at most `max_new_tokens` tokens, up
+        to an end-of-text token or the first `stop` (MeZO, appendix E.4: a new line ends an answer).
+
+        Raises MezoError if a prompt and its answer do not fit into the model's positions, or the
+        model's logits are NaN.
+        """
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if limit is not None and (prefix := prefix_of(self.model)) is not None:
+            limit -= prefix.num_tokens
+        longest = max(map(len, prompts))
+        if limit is not None and longest + max_new_tokens > limit:
+            raise MezoError(
+                f"a prompt of {longest} tokens and max_new_tokens={max_new_tokens} exceed the {limit} positions "
+                "of this model; lower max_length or max_new_tokens"
+            )
+        texts: list[str] = [""] * len(prompts)
+        for members in self._batches(prompts, max_new_tokens):
+            written = self._generate([prompts[i] for i in members], max_new_tokens, stop)
+            for i, tokens in zip(members, written, strict=True):
+                texts[i] = self._text(tokens, stop).strip()
+        return texts
+
+    def _batches(self, prompts: Sequence[Tokens], max_new_tokens: int) -> Iterator[list[int]]:
+        """Prompts of like lengths together, so that little is padding."""
+        mixed = len({len(p) for p in prompts}) > 1 and self._takes_padding()
+        members: list[int] = []
+        for i in sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i)):
+            width = len(prompts[i]) + max_new_tokens
+            full = (len(members) + 1) * width > self.max_tokens
+            unlike = members and not mixed and len(prompts[i]) != len(prompts[members[0]])
+            if members and (full or unlike):
+                yield members
+                members = []
+            members.append(i)
+        yield members
+
+    def _generate(self, prompts: Sequence[Tokens], max_new_tokens: int, stop: str) -> list[list[int]]:
+        ids, mask = self._padded(prompts)
+        until = Until(lambda tokens: stop in self._text(tokens, stop=None), ids.shape[1])
+        with span("forward"):
+            whole = self.model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                generation_config=self._config(max_new_tokens),
+                logits_processor=LogitsProcessorList([undefined := Undefined()]),
+                stopping_criteria=StoppingCriteriaList([until]),
+            )
+        if undefined.found is not None and bool(undefined.found):
+            raise MezoError(
+                "the model's logits are undefined (NaN), so that there is no likeliest token; lower the learning "
+                "rate or epsilon, or use --dtype float32"
+            )
+        through = whole[:, :-1].numel()  # the last token is not read again
+        self.counts.asked += through
+        self.counts.computed += through
+        return whole[:, ids.shape[1] :].tolist()
+
+    def _config(self, max_new_tokens: int, **more: Any) -> GenerationConfig:
+        """What a model's own generation config says of sampling and of penalties is no part of greedy
+        search: it is set back to nothing."""
+        return GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            temperature=1.0,
+            top_k=50,
+            top_p=1.0,
+            use_cache=True,
+            pad_token_id=self.pad,
+            eos_token_id=self.ends or None,
+            **more,
+        )
+
+    def _padded(self, prompts: Sequence[Tokens]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and attention mask, (B, T), on the model's device."""
+        width = max(map(len, prompts))
+        ids = [[self.pad] * (width - len(p)) + list(p) for p in prompts]
+        mask = [[0] * (width - len(p)) + [1] * len(p) for p in prompts]
+        device = self.model.device
+        return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+    def _text(self, tokens: Tokens, stop: str | None) -> str:
+        end = next((i for i, token in enumerate(tokens) if token in self.ends), len(tokens))
+        text = self.tokenizer.decode(
+            list(tokens[:end]), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text if stop is None else text.partition(stop)[0]
+
+    def _takes_padding(self) -> bool:
+        """Whether the next token's logits after a padded prompt are those after the prompt alone.
+
+        A prefix stands before the padding, which would push it out of a sliding window.
+        """
+        if prefix_of(self.model) is not None and getattr(self.model.config, "sliding_window", None):
+            return False
+        if self._pads is None:
+            prompts = [[5, 6, 7, 8, 9, 10], [7, 5, 6]]
+            padded, alone = self._next_logits(prompts)[1], self._next_logits(prompts[1:])[0]
+            # sums in another order: far below a thousandth of the logits' spread in float32
+            tolerance = float(alone.float().std()) * (1e-3 if alone.dtype == torch.float32 else 0.1)
+            self._pads = float((padded - alone).abs().max()) <= tolerance
+        return self._pads
+
+    def _next_logits(self, prompts: Sequence[Tokens]) -> torch.Tensor:
+        """(B, V), as `generate` sees them."""
+        ids, mask = self._padded(prompts)
+        config = self._config(1, output_logits=True, return_dict_in_generate=True)
+        return self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config).logits[0]
+
+
+class Undefined(LogitsProcessor):
+    """Looks for logits that are NaN, without waiting for the device; changes nothing."""
+
+    def __init__(self) -> None:
+        self.found: torch.Tensor | None = None
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        now = scores.isnan().any()
+        self.found = now if self.found is None else self.found | now
+        return scores
+
+
+class Until(StoppingCriteria):
+    """Ends each row as soon as its new tokens satisfy a condition."""
+
+    def __init__(self, holds: Callable[[list[int]], bool], start: int):
+        self.holds, self.start = holds, start
+        self.over: list[bool] = []
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        rows = input_ids[:, self.start :].tolist()
+        before = self.over or [False] * len(rows)
+        self.over = [done or self.holds(row) for done, row in zip(before, rows, strict=True)]
+        return torch.tensor(self.over, device=input_ids.device)

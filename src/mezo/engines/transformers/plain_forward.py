@@ -1,0 +1,162 @@
+"""Log-probabilities by the model's own forward, one row at a time: what every shortcut is compared with.
+
+No padding, no packing, no shared beginnings, no stacked probes, no kernel of ours: at a probe every module
+runs its own forward on its perturbed tensors (`Probing.at(plainly=True)`), and the logits are the model's.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map
+
+from mezo.engines.transformers.checked import Checked
+from mezo.errors import MezoError
+from mezo.scoring import ScoringBatch
+from mezo.types import Probe
+from mezo.util.parsing import one_line
+
+# what a model raises that does not take its inputs in the form they are given
+NOT_TAKEN = (
+    TypeError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    NotImplementedError,
+)
+
+# How far a right shortcut may be off, times what a unit in the last place of every layer's output does. In 16
+# bits most sums come out at the same 16 bits whatever their order (tiny models and SmolLM2-135M: right
+# forms differ by 0.05 to 0.45 times the measure; rows that leak into each other by 1.4 times and more); in
+# float32 every sum differs (0.4 to 2.4 times; wrong forms a thousand times).
+_ROOM_16_BITS, _ROOM_FLOAT32 = 1.0, 5.0
+_FLOAT32 = torch.finfo(torch.float32).eps / 2
+
+
+@dataclass(frozen=True, slots=True)
+class PlainAnswers:
+    """Of some rows of a batch at one point, in the order of the batch's queries."""
+
+    queries: np.ndarray  # (Q,) int64: which queries of the batch belong to these rows
+    logprobs: np.ndarray  # (Q,) float64
+    logits: np.ndarray  # (Q,) float64: of the tokens asked for, as the model gives them
+    row: np.ndarray  # (Q,) int64: the row of each
+
+
+@torch.no_grad()
+def plain_answers(
+    engine: Checked,
+    batch: ScoringBatch,
+    probe: Probe,
+    rows: Sequence[int] | None = None,
+    *,
+    company: int = 1,
+    jitter: bool = False,
+) -> PlainAnswers:
+    """The answers to the queries of `rows` (default: all), each row run by itself.
+
+    company: copies of the row that go through the model together; the first one is read. Its numbers
+    differ from those of the row alone by rounding, and so show how much rounding there is. jitter: move the
+    output of every layer by a unit in the last place of its type, up or down, as another order of summing
+    would.
+
+    Raises MezoError if the model's own forward fails.
+    """
+    chosen = range(len(batch.rows)) if rows is None else rows
+    queries, logprobs, logits = [], [], []
+    for r in chosen:
+        mine = np.flatnonzero(batch.query_row == r)
+        position = torch.from_numpy(batch.query_position[mine]).to(engine.model.device)
+        read, place = position.unique(return_inverse=True)
+        with _jittered(engine.model) if jitter else contextlib.nullcontext():
+            table = _logits(engine, batch.rows[r], read, probe, company)
+        token = torch.from_numpy(batch.query_token[mine]).to(engine.model.device)
+        queries.append(mine)
+        logits.append(table[place, token].double().cpu().numpy())
+        logprobs.append(table.log_softmax(-1)[place, token].double().cpu().numpy())
+    order = np.argsort(np.concatenate(queries))
+    found = [np.concatenate(part)[order] for part in (queries, logprobs, logits)]
+    return PlainAnswers(found[0], found[1], found[2], batch.query_row[found[0]])
+
+
+def _logits(
+    engine: Checked, row: Sequence[int], read: torch.Tensor, probe: Probe, company: int
+) -> torch.Tensor:
+    """(positions read, V) float32. The head is asked at those positions alone, where it is known how to."""
+    model = engine.model
+    ids = torch.tensor([list(row)] * company, device=model.device)
+    hook = None
+    if not engine.form.plain:
+        hook = engine.head_module.register_forward_pre_hook(
+            lambda module, args: (args[0][:, read], *args[1:])
+        )
+    try:
+        with engine.probing.at([probe], rows=company, plainly=True):
+            logits = model(**engine.plain_inputs(ids)).logits[0].float()
+    except NOT_TAKEN as error:
+        raise MezoError(
+            f"{type(model).__name__}: its own forward pass fails on a row of {len(row)} tokens "
+            f"({type(error).__name__}: {one_line(error)[:200]}); it cannot be tuned or evaluated on such rows"
+        ) from error
+    finally:
+        if hook is not None:
+            hook.remove()
+    return logits if hook is not None else logits[read]
+
+
+@contextlib.contextmanager
+def _jittered(model: nn.Module) -> Iterator[None]:
+    def move(module: nn.Module, args: Any, output: Any) -> Any:
+        return tree_map(_moved, output)
+
+    hooks = [m.register_forward_hook(move) for m in model.modules() if not any(True for _ in m.children())]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _moved(x: Any) -> Any:
+    if not isinstance(x, torch.Tensor) or not x.dtype.is_floating_point:
+        return x
+    up = (torch.arange(x.numel(), device=x.device) * 2654435761 >> 7) & 1  # as good as random
+    return x + x * (2 * up - 1).view(x.shape).to(x.dtype) * torch.finfo(x.dtype).eps
+
+
+def apart(found: np.ndarray, expected: PlainAnswers) -> float:
+    """How far answers are from those expected: root mean square over a row, of the row that is furthest."""
+    return max(row_distances(found, expected.logprobs, expected.row), default=0.0)
+
+
+def row_distances(found: np.ndarray, expected: np.ndarray, row: np.ndarray) -> list[float]:
+    """Root mean square difference over the queries of each row; infinite where an answer is not finite."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        squares = np.square(found - expected)
+    squares = np.where(np.isfinite(squares), squares, np.inf)
+    return [float(np.sqrt(squares[row == r].mean())) for r in np.unique(row)]
+
+
+def rounding(alone: PlainAnswers, others: Sequence[PlainAnswers], model: nn.Module | None) -> float:
+    """What rounding explains of a difference between two ways to the same answers.
+
+    alone: the rows run by themselves. others: the same rows in company, and with every layer's output moved
+    by a unit in the last place. Of the rows, the median: a router that sends a token elsewhere by rounding
+    moves one row by more than rounding does, and would make room for what is wrong. model: that made them,
+    for its types; None: in float32.
+    """
+    seen = [float(np.median(row_distances(o.logprobs, alone.logprobs, alone.row))) for o in others]
+    parameters = () if model is None else model.parameters()
+    wide = all(p.dtype == torch.float32 for p in parameters if p.dtype.is_floating_point)
+    # the last step, log_softmax, is float32 for every type
+    return (_ROOM_FLOAT32 if wide else _ROOM_16_BITS) * max(seen) + 8 * _FLOAT32 * _rms(alone.logprobs)
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.square(values).mean()))

@@ -1,0 +1,224 @@
+"""From what a run has left on disk, whatever ended it, to the run going on as if nothing had.
+
+A step is two lines, its record in the trajectory and then its line in metrics.jsonl; it is done when both
+are there. The shorter of the two files says how far the run came, and what is beyond it in the other is cut off
+and made again: batches, directions and learning rates are functions of the step's number, so the same bytes
+come out. What can happen, and what comes of it:
+
+- between the record and the metrics: the step is done again.
+- in the midst of a record, a line, a block: the torn end is dropped, and the step is done again.
+- between sealing a block and emptying the journal: the records are in both; those of the file count.
+- between a snapshot's rename and the removal of the third newest: three are there; the next one tidies up.
+- in the midst of a snapshot or of the final weights: a temporary file, removed when the run is resumed; the
+  steps are replayed from the snapshot before, and the weights written again.
+- after the last step, before everything is saved: the steps are replayed and everything is saved.
+- while resuming: the files are cut in an order in which any of them may be left as it was (trajectory, metrics).
+
+theta comes back from the newest sound snapshot and the records after it, which move it to the same bits
+without a forward pass. Two kinds of runs cannot be replayed, and go back to a snapshot to do its later steps
+again: a walked run (`memory` other than "materialize"), whose theta drifts beside its records, and a run of an
+estimator that remembers losses, if its metrics lack them.
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mezo.config import MeZOConfig
+from mezo.engines.base import Engine
+from mezo.engines.transformers.engine import TransformersEngine
+from mezo.errors import MezoError
+from mezo.estimators import Estimator
+from mezo.events import EvalRecord, StepRecord
+from mezo.noise.spec import VERSION as NOISE_VERSION
+from mezo.resume.replay_steps import Folding, Told, configs_of
+from mezo.runs import snapshots, trajectory
+from mezo.runs.folder import RunFolder
+from mezo.runs.metrics_file import record_of
+from mezo.runs.snapshots import Snapshot
+from mezo.types import Draw
+from mezo.weights.weights import Weights
+
+
+@dataclass(frozen=True)
+class ResumePlan:
+    """How far a run is, and from what it is taken up again. Reading it has changed nothing."""
+
+    run: RunFolder
+    header: dict[str, Any] | None  # None: it was ended before its trajectory was begun
+    records: np.ndarray  # (steps done, width) float32
+    steps: list[StepRecord]
+    evals: list[EvalRecord]
+    metrics_bytes: int  # of metrics.jsonl, that are of these
+    snapshot: Snapshot | None
+    repeated: int = 0  # steps that were done and cannot be replayed
+
+    @property
+    def done(self) -> int:
+        return len(self.records)
+
+
+def config_of(run: RunFolder) -> MeZOConfig:
+    """The run's settings as it recorded them; before it recorded any, those it was started with.
+
+    Raises MezoError if the trajectory cannot be read or is of another noise stream.
+    """
+    header = header_of(run)
+    return MeZOConfig.read(run.config) if header is None else configs_of(header)[-1][1]
+
+
+def header_of(run: RunFolder) -> dict[str, Any] | None:
+    """Of its trajectory; None if it has none yet."""
+    if not run.trajectory.exists():
+        return None
+    header = trajectory.read(run.trajectory).header
+    if header.get("noise") != NOISE_VERSION:
+        raise MezoError(
+            f"{run.trajectory}: made with noise stream {header.get('noise')!r}, this mezo has {NOISE_VERSION}: "
+            "resume it with the mezo that began it"
+        )
+    return header
+
+
+def plan(
+    run: RunFolder,
+    *,
+    remembers: bool,
+    note: Callable[[str], None] = lambda text: None,
+) -> ResumePlan:
+    """How the run in the folder can be taken up again.
+
+    remembers: whether its estimator has a state that records do not hold. note: told of damaged snapshots.
+    Raises MezoError if what is there is damaged beyond what a crash does.
+    """
+    header = header_of(run)
+    if header is None:
+        if run.metrics.exists():
+            raise MezoError(
+                f"{run.path}: has no {run.trajectory.name}: only a run of `mezo train` can be resumed"
+            )
+        return ResumePlan(run, None, np.empty((0, 1), np.float32), [], [], 0, None)
+    records = trajectory.read(run.trajectory).records
+    steps, evals, ends = _sound(run.metrics, trusted=trajectory.sealed(run.trajectory) - 1)
+    have = min(len(records), len(steps))
+
+    def fits(snapshot: Snapshot) -> bool:
+        return snapshot.step <= have and snapshot.trajectory == trajectory.checksum(records[: snapshot.step])
+
+    begin = snapshots.newest(run.snapshots, fits, note)
+    since, own = begin.step if begin else 0, own_first(header)
+    exact = not walks(header, since, have) and not (
+        remembers and any(step.losses is None for step in steps[max(since, own) : have])
+    )
+    done = have if exact else since
+    if done < own:
+        raise MezoError(
+            f"{run.path}: goes on from step {own} of another run, of which no snapshot is left here and whose steps "
+            "cannot be replayed; fork it again"
+        )
+    kept = [e for e in evals if e.step <= done]
+    size = max((end for step, end in ends if step <= done), default=0)
+    return ResumePlan(run, header, records[:done], steps[:done], kept, size, begin, have - done)
+
+
+def _sound(path: Path, *, trusted: int) -> tuple[list[StepRecord], list[EvalRecord], list[tuple[int, int]]]:
+    """The records of metrics.jsonl up to the first line that is invalid; (updates done, end in bytes) of each.
+
+    trusted: lines of so many steps had been brought to the disk. One of those that is no record was not torn
+    by a crash: MezoError.
+    """
+    steps: list[StepRecord] = []
+    evals: list[EvalRecord] = []
+    ends: list[tuple[int, int]] = []
+    at = 0
+    lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            record = record_of(line.decode("utf-8", "replace"), f"{path}:{number}")
+            _check_place(record, len(steps), f"{path}:{number}")
+        except MezoError:
+            if len(steps) < trusted:
+                raise
+            break
+        at += len(line) + 1
+        if isinstance(record, StepRecord):
+            steps.append(record)
+            ends.append((record.step + 1, at))
+        else:
+            evals.append(record)
+            ends.append((record.step, at))
+    if len(steps) < trusted:
+        raise MezoError(
+            f"{path}: ends after step {len(steps)}, and the trajectory has {trusted + 1} and more on the disk: "
+            "lines were lost by other than a crash; `mezo replay` still makes the weights"
+        )
+    return steps, evals, ends
+
+
+def _check_place(record: StepRecord | EvalRecord, done: int, where: str) -> None:
+    if record.step != done:
+        raise MezoError(f"{where}: expected a record of step {done}, found one of step {record.step}")
+
+
+def restore(
+    plan: ResumePlan, weights: Weights, engine: Engine, estimator: Estimator, told: Told | None = None
+) -> Any:
+    """Take theta, the optimizer's state and m to where the run is; the estimator's state.
+
+    weights, engine, estimator: as they are before the first step. told: how far the replay is (`Folding.take`).
+    Raises MezoError if the snapshot is of other tensors.
+    """
+    if plan.header is None:
+        return estimator.init()
+    folding, own, state = Folding(plan.header, weights), own_first(plan.header), estimator.init()
+    if plan.snapshot is not None:
+        found = plan.snapshot.restore_(weights)
+        folding.begin(found.step, found.optimizer_name, found.optimizer)
+        state = found.estimator if found.step > own else state
+    for step in range(folding.step, plan.done):
+        losses = plan.steps[step].losses
+        if losses is not None and step >= own:
+            _, state = estimator.tell(folding.draw(step), losses, state)
+    if isinstance(engine, TransformersEngine):
+        folding.take(plan.records[folding.step :], told)
+        engine.state = folding.optimizer_state
+        return state
+    for record in plan.records[folding.step :]:
+        engine.apply(folding.next(record.tolist()))
+        folding.passed()
+    return state
+
+
+def forked_at(run: RunFolder) -> int:
+    """As `own_first`, of the run as it is on the disk."""
+    header = header_of(run)
+    return 0 if header is None else own_first(header)
+
+
+def own_first(header: Mapping[str, Any]) -> int:
+    """The first step that is the run's own, and not of a run that it was forked off."""
+    ends = [end for end, _ in configs_of(header)[:-1]]
+    return int(ends[-1]) if ends else 0
+
+
+def walks(header: Mapping[str, Any], first: int, end: int) -> bool:
+    """Whether theta drifts beside the records in one of the steps from `first` to before `end`."""
+    begin = 0.0
+    for stop, config in configs_of(header):
+        if config.memory != "materialize" and max(begin, first) < min(stop, end):
+            return True
+        begin = stop
+    return False
+
+
+def remembers(estimator: Estimator, draw: Draw) -> bool:
+    """Whether a step changes the estimator's state, which its record does not hold."""
+    before = estimator.init()
+    losses = [1.0] * len(estimator.ask(draw, before))
+    with contextlib.suppress(ArithmeticError):
+        return estimator.tell(draw, losses, before)[1] != before
+    return True

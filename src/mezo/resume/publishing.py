@@ -1,0 +1,66 @@
+"""A fine-tune as one small file: the id of its base model, and the trajectory."""
+
+from pathlib import Path
+from typing import Any
+
+from mezo.errors import MezoError
+from mezo.events import Observer
+from mezo.models.identity import check_description
+from mezo.models.load import describe
+from mezo.resume.replay_steps import configs_of
+from mezo.resume.trajectory_tools import file_of, write
+from mezo.runs import trajectory
+
+
+def publish(run: Path | str, output: Path | str, *, base: str | None = None) -> Path:
+    """Write RUN's trajectory as a file that `load_finetuned` and `mezo replay` take on another machine.
+
+    base: the base model's id as others know it; by default the name that the run has for it. Paths of data
+    are left out: nothing of them is needed, and they say what a machine looks like.
+
+    Raises MezoError if the run has no step, its base's folder was changed since, its base is a folder of this machine and no `base` is given, or
+    `output` exists.
+    """
+    found = trajectory.read(file_of(run))
+    config = configs_of(found.header)[-1][1]
+    if not len(found):
+        raise MezoError(f"{run}: has no step yet to publish")
+    name = base or config.model
+    if base is None and Path(name).exists():
+        raise MezoError(
+            f"{run}: its base model is {name}, a folder that others do not have; give its hub id with --base"
+        )
+    if Path(config.model).is_dir():  # what others load by its id is compared there
+        described = describe(config.model)
+        check_description(config.model, found.header.get("model"), described.config, described.tokenizer)
+    header = {**found.header, "config": _shared(found.header["config"], name)}
+    if "branches" in header:
+        header["branches"] = [{**b, "config": _shared(b["config"], name)} for b in header["branches"]]
+    if isinstance(parent := header.get("parent"), dict):
+        header["parent"] = {key: value for key, value in parent.items() if key != "path"}
+    return write(Path(output), header, found.records)
+
+
+def _shared(config: dict[str, Any], base: str) -> dict[str, Any]:
+    """What a replay goes by, without what is this machine's alone."""
+    own = ("data", "device", "engine", "server", "server_args", "tensor_parallel")
+    return {**{key: value for key, value in config.items() if key not in own}, "model": base}
+
+
+def load_finetuned(
+    file: Path | str,
+    *,
+    model: str | None = None,
+    observer: Observer | None = None,
+    trust_remote_code: bool = False,
+) -> Any:
+    """The fine-tuned model of a published file, or of a RUN, made in memory from its base.
+
+    model: the base, by default the one that the file names. trust_remote_code: run Python code that the base brings
+    along, once its files are known to be those of the run; whatever the file says of that is ignored. Returns
+    (model, tokenizer), the model in evaluation mode. Raises MezoError as `replay` does.
+    """
+    from mezo.resume.replay import replayed
+
+    made = replayed(Path(file), model=model, observer=observer, trust_remote_code=trust_remote_code)
+    return made.model.eval(), made.tokenizer

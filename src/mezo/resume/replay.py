@@ -1,0 +1,111 @@
+"""Base weights + trajectory -> the run's final weights, bit for bit."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mezo import noise
+from mezo.config import MeZOConfig
+from mezo.errors import MezoError
+from mezo.events import Observer
+from mezo.models.identity import changes, check_code, identity_of
+from mezo.models.load import LoadedModel, folder_of, load
+from mezo.noise.spec import VERSION as NOISE_VERSION
+from mezo.resume.replay_steps import Folding, configs_of
+from mezo.runs import trajectory
+from mezo.runs.folder import RunFolder
+from mezo.runs.trajectory import Trajectory
+from mezo.tuning import save, tune
+from mezo.weights.fingerprint import fingerprint
+
+
+class Replayed(NamedTuple):
+    model: Any  # with its adapter on it, where it has one
+    tokenizer: Any
+    config: MeZOConfig
+
+
+def replay(
+    run: Path | str,
+    *,
+    model: str | None = None,
+    output: Path | str,
+    observer: Observer | None = None,
+    trust_remote_code: bool = False,
+) -> Path:
+    """Make the final weights of a run again, without data and without a forward pass.
+
+    run: a RUN folder, or a trajectory file. model: the base model; by default the one the run names.
+    trust_remote_code: run Python code that the base model brings along, once its files are known to be those of the
+        run; whatever the trajectory says of that is ignored.
+    output: a new folder, which gets model/ or adapter/ as RUN has it; an interrupted replay leaves nothing there.
+
+    Returns the folder written. Raises MezoError if the base is not the run's, the trajectory is
+    damaged, or `output` holds something already.
+    """
+    recorded, config = _recorded(Path(run))
+    target = Path(output) / ("adapter" if config.saves_adapter else "model")
+    if target.exists():
+        raise MezoError(f"{target} exists already: choose another --output")
+    made = _made(recorded, config, model, observer or Observer(), trust_remote_code)
+    Path(output).mkdir(parents=True, exist_ok=True)
+    save(made.model, made.tokenizer, target)
+    return target
+
+
+def replayed(
+    run: Path, *, model: str | None = None, observer: Observer | None = None, trust_remote_code: bool = False
+) -> Replayed:
+    """As `replay`, in memory."""
+    recorded, config = _recorded(run)
+    return _made(recorded, config, model, observer or Observer(), trust_remote_code)
+
+
+def _recorded(run: Path) -> tuple[Trajectory, MeZOConfig]:
+    recorded = trajectory.read(run if run.is_file() else RunFolder.open(run).trajectory)
+    header = recorded.header
+    if header.get("noise") != NOISE_VERSION:
+        raise MezoError(
+            f"{run}: made with noise stream {header.get('noise')!r}, this mezo has {NOISE_VERSION}"
+        )
+    try:
+        return recorded, configs_of(header)[-1][1]
+    except MezoError as error:
+        raise MezoError(f"{run}: {error}") from None
+
+
+def _made(
+    recorded: Trajectory, config: MeZOConfig, model: str | None, observer: Observer, trusting: bool
+) -> Replayed:
+    name, header = model or config.model, recorded.header
+    if trusting:
+        check_code(name, folder_of(name, code=True), header.get("model"))
+    loaded = load(name, config.dtype, config.device, trusting, observer.on_note)
+    found = fingerprint(loaded.model.named_parameters())
+    if found != header.get("base_fingerprint"):
+        raise MezoError(
+            f"{name} is not the base model of this run: its weights' fingerprint is {found}, "
+            f"the run's base has {header.get('base_fingerprint')}"
+        )
+    _check_identity(name, header.get("model"), loaded, observer)
+    noise.announce = observer.on_note
+    tuned, weights = tune(loaded.model, config)
+    Folding(header, weights).take(recorded.records, observer.on_replay)
+    if recorded.dropped_bytes:
+        observer.on_note(
+            f"dropped {recorded.dropped_bytes} bytes of a torn tail; replayed {len(recorded)} whole steps"
+        )
+    return Replayed(tuned, loaded.tokenizer, config)
+
+
+def _check_identity(name: str, recorded: Any, loaded: LoadedModel, observer: Observer) -> None:
+    """Raises MezoError if the base is the run's in its weights, and another in its config or tokenizer."""
+    differing = changes(recorded, identity_of(loaded))
+    if differing is None:
+        observer.on_note(
+            "a run of an earlier version: whether its base's config and tokenizer are the same is not known"
+        )
+    elif differing:
+        shown = "; ".join(f"{d.what}: the run has {d.recorded}, now {d.found}" for d in differing)
+        raise MezoError(
+            f"{name} has the weights of this run's base model, and is not it ({shown}); undo the change"
+        )

@@ -1,0 +1,190 @@
+"""How a run comes to be written: begun, resumed, or forked off another."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mezo.build.setup import Prepared
+from mezo.config import MeZOConfig
+from mezo.engines.transformers.engine import TransformersEngine
+from mezo.errors import MezoError
+from mezo.estimators import Estimator
+from mezo.models.identity import check_code
+from mezo.models.load import folder_of
+from mezo.parallel.environment import rank_of_environment
+from mezo.resume.compatibility import check_base, check_data, check_fork, check_model, check_settings
+from mezo.resume.plan import ResumePlan, config_of, header_of, plan, restore
+from mezo.resume.recorder import Recorder
+from mezo.resume.replay_steps import Told
+from mezo.runs import event_log, trajectory
+from mezo.runs.folder import RunFolder
+from mezo.runs.locking import RunLock
+from mezo.util.atomic_files import write_all
+
+
+@dataclass(frozen=True)
+class Resume:
+    """A run to be taken up again; into `fork`, a new folder, where that is given."""
+
+    run: RunFolder
+    config: MeZOConfig  # to go on with
+    fork: Path | None
+    overwrite: bool  # what is in the new folder
+
+    @classmethod
+    def of(
+        cls,
+        path: Path | str,
+        config: MeZOConfig | None,
+        *,
+        fork: Path | str | None,
+        output: Path | str | None,
+        overwrite: bool,
+    ) -> "Resume":
+        """config: None: the run's own. Changes nothing.
+
+        Raises MezoError if there is no such run or it is being written; Changed if it cannot go on under
+        this config.
+        """
+        run = RunFolder.begun(path)
+        if rank_of_environment() == 0:  # of several processes, the one that will hold it
+            RunLock.check(run.path)
+        if output is not None and Path(output).resolve() != run.path.resolve():
+            raise MezoError(
+                f"{output}: a resumed run goes on in its own folder, {run.path}; leave --output away, or give --fork"
+            )
+        if overwrite and fork is None:
+            raise MezoError(f"{run.path}: resume it or overwrite it: give one of --resume and --overwrite")
+        config, own = config or MeZOConfig.load(run.config), config_of(run)
+        if config.matmul == "auto":  # as the run has it, whatever would be faster here
+            config = config.model_copy(update={"matmul": own.matmul})
+        if fork is None:
+            check_settings(run.path, own, config)
+        else:
+            if config.tensor_parallel > 1:
+                raise MezoError(
+                    f"{run.path}: a run with tensor_parallel={config.tensor_parallel} cannot be forked"
+                )
+            RunFolder.check(fork, overwrite=overwrite)
+            check_fork(run.path, own, config)
+        if config.trust_remote_code and (header := header_of(run)) is not None:
+            check_code(config.model, folder_of(config.model, code=True), header.get("model"))
+        return cls(run, config, None if fork is None else Path(fork), overwrite)
+
+    @property
+    def output(self) -> Path:
+        return self.fork or self.run.path
+
+    def check(
+        self, base_fingerprint: str, model: Mapping[str, Any], data: Mapping[str, str | None]
+    ) -> str | None:
+        """Raises Changed for another base model, or, unless it is forked, other examples. A note, if there is one."""
+        header = header_of(self.run) or {"base_fingerprint": base_fingerprint, "model": model}
+        check_base(self.run.path, header, base_fingerprint)
+        note = check_model(self.run.path, header, model)
+        if self.fork is None:
+            check_data(self.run.path, header, data)
+        return note
+
+
+def is_finished(path: Path, config: MeZOConfig) -> bool:
+    """Whether the run there has done all steps of `config`, and has saved everything."""
+    last = (event_log.read(RunFolder(path).events) or [{}])[-1]
+    return last.get("event") == "finished" and last.get("step") == config.num_steps
+
+
+def take_up(
+    resume: Resume,
+    header: dict[str, Any],
+    width: int,
+    bench: Prepared,
+    estimator: Estimator,
+    *,
+    remembers: bool,
+    note: Callable[[str], None],
+    ready: Callable[[], object] = lambda: None,
+    told: Told | None = None,
+) -> tuple[Recorder, ResumePlan, Any]:
+    """The run's files, what it has done, and the estimator's state; theta and the optimizer are there, too.
+
+    header, width: as a run begun now would have them. bench, estimator: as before the first step.
+    ready: called when all is read and nothing is written yet. told: how far the replay is.
+    """
+    lock = RunLock.take(resume.run.path)
+    try:
+        found = plan(resume.run, remembers=remembers, note=note)
+        if found.done > resume.config.num_steps:
+            raise MezoError(
+                f"{resume.run.path}: has done {found.done} steps, and is to have {resume.config.num_steps}: give it more "
+                "with --steps"
+            )
+        if found.repeated:
+            note(f"step {found.done}: the {found.repeated} steps after the last snapshot are done again")
+        state = restore(found, bench.weights, bench.engine, estimator, told)
+        ready()
+        if resume.fork is None:
+            return Recorder.go_on(found, lock, resume.config, header, width), found, state
+        recorder, found = _fork(found, resume, header, width)
+    except BaseException:
+        lock.release()
+        raise
+    lock.release()
+    engine, name = bench.engine, resume.config.optimizer
+    if isinstance(engine, TransformersEngine):
+        if _optimizer_of(found) != name:
+            engine.state = engine.optimizer.init(bench.weights)
+        recorder.snapshot(bench.weights, estimator.init(), name, engine.optimizer.pack(engine.state))
+    return recorder, found, estimator.init()
+
+
+def going_on(files: Recorder, step: int, where: dict[str, Any], note: Callable[[str], None]) -> None:
+    """Tell people, and RUN/events.jsonl, that the run goes on after `step` steps, and under what."""
+    before = [line for line in event_log.read(files.run.events) if "torch" in line]
+    note(f"going on at step {step}")
+    if before and (changed := event_log.changed(before[-1], where)):
+        note(f"warning: not where the run was: {changed}; its next losses may differ in their last digits")
+    files.note("resumed", step=step, **where)
+
+
+def _optimizer_of(found: ResumePlan) -> str:
+    return found.header["branches"][-1]["config"]["optimizer"] if found.header else ""
+
+
+def _fork(
+    found: ResumePlan, resume: Resume, header: dict[str, Any], width: int
+) -> tuple[Recorder, ResumePlan]:
+    """A run of its own, whose first steps are those of the other; it needs nothing of that one any more."""
+    assert resume.fork is not None
+    if found.header is None or not found.done:
+        raise MezoError(f"{found.run.path}: has no step yet to go on from; start another run")
+    width = max(width, found.records.shape[1])
+    branch = {"end": found.done, "config": found.header["config"]}
+    new = {
+        "format": trajectory.FORMAT_VERSION,
+        "num_directions": width,
+        **header,
+        "branches": [*found.header.get("branches", []), branch],
+        "parent": {
+            "path": str(found.run.path),
+            "step": found.done,
+            "trajectory": trajectory.checksum(found.records),
+        },
+    }
+    padded = np.pad(found.records, ((0, 0), (0, width - found.records.shape[1])))
+    run = RunFolder.check(resume.fork, overwrite=resume.overwrite)
+    run.path.mkdir(parents=True, exist_ok=True)
+    lock = RunLock.take(run.path)
+    try:
+        RunFolder.create(run.path, overwrite=resume.overwrite)
+        with run.metrics.open("xb", buffering=0) as file:
+            write_all(file, found.run.metrics.read_bytes()[: found.metrics_bytes])
+        child = replace(found, run=run, header=new, records=padded, snapshot=None, repeated=0)
+        recorder = Recorder.go_on(child, lock, resume.config, header, width)
+        recorder.note("forked", **new["parent"])
+    except BaseException:
+        lock.release()
+        raise
+    return recorder, child

@@ -1,0 +1,225 @@
+"""The plots of a run, from its metrics.jsonl: each as PNG and SVG, and all four on one page."""
+
+import io
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mezo.runs.folder import RunFolder
+from mezo.runs.metrics_file import Metrics, read_metrics
+from mezo.util.atomic_files import replacing
+
+# Okabe and Ito's palette: told apart by colour-blind readers, and in grey.
+_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#9AA5B1"
+_COLORS = (_BLUE, _ORANGE, _GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """A run as arrays: S steps, one row of G an n-SPSA direction; E evaluations of one split."""
+
+    step: np.ndarray  # (S,) 1-based: updates done after this step
+    loss: np.ndarray  # (S,)
+    grad: np.ndarray  # (S,) mean over directions of |projected gradient|, loss per unit of z
+    zero: np.ndarray  # (S,) share of the directions whose projected gradient is exactly 0
+    eval_step: np.ndarray  # (E,)
+    eval_loss: np.ndarray  # (E,)
+    metric: str  # what the task is judged by
+    score: np.ndarray  # (E,) of the metric, shares in per cent; NaN where the task has none
+    standard_error: np.ndarray  # (E,) of an accuracy, binomial; of other metrics it is not known: 0
+    split: str
+
+    @property
+    def score_title(self) -> str:
+        return f"{self.metric[:1].upper()}{self.metric[1:]} on {self.split}"
+
+    @property
+    def score_label(self) -> str:
+        if ":" in self.metric:  # a custom reward
+            return self.metric
+        return f"{self.metric} (%{', bar: ± 1 standard error' if self.metric == 'accuracy' else ''})"
+
+
+def curves(metrics: Metrics) -> Curves:
+    """The arrays behind the plots. Evaluations: of the split that was evaluated most."""
+    steps = metrics.steps
+    splits = [e.split for e in metrics.evals]
+    split = max(splits, key=splits.count, default="validation")
+    evals = [e for e in metrics.evals if e.split == split]
+    heads = [e.headline for e in evals]
+    metric = next((h.name for h in heads if h), "accuracy")
+    score = np.array([np.nan if h is None else h.value for h in heads], dtype=float)
+    examples = np.array([max(e.examples, 1) for e in evals], dtype=float)
+    error = np.sqrt(score * (1 - score) / examples) if metric == "accuracy" else np.zeros_like(score)
+    unit = 1 if ":" in metric else 100
+    return Curves(
+        step=np.array([s.step + 1 for s in steps], dtype=int),
+        loss=np.array([s.loss for s in steps], dtype=float),
+        grad=np.array([np.mean(np.abs(s.projected_grads)) for s in steps], dtype=float),
+        zero=np.array([np.mean([g == 0 for g in s.projected_grads]) for s in steps], dtype=float),
+        eval_step=np.array([e.step for e in evals], dtype=int),
+        eval_loss=np.array([e.loss for e in evals], dtype=float),
+        metric=metric,
+        score=unit * score,
+        standard_error=unit * error,
+        split=split,
+    )
+
+
+def window_for(num_steps: int) -> int:
+    """Steps a running mean covers: a twentieth of the run, at least 5, at most 500."""
+    return min(max(num_steps // 20, 5), 500)
+
+
+def running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """(S,) -> (S,) mean of the last `window` values (fewer at the start); NaN values are left out."""
+    known = np.isfinite(values)
+    sums = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(known)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    count = counts[ends] - counts[starts]
+    return np.where(count > 0, (sums[ends] - sums[starts]) / np.maximum(count, 1), np.nan)
+
+
+def write_plots(run: RunFolder | Path | str) -> list[Path]:
+    """Draw plots/{loss,METRIC,gradient,zero_gradients,overview}.{png,svg}; the paths written.
+
+    A run without evaluations has no plot of its metric; one without a finished step has none at all.
+    Raises MezoError if the metrics cannot be read.
+    """
+    folder = run if isinstance(run, RunFolder) else RunFolder(run)
+    metrics = read_metrics(folder.metrics)
+    if not metrics.steps:
+        return []
+    data = curves(metrics)
+    panels: dict[str, Callable[[Axes, Curves], None]] = {"loss": _loss}
+    if np.isfinite(data.score).any():
+        panels[re.sub(r"\W+", "-", data.metric)] = _score
+    panels |= {"gradient": _gradient, "zero_gradients": _zero_gradients}
+    folder.plots.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    for name, draw in panels.items():
+        figure = Figure(figsize=(7.0, 4.2), layout="constrained")
+        draw(figure.subplots(), data)
+        written += save(figure, folder.plots / name)
+    figure = Figure(figsize=(12.0, 7.6), layout="constrained")
+    axes = figure.subplots(2, 2).ravel()
+    for axis, draw in zip(axes, panels.values(), strict=False):
+        draw(axis, data)
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    return written + save(figure, folder.plots / "overview")
+
+
+def write_comparison(runs: Mapping[str, RunFolder], stem: Path) -> list[Path]:
+    """Draw validation loss and metric of several runs, by their names, into STEM.png and STEM.svg.
+
+    Runs without an evaluation are left out; nothing is written if none has any.
+    """
+    all_curves = {name: curves(read_metrics(run.metrics)) for name, run in runs.items()}
+    evaluated = {name: data for name, data in all_curves.items() if len(data.eval_step)}
+    if not evaluated:
+        return []
+    judged = any(np.isfinite(data.score).any() for data in evaluated.values())
+    figure = Figure(figsize=(12.0 if judged else 7.0, 4.2), layout="constrained")
+    axes = figure.subplots(1, 1 + judged, squeeze=False).ravel()
+    for n, (name, data) in enumerate(evaluated.items()):
+        look = dict(color=_COLORS[n % len(_COLORS)], linewidth=1.8, marker="o", markersize=4, label=name)
+        axes[0].plot(data.eval_step, data.eval_loss, **look)
+        if judged:
+            axes[1].errorbar(data.eval_step, data.score, yerr=data.standard_error, capsize=3, **look)
+    first = next(iter(evaluated.values()))
+    dress(axes[0], f"Loss on {first.split}", "loss")
+    if judged:
+        dress(axes[1], first.score_title, first.score_label)
+    axes[0].legend(frameon=False)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    return save(figure, stem)
+
+
+def _loss(axis: Axes, data: Curves) -> None:
+    window = window_for(len(data.step))
+    axis.plot(data.step, data.loss, color=_GREY, linewidth=0.7, alpha=0.7, label="each step")
+    axis.plot(
+        data.step,
+        running_mean(data.loss, window),
+        color=_BLUE,
+        linewidth=1.8,
+        label=f"mean of the last {window} steps",
+    )
+    dress(axis, "Training loss", "loss (mean of a step's probes)")
+    axis.legend(frameon=False)
+
+
+def _score(axis: Axes, data: Curves) -> None:
+    score, error = data.score, data.standard_error
+    axis.errorbar(
+        data.eval_step, score, yerr=error, color=_GREEN, linewidth=1.8, marker="o", markersize=4, capsize=3
+    )
+    for i in {0, len(score) - 1}:
+        axis.annotate(
+            f"{score[i]:.3g}" if ":" in data.metric else f"{score[i]:.1f} %",
+            (data.eval_step[i], score[i] + error[i]),
+            xytext=(0, 5),
+            textcoords="offset points",
+            ha="center",
+        )
+    axis.margins(x=0.08, y=0.2)
+    dress(axis, data.score_title, data.score_label)
+
+
+def _gradient(axis: Axes, data: Curves) -> None:
+    window = window_for(len(data.step))
+    mean = running_mean(data.grad, window)
+    shown = data.grad
+    if np.any(shown > 0):
+        axis.set_yscale("log")  # zeros have no logarithm: they are counted in the plot beside this one
+        shown, mean = np.where(shown > 0, shown, np.nan), np.where(mean > 0, mean, np.nan)
+    axis.plot(data.step, shown, ".", color=_GREY, markersize=2.5, alpha=0.7, label="each step")
+    axis.plot(data.step, mean, color=_ORANGE, linewidth=1.8, label=f"mean of the last {window} steps")
+    dress(axis, "Projected gradient", "|projected gradient| (loss per unit of z)")
+    axis.legend(frameon=False)
+
+
+def _zero_gradients(axis: Axes, data: Curves) -> None:
+    window = window_for(len(data.step))
+    axis.plot(data.step, 100 * running_mean(data.zero, window), color=_BLUE, linewidth=1.8)
+    axis.set_ylim(-4, 104)
+    total = 100 * float(np.mean(data.zero))
+    dress(axis, f"Zero gradients: {total:.1f} % of all", f"share of the last {window} steps (%)")
+
+
+def dress(axis: Axes, title: str, ylabel: str) -> None:
+    """Titles and grid, as all pictures have them; steps go to the right."""
+    axis.set_title(title, loc="left", fontweight="bold")
+    axis.set_xlabel("step (updates done)")
+    axis.set_ylabel(ylabel)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(True, color="#E4E7EB", linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write `stem`.png and .svg, and return them."""
+    # Without a date, a version and random ids, the same run gives the same file.
+    metadata: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+    written = []
+    for kind, fields in metadata.items():
+        buffer = io.BytesIO()
+        with rc_context({"svg.hashsalt": "mezo"}):
+            figure.savefig(buffer, format=kind, dpi=150, metadata=fields)
+        path = stem.with_suffix(f".{kind}")
+        with replacing(path) as temporary:
+            temporary.write_bytes(buffer.getvalue())
+        written.append(path)
+    return written

@@ -1,0 +1,64 @@
+"""What a run came to."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mezo.config import MeZOConfig
+from mezo.events import EvalRecord, Notice, StepRecord, token_reuse
+
+
+@dataclass
+class TrainResult:
+    """What a run came to."""
+
+    config: MeZOConfig
+    output: Path | None
+    steps: list[StepRecord] = field(default_factory=list)
+    evals: list[EvalRecord] = field(default_factory=list)
+    interrupted: bool = False
+    terminated: bool = False  # by SIGTERM: saved is what resuming it takes, and no more
+    trajectory: Path | None = None
+    model: Any = None  # the tuned model itself, with its adapter if it has one
+    tokenizer: Any = None
+    engine: Any = None  # a serving engine that was left open (`serve_as`); its close() ends it
+    peak_memory_bytes: int = 0
+    seconds: float = 0.0
+    notices: list[Notice] = field(default_factory=list)  # what a person was told of it on the way
+
+    @property
+    def losses(self) -> list[float]:
+        """The mean loss of each step's probes."""
+        return [s.loss for s in self.steps]
+
+    @property
+    def profile(self) -> list[dict[str, float]]:
+        """Seconds by span name of each step; empty unless the run was profiled."""
+        return [s.profile for s in self.steps if s.profile is not None]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """First and last evaluation, and figures of the whole run.
+
+        zero_gradient_fraction: of the steps, those whose every projected gradient was 0.
+        token_reuse_rate: of the tokens its steps asked for, those that were not computed again.
+        """
+        first, last = (self.evals[0], self.evals[-1]) if self.evals else (None, None)
+        zero = sum(not any(s.projected_grads) for s in self.steps)
+        return {
+            "steps": len(self.steps),
+            "accuracy_before": first and first.accuracy,
+            "accuracy_after": last and last.accuracy,
+            "metric": last and last.headline and last.headline.name,
+            "metric_before": first and first.headline and first.headline.value,
+            "metric_after": last and last.headline and last.headline.value,
+            "loss_before": first and first.loss,
+            "loss_after": last and last.loss,
+            "zero_gradient_fraction": zero / len(self.steps) if self.steps else 0.0,
+            "token_reuse_rate": token_reuse(
+                sum(s.tokens_asked for s in self.steps), sum(s.tokens_reused for s in self.steps)
+            ),
+            "seconds_saved": sum(s.seconds_saved for s in self.steps),
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "seconds": self.seconds,
+        }

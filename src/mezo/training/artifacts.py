@@ -1,0 +1,38 @@
+"""What a run leaves in its folder when it ends: the tuned weights, plots, a card, a summary."""
+
+from collections.abc import Callable
+from typing import Any
+
+from mezo.runs.card import write_card
+from mezo.runs.folder import RunFolder
+from mezo.runs.plots import write_plots
+from mezo.runs.result import TrainResult
+from mezo.runs.summary import Summary, write_summary
+from mezo.training.monitors.measuring import Measuring, write_profile
+from mezo.tuning import save
+from mezo.util.profiling import WARM_UP
+
+
+def leave(
+    run: RunFolder,
+    result: TrainResult,
+    tokenizer: Any,
+    measuring: Measuring,
+    *,
+    artifacts: bool,
+    note: Callable[[str], None],
+) -> None:
+    """Write everything that is made of a run once it ends; the trajectory and the metrics are there already.
+
+    artifacts: weights, plots and card too, and not the figures alone.
+    """
+    if artifacts:
+        save(result.model, tokenizer, run.adapter if result.config.saves_adapter else run.model)
+        write_plots(run)
+        write_card(run, result)
+    method = f"MeZO {result.config.tuning}"
+    write_summary(run.path, Summary(method, result.seconds, result.peak_memory_bytes))
+    if result.profile:
+        write_profile(run.profile, result.profile, measuring.device, result.config.matmul)
+    if not measuring.finish():
+        note(f"no trace: it begins after step {WARM_UP}, and the run was over by then")

@@ -1,0 +1,89 @@
+"""What a model comes to on a set of examples, at theta: its loss, its accuracy, its task's metrics."""
+
+import time
+from collections.abc import Sequence
+
+from mezo.engines.base import Engine
+from mezo.errors import MezoError
+from mezo.events import EvalRecord
+from mezo.metrics import METRICS, Metric, TextMetric
+from mezo.metrics.accuracy import ACCURACY
+from mezo.objectives import LogprobObjective, Objective, OutputObjective, reported
+from mezo.scoring import Example, pose, predictions
+from mezo.util.clock import since
+from mezo.util.registry import look_up
+
+_CHUNK = 64  # examples scored in one call
+
+
+def evaluate(
+    engine: Engine,
+    examples: Sequence[Example],
+    objective: Objective,
+    *,
+    has_candidates: bool,
+    metrics: Sequence[str] | None = None,
+    step: int = 0,
+    split: str = "validation",
+) -> EvalRecord:
+    """Score every example at theta, 64 at a time, in an order that puts like lengths together.
+
+    objective: its loss is reported, or the cross-entropy in its place (`objectives.reported`); one
+    that reads outputs is reported itself as well, as the metric it is.
+    metrics: the task's, by name; None: accuracy where there are candidates.
+
+    Raises MezoError for a metric that is unknown or is not available for these examples.
+    """
+    began = time.monotonic()
+    names = metrics if metrics is not None else ("accuracy",) if has_candidates else ()
+    wanted = [look_up(METRICS, name, "metric") for name in names]
+    _check(wanted, has_candidates)
+    loss, choices = _scored(engine, examples, reported(objective), has_candidates)
+    writes = isinstance(objective, OutputObjective) or any(isinstance(m, TextMetric) for m in wanted)
+    outputs = engine.generate(examples) if writes else []
+    values = {
+        m.name: m.of(examples, outputs) if isinstance(m, TextMetric) else m.of(examples, choices)
+        for m in wanted
+    }
+    if isinstance(objective, OutputObjective) and objective.metric not in values:
+        values[objective.metric] = -objective(examples, outputs)
+    return EvalRecord(
+        step=step,
+        split=split,
+        accuracy=ACCURACY.of(examples, choices) if has_candidates else None,
+        loss=loss,
+        examples=len(examples),
+        seconds=since(began),
+        metrics=values,
+    )
+
+
+def _check(metrics: Sequence[Metric], has_candidates: bool) -> None:
+    for metric in metrics:
+        if not (has_candidates or isinstance(metric, TextMetric)):
+            raise MezoError(
+                f"metric {metric.name!r} judges a choice between candidates, and this task has none to choose from"
+            )
+
+
+def _scored(
+    engine: Engine, examples: Sequence[Example], loss: LogprobObjective, has_candidates: bool
+) -> tuple[float, list[int]]:
+    """The loss, and the candidate chosen for each example (empty where there is no choice)."""
+    total, weights, choices = 0.0, 0, [0] * len(examples)
+    order = sorted(range(len(examples)), key=lambda i: (len(examples[i].prompt), i))
+    parts = [order[start : start + _CHUNK] for start in range(0, len(order), _CHUNK)]
+    chunks = [[examples[i] for i in members] for members in parts]
+    all_posed = [pose(chunk, answers_only=not has_candidates) for chunk in chunks]
+    scored = zip(parts, chunks, all_posed, engine.logprobs_each(all_posed), strict=True)
+    for members, chunk, posed, (logprobs,) in scored:
+        if has_candidates:
+            for i, choice in zip(members, predictions(posed, logprobs), strict=True):
+                choices[i] = int(choice)
+        if loss.answers_only and has_candidates:
+            logprobs = logprobs[posed.candidate_is_answer[posed.query_candidate]]
+            posed = pose(chunk, answers_only=True)
+        weight = len(logprobs) if loss.answers_only else len(chunk)  # a mean over tokens, or over examples
+        total += loss(posed, logprobs) * weight
+        weights += weight
+    return total / weights, choices if has_candidates else []

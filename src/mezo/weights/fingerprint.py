@@ -1,0 +1,21 @@
+"""A fingerprint of named tensors."""
+
+import zlib
+from collections.abc import Iterable
+from hashlib import blake2b
+
+import torch
+
+
+def fingerprint(named: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """A fingerprint of tensors by name, shape, dtype and content, in the order of their names."""
+    return fingerprint_sorted(sorted(named, key=lambda pair: pair[0]))
+
+
+def fingerprint_sorted(named: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """`fingerprint` of tensors that come in the order of their names, one at a time."""
+    digest = blake2b(digest_size=16)
+    for name, tensor in named:
+        raw = tensor.detach().contiguous().view(-1).view(torch.uint8).cpu().numpy()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {zlib.crc32(raw.data):08x}\n".encode())
+    return digest.hexdigest()

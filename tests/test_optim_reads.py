@@ -56,7 +56,7 @@ def check(opt: mezo.MeZO, loss: Loss, steps: int = 2) -> None:
 
 
 def optimizer(model: Any, **settings: Any) -> mezo.MeZO:
-    return mezo.MeZO(model, **{"lr": 0.0, "eps": EPS, "seed": 3, **settings})
+    return mezo.MeZO(model, **dict[str, Any]({"lr": 0.0, "eps": EPS, "seed": 3, **settings}))
 
 
 class Reads(nn.Module):
@@ -357,6 +357,6 @@ def test_a_slope_that_overflows_is_called_that() -> None:
         calls.append(1)
         return 3e38 if len(calls) % 2 else -3e38
 
-    opt._audited = True
+    opt.engine._audited = True
     with pytest.raises(NonFiniteLoss, match="the slope overflows float32"):
         opt.step(loss)

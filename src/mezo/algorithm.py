@@ -3,21 +3,31 @@
 import math
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Any
+from typing import Any, Protocol
 
-from mezo.engines.base import Engine
 from mezo.errors import MezoError
 from mezo.estimators import Estimator
 from mezo.noise import derive_seed
-from mezo.scoring import Example
-from mezo.types import Draw, Update
+from mezo.types import Draw, Probe, Update
 from mezo.util.profiling import span
 
 
+class Steppable(Protocol):
+    """What a step asks of an engine. A batch is examples; of `mezo.MeZO`, a closure."""
+
+    def losses_each(self, batches: Sequence[Any], probes: Sequence[Probe]) -> list[list[float]]:
+        """The loss of every batch at each probe."""
+        ...
+
+    def apply(self, update: Update) -> None:
+        """Move theta."""
+        ...
+
+
 def mezo_step(
-    engine: Engine,
+    engine: Steppable,
     estimator: Estimator,
-    batches: Sequence[Sequence[Example]],
+    batches: Sequence[Any],
     draw: Draw,
     learning_rate: float,
     state: Any = None,

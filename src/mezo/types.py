@@ -38,6 +38,10 @@ class Probe:
         """What z, or m + z / drift where there is a drift, is multiplied by in the n-th tensor, but for scale."""
         return (self.scaling.factors[n] if self.scaling else 1.0) * (self.drift or 1.0)
 
+    def scale_in(self, n: int) -> float:
+        """`scale` times `factor`: how far the probe is from theta along the noise in the n-th tensor."""
+        return self.scale * self.factor(n)
+
 
 THETA = Probe(seed=0, scale=0.0)
 

@@ -166,8 +166,8 @@ def test_layers_that_do_not_move_in_the_first_step_are_watched_all_the_same() ->
     model, loss = problem()
     opt = mezo.MeZO(model, lr=1e-3, estimator="one-sided", blocks="round-robin")
     opt.step(loss)
-    assert opt._probing is not None
-    assert opt._probing._whole == set()
+    assert opt.engine._probing is not None
+    assert opt.engine._probing._whole == set()
     assert opt.last_update is not None
     (direction,) = opt.last_update.directions
     assert isinstance(direction, Direction)

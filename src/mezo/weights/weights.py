@@ -230,7 +230,7 @@ class Weights:
 
         out: (1, elements) of its dtype; may be theta itself.
         """
-        t, scale = self.tunables[n], probe.scale * probe.factor(n)
+        t, scale = self.tunables[n], probe.scale_in(n)
         if not probe.drift:
             self.perturb(t, probe.seed, scale, out)
             return

@@ -11,7 +11,7 @@ from tests.engines.perturb.test_forward import PROBES, examples, reference
 
 from mezo.config import MeZOConfig
 from mezo.engines.perturb.layer_forwards import CannotStack
-from mezo.engines.transformers import selfcheck
+from mezo.engines.transformers import check_rows
 from mezo.engines.transformers.engine import TransformersEngine
 from mezo.engines.transformers.form import Form
 from mezo.errors import MezoError
@@ -149,19 +149,19 @@ def test_the_check_has_unequal_rows_beside_one_another() -> None:
     from mezo.engines.transformers.packing import lay_out
 
     engine, _ = engine_for("roberta")
-    rows = selfcheck._check_batch(engine).rows
+    rows = check_rows.check_batch(engine).rows
     laid = lay_out(
         rows, pad=0, causal=True, packed=True, shared=False, attention_share=0, key_share=0, limit=99,
-        width=selfcheck._PACKED_WIDTH,
+        width=check_rows.PACKED_WIDTH,
     )  # fmt: skip
-    assert laid.input_ids.shape == (2, selfcheck._PACKED_WIDTH)
+    assert laid.input_ids.shape == (2, check_rows.PACKED_WIDTH)
     assert sorted(map(len, rows))[0] < sorted(map(len, rows))[1]
 
 
 def test_no_dimension_of_the_check_can_be_taken_for_its_rows() -> None:
     """The widths of the check, against the numbers of rows that 1, 2 and 4 probes come to."""
-    longest = max(selfcheck._LENGTHS)
-    for width, rows in ((20, 3), (longest, 3), (selfcheck._PACKED_WIDTH, 2), (selfcheck._SHARED_WIDTH, 4)):
+    longest = max(check_rows.LENGTHS)
+    for width, rows in ((20, 3), (longest, 3), (check_rows.PACKED_WIDTH, 2), (check_rows.SHARED_WIDTH, 4)):
         for count in (2, 4):
             assert width % (rows * count)
         assert width % rows
@@ -171,7 +171,7 @@ def test_a_lookup_by_pairs_is_no_batch() -> None:
     engine, _ = engine_for("mpnet")
     engine.form = Form(padded=True, stacked=True)
     with pytest.raises(CannotStack, match=r"is given \(20, 20, 1\)"):
-        engine.in_form(selfcheck._check_batch(engine), PROBES[:2])
+        engine.in_form(check_rows.check_batch(engine), PROBES[:2])
 
 
 def test_a_batch_that_cannot_be_stacked_goes_probe_by_probe() -> None:

@@ -21,8 +21,8 @@ import torch
 from torch import nn
 
 from mezo import noise
-from mezo.engines.perturb import biased_pairs as drift
 from mezo.engines.perturb import layer_forwards
+from mezo.engines.perturb.biased_pairs import BiasedOutputs, perturb_biased_pair
 from mezo.engines.perturb.layer_forwards import CannotStack
 from mezo.engines.perturb.lora_forward import LastCast, LoraForward, is_plain_lora
 from mezo.engines.perturb.low_rank_factors import Factors
@@ -163,7 +163,7 @@ class Probing:
 
     def scale_of(self, pair: Pair, tunable: Tunable) -> float:
         """The scale of z, or of m + z / drift, in a tensor at the pair's probes."""
-        return pair.scale_of(self._place[tunable.name])
+        return pair.at.scale_in(self._place[tunable.name])
 
     def perturbed(
         self, tunable: Tunable, start: int = 0, stop: int | None = None
@@ -179,35 +179,45 @@ class Probing:
         if tunable.low_rank is not None:
             yield from self._summed(tunable, start, stop)
             return
-        rows = tunable.rows()
-        block = rows[start:stop]
-        where, kind = tunable.where(start), self.weights.entrywise
+        block, where = tunable.rows()[start:stop], tunable.where(start)
         with (
             self.scratch.take(tuple(block.shape), block) as plus,
             self.scratch.take(tuple(block.shape), block) as minus,
         ):
             for pair in self.pairs:
-                scale = self.scale_of(pair, tunable)
-                if scale == 0:
-                    for i in pair.plus + pair.minus:
-                        yield i, block
-                    continue
-                with span("noise"):
-                    if pair.drift:
-                        place, begin = self._place[tunable.name], where.start
-                        drift.perturb_pair(
-                            self.weights, place, pair, block, plus, minus, self.scratch, start=begin
-                        )
-                    elif pair.plus and pair.minus:
-                        noise.perturb_pair(block, where, pair.seed, scale, plus, minus, kind=kind)
-                    elif pair.plus:
-                        noise.perturb(block, where, pair.seed, scale, plus, kind=kind)
-                    else:
-                        noise.perturb(block, where, pair.seed, -scale, minus, kind=kind)
-                for i in pair.plus:
-                    yield i, plus
-                for i in pair.minus:
-                    yield i, minus
+                if self.scale_of(pair, tunable) == 0:
+                    yield from ((i, block) for i in pair.plus + pair.minus)
+                else:
+                    yield from self._at_pair(pair, tunable, block, where, plus, minus)
+
+    def _at_pair(
+        self,
+        pair: Pair,
+        tunable: Tunable,
+        theta: torch.Tensor,
+        where: Where,
+        plus: torch.Tensor,
+        minus: torch.Tensor,
+        rows: torch.Tensor | None = None,
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """(probe index, plus or minus) of one direction, which makes its noise once.
+
+        theta: a block of the tensor, which begins at `where`; or the whole table, of which `rows` are wanted.
+        """
+        scale, kind = self.scale_of(pair, tunable), self.weights.entrywise
+        with span("noise"):
+            if pair.at.drift:
+                values = theta if rows is None else theta.index_select(0, rows)
+                into = BiasedOutputs(plus, minus, where.start, rows)
+                perturb_biased_pair(self.weights, self._place[tunable.name], pair, values, into, self.scratch)
+            elif pair.plus and pair.minus:
+                noise.perturb_pair(theta, where, pair.at.seed, scale, plus, minus, rows=rows, kind=kind)
+            elif pair.plus:
+                noise.perturb(theta, where, pair.at.seed, scale, plus, rows=rows, kind=kind)
+            else:
+                noise.perturb(theta, where, pair.at.seed, -scale, minus, rows=rows, kind=kind)
+        yield from ((i, plus) for i in pair.plus)
+        yield from ((i, minus) for i in pair.minus)
 
     def _summed(self, tunable: Tunable, start: int, stop: int | None) -> Iterator[tuple[int, torch.Tensor]]:
         """`perturbed` with low-rank noise, for a module that must be given its weight."""
@@ -218,38 +228,20 @@ class Probing:
                     for i in members:
                         scale, begin = sign * self.scale_of(pair, tunable), start * block.shape[1]
                         with span("noise"), knowing():
-                            self.weights.perturb(tunable, pair.seed, scale, out.view(1, -1), start=begin)
+                            self.weights.perturb(tunable, pair.at.seed, scale, out.view(1, -1), start=begin)
                         yield i, out
 
     def perturbed_rows(self, tunable: Tunable, rows: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
         """(probe index, the given rows of the tensor at that probe): what an embedding needs."""
         table = tunable.rows()
-        shape = (len(rows), table.shape[1])
-        where = Where(tunable.tensor_id)
+        shape, where = (len(rows), table.shape[1]), Where(tunable.tensor_id)
         with self.scratch.take(shape, table) as plus, self.scratch.take(shape, table) as minus:
             for pair in self.pairs:
-                scale, kind = self.scale_of(pair, tunable), self.weights.entrywise
-                if scale == 0:
+                if self.scale_of(pair, tunable) == 0:
                     plus.copy_(table.index_select(0, rows))
-                    for i in pair.plus + pair.minus:
-                        yield i, plus
-                    continue
-                with span("noise"):
-                    if pair.drift:
-                        place, theta = self._place[tunable.name], table.index_select(0, rows)
-                        drift.perturb_pair(
-                            self.weights, place, pair, theta, plus, minus, self.scratch, rows=rows
-                        )
-                    elif pair.plus and pair.minus:
-                        noise.perturb_pair(table, where, pair.seed, scale, plus, minus, rows=rows, kind=kind)
-                    elif pair.plus:
-                        noise.perturb(table, where, pair.seed, scale, plus, rows=rows, kind=kind)
-                    else:
-                        noise.perturb(table, where, pair.seed, -scale, minus, rows=rows, kind=kind)
-                for i in pair.plus:
-                    yield i, plus
-                for i in pair.minus:
-                    yield i, minus
+                    yield from ((i, plus) for i in pair.plus + pair.minus)
+                else:
+                    yield from self._at_pair(pair, tunable, table, where, plus, minus, rows)
 
     def perturbed_copies(self, tunable: Tunable) -> list[torch.Tensor]:
         """The whole tensor at each probe, in probe order: for small tensors and unknown modules.
@@ -285,7 +277,7 @@ class Probing:
     def _moves(self, module: nn.Module, key: str) -> bool:
         """Whether any probe differs from theta in this tensor, and its owner's handler is to see to it."""
         tunable = self.tunable(module, key)
-        return tunable is not None and any(pair.scale_of(self._place[tunable.name]) for pair in self.pairs)
+        return tunable is not None and any(pair.at.scale_in(self._place[tunable.name]) for pair in self.pairs)
 
     def _write_whole(self, written: list[tuple[Tunable, torch.Tensor]]) -> None:
         """Move what is read past its module to the probe, in its own memory; `written`: what to put back."""

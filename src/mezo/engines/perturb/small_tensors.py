@@ -56,25 +56,27 @@ class SmallTensors:
         return self._place.get(id(tunable.tensor))
 
     def _perturb(self, pair: Pair, values: list[list[torch.Tensor]]) -> None:
-        if pair.scale == 0:
+        if pair.at.scale == 0:
             values[pair.plus[0]] = [t.detach() for t in self._group.weights]
-        elif pair.scaling is not None or pair.drift:
+        elif pair.at.scaling is not None or pair.at.drift:
             self._perturb_one_by_one(pair, values)
         elif pair.plus and pair.minus:
             plus, minus = values[pair.plus[0]], values[pair.minus[0]]
-            noise.perturb_pair_all(self._group, pair.seed, pair.scale, plus, minus, kind=self._kind)
+            noise.perturb_pair_all(self._group, pair.at.seed, pair.at.scale, plus, minus, kind=self._kind)
         else:
             scale, out = (
-                (pair.scale, values[pair.plus[0]]) if pair.plus else (-pair.scale, values[pair.minus[0]])
+                (pair.at.scale, values[pair.plus[0]])
+                if pair.plus
+                else (-pair.at.scale, values[pair.minus[0]])
             )
-            noise.perturb_all(self._group, pair.seed, scale, out, kind=self._kind)
+            noise.perturb_all(self._group, pair.at.seed, scale, out, kind=self._kind)
 
     def _perturb_one_by_one(self, pair: Pair, values: list[list[torch.Tensor]]) -> None:
         """Where each tensor has a scale of its own, or a drift; those that do not move are not copied."""
         for same, sign in ((pair.plus, 1), (pair.minus, -1)):
             for i in same[:1]:
                 values[i] = [t.detach() for t in self._group.weights]
-                probe = Probe(pair.seed, sign * pair.scale, pair.scaling, pair.drift)
+                probe = Probe(pair.at.seed, sign * pair.at.scale, pair.at.scaling, pair.at.drift)
                 for k, n in enumerate(self._numbers):
                     if probe.factor(n):
                         out = torch.empty_like(values[i][k])

@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
 
+from mezo.engines.transformers.form import Form
 from mezo.engines.transformers.packing import Layout, lay_out
-from mezo.scoring import ScoringBatch
-
-if TYPE_CHECKING:
-    from mezo.engines.transformers.form import Form
+from mezo.scoring import Example, ScoringBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class LaidOut:
 def prepare(
     posed: ScoringBatch,
     num_probes: int,
-    form: "Form",
+    form: Form,
     *,
     pad: int,
     causal: bool,
@@ -90,7 +88,7 @@ def prepare(
     return LaidOut(posed, num_probes, tuple(shares))
 
 
-def _alike(lengths: np.ndarray, form: "Form") -> list[np.ndarray]:
+def _alike(lengths: np.ndarray, form: Form) -> list[np.ndarray]:
     """The rows that may stand in one rectangle: all, or, where a model is not to see padding, those of one
     length; beside them those that can be packed. The last comes first."""
     every = np.arange(len(lengths))
@@ -146,3 +144,17 @@ def join(parts: Sequence[tuple[np.ndarray, np.ndarray]], num_probes: int, num_qu
     for mine, answers in parts:
         out[:, mine] = answers
     return out
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedBatch(Sequence[Example]):
+    """The examples of a step, and what `TransformersEngine.prepare` made of them."""
+
+    examples: tuple[Example, ...]
+    prepared: LaidOut
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.examples[index]

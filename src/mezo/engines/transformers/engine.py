@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ from mezo.engines.perturb.layer_forwards import CannotStack
 from mezo.engines.perturb.raw_reads import RawReads
 from mezo.engines.transformers import selfcheck
 from mezo.engines.transformers.audit import audit
-from mezo.engines.transformers.batch import BatchPart, LaidOut, join, prepare, stacked
+from mezo.engines.transformers.batch import BatchPart, LaidOut, PreparedBatch, join, prepare, stacked
 from mezo.engines.transformers.form import Form
 from mezo.engines.transformers.frozen_layers import Below
 from mezo.engines.transformers.generate import Greedy, at
@@ -36,20 +36,6 @@ from mezo.util.clock import since
 from mezo.util.parsing import one_line
 from mezo.util.profiling import span
 from mezo.weights.weights import Weights
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedBatch(Sequence[Example]):
-    """The examples of a step, and what `TransformersEngine.prepare` made of them."""
-
-    examples: tuple[Example, ...]
-    prepared: LaidOut
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.examples[index]
 
 
 class TransformersEngine(Engine):

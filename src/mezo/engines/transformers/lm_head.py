@@ -117,7 +117,7 @@ class Head:
     def _each(self, key: str, start: int, stop: int) -> Any:
         """(probe index, float32 rows start:stop of a parameter), perturbed where it is tuned."""
         tunable = self.probing.tunable(self.module, key)
-        if tunable is not None and any(pair.scale for pair in self.probing.pairs):
+        if tunable is not None and any(pair.at.scale for pair in self.probing.pairs):
             for i, block in self.probing.perturbed(tunable, start, stop):
                 yield i, block.float()
         else:
@@ -127,6 +127,6 @@ class Head:
 
     def _blocks(self, key: str, start: int, stop: int) -> dict[int, Any]:
         tunable = self.probing.tunable(self.module, key)
-        if tunable is not None and any(pair.scale for pair in self.probing.pairs):
+        if tunable is not None and any(pair.at.scale for pair in self.probing.pairs):
             return {i: b.float()[start:stop] for i, b in enumerate(self.probing.perturbed_copies(tunable))}
         return dict.fromkeys(range(self.num_probes), self._parameter(key)[start:stop].float())

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from mezo.engines.perturb.raw_reads import Dispatched, RawReads
+from mezo.engines.transformers.check_rows import PACKED_WIDTH, SHARED_WIDTH, Check, check_batch
 from mezo.engines.transformers.checked import Checked
 from mezo.engines.transformers.form import Form
 from mezo.engines.transformers.plain_forward import (
@@ -35,31 +36,9 @@ from mezo.scoring import ScoringBatch
 from mezo.tuning.prefix_keys import prefix_of
 from mezo.types import THETA, Probe
 
-_LENGTHS = (7, 4, 11)
-_TOKENS = 4  # asked for at each position
-# Widths at which the rows of the check have to stand side by side (11 + 4 and 7 tokens), or be cut. Neither they
-# nor what the rows are padded to (20, or 11 at least) is a multiple of the numbers of rows that go through the
-# model at once, of one probe or of all (2, 3, 4, 6, 8, 12): a dimension of tokens cannot be taken for one of rows.
-_PACKED_WIDTH, _SHARED_WIDTH = 15, 5
 _LAYOUTS = _NATURAL, _PACKED, _SHARED = ("what costs least", "side by side", "cut")
 _PROBE_SCALE, _LARGEST_SCALE = 3e-3, 2e-2
 _CLEARLY_NEARER = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """The rows of the check, and what a model has to make of them at some points."""
-
-    batch: ScoringBatch
-    probes: tuple[Probe, ...]
-    expected: tuple[PlainAnswers, ...]  # for each probe
-    bound: float  # what rounding explains
-
-    def first(self, count: int) -> "Check":
-        return replace(self, probes=self.probes[:count], expected=self.expected[:count])
-
-    def only(self, i: int) -> "Check":
-        return replace(self, probes=(self.probes[i],), expected=(self.expected[i],))
 
 
 def find_form(engine: Checked, *, probes: bool) -> Form:
@@ -148,7 +127,7 @@ def _nearest(measured: dict[Form, float]) -> Form | None:
 
 
 def _at_theta(engine: Checked) -> Check:
-    batch = _check_batch(engine)
+    batch = check_batch(engine)
     alone = _reference(engine, batch, THETA)
     return Check(batch, (THETA,), (alone,), _bound(engine, batch, THETA))
 
@@ -216,33 +195,6 @@ def _at_probes(engine: Checked, theta: Check) -> Check:
     )
 
 
-def _check_batch(engine: Checked) -> ScoringBatch:
-    vocabulary = engine.head_module.weight.shape[0]
-    table = engine.model.get_input_embeddings()
-    known = min(vocabulary, getattr(table, "num_embeddings", None) or vocabulary)
-    rows = tuple(
-        tuple((17 * (r + 1) * (i + 3) + 11 * i) % max(1, known - 10) + 5 for i in range(n))
-        for r, n in enumerate(_LENGTHS)
-    )
-    rows = tuple(rows[0][:3] + row[3:] for row in rows)  # they begin alike
-    rows = tuple(tuple(t if t != engine.pad else t + 1 for t in row) for row in rows)
-    row, position = zip(
-        *((r, i) for r, n in enumerate(_LENGTHS) for i in range(n) if i % 4 != 1 for _ in range(_TOKENS)),
-        strict=True,
-    )
-    count = len(row)
-    return ScoringBatch(
-        rows=rows,
-        query_row=np.array(row),
-        query_position=np.array(position),
-        query_token=(np.arange(count) * 31 + 7) % vocabulary,
-        query_candidate=np.arange(count),
-        candidate_example=np.arange(count),
-        candidate_is_answer=np.ones(count, dtype=bool),
-        num_examples=count,
-    )
-
-
 # ------------------------------------------------------------------ what a form makes of it
 
 
@@ -265,7 +217,7 @@ def _worst(engine: Checked, form: Form, layouts: Sequence[str], distance: Callab
         for layout in layouts or (_NATURAL, _PACKED):
             if (layout == _PACKED and not form.packed) or (layout == _SHARED and not form.shared):
                 continue
-            width = {_NATURAL: None, _PACKED: _PACKED_WIDTH, _SHARED: _SHARED_WIDTH}[layout]
+            width = {_NATURAL: None, _PACKED: PACKED_WIDTH, _SHARED: SHARED_WIDTH}[layout]
             engine.form = replace(form, shared=layout == _SHARED, width=width)
             worst = max(worst, distance())
         return worst
@@ -290,7 +242,7 @@ class _Structure:
         kinds = {p.dtype for p in engine.model.parameters() if p.dtype.is_floating_point}
         if kinds <= {torch.float32}:
             return None
-        batch = _check_batch(engine)
+        batch = check_batch(engine)
         try:
             with widened(torch.float32):
                 expected = plain_answers_in_full(engine, batch, THETA)

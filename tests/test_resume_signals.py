@@ -17,6 +17,7 @@ from mezo.events import Observer
 from mezo.interrupts import Forced, Interrupts, Terminated
 from mezo.locking import RunLock
 from mezo.recording import Recorder, WriteFailed
+from mezo.snapshots import Snapshot
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,33 @@ def test_an_interrupt_waits_until_the_compiler_is_done() -> None:
 
     with pytest.raises(Terminated):
         compiled()
+
+
+def test_an_interrupt_waits_until_a_snapshot_s_tensor_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """safetensors would turn it into a ValueError."""
+
+    class File:
+        def get_tensor(self, name: str) -> str:
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except BaseException:
+                raise ValueError("could not determine the shape") from None
+            return name
+
+    snapshot = Snapshot.__new__(Snapshot)
+    snapshot._file = File()  # type: ignore[assignment]
+    read: list[object] = []
+
+    def restoring() -> None:
+        with Interrupts():
+            read.append(snapshot["x"])
+            time.sleep(60)
+
+    with pytest.raises(KeyboardInterrupt):
+        restoring()
+    assert read == ["x"]
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,9 @@ def test_a_layer_that_other_probes_move_is_not_taken_for_one_read_past_its_modul
     assert engine.probing.whole == set()
     batch = pose(examples("causal"))
     for probe, loss in zip(probes, found, strict=True):
-        assert loss == pytest.approx(OBJECTIVES["candidate-ce"](batch, reference(engine, batch, probe)), abs=2e-4)
+        assert loss == pytest.approx(
+            OBJECTIVES["candidate-ce"](batch, reference(engine, batch, probe)), abs=2e-4
+        )
 
 
 def test_a_pass_that_is_done_again_counts_once() -> None:

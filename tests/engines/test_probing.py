@@ -57,7 +57,9 @@ def reference(engine: TransformersEngine, batch, probe: Probe) -> np.ndarray:
     for t, factor in zip(engine.weights.tunables, factors, strict=True):
         z = torch.empty(1, t.tensor.numel())
         noise.fill_(z, Where(t.tensor_id), probe.seed)
-        shifted = t.tensor.float() + torch.tensor(probe.scale * factor, dtype=torch.float32) * z.view(t.tensor.shape)
+        shifted = t.tensor.float() + torch.tensor(probe.scale * factor, dtype=torch.float32) * z.view(
+            t.tensor.shape
+        )
         t.tensor.data.copy_(shifted.to(t.tensor.dtype))
     out = []
     with torch.no_grad():

@@ -20,6 +20,9 @@ HOW: dict[str, dict[str, Any]] = {
     "one-point": dict(estimator="one-point", epsilon=1e-2, learning_rate=1e-6),
     "clipped": dict(clip_quantile=0.5, num_directions=2),
     "cone": dict(estimator="cone", cone_warmup=5, num_directions=2),
+    "cone, clipped": dict(
+        estimator="cone", cone_warmup=5, clip_quantile=0.5, num_directions=2, snapshot_every=0
+    ),
     "layer-scaled": dict(layer_scaling="variance"),
     "growing": dict(final_directions=4),
     "no snapshots": dict(snapshot_every=0, optimizer="momentum", estimator="one-point", learning_rate=1e-6),
@@ -27,7 +30,7 @@ HOW: dict[str, dict[str, Any]] = {
     "store-layer": dict(memory="store-layer"),
     "accumulating": dict(gradient_accumulation=2, train_examples=7),
 }
-FAST = {"one-point", "cone", "regenerate"}
+FAST = {"one-point", "cone", "cone, clipped", "regenerate"}
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from mezo.resume.recorder import Recorder, WriteFailed
 from mezo.runs import event_log, metrics_file, trajectory
 from mezo.runs.folder import RunFolder
 from mezo.runs.locking import RunLock
+from mezo.runs.snapshots import Snapshot
 from mezo.util.interrupts import Forced, Interrupts, Terminated
 
 
@@ -114,6 +115,33 @@ def test_an_interrupt_waits_until_the_compiler_is_done() -> None:
 
     with pytest.raises(Terminated):
         compiled()
+
+
+def test_an_interrupt_waits_until_a_snapshot_s_tensor_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """safetensors would turn it into a ValueError."""
+
+    class File:
+        def get_tensor(self, name: str) -> str:
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except BaseException:
+                raise ValueError("could not determine the shape") from None
+            return name
+
+    snapshot = Snapshot.__new__(Snapshot)
+    snapshot._file = File()  # type: ignore[assignment]
+    read: list[object] = []
+
+    def restoring() -> None:
+        with Interrupts():
+            read.append(snapshot["x"])
+            time.sleep(60)
+
+    with pytest.raises(KeyboardInterrupt):
+        restoring()
+    assert read == ["x"]
 
 
 @pytest.mark.parametrize(

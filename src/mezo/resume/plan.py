@@ -179,15 +179,20 @@ def restore(
         found = plan.snapshot.restore_(weights)
         folding.begin(found.step, found.optimizer_name, found.optimizer)
         state = found.estimator if found.step > own else state
-    for step in range(folding.step, plan.done):
+
+    def remember(step: int) -> None:
+        # at the right moment: an estimator may read m, which each step moves
+        nonlocal state
         losses = plan.steps[step].losses
         if losses is not None and step >= own:
             _, state = estimator.tell(folding.draw(step), losses, state)
+
     if isinstance(engine, TransformersEngine):
-        folding.take(plan.records[folding.step :], told)
+        folding.take(plan.records[folding.step :], told, remember)
         engine.state = folding.optimizer_state
         return state
     for record in plan.records[folding.step :]:
+        remember(folding.step)
         engine.apply(folding.next(record.tolist()))
         folding.passed()
     return state

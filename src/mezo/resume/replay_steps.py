@@ -75,13 +75,24 @@ class Folding:
         else:
             self.optimizer_state = self.part.optimizer.init(self.weights)
 
-    def take(self, records: np.ndarray, told: Told | None = None) -> None:
-        """Take the steps of all these records, (steps, width) float32. told: called at first, and every second or so."""
+    def take(
+        self,
+        records: np.ndarray,
+        told: Told | None = None,
+        before: Callable[[int], object] = lambda step: None,
+    ) -> None:
+        """Take the steps of all these records, (steps, width) float32.
+
+        told: called at first, and every second or so. before: called with each step's number while m is what it was
+        before that step; theta may be later steps', since steps that are sums of noise are taken many at a time.
+        """
         first = self.step
         if told is not None:
             told(0, len(records))
         while (at := self.step - first) < len(records):
             sums = list(self._sums(records[at : at + self._in_a_pass()]))
+            for number in range(self.step, self.step + max(1, len(sums))):
+                before(number)
             if sums:
                 update_sequence_(self.weights, sums, rounding=self.part.optimizer.rounding)
                 for _ in sums:

@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 
 from mezo.errors import MezoError
 from mezo.util.atomic_files import replacing
+from mezo.util.interrupts import in_native_code
 from mezo.util.packing import pack, unpack
 from mezo.util.parsing import parse_json
 from mezo.weights.fingerprint import fingerprint
@@ -86,7 +87,7 @@ class Snapshot:
             metadata = self._file.metadata() or {}
             self._names = frozenset(self._file.keys())
             text = metadata["mezo"]
-            found = _checksum(text, ((name, self._file.get_tensor(name)) for name in self._names))
+            found = _checksum(text, ((name, self._read(name)) for name in self._names))
             if found != metadata["checksum"]:
                 raise MezoError(f"{path}: damaged: its checksum is {found}, expected {metadata['checksum']}")
             self._values = parse_json(text)
@@ -107,6 +108,10 @@ class Snapshot:
                 raise
             raise MezoError(f"{path}: not a readable snapshot: {' '.join(str(error).split())}") from None
 
+    def _read(self, name: str) -> torch.Tensor:
+        with in_native_code():
+            return self._file.get_tensor(name)
+
     def restore_(self, weights: Weights) -> State:
         """Write the tuned tensors and m into `weights`; the rest. Raises MezoError if they are of other shapes."""
         for t in weights.tunables:
@@ -118,7 +123,7 @@ class Snapshot:
                     f"{'none' if shape is None else tuple(shape)}: it is of another model"
                 )
         for t in weights.tunables:
-            t.tensor.detach().copy_(self._file.get_tensor(_THETA + t.name))
+            t.tensor.detach().copy_(self._read(_THETA + t.name))
         try:
             estimator, optimizer, heading = (
                 unpack(self._values[name], self) for name in ("estimator", "optimizer", "heading")
@@ -132,7 +137,7 @@ class Snapshot:
         return State(self.step, self.trajectory, estimator, self.optimizer_name, optimizer, heading)
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        return self._file.get_tensor(name)
+        return self._read(name)
 
 
 def newest(

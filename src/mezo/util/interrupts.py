@@ -58,7 +58,7 @@ class Interrupts:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         kind = Terminated if number == signal.SIGTERM else KeyboardInterrupt
         if not self._holding:
-            if _compiling(frame):  # again in a moment
+            if _native or _compiling(frame):  # again in a moment
                 again = threading.Timer(0.02, os.kill, (os.getpid(), number))
                 again.daemon = True
                 again.start()
@@ -67,6 +67,23 @@ class Interrupts:
         if self._asked:
             raise Forced
         self._asked = kind
+
+
+_native = 0  # blocks of `in_native_code` that are under way
+
+
+@contextmanager
+def in_native_code() -> Iterator[None]:
+    """Inside the block `Interrupts` wait, without being held: for short calls of libraries that call Python back.
+
+    safetensors turns an exception that a signal raises inside of it into a ValueError about a tensor's shape.
+    """
+    global _native
+    _native += 1
+    try:
+        yield
+    finally:
+        _native -= 1
 
 
 def _compiling(frame: FrameType | None) -> bool:

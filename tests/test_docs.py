@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 from tests.pages import DOCS, ROOT, Page, check_value, navigation, pages, sources
-from tools import reference
+from tools import draw_architecture, reference
 from typer.main import get_command
 
 import mezo
 from mezo.cli import app
-from mezo.cli.options import WORDS
+from mezo.cli.options import SETTINGS, flags_of
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 
@@ -165,6 +165,14 @@ def test_every_link_leads_somewhere(page: Page) -> None:
             assert inside or target.is_file(), f"{page.path}: {link}"
 
 
+def test_the_picture_of_the_architecture_is_the_code_s() -> None:
+    assert draw_architecture.drawn() == draw_architecture.PICTURE.read_text(encoding="utf-8"), (
+        "python -m tools.draw_architecture draws it again"
+    )
+    for _, path in draw_architecture.FLOW:
+        assert (draw_architecture.SOURCE / path).is_file()
+
+
 def test_every_page_is_in_the_navigation_once() -> None:
     nav = list(navigation(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
     written = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
@@ -174,7 +182,7 @@ def test_every_page_is_in_the_navigation_once() -> None:
 def test_the_reference_has_every_setting_and_every_option() -> None:
     page = reference.settings()
     for name, field in MeZOConfig.model_fields.items():
-        flags = WORDS[name].flags or (f"--{name.replace('_', '-')}",)
+        flags = flags_of(name)
         row = re.search(rf"^\| `{name}`<br>(.*?) \| `(.*?)`<br>", page, re.MULTILINE)
         assert row is not None
         assert row[1] == " ".join(f"`{flag}`" for flag in "/".join(flags).split("/"))
@@ -182,7 +190,7 @@ def test_the_reference_has_every_setting_and_every_option() -> None:
     page = reference.commands()
     for path, command in reference.walk(get_command(app), ("mezo",)):
         section = page.split(f"## {' '.join(path)}\n")[1].split("\n## ")[0]
-        own = {p.name for p in command.params if p.name not in WORDS}
+        own = {p.name for p in command.params if p.name not in SETTINGS}
         assert own == {p.name for p in command.params if p.name in own and f"`{p.opts[0]}`" in section} | {
             p.name for p in command.params if p.name in own and p.param_type_name == "argument"
         }

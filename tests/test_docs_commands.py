@@ -11,7 +11,7 @@ from tools import reference
 from typer.main import get_command
 
 from mezo.cli import app
-from mezo.cli.options import WORDS, _parsed
+from mezo.cli.options import SETTINGS, _parsed
 from mezo.errors import MezoError
 from mezo.util.registry import look_up
 
@@ -77,7 +77,7 @@ def check_options(rest: list[str], options: dict[str, Any], *, takes_arguments: 
             value, *rest = rest
         if value.startswith("--"):
             raise MezoError(f"{flag} has no value")
-        if value and option.name in WORDS and option.rich_help_panel:
+        if value and option.name in SETTINGS and option.rich_help_panel:
             check_value(option.name, _parsed(option.name, value))
 
 

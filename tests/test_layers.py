@@ -132,7 +132,8 @@ def test_the_top_can_be_taken_in_at_a_glance() -> None:
 def test_files_are_short() -> None:
     lengths = sorted(len(path.read_text().splitlines()) for path in FILES.values())
     assert lengths[len(lengths) // 2] < 120
-    assert {m for m, path in FILES.items() if len(path.read_text().splitlines()) > 350} == set()
+    long = {m for m, path in FILES.items() if len(path.read_text().splitlines()) > 350}
+    assert long == {"config"}, "only a table may have more lines"
 
 
 def test_an_import_in_a_function_or_for_types_is_seen() -> None:

@@ -18,18 +18,14 @@ from rich.text import Text
 from typer.main import get_command
 
 from mezo.cli import app
-from mezo.cli.options import WORDS
+from mezo.cli.options import SETTINGS, choices_of, flags_of, panel_of
 from mezo.config import MeZOConfig
-from mezo.estimators import ESTIMATORS
-from mezo.optimizers import OPTIMIZERS
 from mezo.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
 
 # of settings that are names in a registry
 _NAMES = {
-    "estimator": ", ".join(ESTIMATORS),
-    "optimizer": ", ".join(OPTIMIZERS),
     "task": f"{', '.join(TASKS)}, FILE.yaml, module:Class",
 }
 
@@ -60,15 +56,14 @@ stopped by Ctrl-C, with everything saved.
 def settings() -> str:
     """The page of all settings, in the order and the groups of `mezo train --help`."""
     parts = [_SETTINGS]
-    for panel in dict.fromkeys(words.panel for words in WORDS.values()):
+    for panel in dict.fromkeys(map(panel_of, SETTINGS)):
         parts.append(f"## {panel}\n")
         rows = []
         for name, field in MeZOConfig.model_fields.items():
-            words = WORDS[name]
-            if words.panel == panel:
+            if panel_of(name) == panel:
                 flags = " ".join(f"`{flag}`" for flag in _flags_of(name))
-                values = f"`{_shown(field.default)}`<br>{_NAMES.get(name) or _values(field)}"
-                rows.append((f"`{name}`<br>{flags}", values, _cell(words.help)))
+                values = f"`{_shown(field.default)}`<br>{_NAMES.get(name) or ', '.join(choices_of(name)) or _values(field)}"
+                rows.append((f"`{name}`<br>{flags}", values, _cell(field.description or "")))
         parts.append(_table(("setting, option", "default, values", "what it is"), rows))
     return "\n".join((*parts, _PRESETS, _presets()))
 
@@ -92,7 +87,7 @@ def commands() -> str:
         for p in command.params:
             if p.param_type_name == "argument":
                 rows.append((f"`{p.metavar or p.name.upper()}`", _cell(p.help or "")))
-            elif p.name in WORDS and p.rich_help_panel == WORDS[p.name].panel:
+            elif p.name in SETTINGS and p.rich_help_panel == panel_of(p.name):
                 taken.append(p.name)
             else:
                 flags = " ".join(f"`{flag}`" for flag in (*p.opts, *p.secondary_opts))
@@ -115,7 +110,7 @@ def _default(option: Any) -> str:
 
 def _of_settings(taken: list[str]) -> str:
     """Which settings a command has as options; where that is most, which it has not."""
-    rest = [name for name in WORDS if name not in taken]
+    rest = [name for name in SETTINGS if name not in taken]
     if len(rest) < len(taken):
         but = f" but {', '.join(f'`{name}`' for name in rest)}" if rest else ""
         return f"Every [setting](settings.md){but} is an option.\n"
@@ -155,8 +150,7 @@ def on_page_content(html: str, **_: Any) -> str:
 
 
 def _flags_of(name: str) -> tuple[str, ...]:
-    flags = WORDS[name].flags or (f"--{name.replace('_', '-')}",)
-    return tuple("/".join(flags).split("/"))
+    return tuple("/".join(flags_of(name)).split("/"))
 
 
 def _values(field: Any) -> str:

@@ -1,16 +1,16 @@
 """Every setting of a run, validated, with the paper's values as presets."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
 
 from mezo.errors import MezoError, near
-from mezo.util.foreign import read_text
-from mezo.util.parsing import dump_yaml, parse_yaml
+from mezo.util.parsing import dump_yaml
 from mezo.util.secrets import check_settings
+from mezo.util.settings_text import brief, check_numbers, one_line, values_of
 
 # Malladi et al. 2023, appendix E.3: of the learning rates searched, the middle one of RoBERTa-large's
 # three (Table 15) and the larger of OPT's two; batch size and step count. RoBERTa's LoRA has weight
@@ -33,6 +33,30 @@ _PAPER_COMMON: dict[str, dict[str, Any]] = {
 }
 
 
+WHAT, WHERE, METHOD, BUDGET = "What is tuned, on what", "Where it runs", "The method", "The budget"
+
+
+def setting(
+    default: Any,
+    panel: str,
+    description: str,
+    *,
+    flags: Sequence[str] = (),
+    choices: str | None = None,
+    **bounds: Any,
+) -> Any:
+    """A field of MeZOConfig, described once: for --help, the reference page and the ablation table.
+
+    Args:
+        panel: the part of --help that it stands in.
+        flags: of the command line; without any, --its-name.
+        choices: the registry that its names come from, as module:NAME.
+        bounds: as pydantic takes them (ge, gt, le, lt).
+    """
+    extra: dict[str, Any] = {"panel": panel, "flags": list(flags), "choices": choices}
+    return Field(default=default, description=description, json_schema_extra=extra, **bounds)
+
+
 Shortcut = Literal["packing", "sharing", "stacking", "lower-layers", "head", "products", "all"]
 # Upper bounds of counts and sizes: far above any run, and far below what fills a memory or a day by a slip of the hand.
 MANY = 10**9
@@ -46,102 +70,236 @@ class MeZOConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
-    # what is tuned, on what
-    model: str = "smollm2-135m"  # a folder, a hub id, or the embedded default
-    task: str = "sst2"
-    data: str | None = None  # folder or file of examples; None: the task's own hub data set
-    label_words: tuple[str, ...] | None = None  # of the classes, in the task's order; None: the task's own
-    template: str | None = None  # a custom prompt: text with {field}, and {mask} for a masked model
-    tuning: Literal["full", "lora", "prefix", "head"] = "full"
-    train: tuple[str, ...] | None = None  # regular expressions that name the parameters; None: all of them
-    lora_rank: int = Field(default=8, ge=1, le=1 << 16)
-    lora_alpha: int = Field(default=16, ge=1, le=1 << 20)
-    lora_targets: tuple[str, ...] | None = None  # None: the query and value projections
-    prefix_tokens: int = Field(default=5, ge=1, le=1 << 20)
-    prefix_init: Literal["activations", "random"] = "activations"  # of tokens drawn at random, or noise
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    device: str = "auto"
-    trust_remote_code: bool = False
-
-    # where it runs
-    engine: str = "transformers"  # or sglang, vllm, http
-    tensor_parallel: int = Field(default=1, ge=1, le=1024)  # processes that the model is cut into
-    # of the processes that torchrun starts: what they share of a step
-    parallel: Literal["auto", "data", "directions", "both"] = "auto"
-    checksum_every: int = Field(
-        default=100, ge=0, le=MANY
-    )  # steps between comparisons of their weights; 0: never
-    rank_timeout: float = Field(default=600.0, gt=0, le=1e7)  # seconds to wait for another of them
-    server: tuple[str, ...] | None = None  # addresses of running servers, of engine http
-    server_args: dict[str, Any] = Field(default={})  # options of the serving engine's own
-
-    # the method
-    estimator: str = "two-point"
-    num_directions: int = Field(default=1, ge=1, le=1 << 15)  # n of n-SPSA
-    final_directions: int | None = Field(
-        default=None, ge=1, le=1 << 15
-    )  # n grows linearly to this over the run
-    epsilon: float = Field(default=1e-3, gt=0, le=1e3)
-    noise: Literal["gaussian", "rademacher", "low-rank"] = "gaussian"
-    noise_rank: int = Field(default=2, ge=1, le=32)  # of low-rank noise
-    normalize_perturbations: bool = False
-    blocks: Literal["all", "round-robin", "random", "each"] = (
-        "all"  # layers that move: some a step, or each alone
+    model: str = setting(
+        "smollm2-135m", WHAT, "Model folder, hub id, or smollm2-135m (built in).", flags=("--model", "-m")
     )
-    layers_per_step: int = Field(default=1, ge=1, le=1 << 16)  # of round-robin and random blocks
-    layer_scaling: Literal["none", "variance", "expectation"] = "none"  # by parameter norms, appendix B
-    cone_angle: float = Field(default=1.35, gt=0, le=math.pi / 2)  # radians, of estimator cone
-    cone_beta: float = Field(default=0.99, ge=0, lt=1)  # of the running mean of gradients at its axis
-    cone_warmup: int = Field(default=2000, ge=0, le=MANY)  # steps over which that rises from 0.1
-    clip_projected_grad: float | None = Field(default=None, gt=0, le=1e12)  # bound on its magnitude
-    clip_quantile: float | None = Field(default=None, gt=0, lt=1)  # bound: of the last 100 magnitudes
-    optimizer: str = "sgd"
-    beta1: float = Field(default=0.9, ge=0, lt=1)  # of the running mean of gradients: momentum, adam
-    beta2: float = Field(default=0.95, ge=0, lt=1)  # of the running mean of their squares: adam
-    adam_epsilon: float = Field(default=1e-8, gt=0, le=1e3)  # added to the root of it
-    history: int = Field(default=64, ge=1, le=1 << 16)  # steps from which rebuilt moments are made
-    # no bound of sense: a rate far too large diverges at once, and the run says so
-    learning_rate: float = Field(default=1e-6, ge=0, le=1e40)
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_steps: int = Field(default=0, ge=0, le=MANY)
-    weight_decay: float = Field(default=0.0, ge=0, le=1e3)
-    objective: str = "auto"  # auto: candidates where the task has them, else answer tokens
-    max_new_tokens: int = Field(
-        default=32, ge=1, le=1 << 20
-    )  # of an output, where the objective or a metric reads outputs
-    rounding: Literal["matched", "stochastic", "nearest"] = "matched"  # of 16-bit weights
-    memory: Literal["materialize", "regenerate", "store", "store-layer"] = "materialize"
-    granularity: Literal["matrix", "block", "element"] | None = None  # of regenerate; None: not held at all
-    granularity_block: int = Field(default=4096, ge=1, le=1 << 30)  # elements of a block
-
-    # what is computed once; the losses are the same to rounding
-    enable_kv_cache_optimization: bool = True  # tokens that begin several rows of a batch
-    activation_cache_mb: int = Field(
-        default=0, ge=0, le=1 << 24
-    )  # kept across steps, from below the lowest tuned layer
-    audit: bool = True  # compare the first batch, and one after every snapshot, with the model's own forward
-    disable_shortcuts: tuple[Shortcut, ...] = ()  # even where they agree with it
-    # what multiplies matrices: "auto" measures it once, and a run keeps what it began with
-    matmul: Literal["auto", "torch", "onednn", "float32", "float32-onednn"] = "auto"
-
-    # the budget
-    num_steps: int = Field(default=10_000, ge=1, le=MANY)
-    batch_size: int = Field(default=64, ge=1, le=1 << 20)
-    gradient_accumulation: int = Field(
-        default=1, ge=1, le=1 << 20
-    )  # microbatches of batch_size a step, at the same z
-    max_length: int = Field(default=512, ge=8, le=1 << 24)
-    train_examples: int | None = Field(default=None, ge=1, le=MANY)  # a fixed-size subset, by seed
-    shots_per_class: int | None = Field(default=None, ge=1, le=MANY)  # k-shot: k examples of every label
-    # (train, validation, test) drawn by seed, the paper's: 1000, 500, 1000; None: the data's own splits
-    split_sizes: tuple[Size, Size, Size] | None = None
-    eval_examples: int | None = Field(default=None, ge=1, le=MANY)
-    eval_every: int = Field(default=0, ge=0, le=MANY)  # steps; 0: only before and after
-    seed: int = Field(default=0, ge=0, lt=2**64)
-    # steps between what a killed run is resumed from; None: 1,000 or 15 minutes; 0: never, only replayed
-    snapshot_every: int | None = Field(default=None, ge=0, le=MANY)
-    stop_on_explosion: bool = (
-        True  # a loss that is finite, and worse than guessing and than 3 times its first
+    task: str = setting(
+        "sst2",
+        WHAT,
+        "Task by name (`mezo tasks` lists them), YAML file, or module:Class.",
+        flags=("--task", "-t"),
+    )
+    data: str | None = setting(
+        None, WHAT, "Folder or JSONL file of examples; default: the task's own data.", flags=("--data", "-d")
+    )
+    label_words: tuple[str, ...] | None = setting(
+        None, WHAT, "Words that stand for the classes, by comma, in the task's order; default: its own."
+    )
+    template: str | None = setting(
+        None, WHAT, "A prompt of your own with {field}s of the data; \\n is a new line. Default: the task's."
+    )
+    tuning: str = setting(
+        "full",
+        WHAT,
+        "Tune all weights, LoRA factors, a prefix of keys and values, or the head alone.",
+        choices="mezo.tuning:TUNING",
+    )
+    train: tuple[str, ...] | None = setting(
+        None,
+        WHAT,
+        "Tune only parameters whose names these regular expressions are found in, by comma: layers.2[0-9]",
+    )
+    lora_rank: int = setting(8, WHAT, "Rank of the LoRA factors.", ge=1, le=1 << 16)
+    lora_alpha: int = setting(16, WHAT, "LoRA scale is alpha / rank.", ge=1, le=1 << 20)
+    lora_targets: tuple[str, ...] | None = setting(
+        None, WHAT, "Modules that get LoRA, by comma; default: query and value projections."
+    )
+    prefix_tokens: int = setting(5, WHAT, "Tokens of the prefix.", ge=1, le=1 << 20)
+    prefix_init: Literal["activations", "random"] = setting(
+        "activations", WHAT, "What the prefix begins as: activations of random tokens, or noise."
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = setting(
+        "float32", WHAT, "Type of the weights in memory."
+    )
+    device: str = setting("auto", WHAT, "auto, cpu, cuda or cuda:N.")
+    trust_remote_code: bool = setting(False, WHAT, "Run Python code that the model brings along.")
+    engine: str = setting(
+        "transformers",
+        WHERE,
+        "What computes; http: servers that run already.",
+        choices="mezo.engines.registry:ENGINES",
+    )
+    tensor_parallel: int = setting(
+        1, WHERE, "Processes that the model is cut into.", ge=1, le=1024, flags=("--tp",)
+    )
+    parallel: Literal["auto", "data", "directions", "both"] = setting(
+        "auto", WHERE, "What processes started by torchrun share of a step."
+    )
+    checksum_every: int = setting(
+        100, WHERE, "Steps between comparisons of their weights; 0: never.", ge=0, le=MANY
+    )
+    rank_timeout: float = setting(600.0, WHERE, "Seconds to wait for another process.", gt=0, le=1e7)
+    server: tuple[str, ...] | None = setting(
+        None, WHERE, "Addresses of running servers, by comma, for engine http."
+    )
+    server_args: dict[str, Any] = setting(
+        {}, WHERE, "Options of the serving engine's own: key=value pairs by comma, or a YAML or JSON mapping."
+    )
+    estimator: str = setting(
+        "two-point", METHOD, "How losses become a projected gradient.", choices="mezo.estimators:ESTIMATORS"
+    )
+    num_directions: int = setting(
+        1, METHOD, "Directions a step (n of n-SPSA).", ge=1, le=1 << 15, flags=("--directions",)
+    )
+    final_directions: int | None = setting(
+        None, METHOD, "Let the number of directions grow linearly to this.", ge=1, le=1 << 15
+    )
+    epsilon: float = setting(
+        1e-3, METHOD, "Size of the perturbation.", gt=0, le=1e3, flags=("--epsilon", "--eps")
+    )
+    noise: Literal["gaussian", "rademacher", "low-rank"] = setting(
+        "gaussian", METHOD, "Distribution of the perturbation; low-rank: of matrices, from two thin factors."
+    )
+    noise_rank: int = setting(2, METHOD, "Rank of low-rank noise.", ge=1, le=32)
+    normalize_perturbations: bool = setting(
+        False, METHOD, "Divide each direction by its norm (needs another learning rate)."
+    )
+    blocks: Literal["all", "round-robin", "random", "each"] = setting(
+        "all",
+        METHOD,
+        "Layers that move: all together, some each step in turn or at random, or each with its own slope.",
+    )
+    layers_per_step: int = setting(
+        1, METHOD, "Layers a step, of round-robin and random blocks.", ge=1, le=1 << 16
+    )
+    layer_scaling: Literal["none", "variance", "expectation"] = setting(
+        "none",
+        METHOD,
+        "Perturb each tensor by the inverse of its norm: the paper's variance- or expectation-modified SPSA.",
+    )
+    cone_angle: float = setting(
+        1.35,
+        METHOD,
+        "Angle in radians between directions and mean gradient, of estimator cone.",
+        gt=0,
+        le=math.pi / 2,
+    )
+    cone_beta: float = setting(
+        0.99, METHOD, "How much of its mean gradient estimator cone keeps a step.", ge=0, lt=1
+    )
+    cone_warmup: int = setting(2000, METHOD, "Steps over which that rises from 0.1.", ge=0, le=MANY)
+    clip_projected_grad: float | None = setting(
+        None, METHOD, "Bound on the magnitude of projected gradients.", gt=0, le=1e12
+    )
+    clip_quantile: float | None = setting(
+        None, METHOD, "Bound projected gradients by this quantile of the last 100 magnitudes.", gt=0, lt=1
+    )
+    optimizer: str = setting(
+        "sgd",
+        METHOD,
+        "Rule that turns projected gradients into an update.",
+        choices="mezo.optimizers:OPTIMIZERS",
+    )
+    beta1: float = setting(
+        0.9, METHOD, "How much of the mean gradient momentum and adam keep a step.", ge=0, lt=1
+    )
+    beta2: float = setting(
+        0.95, METHOD, "How much of the mean squared gradient adam keeps a step.", ge=0, lt=1
+    )
+    adam_epsilon: float = setting(
+        1e-8, METHOD, "Added to the root of adam's mean squared gradient.", gt=0, le=1e3
+    )
+    history: int = setting(
+        64, METHOD, "Steps from which momentum-rebuilt and adam-rebuilt make their moments.", ge=1, le=1 << 16
+    )
+    learning_rate: float = setting(
+        1e-6, METHOD, "Step size.", ge=0, le=1e40, flags=("--learning-rate", "--lr")
+    )
+    schedule: Literal["constant", "linear", "cosine"] = setting(
+        "constant", METHOD, "How the learning rate changes over the run."
+    )
+    warmup_steps: int = setting(0, METHOD, "Steps over which the learning rate rises from 0.", ge=0, le=MANY)
+    weight_decay: float = setting(
+        0.0, METHOD, "Decoupled weight decay, times the learning rate.", ge=0, le=1e3
+    )
+    objective: str = setting(
+        "auto",
+        METHOD,
+        "What is minimised; auto: the loss over candidates where the task has them. Also f1, rouge, or a reward of your own, module:function.",
+        choices="mezo.objectives:OBJECTIVES",
+    )
+    max_new_tokens: int = setting(
+        32, METHOD, "Tokens of an output, where the objective or a metric reads outputs.", ge=1, le=1 << 20
+    )
+    rounding: Literal["matched", "stochastic", "nearest"] = setting(
+        "matched", METHOD, "Rounding of updates to 16-bit weights."
+    )
+    memory: Literal["materialize", "regenerate", "store", "store-layer"] = setting(
+        "materialize", METHOD, "Where perturbed weights and noise are held; see docs/memory.md."
+    )
+    granularity: Literal["matrix", "block", "element"] | None = setting(
+        None, METHOD, "Hold the noise of so much at a time in memory=regenerate."
+    )
+    granularity_block: int = setting(
+        4096, METHOD, "Elements of a block of granularity=block.", ge=1, le=1 << 30
+    )
+    enable_kv_cache_optimization: bool = setting(
+        True,
+        METHOD,
+        "Compute tokens that begin several prompts of a batch once. On by default.",
+        flags=("--kv-cache/--no-kv-cache",),
+    )
+    activation_cache_mb: int = setting(
+        0,
+        METHOD,
+        "Megabytes for what comes out of layers below the lowest tuned one, kept across steps.",
+        ge=0,
+        le=1 << 24,
+    )
+    audit: bool = setting(
+        True,
+        WHERE,
+        "Compare some of the first batch, and of one after every snapshot, with the model's own forward pass. On by default.",
+        flags=("--audit/--no-audit",),
+    )
+    disable_shortcuts: tuple[Shortcut, ...] = setting(
+        (),
+        WHERE,
+        "Shortcuts through the model not to be taken, by comma: packing, sharing, stacking, lower-layers, head, products, or all.",
+    )
+    matmul: Literal["auto", "torch", "onednn", "float32", "float32-onednn"] = setting(
+        "auto",
+        WHERE,
+        "What multiplies matrices on a CPU: torch, onednn, or float32 for 16-bit weights; auto measures it.",
+    )
+    num_steps: int = setting(10_000, BUDGET, "Updates.", ge=1, le=MANY, flags=("--steps", "-n"))
+    batch_size: int = setting(
+        64, BUDGET, "Examples a step.", ge=1, le=1 << 20, flags=("--batch-size", "--batch", "-b")
+    )
+    gradient_accumulation: int = setting(
+        1, BUDGET, "Microbatches a step, all at the same perturbation.", ge=1, le=1 << 20
+    )
+    max_length: int = setting(
+        512, BUDGET, "Tokens an example may have; longer ones are cut.", ge=8, le=1 << 24
+    )
+    train_examples: int | None = setting(
+        None, BUDGET, "Train on a random subset of this size.", ge=1, le=MANY
+    )
+    shots_per_class: int | None = setting(
+        None, BUDGET, "Train on this many examples of every label.", ge=1, le=MANY
+    )
+    split_sizes: tuple[Size, Size, Size] | None = setting(
+        None, BUDGET, "Draw train, validation and test of these sizes by seed; the paper: 1000,500,1000."
+    )
+    eval_examples: int | None = setting(
+        None, BUDGET, "Evaluate on at most this many examples.", ge=1, le=MANY
+    )
+    eval_every: int = setting(
+        0, BUDGET, "Evaluate every so many steps; 0: only before and after.", ge=0, le=MANY
+    )
+    seed: int = setting(0, BUDGET, "All randomness follows from it.", ge=0, lt=2**64)
+    snapshot_every: int | None = setting(
+        None,
+        BUDGET,
+        "Steps between snapshots, from which --resume begins; 0: none. Default: 1,000, or 15 minutes.",
+        ge=0,
+        le=MANY,
+    )
+    stop_on_explosion: bool = setting(
+        True,
+        BUDGET,
+        "End a run whose loss has got worse than guessing and than 3 times its first. On by default.",
+        flags=("--stop-on-explosion/--no-stop-on-explosion",),
     )
 
     @model_validator(mode="after")
@@ -151,7 +309,7 @@ class MeZOConfig(BaseModel):
         if self.warmup_steps >= self.num_steps:
             raise ValueError(f"warmup_steps={self.warmup_steps} leaves no step of num_steps={self.num_steps}")
         check_settings(self.server, self.server_args)
-        _check_numbers("server_args", self.server_args)
+        check_numbers("server_args", self.server_args)
         return self
 
     @field_serializer("trust_remote_code", when_used="json")
@@ -170,7 +328,7 @@ class MeZOConfig(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            raise MezoError(_one_line(error, cls.model_fields)) from None
+            raise MezoError(one_line(error, cls.model_fields)) from None
 
     @classmethod
     def paper(
@@ -193,11 +351,11 @@ class MeZOConfig(BaseModel):
         The file may be somebody else's. Its `trust_remote_code` is ignored; servers to ask and code to import (ASKED) count
         only if `changes` has them too. Raises MezoError otherwise, and for whatever is not a config.
         """
-        values = _values_of(path)
+        values = values_of(path)
         for name, why in reaching(values).items():
             if name not in changes:
                 raise MezoError(
-                    f"{path}: {name}={_brief(values[name])} {why}, which a file cannot ask for: if you trust it, give "
+                    f"{path}: {name}={brief(values[name])} {why}, which a file cannot ask for: if you trust it, give "
                     f"--{name.replace('_', '-')} yourself"
                 )
         return cls._of(path, {**values, **changes})
@@ -205,7 +363,7 @@ class MeZOConfig(BaseModel):
     @classmethod
     def read(cls, path: Path) -> Self:
         """What a file says, to compare or to show, and not to run. Raises MezoError if it is not a config."""
-        return cls._of(path, _values_of(path))
+        return cls._of(path, values_of(path))
 
     @classmethod
     def _of(cls, path: Path, values: dict[str, Any]) -> Self:
@@ -235,46 +393,3 @@ def is_import(name: str, value: Any) -> bool:
     if ":" not in text or name not in ("task", "objective"):
         return False
     return not (text.startswith("rouge:") if name == "objective" else text.endswith((".yaml", ".yml")))
-
-
-def _values_of(path: Path) -> dict[str, Any]:
-    """The settings in a YAML file, without what counts only from a person."""
-    try:
-        values = parse_yaml(read_text(path, pipe=True))
-    except (OSError, ValueError) as error:
-        raise MezoError(f"{path}: not a readable YAML config: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise MezoError(f"{path}: expected a mapping of settings, found {type(values).__name__}")
-    return {str(key): value for key, value in values.items() if key != "trust_remote_code"}
-
-
-def _check_numbers(name: str, value: Any) -> None:
-    """Raises ValueError for a number inside of options that no engine means."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            _check_numbers(f"{name}.{key}", inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            _check_numbers(name, inner)
-    elif isinstance(value, int | float) and not -(2**63) <= value < 2**64:  # NaN is not in between either
-        raise ValueError(f"{name}: expected a finite number of 64 bits, found {_brief(value)}")
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, int) and value.bit_length() > 200:
-        return f"a number of {value.bit_length()} bits"
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _one_line(error: ValidationError, fields: Any) -> str:
-    parts = []
-    for item in error.errors():
-        where = ".".join(str(p) for p in item["loc"])
-        if item["type"] == "extra_forbidden":
-            parts.append(f"unknown setting {where!r}{near(where, fields)}")
-        elif where:
-            parts.append(f"{where}={_brief(item['input'])}: {item['msg'][0].lower()}{item['msg'][1:]}")
-        else:
-            parts.append(item["msg"].removeprefix("Value error, "))
-    return "; ".join(parts)

@@ -16,8 +16,8 @@ from mezo.ablation.metric_names import metric_names
 from mezo.ablation.numbers import numbers
 from mezo.ablation.parts import parts
 from mezo.ablation.plan import Plan, read_plan
-from mezo.cli.options import METHOD, WORDS
-from mezo.config import MeZOConfig
+from mezo.cli.options import SETTINGS, panel_of
+from mezo.config import METHOD, MeZOConfig
 
 PHRASES = yaml.safe_load((Path(__file__).parent / "phrases.yaml").read_text(encoding="utf-8"))
 
@@ -156,7 +156,7 @@ def test_any_value_of_any_part(part: str, value: Any, action: str) -> None:
 def test_every_setting_of_the_method_is_of_a_part() -> None:
     held = {name for part in parts() for name in part.fields}
     assert held <= set(MeZOConfig.model_fields)
-    assert {name for name, words in WORDS.items() if words.panel == METHOD} <= held
+    assert {name for name in SETTINGS if panel_of(name) == METHOD} <= held
 
 
 @pytest.mark.parametrize("part", parts(), ids=lambda part: part.title)

@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mezo.cli.options import WORDS, with_config
+from mezo.cli.options import SETTINGS, flags_of, with_config
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 
@@ -87,7 +87,7 @@ OTHER: dict[str, Any] = {
 def parse(arguments: list[str]) -> MeZOConfig:
     seen: list[MeZOConfig] = []
 
-    @with_config(WORDS)
+    @with_config(SETTINGS)
     def command(config: MeZOConfig) -> None:
         seen.append(config)
 
@@ -101,14 +101,14 @@ def parse(arguments: list[str]) -> MeZOConfig:
 
 
 def flags(name: str, value: Any) -> list[str]:
-    flag = WORDS[name].flags[0] if WORDS[name].flags else f"--{name.replace('_', '-')}"
+    flag = flags_of(name)[0]
     if isinstance(value, bool):
         return [flag.split("/")[0 if value else 1]]
     return [flag, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
 
 
 def test_every_field_has_words_and_none_is_left_over() -> None:
-    assert list(WORDS) == list(MeZOConfig.model_fields)
+    assert all(field.description for field in MeZOConfig.model_fields.values())
     assert set(OTHER) == set(MeZOConfig.model_fields)
 
 

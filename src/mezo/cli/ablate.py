@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from mezo.cli.options import WORDS, with_config
+from mezo.cli.options import SETTINGS, with_config
 from mezo.cli.output import cell, say
 from mezo.cli.progress import duration
 from mezo.config import MeZOConfig
@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
     app.command("ablate", epilog=_EPILOG)(ablate)
 
 
-@with_config(WORDS)
+@with_config(SETTINGS)
 def ablate(
     config: MeZOConfig,
     plan: Path = typer.Argument(..., help="YAML, JSON, JSONL, Markdown or HTML: see docs/ablation.md."),

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import typer
 
-from mezo.cli.options import METHOD, WORDS, with_config
+from mezo.cli.options import SETTINGS, panel_of, with_config
 from mezo.cli.output import cell, say
 from mezo.cli.progress import PlainObserver, duration, observer_for
-from mezo.config import MeZOConfig
+from mezo.config import METHOD, MeZOConfig
 
 _EPILOG = r"""
 [bold]Examples[/bold]
@@ -39,7 +39,7 @@ _SHARED = {
     *("schedule", "warmup_steps", "weight_decay", "objective", "max_new_tokens"),
     "enable_kv_cache_optimization",
 }
-_OF_GRADIENTS = tuple(name for name, words in WORDS.items() if words.panel != METHOD or name in _SHARED)
+_OF_GRADIENTS = tuple(name for name in SETTINGS if panel_of(name) != METHOD or name in _SHARED)
 
 _Output = typer.Option(None, "--output", "-o", help="Folder for what is written; default: none, or as shown.")
 _Overwrite = typer.Option(False, "--overwrite", help="Replace the run that is in the folder.")

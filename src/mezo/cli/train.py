@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mezo.cli.logs import logged
-from mezo.cli.options import WORDS, with_config
+from mezo.cli.options import SETTINGS, with_config
 from mezo.cli.profile import table
 from mezo.cli.progress import duration, observer_for
 from mezo.config import ASKED, MeZOConfig
@@ -49,7 +49,7 @@ def register(app: typer.Typer) -> None:
     app.command("train", epilog=_EPILOG)(train)
 
 
-@with_config(WORDS)
+@with_config(SETTINGS)
 def train(
     config: MeZOConfig,
     output: Path | None = typer.Option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mezo.cli.options import WORDS, with_config
+from mezo.cli.options import SETTINGS, with_config
 from mezo.cli.progress import PlainObserver
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
@@ -35,7 +35,7 @@ _EPILOG = r"""
 How to choose by hand: docs/choosing.md
 """
 _FOUND = {"learning_rate", "epsilon", "eval_every"}  # by the search, or of no use to it
-_FIELDS = tuple(name for name in WORDS if name not in _FOUND)
+_FIELDS = tuple(name for name in SETTINGS if name not in _FOUND)
 
 
 def register(app: typer.Typer) -> None:

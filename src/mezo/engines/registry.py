@@ -15,16 +15,20 @@ from mezo.util.registry import look_up
 TRANSFORMERS = "transformers"
 
 
-class _Kind(NamedTuple):
+class Serving(NamedTuple):
+    """An engine that serves: `engines/NAME/backend.py` has its `Backend` and a function `start`."""
+
     package: str | None  # what must be installed; None: nothing
     full: bool  # whether all parameters can be tuned on it
 
 
-SERVING = {
-    "sglang": _Kind("sglang", full=True),
-    "vllm": _Kind("vllm", full=True),
-    "http": _Kind(None, full=False),
+ENGINES: dict[str, Serving | None] = {  # None: in this process
+    "transformers": None,
+    "sglang": Serving("sglang", full=True),
+    "vllm": Serving("vllm", full=True),
+    "http": Serving(None, full=False),
 }
+SERVING = {name: kind for name, kind in ENGINES.items() if kind is not None}
 
 # memory mode -> where theta is kept while a worker computes at a probe (`engines.workers.restore`)
 KEEP: dict[str, Literal["auto", "walk"]] = {"materialize": "auto", "regenerate": "walk"}
@@ -37,7 +41,7 @@ def is_served(config: MeZOConfig) -> bool:
 
 def check(config: MeZOConfig) -> None:
     """Raises MezoError for an engine that there is not, or that cannot do what the config asks of it."""
-    look_up({TRANSFORMERS: None, **SERVING}, config.engine, "engine")
+    look_up(ENGINES, config.engine, "engine")
     if not is_served(config):
         _check_plain(config)
         return

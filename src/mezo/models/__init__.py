@@ -1,0 +1,1 @@
+"""Loading language models, and what a model is beyond its weights."""

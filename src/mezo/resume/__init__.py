@@ -1,0 +1,1 @@
+"""Continue a run after it stopped, fork it, replay it, check and publish its trajectory."""

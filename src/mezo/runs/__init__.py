@@ -1,0 +1,1 @@
+"""The RUN folder and its files."""

@@ -1,6 +1,10 @@
 """A name -> thing table. Adding an estimator, task, ... is one file and one line in its table."""
 
+import ast
 from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TypeVar
 
 from mezo.errors import MezoError, near
@@ -13,3 +17,24 @@ def look_up(table: Mapping[str, T], name: str, what: str) -> T:
     if name not in table:
         raise MezoError(f"unknown {what} {name!r}{near(name, table)}")
     return table[name]
+
+
+def names_in(registry: str) -> tuple[str, ...]:
+    """The names in a registry, given as module:NAME.
+
+    A table that is written out is read from its source: some modules import torch, and --help should not wait for that.
+    """
+    module, _, table = registry.partition(":")
+    spec = find_spec(module)
+    tree = (
+        ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+        if spec and spec.origin
+        else ast.Module([], [])
+    )
+    for node in tree.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == table:
+            keys = node.value.keys if isinstance(node.value, ast.Dict) else []
+            names = [str(key.value) for key in keys if isinstance(key, ast.Constant)]
+            if names and len(names) == len(keys):
+                return tuple(names)
+    return tuple(getattr(import_module(module), table))

@@ -1,0 +1,1 @@
+"""The tuned tensors, and how an update reaches them."""

@@ -1,0 +1,1 @@
+"""The engine of `mezo.MeZO`: the loss is computed by a closure."""

@@ -1,0 +1,1 @@
+"""Servers that run already, SGLang or vLLM, over HTTP."""

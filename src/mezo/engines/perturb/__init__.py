@@ -1,0 +1,1 @@
+"""The forward of each layer at theta + eps z, without writing theta."""

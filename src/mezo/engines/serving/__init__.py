@@ -1,0 +1,1 @@
+"""What all serving engines share: requests, adapters, a process of their own."""

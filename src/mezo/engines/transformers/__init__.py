@@ -1,0 +1,1 @@
+"""The default engine: a transformers model in this process."""

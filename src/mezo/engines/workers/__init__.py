@@ -1,0 +1,1 @@
+"""theta inside the workers of a serving engine, for tuning all parameters."""

@@ -1,4 +1,4 @@
-"""What a long run should be told of itself: it explodes, it stands still, it gets no better."""
+"""Watching a run: an exploding loss, no movement, no progress, steps that are too large."""
 
 from mezo.training.monitors.explosion import ExplodingLoss
 from mezo.training.monitors.monitor import Watch, watch_of

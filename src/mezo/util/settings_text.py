@@ -1,0 +1,53 @@
+"""Settings as text: read from a YAML file, and shown in one line when they are wrong."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mezo.errors import MezoError, near
+from mezo.util.foreign import read_text
+from mezo.util.parsing import parse_yaml
+
+
+def values_of(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file, without what counts only from a person."""
+    try:
+        values = parse_yaml(read_text(path, pipe=True))
+    except (OSError, ValueError) as error:
+        raise MezoError(f"{path}: not a readable YAML config: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise MezoError(f"{path}: expected a mapping of settings, found {type(values).__name__}")
+    return {str(key): value for key, value in values.items() if key != "trust_remote_code"}
+
+
+def check_numbers(name: str, value: Any) -> None:
+    """Raises ValueError for a number inside of options that no engine means."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            check_numbers(f"{name}.{key}", inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            check_numbers(name, inner)
+    elif isinstance(value, int | float) and not -(2**63) <= value < 2**64:  # NaN is not in between either
+        raise ValueError(f"{name}: expected a finite number of 64 bits, found {brief(value)}")
+
+
+def brief(value: Any) -> str:
+    if isinstance(value, int) and value.bit_length() > 200:
+        return f"a number of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def one_line(error: ValidationError, fields: Any) -> str:
+    parts = []
+    for item in error.errors():
+        where = ".".join(str(p) for p in item["loc"])
+        if item["type"] == "extra_forbidden":
+            parts.append(f"unknown setting {where!r}{near(where, fields)}")
+        elif where:
+            parts.append(f"{where}={brief(item['input'])}: {item['msg'][0].lower()}{item['msg'][1:]}")
+        else:
+            parts.append(item["msg"].removeprefix("Value error, "))
+    return "; ".join(parts)

@@ -66,7 +66,7 @@ def test_yaml_round_trip(tmp_path_factory: pytest.TempPathFactory, values: dict[
     [
         ({"learning_rat": 1}, "unknown setting 'learning_rat'; did you mean 'learning_rate'"),
         ({"epsilon": 0}, "epsilon=0: input should be greater than 0"),
-        ({"tuning": "lorra"}, "tuning='lorra'"),
+        ({"tuning": "lorra"}, "unknown tuning mode 'lorra'; did you mean 'lora'"),
         ({"batch_size": "many"}, "batch_size='many'"),
         ({"train_examples": 5, "shots_per_class": 5}, "exclude each other"),
         ({"num_steps": 5, "warmup_steps": 5}, "leaves no step"),

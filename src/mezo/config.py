@@ -5,10 +5,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from mezo.errors import MezoError, near
 from mezo.util.parsing import dump_yaml
+from mezo.util.registry import names_in
 from mezo.util.secrets import check_settings
 from mezo.util.settings_text import brief, check_numbers, one_line, values_of
 
@@ -301,6 +312,19 @@ class MeZOConfig(BaseModel):
         "End a run whose loss has got worse than guessing and than 3 times its first. On by default.",
         flags=("--stop-on-explosion/--no-stop-on-explosion",),
     )
+
+    @field_validator("tuning", "estimator", "engine")
+    @classmethod
+    def _is_registered(cls, value: str, info: ValidationInfo) -> str:
+        """Said before a model is loaded. Not for `optimizer`: `mezo baseline finetune` has optimizers of its own."""
+        extra: Any = cls.model_fields[str(info.field_name)].json_schema_extra
+        names = names_in(extra["choices"])
+        if value not in names:
+            what = {"tuning": "tuning mode"}.get(str(info.field_name), info.field_name)
+            raise PydanticCustomError(
+                "name", "{text}", {"text": f"unknown {what} {value!r}{near(value, names)}"}
+            )
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

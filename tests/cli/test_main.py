@@ -118,7 +118,7 @@ def test_tasks_lists_them_all(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--steps", "many"], "'--steps'"),
         (["train", "--steps", "0"], "num_steps=0: input should be greater than or equal to 1"),
         (["train", "--trace", "-1"], "'--trace'"),
-        (["train", "--tuning", "all"], "tuning='all': input should be 'full', 'lora', 'prefix' or 'head'"),
+        (["train", "--tuning", "all"], "unknown tuning mode 'all'; did you mean 'full'?"),
         (["train", "--task", "sst3"], "unknown task 'sst3'; did you mean 'sst5' or 'sst2'"),
         (["train", "--config", "none.yaml"], "none.yaml: not a readable YAML config"),
         (["eval", "--model", "smolm2-135m", "--task", "demo"], "did you mean 'smollm2-135m'?"),

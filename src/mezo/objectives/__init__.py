@@ -14,8 +14,9 @@ from mezo.objectives.negative_metric import NegativeMetric, negative
 from mezo.objectives.reward import Reward, reward_named, reward_of
 
 OBJECTIVES: dict[str, LogprobObjective] = {
-    objective.name: objective
-    for objective in (AnswerCrossEntropy(), CandidateCrossEntropy(), NegativeAccuracy())
+    "answer-ce": AnswerCrossEntropy(),
+    "candidate-ce": CandidateCrossEntropy(),
+    "accuracy": NegativeAccuracy(),
 }
 _OF_OUTPUTS = ("f1", "rouge", *(f"rouge:{kind}" for kind in ROUGE))
 

@@ -1,6 +1,7 @@
 """A name -> thing table. Adding an estimator, task, ... is one file and one line in its table."""
 
 import ast
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -25,6 +26,8 @@ def names_in(registry: str) -> tuple[str, ...]:
     A table that is written out is read from its source: some modules import torch, and --help should not wait for that.
     """
     module, _, table = registry.partition(":")
+    if module in sys.modules:
+        return tuple(getattr(sys.modules[module], table))
     spec = find_spec(module)
     tree = (
         ast.parse(Path(spec.origin).read_text(encoding="utf-8"))

@@ -46,6 +46,8 @@ def one_line(error: ValidationError, fields: Any) -> str:
         where = ".".join(str(p) for p in item["loc"])
         if item["type"] == "extra_forbidden":
             parts.append(f"unknown setting {where!r}{near(where, fields)}")
+        elif item["type"] == "name":
+            parts.append(item["msg"])
         elif where:
             parts.append(f"{where}={brief(item['input'])}: {item['msg'][0].lower()}{item['msg'][1:]}")
         else:

@@ -1,0 +1,39 @@
+"""The programs in examples/ run, on a toy model, and end well."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from tests.resumed import base
+
+from mezo.estimators import ESTIMATORS
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PROGRAMS = sorted(EXAMPLES.glob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
+def test_it_runs(
+    program: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(program), "--model", str(model), "--steps", "3"])
+    monkeypatch.syspath_prepend(str(EXAMPLES))  # as for a program that is started
+    before = dict(ESTIMATORS)
+    try:
+        runpy.run_path(str(program), run_name="__main__")
+    finally:
+        ESTIMATORS.clear()
+        ESTIMATORS.update(before)
+    assert re.search(r"\d", capsys.readouterr().out)
+
+
+def test_each_is_in_the_list() -> None:
+    listed = set(re.findall(r"\]\(([\w.]+)\)", (EXAMPLES / "README.md").read_text(encoding="utf-8")))
+    assert {path.name for path in EXAMPLES.iterdir() if path.is_file()} - {"README.md"} == listed

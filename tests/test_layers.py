@@ -15,10 +15,11 @@ SOURCE = Path(mezo.__file__).parent
 
 # Lowest first. A file may import from its own layer and those before it, never from one after it.
 LAYERS = (
-    {"errors", "events", "scoring", "types"},
+    {"errors", "events", "scoring"},
     {"metrics", "util"},
     {"config", "models", "noise", "objectives", "tasks"},
-    {"data", "weights"},
+    {"data", "types"},
+    {"weights"},
     {"estimators", "optimizers", "runs", "tuning"},
     {"engines", "sinks"},
     {"algorithm", "parallel"},

@@ -18,9 +18,10 @@ from rich.text import Text
 from typer.main import get_command
 
 from mezo.cli import app
-from mezo.cli.options import SETTINGS, choices_of, flags_of, panel_of
+from mezo.cli.options import SETTINGS, choices_of, described, flags_of, panel_of
 from mezo.config import MeZOConfig
 from mezo.tasks import TASKS
+from mezo.util.registry import names_in
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,6 +47,22 @@ _PRESETS = """## The paper's values
 larger of OPT's two. The whole grids are on [the paper's page](../paper.md#hyperparameters).
 """
 
+REGISTRIES = {
+    "estimators": "mezo.estimators:ESTIMATORS",
+    "optimizers": "mezo.optimizers:OPTIMIZERS",
+    "objectives": "mezo.objectives:OBJECTIVES",
+    "tasks": "mezo.tasks:TASKS",
+    "metrics": "mezo.metrics:METRICS",
+    "tuning modes": "mezo.tuning:TUNING",
+    "data formats": "mezo.data.formats:FORMATS",
+    "engines": "mezo.engines.registry:ENGINES",
+}
+
+_REGISTRIES = """## What there is
+
+The names in each registry. [Contributing](../contributing.md) says how to add one.
+"""
+
 _COMMANDS = """# Commands
 
 What `--help` prints, in one place. Exit status: 0, done; 2, a mistake, told in one line on stderr; 130,
@@ -63,9 +80,15 @@ def settings() -> str:
             if panel_of(name) == panel:
                 flags = " ".join(f"`{flag}`" for flag in _flags_of(name))
                 values = f"`{_shown(field.default)}`<br>{_NAMES.get(name) or ', '.join(choices_of(name)) or _values(field)}"
-                rows.append((f"`{name}`<br>{flags}", values, _cell(field.description or "")))
+                rows.append((f"`{name}`<br>{flags}", values, _cell(described(name))))
         parts.append(_table(("setting, option", "default, values", "what it is"), rows))
-    return "\n".join((*parts, _PRESETS, _presets()))
+    return "\n".join((*parts, _PRESETS, _presets(), _REGISTRIES, _registries()))
+
+
+def _registries() -> str:
+    """Every registry, with its names."""
+    rows = [(what, ", ".join(f"`{name}`" for name in names_in(table))) for what, table in REGISTRIES.items()]
+    return _table(("what", "names"), rows)
 
 
 def _presets() -> str:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from mezo.errors import MezoError
 from mezo.estimators import Estimator
+from mezo.estimators.base import losses_of
 from mezo.noise import derive_seed
 from mezo.types import Draw, Probe, Update
 from mezo.util.profiling import span
@@ -37,10 +38,12 @@ def mezo_step(
     batches: microbatches, all evaluated at the same probes; their losses are averaged.
     Raises NonFiniteLoss, before anything is written, if a loss or a slope is not finite.
     """
+
     # -----------------------------------------------------------------------------------------------
-    probes = estimator.ask(draw, state)  #                      theta + eps z,  theta - eps z
-    found = engine.losses_each(batches, probes)
-    losses = [fmean(same) for same in zip(*found, strict=True)]  # l+, l-
+    def loss_at(probes: Sequence[Probe]) -> list[float]:
+        return [fmean(same) for same in zip(*engine.losses_each(batches, probes), strict=True)]
+
+    losses = losses_of(estimator, draw, state, loss_at)  #      l+, l- at theta + eps z, theta - eps z
     grads, state = estimator.tell(draw, losses, state)  #       g = (l+ - l-) / (2 eps)
     check_finite(draw.step, losses, grads)
     update = update_of(estimator, draw, learning_rate, grads)
@@ -52,7 +55,7 @@ def mezo_step(
 
 def draw_of(run_seed: int, step: int, n: int) -> Draw:
     """The n seeds of a step, each a function of (run seed, step, number)."""
-    return Draw(step, tuple(derive_seed(run_seed, step, k) for k in range(n)))
+    return Draw(step, tuple(derive_seed(run_seed, step, k) for k in range(n)), run_seed)
 
 
 def update_of(estimator: Estimator, draw: Draw, learning_rate: float, grads: Sequence[float]) -> Update:

@@ -54,6 +54,7 @@ def setting(
     *,
     flags: Sequence[str] = (),
     choices: str | None = None,
+    listed: str | None = None,
     **bounds: Any,
 ) -> Any:
     """A field of MeZOConfig, described once: for --help, the reference page and the ablation table.
@@ -62,9 +63,10 @@ def setting(
         panel: the part of --help that it stands in.
         flags: of the command line; without any, --its-name.
         choices: the registry that its names come from, as module:NAME.
+        listed: a registry whose names end the description; they are no values.
         bounds: as pydantic takes them (ge, gt, le, lt).
     """
-    extra: dict[str, Any] = {"panel": panel, "flags": list(flags), "choices": choices}
+    extra: dict[str, Any] = {"panel": panel, "flags": list(flags), "choices": choices, "listed": listed}
     return Field(default=default, description=description, json_schema_extra=extra, **bounds)
 
 
@@ -91,7 +93,11 @@ class MeZOConfig(BaseModel):
         flags=("--task", "-t"),
     )
     data: str | None = setting(
-        None, WHAT, "Folder or JSONL file of examples; default: the task's own data.", flags=("--data", "-d")
+        None,
+        WHAT,
+        "Folder or file of examples; default: the task's own data. Files:",
+        flags=("--data", "-d"),
+        listed="mezo.data.formats:FORMATS",
     )
     label_words: tuple[str, ...] | None = setting(
         None, WHAT, "Words that stand for the classes, by comma, in the task's order; default: its own."

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from mezo.noise.seeds import derive_seed
+
 
 @dataclass(frozen=True, slots=True)
 class Draw:
@@ -9,6 +11,11 @@ class Draw:
 
     step: int  # 0-based
     seeds: tuple[int, ...]  # of its n directions, 64 bits each, unsigned
+    run_seed: int = 0
+
+    def seed_of(self, step: int, k: int = 0) -> int:
+        """The seed of direction k of any step, for an estimator that goes along an earlier one again."""
+        return derive_seed(self.run_seed, step, k)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mezo.data import files as files_of
 from mezo.data.files import read_rows
+from mezo.data.formats import json_lines, json_list
 from mezo.errors import MezoError
 
 ONE = '{"prompt": "a"}'
@@ -189,7 +190,7 @@ def test_memory_follows_the_rows_and_not_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", [".jsonl", ".jsonl.gz"])
 def test_a_line_longer_than_any_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
-    monkeypatch.setattr(files_of, "LONGEST_LINE", len(ONE) + 1)
+    monkeypatch.setattr(json_lines, "LONGEST_LINE", len(ONE) + 1)
     path = tmp_path / f"a{end}"
     pack = gzip.compress if end.endswith(".gz") else bytes
     path.write_bytes(pack(f"{ONE}\n{ONE}\n".encode()))
@@ -201,7 +202,7 @@ def test_a_line_longer_than_any_row(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("end", [".json", ".json.gz"])
 def test_more_json_than_one_value_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
-    monkeypatch.setattr(files_of, "LARGEST_JSON", len(ONE) + 2)
+    monkeypatch.setattr(json_list, "LARGEST_JSON", len(ONE) + 2)
     path = tmp_path / f"a{end}"
     pack = gzip.compress if end.endswith(".gz") else bytes
     path.write_bytes(pack(f"[{ONE}]".encode()))
@@ -217,7 +218,7 @@ def test_a_file_of_holes_is_not_held(tmp_path: Path) -> None:
     os.truncate(path, 1 << 40)
     # a line of the most bytes, while it grows and once more as a whole
     with (
-        peak_below(4 * files_of.LONGEST_LINE),
+        peak_below(4 * json_lines.LONGEST_LINE),
         pytest.raises(MezoError, match=r":1: expected a line of at most"),
     ):
         read_rows(path)

@@ -36,6 +36,12 @@ def choices_of(name: str) -> tuple[str, ...]:
     return names_in(registry) if registry else _kind_of(MeZOConfig.model_fields[name].annotation)[1]
 
 
+def described(name: str) -> str:
+    """What a setting is, as --help and the reference say it."""
+    text, listed = MeZOConfig.model_fields[name].description or "", _extra(name)["listed"]
+    return f"{text} {', '.join(names_in(listed))}." if listed else text
+
+
 def _extra(name: str) -> dict[str, Any]:
     return MeZOConfig.model_fields[name].json_schema_extra  # type: ignore[return-value]
 
@@ -96,7 +102,7 @@ def paragraphs(doc: str) -> str:
 def _option(name: str) -> inspect.Parameter:
     field, choices = MeZOConfig.model_fields[name], choices_of(name)
     kind, _ = _kind_of(field.annotation)
-    text = field.description or ""
+    text = described(name)
     if choices:
         text += f" One of {', '.join(choices)}."
     if field.default not in (None, {}) and kind is not bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mezo.cli.options import paragraphs
+from mezo.util.registry import names_in
 
 if TYPE_CHECKING:
     from mezo.tasks import Row, Task, TextExample
@@ -23,7 +24,8 @@ _EPILOG = r"""
 
 def register(app: typer.Typer) -> None:
     group = typer.Typer(rich_markup_mode="rich")
-    group.callback(invoke_without_command=True, help=paragraphs(tasks.__doc__ or ""), epilog=_EPILOG)(tasks)
+    words = f"{tasks.__doc__}\n\nMetrics that a task may name: {', '.join(names_in('mezo.metrics:METRICS'))}."
+    group.callback(invoke_without_command=True, help=paragraphs(words), epilog=_EPILOG)(tasks)
     group.command("show", help=paragraphs(show.__doc__ or ""), epilog=_EPILOG)(show)
     app.add_typer(group, name="tasks")
 

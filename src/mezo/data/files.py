@@ -1,28 +1,24 @@
-"""Reading JSON Lines and JSON files, with errors that name the file and the line.
+"""Reading files of rows, packed by gzip or not, with errors that name the file and the line.
 
 What is held is the rows and one line, however long the file: it may be other people's, and made to fill the memory.
 """
 
 import contextlib
 import gzip
-import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from mezo.data.formats import FORMATS
 from mezo.errors import MezoError
 from mezo.tasks import Row
 from mezo.util.foreign import kind_of
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
+SUFFIXES = tuple(suffix + packed for suffix in FORMATS for packed in ("", ".gz"))
 # Gzip makes a thousandth of what repeats itself, and text comes to 3 to 20 times its compressed size: a small file
 # that would come to more than this is no data.
 EXPANSION, ALWAYS = 50, 64 << 20  # times the file's size; bytes
-LONGEST_LINE = 16 << 20  # bytes of a row: millions of words, more than any model reads
-LARGEST_JSON = (
-    512 << 20
-)  # bytes of a .json file, which is parsed as one value: SQuAD's training split has 30 MB
 _CHUNK = 1 << 20
 
 
@@ -38,10 +34,8 @@ def read_rows(path: Path) -> list[Row]:
     if not path.name.endswith(SUFFIXES):
         raise MezoError(f"{path}: expected a file name ending in {', '.join(SUFFIXES)}")
     with _reading(path) as file:
-        if path.name.removesuffix(".gz").endswith(".jsonl"):
-            rows = list(_from_lines(path, file))
-        else:
-            rows = list(_from_list(path, _whole(path, file)))
+        plain = path.name.removesuffix(".gz")
+        rows = list(next(read for suffix, read in FORMATS.items() if plain.endswith(suffix))(path, file))
     if not rows:
         raise MezoError(f"{path}: expected at least one example, found none; give a file that is not empty")
     return rows
@@ -80,95 +74,3 @@ def _check_gzip(path: Path) -> None:
                     f"{path}: expected {size:,} bytes of gzip to come to {most:,} at most, found more; if it is "
                     "data all the same, unpack it (gunzip)"
                 )
-
-
-def _whole(path: Path, file: BinaryIO) -> bytes:
-    content = file.read(LARGEST_JSON + 1)
-    if len(content) > LARGEST_JSON:
-        raise MezoError(
-            f"{path}: expected at most {LARGEST_JSON:,} bytes of JSON, found more; with one object a line (.jsonl) a "
-            "file may have any size"
-        )
-    return content
-
-
-def _from_lines(path: Path, file: BinaryIO) -> Iterator[Row]:
-    number = 0
-    while line := file.readline(LONGEST_LINE + 1):
-        number += 1
-        where = f"{path}:{number}"
-        if len(line) > LONGEST_LINE:
-            raise MezoError(f"{where}: expected a line of at most {LONGEST_LINE:,} bytes, found a longer one")
-        text = _decoded(line.removesuffix(b"\n"), where, first=number == 1)
-        if text.strip():
-            yield Row(_object(_parsed(text, where), where), str(path), number, is_line=True)
-
-
-def _from_list(path: Path, content: bytes) -> Iterator[Row]:
-    values = _parsed(_decoded(content, str(path), first=True), str(path))
-    if isinstance(values, dict):
-        inside = values.get("data", list(values.values()))
-        values = inside if isinstance(inside, list) and all(isinstance(v, dict) for v in inside) else values
-    if not isinstance(values, list):
-        raise MezoError(
-            f"{path}: expected a list of JSON objects, found {_kind(values)}; one object a line is .jsonl"
-        )
-    for number, value in enumerate(values):
-        yield Row(_object(value, f"{path}[{number}]"), str(path), number)
-
-
-def _decoded(data: bytes, where: str, *, first: bool) -> str:
-    try:
-        return data.decode("utf-8-sig" if first else "utf-8")
-    except UnicodeDecodeError as error:
-        raise MezoError(
-            f"{where}: expected UTF-8, found byte 0x{data[error.start]:02x} at position {error.start}; "
-            "save the file as UTF-8"
-        ) from None
-
-
-def _parsed(text: str, where: str) -> Any:
-    try:
-        return json.loads(text, object_pairs_hook=lambda pairs: _once(pairs, where))
-    except json.JSONDecodeError as error:
-        if "\r" in text.strip() and "\n" not in text.strip():
-            raise MezoError(
-                f"{where}: expected lines that end in a line feed, found bare carriage returns: save the file with "
-                "Unix line ends"
-            ) from None
-        place = f"line {error.lineno} column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
-        reason = error.msg[0].lower() + error.msg[1:]
-        raise MezoError(f"{where}: expected a JSON value, found broken JSON: {reason} ({place})") from None
-    except MezoError:
-        raise
-    except (ValueError, RecursionError) as error:  # a number of too many digits; brackets nested too deep
-        raise MezoError(f"{where}: expected a JSON value of ordinary size: {error}") from None
-
-
-def _once(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
-    """The object of these keys. JSON leaves it open which of two equal keys counts."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        key = next(key for n, (key, _) in enumerate(pairs) if key in dict(pairs[:n]))
-        raise MezoError(
-            f"{where}: expected each key once in an object, found {key!r:.60} twice: leave one out"
-        )
-    return made
-
-
-def _object(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise MezoError(f'{where}: expected a JSON object such as {{"prompt": ...}}, found {_kind(value)}')
-    return value
-
-
-def _kind(value: object) -> str:
-    names = {
-        list: "a list",
-        dict: "an object",
-        str: "text",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-    }
-    return names.get(type(value), "null")

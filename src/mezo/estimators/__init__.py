@@ -44,7 +44,7 @@ def build(config: MeZOConfig, weights: "Weights", norms: Sequence[float] | None 
     """
     estimator = look_up(ESTIMATORS, config.estimator, "estimator").configured(config, weights)
     if config.layer_scaling != "none":
-        estimator = LayerScaled.around(estimator, norms or norms_of(weights), config.layer_scaling)
+        estimator = LayerScaled.of(estimator, norms or norms_of(weights), config.layer_scaling)
     if config.blocks == "each":
         estimator = EachLayer(estimator, tuple(weights.layers().values()))
     elif config.blocks != "all":

@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from mezo.config import MeZOConfig
@@ -49,6 +49,13 @@ class Estimator(abc.ABC):
     def ask(self, draw: Draw, state: Any = None) -> tuple[Probe, ...]:
         """Where the loss is needed this step."""
 
+    def ask_again(self, draw: Draw, losses: Sequence[float], state: Any = None) -> tuple[Probe, ...]:
+        """Where the loss is needed next, for an estimator that asks by what it found; () when it has all.
+
+        losses: of all probes of this step so far, in order. `tell` is given the losses of all of them.
+        """
+        return ()
+
     @abc.abstractmethod
     def tell(self, draw: Draw, losses: Sequence[float], state: Any = None) -> tuple[tuple[float, ...], Any]:
         """From losses[i] found at the i-th probe: `width(n)` projected gradients, and the next state.
@@ -93,8 +100,15 @@ class Wrapper(Estimator):
     def init(self) -> Any:
         return self.inner.init()
 
+    def around(self, draw: Draw, probes: tuple[Probe, ...]) -> tuple[Probe, ...]:
+        """What the wrapper makes of the inner estimator's probes."""
+        return probes
+
     def ask(self, draw: Draw, state: Any = None) -> tuple[Probe, ...]:
-        return self.inner.ask(draw, state)
+        return self.around(draw, self.inner.ask(draw, state))
+
+    def ask_again(self, draw: Draw, losses: Sequence[float], state: Any = None) -> tuple[Probe, ...]:
+        return self.around(draw, self.inner.ask_again(draw, losses, state))
 
     def tell(self, draw: Draw, losses: Sequence[float], state: Any = None) -> tuple[tuple[float, ...], Any]:
         return self.inner.tell(draw, losses, state)
@@ -118,3 +132,13 @@ def as_float32(value: float) -> float:
         return struct.unpack("<f", struct.pack("<f", value))[0]
     except OverflowError:
         return float("inf") if value > 0 else float("-inf")
+
+
+def losses_of(
+    estimator: Estimator, draw: Draw, state: Any, loss_at: Callable[[tuple[Probe, ...]], Sequence[float]]
+) -> list[float]:
+    """The losses that a step tells its estimator: `loss_at` the probes of `ask`, then of `ask_again` until it has all."""
+    losses = list(loss_at(estimator.ask(draw, state)))
+    while probes := estimator.ask_again(draw, losses, state):
+        losses += loss_at(probes)
+    return losses

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from mezo.estimators.base import Estimator, Wrapper
 from mezo.estimators.scalings import product, union
@@ -39,8 +39,8 @@ class Blocks(Wrapper):
             numbers.sort(key=lambda i: derive_seed(draw.seeds[0], draw.step, i))
         return union(tuple(self.layers[i] for i in sorted(numbers[:many])))
 
-    def ask(self, draw: Draw, state: Any = None) -> tuple[Probe, ...]:
-        probes, part = self.inner.ask(draw, state), self.chosen(draw)
+    def around(self, draw: Draw, probes: tuple[Probe, ...]) -> tuple[Probe, ...]:
+        part = self.chosen(draw)
         return tuple(replace(p, scaling=product(p.scaling, part)) if p.scale else p for p in probes)
 
     def directions(self, draw: Draw, values: Sequence[float]) -> tuple[Direction, ...]:

@@ -33,6 +33,9 @@ class Clipped(Wrapper):
     def ask(self, draw: Draw, state: Any = None) -> tuple[Probe, ...]:
         return self.inner.ask(draw, self._parts(state)[0])
 
+    def ask_again(self, draw: Draw, losses: Sequence[float], state: Any = None) -> tuple[Probe, ...]:
+        return self.inner.ask_again(draw, losses, self._parts(state)[0])
+
     def tell(self, draw: Draw, losses: Sequence[float], state: Any = None) -> tuple[tuple[float, ...], Any]:
         inner, past = self._parts(state)
         values, inner = self.inner.tell(draw, losses, inner)

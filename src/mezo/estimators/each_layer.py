@@ -1,12 +1,23 @@
 """A slope for every layer instead of one for all."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mezo.estimators.base import Estimator, Wrapper
 from mezo.estimators.scalings import product
 from mezo.types import Direction, Draw, Probe, Scaling
+
+
+@dataclass
+class _Asked:
+    by_layer: list[tuple[Probe, ...]]
+    loss_at: dict[Probe, float] = field(default_factory=dict)
+
+    @property
+    def wanted(self) -> tuple[Probe, ...]:
+        """The probes without a loss yet, each once: a probe at theta is shared by all layers."""
+        return tuple(dict.fromkeys(p for probes in self.by_layer for p in probes if p not in self.loss_at))
 
 
 @dataclass(frozen=True)
@@ -35,15 +46,17 @@ class EachLayer(Wrapper):
         return len(self.layers) * self.inner.are_slopes(n)
 
     def ask(self, draw: Draw, state: Any = None) -> tuple[Probe, ...]:
-        wanted = (probe for probes in self._asked(draw, state) for probe in probes)
-        return tuple(dict.fromkeys(wanted))
+        return self._asked(draw, (), state).wanted
+
+    def ask_again(self, draw: Draw, losses: Sequence[float], state: Any = None) -> tuple[Probe, ...]:
+        return self._asked(draw, losses, state).wanted
 
     def tell(self, draw: Draw, losses: Sequence[float], state: Any = None) -> tuple[tuple[float, ...], Any]:
-        loss_at = dict(zip(self.ask(draw, state), losses, strict=True))
+        asked = self._asked(draw, losses, state)
         values: list[float] = []
         states: list[Any] = []
-        for probes, own in zip(self._asked(draw, state), self._states(state), strict=True):
-            found, after = self.inner.tell(draw, [loss_at[probe] for probe in probes], own)
+        for probes, own in zip(asked.by_layer, self._states(state), strict=True):
+            found, after = self.inner.tell(draw, [asked.loss_at[probe] for probe in probes], own)
             values += found
             states.append(after)
         return tuple(values), tuple(states)
@@ -56,11 +69,26 @@ class EachLayer(Wrapper):
             for d in self.inner.directions(draw, values[i * width : (i + 1) * width])
         )
 
-    def _asked(self, draw: Draw, state: Any) -> Iterator[tuple[Probe, ...]]:
-        """The inner estimator's probes, layer by layer."""
-        for layer, own in zip(self.layers, self._states(state), strict=True):
-            probes = self.inner.ask(draw, own)
-            yield tuple(replace(p, scaling=product(p.scaling, layer)) if p.scale else p for p in probes)
+    def _asked(self, draw: Draw, losses: Sequence[float], state: Any) -> _Asked:
+        """What every layer's estimator has asked for, and what it asks next, after these losses."""
+        states, rest = self._states(state), list(losses)
+        asked = _Asked(
+            [
+                self._of(layer, self.inner.ask(draw, own))
+                for layer, own in zip(self.layers, states, strict=True)
+            ]
+        )
+        while asked.wanted and len(rest) >= len(asked.wanted):
+            asked.loss_at.update(zip(asked.wanted, rest, strict=False))
+            rest = list(losses)[len(asked.loss_at) :]
+            for n, (layer, own) in enumerate(zip(self.layers, states, strict=True)):
+                found = [asked.loss_at[probe] for probe in asked.by_layer[n]]
+                asked.by_layer[n] += self._of(layer, self.inner.ask_again(draw, found, own))
+        return asked
+
+    @staticmethod
+    def _of(layer: Scaling, probes: tuple[Probe, ...]) -> tuple[Probe, ...]:
+        return tuple(replace(p, scaling=product(p.scaling, layer)) if p.scale else p for p in probes)
 
     def _states(self, state: Any) -> tuple[Any, ...]:
         return self.init() if state is None else state

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import exp, fsum, log
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from mezo.estimators.base import Estimator, Wrapper
 from mezo.estimators.scalings import product
@@ -31,15 +31,14 @@ class LayerScaled(Wrapper):
         return False  # probed along one direction, applied along another
 
     @classmethod
-    def around(
+    def of(
         cls, inner: Estimator, norms: Sequence[float], kind: Literal["variance", "expectation"]
     ) -> "LayerScaled":
         """norms: d of each tensor (`norms_of`), above 0."""
         reciprocal = Scaling("1 / d", tuple(1 / d for d in norms))
         return cls(inner, reciprocal, Scaling("d", tuple(norms)) if kind == "variance" else None)
 
-    def ask(self, draw: Draw, state: Any = None) -> tuple[Probe, ...]:
-        probes = self.inner.ask(draw, state)
+    def around(self, draw: Draw, probes: tuple[Probe, ...]) -> tuple[Probe, ...]:
         return tuple(replace(p, scaling=product(p.scaling, self.of_probe)) if p.scale else p for p in probes)
 
     def directions(self, draw: Draw, values: Sequence[float]) -> tuple[Direction, ...]:

@@ -27,8 +27,7 @@ class Normalized(Wrapper):
     def gives_slopes(self) -> bool:
         return False  # a value is the slope over the squared length of z
 
-    def ask(self, draw: Draw, state: Any = None) -> tuple[Probe, ...]:
-        probes = self.inner.ask(draw, state)
+    def around(self, draw: Draw, probes: tuple[Probe, ...]) -> tuple[Probe, ...]:
         return tuple(
             replace(p, scale=p.scale / self.norm(p.seed, p.scaling)) if p.scale else p for p in probes
         )

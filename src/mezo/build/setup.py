@@ -1,35 +1,32 @@
 """From a config to the objects of a run: model, weights, engine, estimator."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mezo import estimators
+from mezo.build.schedule import most_directions, optimizer_for
 from mezo.config import MeZOConfig, Shortcut
 from mezo.data import EncodedDataset, MeZODataset
-from mezo.engines.perturb import matmul as product
 from mezo.engines.base import Engine
-from mezo.engines.serving.meta_model import Outline, outline
+from mezo.engines.perturb import matmul as product
 from mezo.engines.registry import check, is_served
+from mezo.engines.serving.meta_model import Outline, outline
 from mezo.engines.serving.open import open_served
-from mezo.parallel.tensor_parallel import cut_
 from mezo.engines.transformers.engine import TransformersEngine
 from mezo.errors import MezoError
-from mezo.models.limits import Limits
 from mezo.metrics import METRICS, TextMetric
+from mezo.models.limits import Limits
 from mezo.models.load import DTYPES, LoadedModel, frozen, kind_of, load
-from mezo.objectives import Objective, OutputObjective, objective_named
-from mezo.optimizers import OPTIMIZERS, SGD, Optimizer, schedule
+from mezo.objectives import Objective, OutputObjective
+from mezo.optimizers import SGD
 from mezo.parallel.group import ProcessGroup
-from mezo.util.registry import look_up
-from mezo.tasks import Task
+from mezo.parallel.tensor_parallel import cut_
 from mezo.tuning import tune, with_adapter
-from mezo.weights.weights import Weights
 from mezo.weights.fingerprint import fingerprint
-from mezo.build.schedule import optimizer_for, most_directions
+from mezo.weights.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -109,12 +106,6 @@ def with_matmul(
         )
     product.use(dtype, matmul)
     return config.model_copy(update={"matmul": matmul})
-
-
-
-
-
-
 
 
 def set_up(
@@ -220,9 +211,3 @@ def check_limits(
         prefix_tokens=config.prefix_tokens if config.tuning == "prefix" else 0,
         new_tokens=config.max_new_tokens if writes else 0,
     )
-
-
-
-
-
-

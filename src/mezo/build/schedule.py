@@ -1,0 +1,55 @@
+"""What a config says of each step: objective, optimizer, estimator, learning rate, number of directions."""
+
+from dataclasses import fields
+
+from mezo import estimators
+from mezo.config import MeZOConfig
+from mezo.errors import MezoError
+from mezo.objectives import Objective, objective_named
+from mezo.optimizers import OPTIMIZERS, Optimizer, schedule
+from mezo.tasks import Task
+from mezo.util.registry import look_up
+from mezo.weights.weights import Weights
+
+
+def objective_for(config: MeZOConfig, task: Task) -> Objective:
+    """The config's objective; "auto" is candidate cross-entropy where there are candidates.
+
+    Raises MezoError if there is no such objective, or it compares candidates and the task has none.
+    """
+    name = config.objective
+    if name == "auto":
+        name = "candidate-ce" if task.has_candidates else "answer-ce"
+    objective = objective_named(name, task.metrics)
+    if objective.needs_candidates and not task.has_candidates:
+        raise MezoError(
+            f"objective {name!r} compares candidates, and task {task.name!r} has none; use answer-ce"
+        )
+    return objective
+
+
+def optimizer_for(config: MeZOConfig) -> Optimizer:
+    """The config's optimizer, with those of its settings that it has."""
+    kind = look_up(OPTIMIZERS, config.optimizer, "optimizer")
+    return kind(**config.model_dump(include={field.name for field in fields(kind)}))
+
+
+def estimator_for(config: MeZOConfig, weights: Weights) -> estimators.Estimator:
+    """The config's estimator. weights: as they are before the first step."""
+    return estimators.build(config, weights)
+
+
+def learning_rate(config: MeZOConfig, step: int) -> float:
+    return config.learning_rate * schedule(
+        config.schedule, step, config.num_steps, warmup_steps=config.warmup_steps
+    )
+
+
+def directions_at(config: MeZOConfig, step: int) -> int:
+    """n of n-SPSA at a step: constant, or growing linearly over the run (MeZO, appendix A.2)."""
+    first, last = config.num_directions, config.final_directions or config.num_directions
+    return first + round((last - first) * step / max(1, config.num_steps - 1))
+
+
+def most_directions(config: MeZOConfig) -> int:
+    return max(config.num_directions, config.final_directions or 0)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mezo import noise
+from mezo.build.announce import announced
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import Observer
@@ -87,9 +87,9 @@ def _made(
             f"the run's base has {header.get('base_fingerprint')}"
         )
     _check_identity(name, header.get("model"), loaded, observer)
-    noise.announce = observer.on_note
-    tuned, weights = tune(loaded.model, config)
-    Folding(header, weights).take(recorded.records, observer.on_replay)
+    with announced(observer.on_note):
+        tuned, weights = tune(loaded.model, config)
+        Folding(header, weights).take(recorded.records, observer.on_replay)
     if recorded.dropped_bytes:
         observer.on_note(
             f"dropped {recorded.dropped_bytes} bytes of a torn tail; replayed {len(recorded)} whole steps"

@@ -263,7 +263,7 @@ def test_a_run_of_an_earlier_version_goes_on_with_a_note(tmp_path: Path) -> None
 
 def test_a_refused_start_leaves_no_run(tmp_path: Path) -> None:
     made = trainer(config_for(base(tmp_path / "model"), num_steps=2), output=tmp_path / "run")
-    made.header = {"config": {}, "wrong": float("inf")}
+    made._fresh.header["wrong"] = float("inf")
     with pytest.raises(ValueError, match="JSON"):
         made.train()
     assert not (tmp_path / "run").exists()

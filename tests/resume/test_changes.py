@@ -162,10 +162,10 @@ def test_ranks_that_follow_reach_the_state_of_the_one_that_leads(
         forked = Resume.of(parent, config, fork=tmp_path / f"{leads}", output=None, overwrite=False)
         made = trainer(config)
         if leads:
-            recorder, plan, estimator_state = take_up(forked, made._fresh(), note=lambda text: None)
+            recorder, plan, estimator_state = take_up(forked, made._fresh, note=lambda text: None)
             recorder.close()
         else:
-            plan, estimator_state = follow(forked, made._fresh(), ready=lambda: None)
+            plan, estimator_state = follow(forked, made._fresh, ready=lambda: None)
         assert isinstance(made.engine, TransformersEngine)
         m = made.engine.state
         found.append((plan.done, estimator_state, made.weights.checksum(), m and m.checksum()))

@@ -49,7 +49,7 @@ class FreshRun:
     """A run before its first step: what a new one records of itself, and what a resumed one is restored into."""
 
     config: MeZOConfig
-    header: dict[str, Any]  # of its trajectory
+    header: dict[str, Any]  # what a replay needs besides the records, and what resuming it compares
     weights: Weights
     engine: Engine
     estimator: Estimator

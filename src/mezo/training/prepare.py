@@ -9,17 +9,14 @@ from mezo.algorithm import draw_of
 from mezo.build.schedule import directions_at, estimator_for, objective_for
 from mezo.build.setup import Prepared, base_fingerprint, base_model, encode, set_up, with_matmul
 from mezo.config import MeZOConfig
-from mezo.data import EncodedDataset, MeZODataset
-from mezo.data.from_config import training_set, validation_set
-from mezo.engines.base import Engine
-from mezo.estimators import Estimator
+from mezo.data import EncodedDataset, MeZODataset, from_config
 from mezo.models.identity import identity_of
 from mezo.noise.spec import VERSION as NOISE_VERSION
 from mezo.objectives import Objective
 from mezo.parallel.group import ProcessGroup
 from mezo.parallel.start import around, check_alike, settled
 from mezo.resume.compatibility import data_of
-from mezo.resume.plan import remembers
+from mezo.resume.plan import FreshRun, remembers
 from mezo.resume.session import Resume
 from mezo.tasks import Task, task_for
 
@@ -38,16 +35,12 @@ class Given:
 class RunSetup:
     """Everything a run needs before its first step."""
 
-    config: MeZOConfig  # without "auto"
-    header: dict[str, Any]  # what a replay needs besides the records, and what a resumed run is compared with
     task: Task
     objective: Objective
     train_set: EncodedDataset
     validation_set: EncodedDataset | None
     bench: Prepared
-    engine: Engine  # the bench's, or around it the one that shares the work with other processes
-    estimator: Estimator
-    remembers: bool  # whether the estimator has a state that records do not hold
+    run: FreshRun  # its engine is the bench's, or the one around it that shares the work among processes
 
 
 def prepare_run(
@@ -75,55 +68,26 @@ def prepare_run(
     """
     resuming = resume is not None
     config = settled(config, group, resuming=resuming, note=note)
-    task = given.train.task if given.train else task_for(config.task, config.label_words, config.template)
+    train, validation = given.train, given.validation
+    task = train.task if train is not None else task_for(config.task, config.label_words, config.template)
     objective = objective_for(config, task)
-    train, validation = _datasets(config, task, given, note)
+    if train is None:
+        train = from_config.training_set(config, task)
+        validation = from_config.validation_set(config, task) if validation is None else validation
+    _tell_of_a_small_set(config, len(train), note)
     base = base_model(config, given.model, given.tokenizer, note)
     config = with_matmul(config, base, group, resuming=resuming, note=note, profile=profile)
     train_set = encode(train, base, config, objective)
     validation_set = None if validation is None else encode(validation, base, config, objective)
-    header = _header(config, base_fingerprint(base), identity_of(base), data_of(train_set, validation_set))
-    identity = header["base_fingerprint"], header["model"], header["data"]
-    if resume is not None and (said := resume.check(*identity)) is not None:
+    fingerprint, identity = base_fingerprint(base), identity_of(base)
+    data = data_of(train_set, validation_set)
+    if resume is not None and (said := resume.check(fingerprint, identity, data)) is not None:
         note(said)
-    check_alike(group, config, *identity)
+    check_alike(group, config, fingerprint, identity, data)
     bench = set_up(config, base, objective, group)
+    engine = around(bench.engine, bench.weights, group, config)
     estimator = estimator_for(config, bench.weights)
-    return RunSetup(
-        config=config,
-        header=header,
-        task=task,
-        objective=objective,
-        train_set=train_set,
-        validation_set=validation_set,
-        bench=bench,
-        engine=around(bench.engine, bench.weights, group, config),
-        estimator=estimator,
-        remembers=remembers(estimator, draw_of(config.seed, 0, directions_at(config, 0))),
-    )
-
-
-def _datasets(
-    config: MeZOConfig, task: Task, given: Given, note: Callable[[str], None]
-) -> tuple[MeZODataset, MeZODataset | None]:
-    """The training and the validation examples: those given, or the config's where no training set is given."""
-    train, validation = given.train, given.validation
-    if train is None:
-        train = training_set(config, task)
-        validation = validation or validation_set(config, task)
-    if config.batch_size * config.gradient_accumulation > len(train):
-        note(
-            f"the training set has {len(train)} examples, less than a step of batch_size={config.batch_size}"
-            + (f" x {config.gradient_accumulation}" if config.gradient_accumulation > 1 else "")
-            + ": a step takes what there is"
-        )
-    return train, validation
-
-
-def _header(
-    config: MeZOConfig, fingerprint: str, identity: dict[str, Any], data: dict[str, str | None]
-) -> dict[str, Any]:
-    return {
+    header = {
         "mezo": mezo.__version__,
         "noise": NOISE_VERSION,
         "base_fingerprint": fingerprint,
@@ -131,3 +95,15 @@ def _header(
         "data": data,
         "config": config.model_dump(mode="json"),
     }
+    has_memory = remembers(estimator, draw_of(config.seed, 0, directions_at(config, 0)))
+    run = FreshRun(config, header, bench.weights, engine, estimator, has_memory)
+    return RunSetup(task, objective, train_set, validation_set, bench, run)
+
+
+def _tell_of_a_small_set(config: MeZOConfig, examples: int, note: Callable[[str], None]) -> None:
+    if config.batch_size * config.gradient_accumulation > examples:
+        note(
+            f"the training set has {examples} examples, less than a step of batch_size={config.batch_size}"
+            + (f" x {config.gradient_accumulation}" if config.gradient_accumulation > 1 else "")
+            + ": a step takes what there is"
+        )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from mezo.events import EvalRecord, Observer, StepRecord
 from mezo.parallel.group import ProcessGroup
 from mezo.resume.follower_ranks import follow, meet
-from mezo.resume.plan import FreshRun, ResumePlan, own_first
+from mezo.resume.plan import FreshRun, own_first
 from mezo.resume.recorder import Recorder
 from mezo.resume.session import Resume, going_on, take_up
 from mezo.runs import event_log
@@ -117,32 +117,37 @@ def open_files(to: Destination, run: FreshRun, result: TrainResult) -> tuple[Run
     Raises:
         MezoError: the folder cannot be written, or the run in it cannot be resumed.
     """
-    if to.output is None or (to.resume is None and not to.group.leads):
-        return RunFiles(), Start(0, 0, run.estimator.init())
-    where = event_log.environment(str(to.measuring.device))
-    if to.resume is None:
-        recorder = Recorder.begin(to.output, run.config, run.header, run.width, overwrite=to.overwrite)
-        with recorder.closed_on_error():
-            recorder.note("started", **where)
-        start = Start(0, 0, run.estimator.init())
-    elif not to.group.leads:
-        found, state = follow(to.resume, run, ready=lambda: meet(to.group))
-        return RunFiles(), _resumed(to.resume, found, state, result)
-    else:
-        tell = to.observer
-        recorder, found, state = take_up(
-            to.resume, run, note=tell.on_note, ready=lambda: meet(to.group), told=tell.on_replay
-        )
-        with recorder.closed_on_error():
-            start = _resumed(to.resume, found, state, result)
-            going_on(recorder, start.step, where, tell.on_note)
+    if to.resume is not None:
+        return _resume(to, to.resume, run, result)
+    start = Start(0, 0, run.estimator.init())
+    if to.output is None or not to.group.leads:
+        return RunFiles(), start
+    recorder = Recorder.begin(to.output, run.config, run.header, run.width, overwrite=to.overwrite)
+    with recorder.closed_on_error():
+        recorder.note("started", **_environment(to))
     result.trajectory = recorder.run.trajectory
     return WrittenFiles(recorder, run, to), start
 
 
-def _resumed(resume: Resume, found: ResumePlan, state: Any, result: TrainResult) -> Start:
+def _resume(to: Destination, resume: Resume, run: FreshRun, result: TrainResult) -> tuple[RunFiles, Start]:
+    recorder, tell = None, to.observer
+    if to.group.leads:
+        recorder, found, state = take_up(
+            resume, run, note=tell.on_note, ready=lambda: meet(to.group), told=tell.on_replay
+        )
+    else:
+        found, state = follow(resume, run, ready=lambda: meet(to.group))
     result.steps, result.evals = list(found.steps), list(found.evals)
     result.seconds = math.fsum(r.seconds for r in (*found.steps, *found.evals))
-    if resume.fork or found.header is None:
-        return Start(found.done, found.done, state)
-    return Start(found.done, own_first(found.header), state)
+    own = found.done if resume.fork or found.header is None else own_first(found.header)
+    start = Start(found.done, own, state)
+    if recorder is None:
+        return RunFiles(), start
+    with recorder.closed_on_error():
+        going_on(recorder, start.step, _environment(to), tell.on_note)
+    result.trajectory = recorder.run.trajectory
+    return WrittenFiles(recorder, run, to), start
+
+
+def _environment(to: Destination) -> dict[str, Any]:
+    return event_log.environment(str(to.measuring.device))

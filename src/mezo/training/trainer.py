@@ -1,6 +1,7 @@
 """The training loop: evaluate, step, record, snapshot."""
 
 import contextlib
+import dataclasses
 import math
 import time
 from pathlib import Path
@@ -17,7 +18,6 @@ from mezo.events import EvalRecord, MezoWarning, Observer, StepRecord, WarningOb
 from mezo.parallel.group import Apart
 from mezo.parallel.start import check_state, group_for, interrupts_for, sent
 from mezo.resume.follower_ranks import meet
-from mezo.resume.plan import FreshRun
 from mezo.resume.recorder import WriteFailed
 from mezo.resume.session import Resume
 from mezo.runs.folder import RunFolder
@@ -103,19 +103,15 @@ class MeZOTrainer:
                 note=self.observer.on_note,
                 profile=profile,
             )
-        self.config, self.task, self.objective = setup.config, setup.task, setup.objective
+        self.task, self.objective, self.bench = setup.task, setup.objective, setup.bench
         self.train_set, self.validation_set = setup.train_set, setup.validation_set
-        self.bench, self.weights, self.engine = setup.bench, setup.bench.weights, setup.engine
-        self.estimator, self.estimator_state = setup.estimator, setup.estimator.init()
-        self.header, self._remembers = setup.header, setup.remembers
+        self._fresh = run = setup.run
+        self.config, self.weights, self.engine = run.config, run.weights, run.engine
+        self.estimator, self.estimator_state = run.estimator, run.estimator.init()
         self.output = None if output is None else Path(output)
+        vocabulary = len(self.bench.tokenizer)
         self.watch = watch_of(
-            self.config,
-            self.objective,
-            self.estimator,
-            self.train_set,
-            len(self.bench.tokenizer),
-            self.output,
+            run.config, self.objective, run.estimator, self.train_set, vocabulary, self.output
         )
         self.measuring = Measuring(
             self.bench.device,
@@ -144,7 +140,8 @@ class MeZOTrainer:
         began, result = time.monotonic(), TrainResult(self.config, self.output)
         result.model, result.tokenizer = self.bench.model, self.bench.tokenizer
         with announced(self.observer.on_note), interrupts_for(self.engine) as interrupts:
-            files, start = open_files(self._destination, self._fresh(), result)
+            run = dataclasses.replace(self._fresh, estimator=self.estimator)
+            files, start = open_files(self._destination, run, result)
             with contextlib.closing(files):
                 self.estimator_state = start.estimator_state
                 check_state(self.group, start.step, self.estimator_state)
@@ -170,7 +167,7 @@ class MeZOTrainer:
     def _run_loop(
         self, start: Start, result: TrainResult, files: RunFiles, interrupts: Interrupts
     ) -> MezoError | None:
-        """The loop; returns the error that ended it, if what was done before can be saved."""
+        """Run the loop; return the error that ended it, if the steps before it can be saved."""
         try:
             self.watch.take_in(result.steps[start.own :], start.own)
             self._loop(start.step, result, files, interrupts)
@@ -243,12 +240,8 @@ class MeZOTrainer:
                 tokens_reused=spent.reused,
                 seconds_saved=spent.seconds_saved,
                 profile=self.measuring.taken(),
-                losses=tuple(losses) if self._remembers else None,
+                losses=tuple(losses) if self._fresh.remembers else None,
             )
-
-    def _fresh(self) -> FreshRun:
-        """The run before its first step, with the estimator that it has now."""
-        return FreshRun(self.config, self.header, self.weights, self.engine, self.estimator, self._remembers)
 
     def _audit_next(self) -> None:
         if self.config.audit:

@@ -11,6 +11,7 @@ from tests.parallel.ranks import in_threads, toy_batches, toy_engine
 from mezo.algorithm import draw_of, mezo_step
 from mezo.errors import MezoError
 from mezo.estimators.two_point import TwoPoint
+from mezo.optimizers import Momentum
 from mezo.parallel.checks import Diverged, agree, theta_checksum
 from mezo.parallel.engine import ParallelEngine, RankFailed
 from mezo.parallel.group import ProcessGroup
@@ -69,6 +70,22 @@ def test_evaluation_is_shared_to_the_bit() -> None:
     expected = list(toy_engine().logprobs_each(posed))
     for found in in_threads(2, lambda g: list(shared(g, "data").logprobs_each(posed))):
         assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_the_optimizer_s_state_is_that_of_the_engine_inside() -> None:
+    inner = toy_engine()
+    inner.optimizer = Momentum()
+    engine = ParallelEngine(inner, inner.weights, ProcessGroup(), "directions")
+    assert engine.holds_theta
+    engine.restore(None)
+    at_first = inner.state.checksum()
+    steps(engine, batches=1, n=1)
+    moved = inner.state
+    assert moved.checksum() != at_first
+    engine.restore(None)
+    assert inner.state.checksum() == at_first
+    engine.restore(moved)
+    assert inner.optimizer.unpack(inner.weights, engine.packed_state()).checksum() == moved.checksum()
 
 
 def test_only_ones_own_batches_are_prepared() -> None:

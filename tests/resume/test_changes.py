@@ -15,9 +15,12 @@ from tests.tiny_models import same_files
 import mezo
 from mezo.cli import main
 from mezo.config import MeZOConfig
+from mezo.engines.transformers.engine import TransformersEngine
 from mezo.errors import MezoError
 from mezo.resume.compatibility import Changed
+from mezo.resume.follower_ranks import follow
 from mezo.resume.replay import replay
+from mezo.resume.session import Resume, take_up
 from mezo.runs import trajectory
 from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import read_metrics
@@ -144,6 +147,31 @@ def test_a_fork_under_the_same_settings_goes_on_as_the_run_does(killed: Path, tm
     forked, whole = resume(tmp_path / "run", fork=tmp_path / "fork"), resume(tmp_path / "run")
     assert forked.losses == whole.losses
     assert fingerprint(forked.model.named_parameters()) == fingerprint(whole.model.named_parameters())
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "sgd"])
+def test_ranks_that_follow_reach_the_state_of_the_one_that_leads(
+    killed: Path, tmp_path: Path, optimizer: str
+) -> None:
+    """In a fork, with its parent's optimizer or another, of a fork that changed it."""
+    parent = tmp_path / "parent"
+    resume(copy(killed, tmp_path / "run"), of(killed, optimizer="momentum", num_steps=9), fork=parent)
+    found = []
+    for leads in (True, False):
+        config = of(parent, optimizer=optimizer, num_steps=12)
+        forked = Resume.of(parent, config, fork=tmp_path / f"{leads}", output=None, overwrite=False)
+        made = trainer(config)
+        if leads:
+            recorder, plan, estimator_state = take_up(forked, made._fresh, note=lambda text: None)
+            recorder.close()
+        else:
+            plan, estimator_state = follow(forked, made._fresh, ready=lambda: None)
+        assert isinstance(made.engine, TransformersEngine)
+        m = made.engine.state
+        found.append((plan.done, estimator_state, made.weights.checksum(), m and m.checksum()))
+    assert found[0] == found[1]
+    assert found[0][0] == 9
+    assert (found[0][3] is None) == (optimizer == "sgd")
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from tests.tiny_models import same_files, tiny
 from tests.toys import byte_tokenizer
 
 import mezo
+from mezo import noise
 from mezo.algorithm import NonFiniteLoss
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
@@ -140,6 +141,34 @@ def test_normalized_directions_match_plain_ones_at_the_right_scale(base: Path) -
         a.projected_grads[0] / b.projected_grads[0] for a, b in zip(plain.steps, normal.steps, strict=True)
     ]
     assert np.allclose(ratios, d, rtol=0.05)  # what is recorded is the slope per ||z||^2 of plain z
+
+
+def test_compilations_are_announced_to_the_run_and_to_nobody_after_it(base: Path, tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    class Hearing(Observer):
+        def on_note(self, text: str) -> None:
+            heard.append(text)
+
+        def on_step(self, record: Any) -> None:
+            noise.announce("compiling")
+            if record.step == 3:
+                raise MezoError("enough")
+
+        def on_replay(self, done: int, steps: int) -> None:
+            noise.announce("compiling again")
+
+    before = noise.announce
+    with pytest.raises(MezoError, match="enough"):
+        run(config_for(base), tmp_path / "run", observer=Hearing())
+    assert noise.announce is before
+    with pytest.raises(MezoError, match="no module of this 'llama' model is named nope"):
+        run(config_for(base, tuning="lora", lora_targets=("nope",)))
+    assert noise.announce is before
+    replay(tmp_path / "run", output=tmp_path / "again", observer=Hearing())
+    assert noise.announce is before
+    assert heard.count("compiling") == 4
+    assert "compiling again" in heard
 
 
 @pytest.mark.parametrize("where", ["between steps", "inside an update"])

@@ -1,4 +1,4 @@
-"""What a config says of each step: objective, optimizer, estimator, learning rate, number of directions."""
+"""From a config to the parts of a step: objective, optimizer, estimator, learning rate, number of directions."""
 
 from dataclasses import fields
 
@@ -29,7 +29,7 @@ def objective_for(config: MeZOConfig, task: Task) -> Objective:
 
 
 def optimizer_for(config: MeZOConfig) -> Optimizer:
-    """The config's optimizer, with those of its settings that it has."""
+    """The config's optimizer, with the settings that it takes."""
     kind = look_up(OPTIMIZERS, config.optimizer, "optimizer")
     return kind(**config.model_dump(include={field.name for field in fields(kind)}))
 

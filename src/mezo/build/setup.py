@@ -31,7 +31,7 @@ from mezo.weights.weights import Weights
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model on the bench: what it is, what of it is tuned, and where it runs."""
+    """A model that is ready to be tuned: its tuned tensors, and the engine that runs it."""
 
     model: Any  # with its adapter, if any
     tokenizer: Any
@@ -40,7 +40,7 @@ class Prepared:
 
     @property
     def device(self) -> torch.device:
-        """Where this process computes; what a serving engine computes on is its own affair."""
+        """The device of this process; a serving engine has its own."""
         tensor = self.weights.tunables[0].tensor
         return torch.device("cpu") if tensor.is_meta else tensor.device
 
@@ -48,9 +48,19 @@ class Prepared:
 def base_model(
     config: MeZOConfig, model: Any, tokenizer: Any, note: Callable[[str], None]
 ) -> LoadedModel | Outline:
-    """What a run starts from: the model given, or the config's; its outline alone where an engine holds it.
+    """The model that a run starts from.
 
-    Raises MezoError for a model that is not available, and for an engine that cannot do what the config asks.
+    Args:
+        config: names the model, unless one is given.
+        model: an object instead of the config's model.
+        tokenizer: the model's.
+        note: called with what a person should know.
+
+    Returns:
+        The model; for a serving engine, which loads the weights itself, its outline.
+
+    Raises:
+        MezoError: the model is not available, or the engine does not support this config.
     """
     check(config)
     if is_served(config):
@@ -69,7 +79,7 @@ def base_model(
 
 
 def base_fingerprint(base: LoadedModel | Outline) -> str:
-    """Of the weights that the run starts from: the same for every engine."""
+    """The fingerprint of the weights that a run starts from: the same for every engine."""
     return base.fingerprint() if isinstance(base, Outline) else fingerprint(base.model.named_parameters())
 
 
@@ -82,10 +92,21 @@ def with_matmul(
     note: Callable[[str], None],
     profile: bool = False,
 ) -> MeZOConfig:
-    """The config with the way matrices are multiplied in this run, which goes into effect: measured by the first
-    process where the config says "auto", and then the same for all of them and for whoever resumes the run.
+    """Choose how matrices are multiplied, put it into effect, and return the config that says so.
 
-    Raises MezoError for a way that this machine or this type does not have.
+    For "auto" the first process measures the ways, and all processes use the fastest; whoever resumes the run
+    uses it too.
+
+    Args:
+        config: of the run.
+        loaded: the model; nothing is chosen for an outline.
+        group: the processes of the run.
+        resuming: whether the run has steps already. It then has a way, or is older than the choice.
+        note: called with what a person should know.
+        profile: tell of the choice even where it is the usual one.
+
+    Raises:
+        MezoError: this machine or this dtype does not have the way that the config names.
     """
     if isinstance(loaded, Outline):
         return config
@@ -111,9 +132,13 @@ def with_matmul(
 def set_up(
     config: MeZOConfig, loaded: LoadedModel | Outline, objective: Objective, group: ProcessGroup | None = None
 ) -> Prepared:
-    """Prepare the model for the config's tuning mode and put an engine around it: for an outline, a serving one.
+    """Prepare a model for the config's tuning mode, and build its engine.
 
-    group: the processes of the run; those that share the model get a part of it each.
+    Args:
+        config: of the run.
+        loaded: the model; for an outline, the engine is a serving one.
+        objective: of the run.
+        group: the processes of the run. With tensor parallelism each gets a part of the model.
     """
     if isinstance(loaded, Outline):
         model, weights, served = open_served(
@@ -155,11 +180,17 @@ def engine_at(
     max_new_tokens: int = 32,
     disable_shortcuts: Collection[Shortcut] = (),
 ) -> TransformersEngine:
-    """An engine that only evaluates: the loaded model as it is, with a peft adapter on it or not.
+    """An engine that only evaluates a loaded model.
 
-    max_new_tokens: of an output, where a metric reads outputs.
+    Args:
+        loaded: the model.
+        objective: its loss is reported.
+        adapter: the folder of a peft adapter to put on the model.
+        max_new_tokens: the length of an output, for metrics that read outputs.
+        disable_shortcuts: shortcuts that the engine must not take.
 
-    Raises MezoError if `adapter` is not one for this model.
+    Raises:
+        MezoError: the adapter does not fit the model.
     """
     model = loaded.model if adapter is None else with_adapter(loaded.model, adapter)
     weights = Weights(model.named_parameters())
@@ -183,10 +214,16 @@ def encode(
     config: MeZOConfig,
     objective: Objective | None = None,
 ) -> EncodedDataset:
-    """Tokenise a data set and hold it against the model's tables.
+    """Tokenise a data set, and check that the model has room for every row.
 
-    objective: of the run, if there is one: it may want text to be written after each prompt.
-    Raises MezoError, which names the row, for one that the tokenizer or the model has no room for.
+    Args:
+        dataset: the examples.
+        loaded: the model and its tokenizer.
+        config: of the run.
+        objective: of the run; one that reads outputs needs room for them after each prompt.
+
+    Raises:
+        MezoError: a row, which is named, is too long or has a token that the model lacks.
     """
     encoded = dataset.encode(loaded.tokenizer, loaded.kind, config.max_length)
     check_limits(encoded, dataset, loaded, config, objective)
@@ -200,7 +237,7 @@ def check_limits(
     config: MeZOConfig,
     objective: Objective | None = None,
 ) -> None:
-    """Raises MezoError, which names the row, for a token or a position that the model has no row for."""
+    """Raises MezoError, which names the row, for a token or a position that the model's tables lack."""
     writes = isinstance(objective, OutputObjective) or any(
         isinstance(METRICS.get(name), TextMetric) for name in dataset.task.metrics or ()
     )

@@ -60,6 +60,24 @@ class Engine(abc.ABC):
     def apply(self, update: Update) -> None:
         """Move theta. The same call on every rank and in every replay, from the same record."""
 
+    @property
+    def holds_theta(self) -> bool:
+        """Whether theta and the optimizer's state are in this process: records can then be folded into the
+        weights, and snapshots taken."""
+        return False
+
+    def packed_state(self) -> Any:
+        """The optimizer's state, packed for a snapshot (`Optimizer.pack`). Only where `holds_theta`."""
+        raise NotImplementedError
+
+    def restore(self, state: Any) -> None:
+        """Go on from this state of the optimizer, with the weights as they are now. Only where `holds_theta`.
+
+        Args:
+            state: as the optimizer's `apply_` returns it; None for the state before a first step.
+        """
+        raise NotImplementedError
+
     def audit_next(self) -> None:
         """Compare some of the next batch of losses, and of the next of log-probabilities, with the model's own
         forward pass; a difference beyond rounding is then a MezoError in place of an answer. For engines that

@@ -124,6 +124,19 @@ class ParallelEngine(Engine):
     def apply(self, update: Update) -> None:
         self.inner.apply(update)
 
+    @property
+    def holds_theta(self) -> bool:
+        return self.inner.holds_theta
+
+    def packed_state(self) -> Any:
+        return self.inner.packed_state()
+
+    def restore(self, state: Any) -> None:
+        self.inner.restore(state)
+
+    def audit_next(self) -> None:
+        self.inner.audit_next()
+
     # ---------------------------------------------------------------- evaluation
 
     def logprobs(self, batch: ScoringBatch, probes: Sequence[Probe] = (THETA,)) -> np.ndarray:

@@ -1,48 +1,30 @@
-"""Resuming a run on several processes: one writes it, the others read it and stand where that one stands."""
+"""Resuming a run on several processes: the leader writes it, the others read it and reach the same state."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from mezo.build.setup import Prepared
-from mezo.engines.transformers.engine import TransformersEngine
-from mezo.estimators import Estimator
 from mezo.parallel.group import ProcessGroup
-from mezo.resume.plan import plan, restore
-from mezo.resume.session import Resume
-from mezo.runs.result import TrainResult
+from mezo.resume.plan import FreshRun, ResumePlan, plan
+from mezo.resume.session import Resume, restored
 
 
-def follow(
-    resume: Resume | None,
-    bench: Prepared,
-    estimator: Estimator,
-    result: TrainResult,
-    *,
-    remembers: bool,
-    group: ProcessGroup,
-) -> tuple[int, Any]:
-    """(first step to do, the estimator's state), with theta there: as `session.take_up`, and writing nothing.
+def follow(resume: Resume, fresh: FreshRun, *, ready: Callable[[], object]) -> tuple[ResumePlan, Any]:
+    """Resume or fork a run, as `session.take_up` does, on a process that does not write it.
 
-    result: gets what the run has done, which says, on all processes alike, whether an evaluation is due. For all processes but the leader, which writes nothing either until all of them have read (`meet`).
+    Args:
+        resume: which run.
+        fresh: its weights and its engine are taken to where the run is.
+        ready: called when everything is read; the leader writes nothing before it (`meet`).
+
+    Returns:
+        What the run has done, and the estimator's state.
     """
-    if resume is None:
-        return 0, estimator.init()
-    found = plan(resume.run, remembers=remembers)
-    state = restore(found, bench.weights, bench.engine, estimator)
-    meet(group)
-    result.steps, result.evals = list(found.steps), list(found.evals)
-    if resume.fork is None:
-        return found.done, state
-    engine = bench.engine
-    before = found.header["branches"][-1] if found.header and found.header.get("branches") else found.header
-    if (
-        isinstance(engine, TransformersEngine)
-        and before
-        and before["config"]["optimizer"] != resume.config.optimizer
-    ):
-        engine.state = engine.optimizer.init(bench.weights)
-    return found.done, estimator.init()
+    found = plan(resume.run, remembers=fresh.remembers)
+    state = restored(resume, found, fresh)
+    ready()
+    return found, state
 
 
 def meet(group: ProcessGroup) -> None:

@@ -28,11 +28,12 @@ from typing import Any
 
 import numpy as np
 
+from mezo.build.schedule import most_directions
 from mezo.config import MeZOConfig
 from mezo.engines.base import Engine
-from mezo.engines.transformers.engine import TransformersEngine
 from mezo.errors import MezoError
 from mezo.estimators import Estimator
+from mezo.estimators.base import losses_of
 from mezo.events import EvalRecord, StepRecord
 from mezo.noise.spec import VERSION as NOISE_VERSION
 from mezo.resume.replay_steps import Folding, Told, configs_of
@@ -45,15 +46,32 @@ from mezo.weights.weights import Weights
 
 
 @dataclass(frozen=True)
+class FreshRun:
+    """A run before its first step: what a new one records of itself, and what a resumed one is restored into."""
+
+    config: MeZOConfig
+    header: dict[str, Any]  # what a replay needs besides the records, and what resuming it compares
+    weights: Weights
+    engine: Engine
+    estimator: Estimator
+    remembers: bool  # whether the estimator has a state that records do not hold (`remembers`)
+
+    @property
+    def width(self) -> int:
+        """The values of a step's record, at most."""
+        return self.estimator.width(most_directions(self.config))
+
+
+@dataclass(frozen=True)
 class ResumePlan:
-    """How far a run is, and from what it is taken up again. Reading it has changed nothing."""
+    """How far a run is, and where resuming it begins. Reading it changes nothing."""
 
     run: RunFolder
-    header: dict[str, Any] | None  # None: it was ended before its trajectory was begun
+    header: dict[str, Any] | None  # None: it ended before it had a trajectory
     records: np.ndarray  # (steps done, width) float32
     steps: list[StepRecord]
     evals: list[EvalRecord]
-    metrics_bytes: int  # of metrics.jsonl, that are of these
+    metrics_bytes: int  # of metrics.jsonl, up to the last of these lines
     snapshot: Snapshot | None
     repeated: int = 0  # steps that were done and cannot be replayed
 
@@ -164,14 +182,21 @@ def _check_place(record: StepRecord | EvalRecord, done: int, where: str) -> None
         raise MezoError(f"{where}: expected a record of step {done}, found one of step {record.step}")
 
 
-def restore(
-    plan: ResumePlan, weights: Weights, engine: Engine, estimator: Estimator, told: Told | None = None
-) -> Any:
-    """Take theta, the optimizer's state and m to where the run is; the estimator's state.
+def restore(plan: ResumePlan, fresh: FreshRun, told: Told | None = None) -> Any:
+    """Take theta, m and the optimizer's state to where the run is.
 
-    weights, engine, estimator: as they are before the first step. told: how far the replay is (`Folding.take`).
-    Raises MezoError if the snapshot is of other tensors.
+    Args:
+        plan: how far the run is.
+        fresh: changed in place, but for its estimator.
+        told: called with the progress of the replay (`Folding.take`).
+
+    Returns:
+        The estimator's state.
+
+    Raises:
+        MezoError: the snapshot is of other tensors.
     """
+    weights, engine, estimator = fresh.weights, fresh.engine, fresh.estimator
     if plan.header is None:
         return estimator.init()
     folding, own, state = Folding(plan.header, weights), own_first(plan.header), estimator.init()
@@ -187,21 +212,15 @@ def restore(
         if losses is not None and step >= own:
             _, state = estimator.tell(folding.draw(step), losses, state)
 
-    if isinstance(engine, TransformersEngine):
+    if engine.holds_theta:
         folding.take(plan.records[folding.step :], told, remember)
-        engine.state = folding.optimizer_state
+        engine.restore(folding.optimizer_state)
         return state
     for record in plan.records[folding.step :]:
         remember(folding.step)
         engine.apply(folding.next(record.tolist()))
         folding.passed()
     return state
-
-
-def forked_at(run: RunFolder) -> int:
-    """As `own_first`, of the run as it is on the disk."""
-    header = header_of(run)
-    return 0 if header is None else own_first(header)
 
 
 def own_first(header: Mapping[str, Any]) -> int:
@@ -223,7 +242,7 @@ def walks(header: Mapping[str, Any], first: int, end: int) -> bool:
 def remembers(estimator: Estimator, draw: Draw) -> bool:
     """Whether a step changes the estimator's state, which its record does not hold."""
     before = estimator.init()
-    losses = [1.0] * len(estimator.ask(draw, before))
     with contextlib.suppress(ArithmeticError):
+        losses = losses_of(estimator, draw, before, lambda probes: [1.0] * len(probes))
         return estimator.tell(draw, losses, before)[1] != before
     return True

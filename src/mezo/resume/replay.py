@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mezo import noise
+from mezo.build.announce import announced
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import Observer
@@ -34,13 +34,20 @@ def replay(
 ) -> Path:
     """Make the final weights of a run again, without data and without a forward pass.
 
-    run: a RUN folder, or a trajectory file. model: the base model; by default the one the run names.
-    trust_remote_code: run Python code that the base model brings along, once its files are known to be those of the
-        run; whatever the trajectory says of that is ignored.
-    output: a new folder, which gets model/ or adapter/ as RUN has it; an interrupted replay leaves nothing there.
+    Args:
+        run: a RUN folder, or a trajectory file.
+        model: the base model; by default the one that the run names.
+        output: a new folder, which gets model/ or adapter/ as the run has it. An interrupted replay leaves
+            nothing there.
+        observer: hears of notes and of the progress.
+        trust_remote_code: run Python code of the base model, after its files are compared with the run's. What
+            the trajectory says about this is ignored.
 
-    Returns the folder written. Raises MezoError if the base is not the run's, the trajectory is
-    damaged, or `output` holds something already.
+    Returns:
+        The folder of the weights.
+
+    Raises:
+        MezoError: the base model is not the run's, the trajectory is damaged, or `output` holds weights.
     """
     recorded, config = _recorded(Path(run))
     target = Path(output) / ("adapter" if config.saves_adapter else "model")
@@ -55,7 +62,7 @@ def replay(
 def replayed(
     run: Path, *, model: str | None = None, observer: Observer | None = None, trust_remote_code: bool = False
 ) -> Replayed:
-    """As `replay`, in memory."""
+    """The same as `replay`, in memory."""
     recorded, config = _recorded(run)
     return _made(recorded, config, model, observer or Observer(), trust_remote_code)
 
@@ -87,9 +94,9 @@ def _made(
             f"the run's base has {header.get('base_fingerprint')}"
         )
     _check_identity(name, header.get("model"), loaded, observer)
-    noise.announce = observer.on_note
-    tuned, weights = tune(loaded.model, config)
-    Folding(header, weights).take(recorded.records, observer.on_replay)
+    with announced(observer.on_note):
+        tuned, weights = tune(loaded.model, config)
+        Folding(header, weights).take(recorded.records, observer.on_replay)
     if recorded.dropped_bytes:
         observer.on_note(
             f"dropped {recorded.dropped_bytes} bytes of a torn tail; replayed {len(recorded)} whole steps"
@@ -98,7 +105,7 @@ def _made(
 
 
 def _check_identity(name: str, recorded: Any, loaded: LoadedModel, observer: Observer) -> None:
-    """Raises MezoError if the base is the run's in its weights, and another in its config or tokenizer."""
+    """Raises MezoError if the base has the run's weights, but another config or tokenizer."""
     differing = changes(recorded, identity_of(loaded))
     if differing is None:
         observer.on_note(

@@ -1,4 +1,4 @@
-"""How a run comes to be written: begun, resumed, or forked off another."""
+"""Resuming a run in its own folder, or forking it into a new one."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from mezo.build.setup import Prepared
 from mezo.config import MeZOConfig
-from mezo.engines.transformers.engine import TransformersEngine
 from mezo.errors import MezoError
-from mezo.estimators import Estimator
 from mezo.models.identity import check_code
 from mezo.models.load import folder_of
 from mezo.parallel.environment import rank_of_environment
 from mezo.resume.compatibility import check_base, check_data, check_fork, check_model, check_settings
-from mezo.resume.plan import ResumePlan, config_of, header_of, plan, restore
+from mezo.resume.plan import FreshRun, ResumePlan, config_of, header_of, plan, restore
 from mezo.resume.recorder import Recorder
 from mezo.resume.replay_steps import Told
 from mezo.runs import event_log, trajectory
@@ -27,12 +24,12 @@ from mezo.util.atomic_files import write_all
 
 @dataclass(frozen=True)
 class Resume:
-    """A run to be taken up again; into `fork`, a new folder, where that is given."""
+    """A run to resume, in its own folder or, as a fork, in a new one."""
 
     run: RunFolder
-    config: MeZOConfig  # to go on with
-    fork: Path | None
-    overwrite: bool  # what is in the new folder
+    config: MeZOConfig  # of the steps to come
+    fork: Path | None  # the new folder
+    overwrite: bool  # whether the new folder may hold a run
 
     @classmethod
     def of(
@@ -44,10 +41,18 @@ class Resume:
         output: Path | str | None,
         overwrite: bool,
     ) -> "Resume":
-        """config: None: the run's own. Changes nothing.
+        """Check that the run can be resumed, and change nothing.
 
-        Raises MezoError if there is no such run or it is being written; Changed if it cannot go on under
-        this config.
+        Args:
+            path: the RUN folder.
+            config: of the steps to come; None for the run's own.
+            fork: a new folder to go on in, under a config that may differ.
+            output: the folder that the caller named; only the run's own is allowed.
+            overwrite: whether the new folder may hold a run.
+
+        Raises:
+            MezoError: there is no such run, or another process writes it.
+            Changed: the run cannot go on under this config.
         """
         run = RunFolder.begun(path)
         if rank_of_environment() == 0:  # of several processes, the one that will hold it
@@ -81,7 +86,11 @@ class Resume:
     def check(
         self, base_fingerprint: str, model: Mapping[str, Any], data: Mapping[str, str | None]
     ) -> str | None:
-        """Raises Changed for another base model, or, unless it is forked, other examples. A note, if there is one."""
+        """Compare the base model and, unless the run is forked, its examples; return a note for people, if any.
+
+        Raises:
+            Changed: one of them differs.
+        """
         header = header_of(self.run) or {"base_fingerprint": base_fingerprint, "model": model}
         check_base(self.run.path, header, base_fingerprint)
         note = check_model(self.run.path, header, model)
@@ -98,24 +107,30 @@ def is_finished(path: Path, config: MeZOConfig) -> bool:
 
 def take_up(
     resume: Resume,
-    header: dict[str, Any],
-    width: int,
-    bench: Prepared,
-    estimator: Estimator,
+    fresh: FreshRun,
     *,
-    remembers: bool,
     note: Callable[[str], None],
     ready: Callable[[], object] = lambda: None,
     told: Told | None = None,
 ) -> tuple[Recorder, ResumePlan, Any]:
-    """The run's files, what it has done, and the estimator's state; theta and the optimizer are there, too.
+    """Resume or fork a run, on the process that writes it.
 
-    header, width: as a run begun now would have them. bench, estimator: as before the first step.
-    ready: called when all is read and nothing is written yet. told: how far the replay is.
+    Args:
+        resume: which run, and where it goes on.
+        fresh: its weights and its engine are taken to where the run is.
+        note: called with what a person should know.
+        ready: called when everything is read and nothing is written yet.
+        told: called with the progress of the replay.
+
+    Returns:
+        The run's files, what the run has done, and the estimator's state.
+
+    Raises:
+        MezoError: the run cannot go on, or has done more steps than the config has.
     """
     lock = RunLock.take(resume.run.path)
     try:
-        found = plan(resume.run, remembers=remembers, note=note)
+        found = plan(resume.run, remembers=fresh.remembers, note=note)
         if found.done > resume.config.num_steps:
             raise MezoError(
                 f"{resume.run.path}: has done {found.done} steps, and is to have {resume.config.num_steps}: give it more "
@@ -123,25 +138,35 @@ def take_up(
             )
         if found.repeated:
             note(f"step {found.done}: the {found.repeated} steps after the last snapshot are done again")
-        state = restore(found, bench.weights, bench.engine, estimator, told)
+        state = restored(resume, found, fresh, told)
         ready()
         if resume.fork is None:
-            return Recorder.go_on(found, lock, resume.config, header, width), found, state
-        recorder, found = _fork(found, resume, header, width)
+            return Recorder.go_on(found, lock, resume.config, fresh.header, fresh.width), found, state
+        recorder, found = _fork(found, resume, fresh)
     except BaseException:
         lock.release()
         raise
     lock.release()
-    engine, name = bench.engine, resume.config.optimizer
-    if isinstance(engine, TransformersEngine):
-        if _optimizer_of(found) != name:
-            engine.state = engine.optimizer.init(bench.weights)
-        recorder.snapshot(bench.weights, estimator.init(), name, engine.optimizer.pack(engine.state))
-    return recorder, found, estimator.init()
+    if fresh.engine.holds_theta:
+        recorder.snapshot(fresh.weights, state, resume.config.optimizer, fresh.engine.packed_state())
+    return recorder, found, state
+
+
+def restored(resume: Resume, found: ResumePlan, fresh: FreshRun, told: Told | None = None) -> Any:
+    """Take theta and the optimizer to where the run is, and return the estimator's state.
+
+    A fork has a new estimator, and a new optimizer where its config names another one.
+    """
+    state = restore(found, fresh, told)
+    if resume.fork is None or found.header is None:
+        return state
+    if fresh.engine.holds_theta and found.header["config"]["optimizer"] != resume.config.optimizer:
+        fresh.engine.restore(None)
+    return fresh.estimator.init()
 
 
 def going_on(files: Recorder, step: int, where: dict[str, Any], note: Callable[[str], None]) -> None:
-    """Tell people, and RUN/events.jsonl, that the run goes on after `step` steps, and under what."""
+    """Tell people, and RUN/events.jsonl, that the run goes on after `step` steps, in the environment `where`."""
     before = [line for line in event_log.read(files.run.events) if "torch" in line]
     note(f"going on at step {step}")
     if before and (changed := event_log.changed(before[-1], where)):
@@ -149,23 +174,17 @@ def going_on(files: Recorder, step: int, where: dict[str, Any], note: Callable[[
     files.note("resumed", step=step, **where)
 
 
-def _optimizer_of(found: ResumePlan) -> str:
-    return found.header["branches"][-1]["config"]["optimizer"] if found.header else ""
-
-
-def _fork(
-    found: ResumePlan, resume: Resume, header: dict[str, Any], width: int
-) -> tuple[Recorder, ResumePlan]:
-    """A run of its own, whose first steps are those of the other; it needs nothing of that one any more."""
+def _fork(found: ResumePlan, resume: Resume, fresh: FreshRun) -> tuple[Recorder, ResumePlan]:
+    """A new run whose first steps are those of the other one, and which needs none of its files."""
     assert resume.fork is not None
     if found.header is None or not found.done:
         raise MezoError(f"{found.run.path}: has no step yet to go on from; start another run")
-    width = max(width, found.records.shape[1])
+    width = max(fresh.width, found.records.shape[1])
     branch = {"end": found.done, "config": found.header["config"]}
     new = {
         "format": trajectory.FORMAT_VERSION,
         "num_directions": width,
-        **header,
+        **fresh.header,
         "branches": [*found.header.get("branches", []), branch],
         "parent": {
             "path": str(found.run.path),
@@ -182,7 +201,7 @@ def _fork(
         with run.metrics.open("xb", buffering=0) as file:
             write_all(file, found.run.metrics.read_bytes()[: found.metrics_bytes])
         child = replace(found, run=run, header=new, records=padded, snapshot=None, repeated=0)
-        recorder = Recorder.go_on(child, lock, resume.config, header, width)
+        recorder = Recorder.go_on(child, lock, resume.config, fresh.header, width)
         recorder.note("forked", **new["parent"])
     except BaseException:
         lock.release()

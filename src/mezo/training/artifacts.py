@@ -1,7 +1,6 @@
 """What a run leaves in its folder when it ends: the tuned weights, plots, a card, a summary."""
 
 from collections.abc import Callable
-from typing import Any
 
 from mezo.runs.card import write_card
 from mezo.runs.folder import RunFolder
@@ -16,18 +15,22 @@ from mezo.util.profiling import WARM_UP
 def leave(
     run: RunFolder,
     result: TrainResult,
-    tokenizer: Any,
     measuring: Measuring,
     *,
     artifacts: bool,
     note: Callable[[str], None],
 ) -> None:
-    """Write everything that is made of a run once it ends; the trajectory and the metrics are there already.
+    """Write what is made of a finished run; its trajectory and its metrics are there already.
 
-    artifacts: weights, plots and card too, and not the figures alone.
+    Args:
+        run: the folder.
+        result: of the run.
+        measuring: has the trace, if there is one.
+        artifacts: write weights, plots and card too; False writes figures alone.
+        note: called with what a person should know.
     """
     if artifacts:
-        save(result.model, tokenizer, run.adapter if result.config.saves_adapter else run.model)
+        save(result.model, result.tokenizer, run.adapter if result.config.saves_adapter else run.model)
         write_plots(run)
         write_card(run, result)
     method = f"MeZO {result.config.tuning}"

@@ -1,4 +1,4 @@
-"""What a model comes to on a set of examples, at theta: its loss, its accuracy, its task's metrics."""
+"""The loss, the accuracy and the task's metrics of a model on a set of examples, at theta."""
 
 import time
 from collections.abc import Sequence
@@ -26,13 +26,20 @@ def evaluate(
     step: int = 0,
     split: str = "validation",
 ) -> EvalRecord:
-    """Score every example at theta, 64 at a time, in an order that puts like lengths together.
+    """Score every example at theta, 64 at a time, sorted by length.
 
-    objective: its loss is reported, or the cross-entropy in its place (`objectives.reported`); one
-    that reads outputs is reported itself as well, as the metric it is.
-    metrics: the task's, by name; None: accuracy where there are candidates.
+    Args:
+        engine: of the model.
+        examples: to score.
+        objective: its loss is reported, or for some the cross-entropy (`objectives.reported`). An objective
+            that reads outputs is also reported as a metric.
+        has_candidates: whether the task is a choice between candidates.
+        metrics: the task's, by name; None for accuracy where there are candidates.
+        step: for the record: the steps done.
+        split: for the record: what the examples are.
 
-    Raises MezoError for a metric that is unknown or is not available for these examples.
+    Raises:
+        MezoError: a metric is unknown, or is not available for these examples.
     """
     began = time.monotonic()
     names = metrics if metrics is not None else ("accuracy",) if has_candidates else ()

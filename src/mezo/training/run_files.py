@@ -1,118 +1,153 @@
-"""What the trainer does with its RUN folder: begin it or take it up, snapshots, the end."""
+"""The RUN folder of a run: begun or resumed, written step by step, and completed at the end."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import mezo
-from mezo.build.schedule import most_directions
-from mezo.build.setup import Prepared
-from mezo.config import MeZOConfig
-from mezo.engines.transformers.engine import TransformersEngine
-from mezo.estimators import Estimator
-from mezo.events import Observer
-from mezo.noise.spec import VERSION as NOISE_VERSION
+from mezo.events import EvalRecord, Observer, StepRecord
 from mezo.parallel.group import ProcessGroup
 from mezo.resume.follower_ranks import follow, meet
+from mezo.resume.plan import FreshRun, own_first
 from mezo.resume.recorder import Recorder
 from mezo.resume.session import Resume, going_on, take_up
 from mezo.runs import event_log
 from mezo.runs.result import TrainResult
 from mezo.training.artifacts import leave
 from mezo.training.monitors.measuring import Measuring
-from mezo.weights.weights import Weights
 
 
-class TrainerFiles:
-    """The part of MeZOTrainer that knows of files; which the rest of it may have none of."""
+@dataclass(frozen=True)
+class Destination:
+    """Where a run is written, from what, and by whom."""
 
-    config: MeZOConfig
-    observer: Observer
-    output: Path | None
+    output: Path | None  # the RUN folder; None writes nothing
     overwrite: bool
-    artifacts: bool
+    artifacts: bool  # whether the end of the run writes weights, plots and a card
     resume: Resume | None
-    bench: Prepared
-    weights: Weights
-    estimator: Estimator
-    estimator_state: Any
-    measuring: Measuring
-    base_fingerprint: str
-    identity: dict[str, Any]
-    data: dict[str, str | None]
     group: ProcessGroup
-    _remembers: bool
+    observer: Observer
+    measuring: Measuring
 
-    def _open_files(self, result: TrainResult) -> tuple[Recorder | None, int]:
-        """The run's files and the first step to do; for a resumed run, after what it has done already."""
-        if self.output is None:
-            return None, 0
-        if not self.group.leads:
-            first, self.estimator_state = follow(
-                self.resume, self.bench, self.estimator, result, remembers=self._remembers, group=self.group
-            )
-            return None, first
-        first, where = 0, event_log.environment(str(self.bench.device))
-        header, width = self.header(), self.estimator.width(most_directions(self.config))
-        if self.resume is None:
-            files = Recorder.begin(self.output, self.config, header, width, overwrite=self.overwrite)
-            with files.closed_on_error():
-                files.note("started", **where)
-        else:
-            files, found, self.estimator_state = take_up(
-                self.resume,
-                header,
-                width,
-                self.bench,
-                self.estimator,
-                remembers=self._remembers,
-                note=self.observer.on_note,
-                ready=lambda: meet(self.group),
-                told=self.observer.on_replay,
-            )
-            first = found.done
-            result.steps, result.evals = list(found.steps), list(found.evals)
-            result.seconds = math.fsum(r.seconds for r in (*found.steps, *found.evals))
-            with files.closed_on_error():
-                going_on(files, first, where, self.observer.on_note)
-        result.trajectory = files.run.trajectory
-        return files, first
 
-    def header(self) -> dict[str, Any]:
-        """What a replay needs besides the records, and what a resumed run is compared with."""
-        return {
-            "mezo": mezo.__version__,
-            "noise": NOISE_VERSION,
-            "base_fingerprint": self.base_fingerprint,
-            "model": self.identity,
-            "data": self.data,
-            "config": self.config.model_dump(mode="json"),
-        }
+class Start(NamedTuple):
+    """Where a run begins in this process."""
 
-    def _snapshot(self, files: Recorder) -> None:
-        engine = self.bench.engine
-        if isinstance(engine, TransformersEngine) and files.keeps_snapshots:
-            packed = engine.optimizer.pack(engine.state)
-            files.snapshot(self.weights, self.estimator_state, self.config.optimizer, packed)
+    step: int  # the first one to do
+    own: int  # the first one that a fork did not take over from its parent
+    estimator_state: Any
 
-    def _save(self, result: TrainResult, files: Recorder, *, done: bool) -> None:
+
+class RunFiles:
+    """Writes nothing: for a run without an output folder, and for every rank but the leader."""
+
+    def step(self, values: Sequence[float], record: StepRecord) -> None: ...
+
+    def evaluation(self, record: EvalRecord) -> None: ...
+
+    def note(self, kind: str, /, **values: Any) -> None:
+        """A line for RUN/events.jsonl."""
+
+    def snapshot_is_due(self, done: int) -> bool:
+        """After `done` steps."""
+        return False
+
+    def snapshot(self, estimator_state: Any) -> None: ...
+
+    def save(self, result: TrainResult, estimator_state: Any, *, done: bool) -> None:
+        """Write what the run leaves. done: whether it has come to its end, or was stopped before."""
+
+    def close(self) -> None:
+        """Close the files as they are."""
+
+
+class WrittenFiles(RunFiles):
+    """A `Recorder`'s files, and what the end of the run adds to them."""
+
+    def __init__(self, recorder: Recorder, run: FreshRun, to: Destination) -> None:
+        self._recorder, self._run, self._to = recorder, run, to
+
+    def step(self, values: Sequence[float], record: StepRecord) -> None:
+        self._recorder.step(values, record)
+
+    def evaluation(self, record: EvalRecord) -> None:
+        self._recorder.evaluation(record)
+
+    def note(self, kind: str, /, **values: Any) -> None:
+        self._recorder.note(kind, **values)
+
+    def snapshot_is_due(self, done: int) -> bool:
+        return self._recorder.snapshot_is_due(done)
+
+    def close(self) -> None:
+        self._recorder.close()
+
+    def snapshot(self, estimator_state: Any) -> None:
+        run = self._run
+        if run.engine.holds_theta and self._recorder.keeps_snapshots:
+            packed = run.engine.packed_state()
+            self._recorder.snapshot(run.weights, estimator_state, run.config.optimizer, packed)
+
+    def save(self, result: TrainResult, estimator_state: Any, *, done: bool) -> None:
+        files, to = self._recorder, self._to
         files.sync()
         if result.terminated or files.walks:
-            self._snapshot(files)
+            self.snapshot(estimator_state)
         if result.terminated:
             files.note("terminated", step=len(result.steps))
             return
         files.seal()
         with files.writing():
-            leave(
-                files.run,
-                result,
-                self.bench.tokenizer,
-                self.measuring,
-                artifacts=self.artifacts,
-                note=self.observer.on_note,
-            )
+            leave(files.run, result, to.measuring, artifacts=to.artifacts, note=to.observer.on_note)
         if done:
             files.finished(len(result.steps))
         else:
             files.note("stopped", step=len(result.steps))
+
+
+def open_files(to: Destination, run: FreshRun, result: TrainResult) -> tuple[RunFiles, Start]:
+    """Begin or resume a run.
+
+    Args:
+        to: where it is written.
+        run: taken to where a resumed run is.
+        result: gets the steps and evaluations that a resumed run has done.
+
+    Raises:
+        MezoError: the folder cannot be written, or the run in it cannot be resumed.
+    """
+    if to.resume is not None:
+        return _resume(to, to.resume, run, result)
+    start = Start(0, 0, run.estimator.init())
+    if to.output is None or not to.group.leads:
+        return RunFiles(), start
+    recorder = Recorder.begin(to.output, run.config, run.header, run.width, overwrite=to.overwrite)
+    with recorder.closed_on_error():
+        recorder.note("started", **_environment(to))
+    result.trajectory = recorder.run.trajectory
+    return WrittenFiles(recorder, run, to), start
+
+
+def _resume(to: Destination, resume: Resume, run: FreshRun, result: TrainResult) -> tuple[RunFiles, Start]:
+    recorder, tell = None, to.observer
+    if to.group.leads:
+        recorder, found, state = take_up(
+            resume, run, note=tell.on_note, ready=lambda: meet(to.group), told=tell.on_replay
+        )
+    else:
+        found, state = follow(resume, run, ready=lambda: meet(to.group))
+    result.steps, result.evals = list(found.steps), list(found.evals)
+    result.seconds = math.fsum(r.seconds for r in (*found.steps, *found.evals))
+    own = found.done if resume.fork or found.header is None else own_first(found.header)
+    start = Start(found.done, own, state)
+    if recorder is None:
+        return RunFiles(), start
+    with recorder.closed_on_error():
+        going_on(recorder, start.step, _environment(to), tell.on_note)
+    result.trajectory = recorder.run.trajectory
+    return WrittenFiles(recorder, run, to), start
+
+
+def _environment(to: Destination) -> dict[str, Any]:
+    return event_log.environment(str(to.measuring.device))

@@ -1,63 +1,65 @@
-"""The training loop: evaluate, step, log, save."""
+"""The training loop: evaluate, step, record, snapshot."""
 
 import contextlib
+import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from mezo import noise
 from mezo.algorithm import NonFiniteLoss, draw_of, mezo_step
-from mezo.build.schedule import directions_at, estimator_for, learning_rate, objective_for
-from mezo.build.setup import base_fingerprint, base_model, encode, set_up, with_matmul
+from mezo.build.announce import announced
+from mezo.build.schedule import directions_at, learning_rate
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset, MeZODataset
-from mezo.data.from_config import training_set, validation_set
 from mezo.data.prefetch import ahead
 from mezo.errors import MezoError
 from mezo.events import EvalRecord, MezoWarning, Observer, StepRecord, WarningObserver
-from mezo.models.identity import identity_of
 from mezo.parallel.group import Apart
-from mezo.parallel.start import around, check_alike, check_state, group_for, interrupts_for, sent, settled
-from mezo.resume.compatibility import data_of
+from mezo.parallel.start import check_state, group_for, interrupts_for, sent
 from mezo.resume.follower_ranks import meet
-from mezo.resume.plan import forked_at, remembers
-from mezo.resume.recorder import Recorder, WriteFailed
+from mezo.resume.recorder import WriteFailed
 from mezo.resume.session import Resume
 from mezo.runs.folder import RunFolder
 from mezo.runs.result import TrainResult
-from mezo.tasks import task_for
 from mezo.training.evaluation import evaluate
 from mezo.training.monitors import watch_of
 from mezo.training.monitors.advice import before_the_start, last_update_overflowed, naming_the_batch
 from mezo.training.monitors.measuring import Counted, Measuring
-from mezo.training.run_files import TrainerFiles
+from mezo.training.prepare import Given, prepare_run
+from mezo.training.run_files import Destination, RunFiles, Start, open_files
 from mezo.tuning import tuned_modules
-from mezo.types import Update
 from mezo.util import memory
 from mezo.util.clock import since
-from mezo.util.interrupts import Forced, Terminated
+from mezo.util.interrupts import Forced, Interrupts, Terminated
 from mezo.util.profiling import span
 
 __all__ = ["MeZOTrainer", "MezoWarning", "TrainResult"]
 
 
-class MeZOTrainer(TrainerFiles):
+class MeZOTrainer:
     """Tunes one model by one config.
 
-    train, validation: default to the config's data (validation is optional: a folder without that
-    split, or a single file, trains without evaluation). model, tokenizer: objects instead of the
-    config's model; the model is changed in place. output: the RUN folder; None writes nothing.
-    profile: measure where each step's time goes (StepRecord.profile, RUN/profile.json).
-    trace_steps: write a timeline of so many steps, after the first two, to RUN/trace.json.gz.
-    artifacts: False leaves the tuned weights, plots and card out of the RUN folder: numbers alone, and the
-        trajectory, from which the weights can be made again.
-    resume: a RUN folder to go on with, to the bytes of a run never left; config: then None for its own, and
-        one that differs is refused. fork: go on in this new folder instead, under a config that may differ.
+    Args:
+        config: the settings; None with `resume`, for those of the run.
+        train: the training examples; by default the config's data.
+        validation: the examples to evaluate on; by default the config's data, and none where that is a single
+            file or a folder without such a split.
+        model: an object instead of the config's model; it is changed in place, and needs `tokenizer`.
+        tokenizer: the model's.
+        output: the RUN folder; None writes nothing.
+        overwrite: whether the folder may hold a run, which is then removed.
+        observer: hears of steps, evaluations and notes; by default notes become Python warnings.
+        profile: measure where each step's time goes (StepRecord.profile, RUN/profile.json).
+        trace_steps: write a timeline of so many steps, after the first two, to RUN/trace.json.gz.
+        artifacts: False leaves the tuned weights, plots and card out of the RUN folder. The trajectory, from
+            which the weights can be made again, is always written.
+        resume: a RUN folder to go on with. The result has the bytes of an uninterrupted run.
+        fork: a new folder for the resumed run, whose config may then differ.
 
-    Raises MezoError, before anything is written, for data, settings or a model that cannot be used.
+    Raises:
+        MezoError: the config, the data or the model cannot be used. Nothing has been written then.
+        Changed: the run to resume has other settings, another base model or other examples.
     """
 
     def __init__(
@@ -77,69 +79,39 @@ class MeZOTrainer(TrainerFiles):
         resume: Path | str | None = None,
         fork: Path | str | None = None,
     ):
-        self.resume: Resume | None = None
+        resumed: Resume | None = None
         if resume is not None:
-            self.resume = Resume.of(resume, config, fork=fork, output=output, overwrite=overwrite)
-            config, output = self.resume.config, self.resume.output
+            resumed = Resume.of(resume, config, fork=fork, output=output, overwrite=overwrite)
+            config, output = resumed.config, resumed.output
         elif config is None or fork is not None:
             raise MezoError("a run needs a config, or a run to resume= (and a fork= is of one)")
         self.group = group_for(config)
-        if not self.group.leads:
-            observer = Observer()
+        self.observer = (observer or WarningObserver()) if self.group.leads else Observer()
         if trace_steps and (trace_steps < 0 or output is None):
             raise MezoError(
                 f"trace_steps={trace_steps}: expected a number of steps, 1 or more, and an output= folder "
                 "for the trace"
             )
-        self.observer, self.artifacts = observer or WarningObserver(), artifacts
-        config = settled(config, self.group, resuming=resume is not None, note=self.observer.on_note)
-        self.config = config
-        self.output, self.overwrite = None if output is None else Path(output), overwrite
-        task = train.task if train is not None else task_for(config.task, config.label_words, config.template)
-        self.objective = objective_for(config, task)
-        self.task = task
         if (warning := before_the_start(config)) is not None:
             self.observer.on_note(warning)
-        own_data = train is None
-        train = train or training_set(config, task)
-        if validation is None and own_data:
-            validation = validation_set(config, task)
-        if config.batch_size * config.gradient_accumulation > len(train):
-            self.observer.on_note(
-                f"the training set has {len(train)} examples, less than a step of batch_size={config.batch_size}"
-                + (f" x {config.gradient_accumulation}" if config.gradient_accumulation > 1 else "")
-                + ": a step takes what there is"
+        with announced(self.observer.on_note):
+            setup = prepare_run(
+                config,
+                Given(train, validation, model, tokenizer),
+                resumed,
+                self.group,
+                note=self.observer.on_note,
+                profile=profile,
             )
-        loaded = base_model(config, model, tokenizer, self.observer.on_note)
-        self.config = config = with_matmul(
-            config,
-            loaded,
-            self.group,
-            resuming=resume is not None,
-            note=self.observer.on_note,
-            profile=profile,
-        )
-        self.train_set = encode(train, loaded, config, self.objective)
-        self.validation_set = (
-            None if validation is None else encode(validation, loaded, config, self.objective)
-        )
-        noise.announce = self.observer.on_note
-        self.base_fingerprint = base_fingerprint(loaded)
-        self.identity = identity_of(loaded)
-        self.data = data_of(self.train_set, self.validation_set)
-        if self.resume is not None:
-            if (said := self.resume.check(self.base_fingerprint, self.identity, self.data)) is not None:
-                self.observer.on_note(said)
-            self._forked_at = forked_at(self.resume.run)
-        check_alike(self.group, config, self.base_fingerprint, self.identity, self.data)
-        self.bench = set_up(config, loaded, self.objective, self.group)
-        self.weights = self.bench.weights
-        self.engine = around(self.bench.engine, self.weights, self.group, config)
-        self.estimator = estimator_for(config, self.weights)
-        self.estimator_state = self.estimator.init()
-        self._remembers = remembers(self.estimator, draw_of(config.seed, 0, directions_at(config, 0)))
+        self.task, self.objective, self.bench = setup.task, setup.objective, setup.bench
+        self.train_set, self.validation_set = setup.train_set, setup.validation_set
+        self._fresh = run = setup.run
+        self.config, self.weights, self.engine = run.config, run.weights, run.engine
+        self.estimator, self.estimator_state = run.estimator, run.estimator.init()
+        self.output = None if output is None else Path(output)
+        vocabulary = len(self.bench.tokenizer)
         self.watch = watch_of(
-            config, self.objective, self.estimator, self.train_set, len(loaded.tokenizer), self.output
+            run.config, self.objective, run.estimator, self.train_set, vocabulary, self.output
         )
         self.measuring = Measuring(
             self.bench.device,
@@ -147,64 +119,42 @@ class MeZOTrainer(TrainerFiles):
             trace_steps=trace_steps,
             trace_path=None if self.output is None else RunFolder(self.output).trace,
         )
+        self._destination = Destination(
+            self.output, overwrite, artifacts, resumed, self.group, self.observer, self.measuring
+        )
 
-    # ---------------------------------------------------------------- the loop
+    # ---------------------------------------------------------------- a run
 
     def train(self) -> TrainResult:
-        """Run all steps that are left. Ctrl-C ends the run early with everything saved; so does a loss that is
-        not finite or has exploded, which is raised again once it is. SIGTERM ends it with what resuming it takes."""
-        config, result = self.config, TrainResult(self.config, self.output)
+        """Do all steps that are left.
+
+        Ctrl-C ends the run early with everything saved. SIGTERM ends it with what resuming it takes.
+
+        Returns:
+            What the run came to; `interrupted` where Ctrl-C or SIGTERM ended it.
+
+        Raises:
+            NonFiniteLoss, ExplodingLoss: the loss is lost. Everything up to the step before is saved.
+            WriteFailed: the RUN folder cannot be written.
+        """
+        began, result = time.monotonic(), TrainResult(self.config, self.output)
         result.model, result.tokenizer = self.bench.model, self.bench.tokenizer
-        began = time.monotonic()
-        failure: MezoError | None = None
-        with interrupts_for(self.engine) as interrupts, contextlib.ExitStack() as stack:
-            files, first = self._open_files(result)
-            if files is not None:
-                stack.callback(files.close)
-            check_state(self.group, first, self.estimator_state)
-            self.observer.on_start(first, config.num_steps, self.summary())
-            try:
-                own = 0 if self.resume is None else first if self.resume.fork else self._forked_at
-                self.watch.take_in(result.steps[own:], own)
-                self._audit_next()
-                if first == 0 or self._evaluation_is_due(first):
-                    self._evaluate(result, files, first)
-                with ahead(self._prepared, first, config.num_steps) as batches:
-                    for step in range(first, config.num_steps):
-                        with self.measuring.step():
-                            self._step(step, batches, result, files, interrupts.held)
-                        if self._evaluation_is_due(step + 1):
-                            self._evaluate(result, files, step + 1)
-                        if (
-                            files is not None
-                            and step + 1 < config.num_steps
-                            and files.snapshot_is_due(step + 1)
-                        ):
-                            with interrupts.held():
-                                self._snapshot(files)
-                            self._audit_next()
-                self._evaluate(result, files, config.num_steps)
-            except Terminated:
-                result.interrupted = result.terminated = True
-            except Forced:
-                raise  # theta may be between two steps: nothing is made of it
-            except KeyboardInterrupt:
-                result.interrupted = True
-            except NonFiniteLoss as error:
-                way_back = self.watch.after_a_failure(overflowed=last_update_overflowed(self.weights))
-                failure = naming_the_batch(error, self.train_set, config, len(result.steps), way_back)
-            except (WriteFailed, Apart):
-                raise
-            except MezoError as error:
-                failure = error
-            result.notices = self.watch.notices
-            result.seconds += since(began)
-            result.peak_memory_bytes = memory.peak_bytes()
-            with contextlib.suppress(KeyboardInterrupt), interrupts.held():
-                if self.artifacts or (files is None and self.group.size == 1):
-                    result.model = self.engine.tuned(self.bench.model)
-                if files is not None:
-                    self._save(result, files, done=failure is None and not result.interrupted)
+        with announced(self.observer.on_note), interrupts_for(self.engine) as interrupts:
+            run = dataclasses.replace(self._fresh, estimator=self.estimator)
+            files, start = open_files(self._destination, run, result)
+            with contextlib.closing(files):
+                self.estimator_state = start.estimator_state
+                check_state(self.group, start.step, self.estimator_state)
+                self.observer.on_start(start.step, self.config.num_steps, self.summary())
+                failure = self._run_loop(start, result, files, interrupts)
+                result.notices = self.watch.notices
+                result.seconds += since(began)
+                result.peak_memory_bytes = memory.peak_bytes()
+                with contextlib.suppress(KeyboardInterrupt), interrupts.held():
+                    if self._destination.artifacts or (self.output is None and self.group.size == 1):
+                        result.model = self.engine.tuned(self.bench.model)
+                    done = failure is None and not result.interrupted
+                    files.save(result, self.estimator_state, done=done)
         if said := sent(self.engine):
             self.observer.on_note(said)
         self.observer.on_end()
@@ -214,9 +164,55 @@ class MeZOTrainer(TrainerFiles):
             raise failure
         return result
 
-    def _audit_next(self) -> None:
-        if self.config.audit:
-            self.bench.engine.audit_next()
+    def _run_loop(
+        self, start: Start, result: TrainResult, files: RunFiles, interrupts: Interrupts
+    ) -> MezoError | None:
+        """Run the loop; return the error that ended it, if the steps before it can be saved."""
+        try:
+            self.watch.take_in(result.steps[start.own :], start.own)
+            self._loop(start.step, result, files, interrupts)
+        except Terminated:
+            result.interrupted = result.terminated = True
+        except Forced:
+            raise  # theta may be between two steps: nothing is made of it
+        except KeyboardInterrupt:
+            result.interrupted = True
+        except NonFiniteLoss as error:
+            way_back = self.watch.after_a_failure(overflowed=last_update_overflowed(self.weights))
+            return naming_the_batch(error, self.train_set, self.config, len(result.steps), way_back)
+        except (WriteFailed, Apart):
+            raise
+        except MezoError as error:
+            return error
+        return None
+
+    def _loop(self, first: int, result: TrainResult, files: RunFiles, interrupts: Interrupts) -> None:
+        """Evaluate, step, record, snapshot."""
+        end = self.config.num_steps
+        self._audit_next()
+        if first == 0 or self._evaluation_is_due(first):
+            self._evaluate(result, files, first)
+        with ahead(self._prepared, first, end) as batches:
+            for step in range(first, end):
+                with self.measuring.step():
+                    began = time.monotonic()
+                    with span("data"):
+                        microbatches = next(batches)
+                    with interrupts.held():  # a step is taken and recorded, or neither
+                        values, record = self._step(step, microbatches, began)
+                        with span("logging"):
+                            result.steps.append(record)
+                            files.step(values, record)
+                    with span("logging"):
+                        self.observer.on_step(record)
+                        self.watch.step(record, self.observer.on_note, files.note)
+                if self._evaluation_is_due(step + 1):
+                    self._evaluate(result, files, step + 1)
+                if step + 1 < end and files.snapshot_is_due(step + 1):
+                    with interrupts.held():
+                        files.snapshot(self.estimator_state)
+                    self._audit_next()
+        self._evaluate(result, files, end)
 
     def _prepared(self, step: int) -> list[Any]:
         """The step's microbatches, ready for the engine. Runs beside the step before: a function of `step` alone."""
@@ -224,52 +220,32 @@ class MeZOTrainer(TrainerFiles):
         batches = self.train_set.microbatches(step, c.batch_size, c.gradient_accumulation, c.seed)
         return self.engine.prepare_each(batches)
 
-    def _step(
-        self,
-        step: int,
-        batches: Iterator[Any],
-        result: TrainResult,
-        files: Recorder | None,
-        held: Callable[[], AbstractContextManager[None]],
-    ) -> None:
-        """One step, in the result and in the files, or in neither. held: a block that no Ctrl-C cuts."""
-        began = time.monotonic()
-        with span("data"):
-            microbatches = next(batches)
-        with held():
-            before = Counted.of(self.engine)
-            update, losses, self.estimator_state = mezo_step(
-                self.engine,
-                self.estimator,
-                microbatches,
-                draw_of(self.config.seed, step, directions_at(self.config, step)),
-                learning_rate(self.config, step),
-                self.estimator_state,
-            )
-            with span("logging"):
-                record = self._record(update, losses, began, before)
-                result.steps.append(record)
-                if files is not None:
-                    files.step(update.values, record)
-        with span("logging"):
-            self.observer.on_step(record)
-            self.watch.step(record, self.observer.on_note, files and files.note)
-
-    def _record(self, update: Update, losses: list[float], began: float, before: Counted) -> StepRecord:
-        spent = Counted.of(self.engine) - before
-        return StepRecord(
-            step=update.step,
-            loss=math.fsum(losses) / len(losses),
-            learning_rate=update.learning_rate,
-            projected_grads=tuple(d.projected_grad for d in update.directions),
-            seconds=since(began),
-            tokens=spent.computed,
-            tokens_asked=spent.asked,
-            tokens_reused=spent.reused,
-            seconds_saved=spent.seconds_saved,
-            profile=self.measuring.taken(),
-            losses=tuple(losses) if self._remembers else None,
+    def _step(self, step: int, microbatches: list[Any], began: float) -> tuple[tuple[float, ...], StepRecord]:
+        """Move theta once; the values of the trajectory's record, and the record for people."""
+        before, c = Counted.of(self.engine), self.config
+        draw = draw_of(c.seed, step, directions_at(c, step))
+        update, losses, self.estimator_state = mezo_step(
+            self.engine, self.estimator, microbatches, draw, learning_rate(c, step), self.estimator_state
         )
+        with span("logging"):
+            spent = Counted.of(self.engine) - before
+            return update.values, StepRecord(
+                step=step,
+                loss=math.fsum(losses) / len(losses),
+                learning_rate=update.learning_rate,
+                projected_grads=tuple(d.projected_grad for d in update.directions),
+                seconds=since(began),
+                tokens=spent.computed,
+                tokens_asked=spent.asked,
+                tokens_reused=spent.reused,
+                seconds_saved=spent.seconds_saved,
+                profile=self.measuring.taken(),
+                losses=tuple(losses) if self._fresh.remembers else None,
+            )
+
+    def _audit_next(self) -> None:
+        if self.config.audit:
+            self.engine.audit_next()
 
     def close(self) -> None:
         """End a serving engine that was started for the run. Without one there is nothing to end."""
@@ -280,7 +256,16 @@ class MeZOTrainer(TrainerFiles):
     def evaluate(
         self, dataset: EncodedDataset | None = None, *, step: int = 0, split: str = "validation"
     ) -> EvalRecord:
-        """The task's metrics and the loss at theta; see `evaluation.evaluate`."""
+        """The task's metrics and the loss at theta.
+
+        Args:
+            dataset: the examples; by default the validation set.
+            step: for the record: the steps done.
+            split: for the record: what the examples are.
+
+        Raises:
+            MezoError: there are no examples, or a metric is not available for them.
+        """
         examples = dataset if dataset is not None else self.validation_set
         if examples is None:
             raise MezoError("there are no validation examples to evaluate on")
@@ -298,18 +283,18 @@ class MeZOTrainer(TrainerFiles):
         every = self.config.eval_every
         return every > 0 and done % every == 0 and done < self.config.num_steps
 
-    def _evaluate(self, result: TrainResult, files: Recorder | None, step: int) -> None:
+    def _evaluate(self, result: TrainResult, files: RunFiles, step: int) -> None:
         if self.validation_set is None or (result.evals and result.evals[-1].step == step):
             return
         record = self.evaluate(step=step)
         result.evals.append(record)
-        if files is not None:
-            files.evaluation(record)
+        files.evaluation(record)
         self.observer.on_eval(record)
 
     # ---------------------------------------------------------------- words
 
     def summary(self) -> str:
+        """The run in a sentence: the model, what of it is tuned, and the main settings."""
         c = self.config
         what = f"lora on {tuned_modules(self.bench.model)}" if c.tuning == "lora" else c.tuning
         return (

@@ -161,6 +161,16 @@ class TransformersEngine(Engine):
         if self.in_place is not None:
             self.in_place.release()
 
+    @property
+    def holds_theta(self) -> bool:
+        return True
+
+    def packed_state(self) -> Any:
+        return self.optimizer.pack(self.state)
+
+    def restore(self, state: Any) -> None:
+        self.state = self.optimizer.init(self.weights) if state is None else state
+
     def find_below(self) -> None:
         """Find out what can be computed once for all probes that move upper layers alone."""
         ids = torch.tensor([[5, 6, 7]], device=self.model.device)

@@ -1,0 +1,109 @@
+"""From a config to everything that a run needs before its first step: data, model, engine, estimator."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import mezo
+from mezo.algorithm import draw_of
+from mezo.build.schedule import directions_at, estimator_for, objective_for
+from mezo.build.setup import Prepared, base_fingerprint, base_model, encode, set_up, with_matmul
+from mezo.config import MeZOConfig
+from mezo.data import EncodedDataset, MeZODataset, from_config
+from mezo.models.identity import identity_of
+from mezo.noise.spec import VERSION as NOISE_VERSION
+from mezo.objectives import Objective
+from mezo.parallel.group import ProcessGroup
+from mezo.parallel.start import around, check_alike, settled
+from mezo.resume.compatibility import data_of
+from mezo.resume.plan import FreshRun, remembers
+from mezo.resume.session import Resume
+from mezo.tasks import Task, task_for
+
+
+@dataclass(frozen=True)
+class Given:
+    """Objects that replace what the config names."""
+
+    train: MeZODataset | None = None
+    validation: MeZODataset | None = None
+    model: Any = None
+    tokenizer: Any = None
+
+
+@dataclass(frozen=True)
+class RunSetup:
+    """Everything a run needs before its first step."""
+
+    task: Task
+    objective: Objective
+    train_set: EncodedDataset
+    validation_set: EncodedDataset | None
+    bench: Prepared
+    run: FreshRun  # its engine is the bench's, or the one around it that shares the work among processes
+
+
+def prepare_run(
+    config: MeZOConfig,
+    given: Given,
+    resume: Resume | None,
+    group: ProcessGroup,
+    *,
+    note: Callable[[str], None],
+    profile: bool = False,
+) -> RunSetup:
+    """Load data and model, check them against the run to resume and on all processes, and build the engine.
+
+    Args:
+        config: of the steps to come.
+        given: objects that replace what the config names.
+        resume: the run to resume, if there is one.
+        group: the processes of this run.
+        note: called with what a person should know.
+        profile: say how matrices are multiplied.
+
+    Raises:
+        MezoError: the config, the data or the model cannot be used.
+        Changed: the run to resume has another base model or other examples.
+    """
+    resuming = resume is not None
+    config = settled(config, group, resuming=resuming, note=note)
+    train, validation = given.train, given.validation
+    task = train.task if train is not None else task_for(config.task, config.label_words, config.template)
+    objective = objective_for(config, task)
+    if train is None:
+        train = from_config.training_set(config, task)
+        validation = from_config.validation_set(config, task) if validation is None else validation
+    _tell_of_a_small_set(config, len(train), note)
+    base = base_model(config, given.model, given.tokenizer, note)
+    config = with_matmul(config, base, group, resuming=resuming, note=note, profile=profile)
+    train_set = encode(train, base, config, objective)
+    validation_set = None if validation is None else encode(validation, base, config, objective)
+    fingerprint, identity = base_fingerprint(base), identity_of(base)
+    data = data_of(train_set, validation_set)
+    if resume is not None and (said := resume.check(fingerprint, identity, data)) is not None:
+        note(said)
+    check_alike(group, config, fingerprint, identity, data)
+    bench = set_up(config, base, objective, group)
+    engine = around(bench.engine, bench.weights, group, config)
+    estimator = estimator_for(config, bench.weights)
+    header = {
+        "mezo": mezo.__version__,
+        "noise": NOISE_VERSION,
+        "base_fingerprint": fingerprint,
+        "model": identity,
+        "data": data,
+        "config": config.model_dump(mode="json"),
+    }
+    has_memory = remembers(estimator, draw_of(config.seed, 0, directions_at(config, 0)))
+    run = FreshRun(config, header, bench.weights, engine, estimator, has_memory)
+    return RunSetup(task, objective, train_set, validation_set, bench, run)
+
+
+def _tell_of_a_small_set(config: MeZOConfig, examples: int, note: Callable[[str], None]) -> None:
+    if config.batch_size * config.gradient_accumulation > examples:
+        note(
+            f"the training set has {examples} examples, less than a step of batch_size={config.batch_size}"
+            + (f" x {config.gradient_accumulation}" if config.gradient_accumulation > 1 else "")
+            + ": a step takes what there is"
+        )

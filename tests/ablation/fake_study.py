@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mezo.ablation.plan import Plan
-from mezo.ablation.prepare import Options, Prepared, prepare
-from mezo.ablation.runner import run_study
+from mezo.ablation.plans.plan import Plan
+from mezo.ablation.run.prepare import Options, Prepared, prepare
+from mezo.ablation.run.runner import run_study
 from mezo.config import MeZOConfig
 
 CHILD = (sys.executable, str(Path(__file__).with_name("fake_child.py")))

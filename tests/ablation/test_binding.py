@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from tests.ablation.plans import PATHS, SAID, VALUES, plans
 from tests.shared import shared
 
-from mezo.ablation.binding import Bound, bind
-from mezo.ablation.metric_names import metric_names
-from mezo.ablation.numbers import numbers
-from mezo.ablation.parts import parts
-from mezo.ablation.plan import Plan, read_plan
+from mezo.ablation.binding.variants import Bound, bind
+from mezo.ablation.binding.metric_names import metric_names
+from mezo.ablation.binding.numbers import numbers
+from mezo.ablation.binding.part import parts
+from mezo.ablation.plans.plan import Plan, read_plan
 from mezo.cli.options import METHOD, WORDS
 from mezo.config import MeZOConfig
 
@@ -161,7 +161,7 @@ def test_every_setting_of_the_method_is_of_a_part() -> None:
 
 @pytest.mark.parametrize("part", parts(), ids=lambda part: part.title)
 def test_a_part_goes_by_its_own_title_and_settings(part: Any) -> None:
-    from mezo.ablation.naming import part_of
+    from mezo.ablation.binding.part_names import part_of
 
     assert part_of(part.title) is part
     assert all(part_of(name) is not None for name in part.fields)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mezo.ablation import budget
-from mezo.ablation.budget import Cost
-from mezo.ablation.study import BASELINE, Case
+from mezo.ablation.run import budget
+from mezo.ablation.run.budget import Cost
+from mezo.ablation.run.cases import BASELINE, Case
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 

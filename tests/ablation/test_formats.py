@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from tests.ablation.plans import PATHS, plans
 from tests.shared import shared
 
-from mezo.ablation.formats import WRITERS, parse
-from mezo.ablation.markup import repaired
-from mezo.ablation.plan import MOST_BYTES, Plan, read_plan, write_plan
+from mezo.ablation.formats.files import WRITERS, parse
+from mezo.ablation.formats.page_lines import repaired
+from mezo.ablation.plans.plan import MOST_BYTES, Plan, read_plan, write_plan
 from mezo.errors import MezoError
 
 ENDINGS = pytest.mark.parametrize("ending", WRITERS)

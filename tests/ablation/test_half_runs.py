@@ -15,10 +15,10 @@ import pytest
 from tests.cli import toy
 from tests.tiers import mostly_slow
 
-from mezo.ablation import training
-from mezo.ablation.folder import REQUEST, StudyFolder
-from mezo.ablation.outcome import read_outcome
-from mezo.ablation.training import train_one
+from mezo.ablation.run import training
+from mezo.ablation.run.folder import REQUEST, StudyFolder
+from mezo.ablation.run.outcome import read_outcome
+from mezo.ablation.run.training import train_one
 from mezo.config import MeZOConfig
 from mezo.events import StepRecord
 from mezo.run import RunFolder, read_metrics, write_text

@@ -9,7 +9,7 @@ from tests.ablation.made_study import made
 from tests.cli import toy
 from tests.test_names import HOSTILE
 
-from mezo.ablation.report import write_report
+from mezo.ablation.report.report import write_report
 from mezo.cli import main
 from mezo.parsing import printable
 
@@ -35,7 +35,7 @@ DRAWN = ("\x1b[31mred", "\udcff", "$\\frac{a$")
 @pytest.fixture(autouse=True)
 def _plain_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "drawn" not in request.node.name:
-        monkeypatch.setattr("mezo.ablation.report._figures", lambda said, folder: ({}, []))
+        monkeypatch.setattr("mezo.ablation.report.report._figures", lambda said, folder: ({}, []))
 
 
 def texts(path: Path) -> list[str]:

@@ -12,9 +12,9 @@ from markdown_it import MarkdownIt
 from tests.ablation.made_study import made
 from tests.test_card import card
 
-from mezo.ablation.formats import WRITERS, parse
-from mezo.ablation.plan import Plan
-from mezo.ablation.report import write_report
+from mezo.ablation.formats.files import WRITERS, parse
+from mezo.ablation.plans.plan import Plan
+from mezo.ablation.report.report import write_report
 from mezo.baselines.compare import Line, markdown
 
 pytest.importorskip("plotly")
@@ -154,7 +154,7 @@ def hostile_study(folder: Path, text: str = ALL) -> Path:
 
 
 def test_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mezo.ablation.report._figures", lambda said, folder: ({}, []))
+    monkeypatch.setattr("mezo.ablation.report.report._figures", lambda said, folder: ({}, []))
     found = []
     for path in (made(tmp_path / "plain", name="Scale"), hostile_study(tmp_path / "hostile")):
         write_report(path)

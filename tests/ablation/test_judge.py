@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mezo.ablation import rules
-from mezo.ablation.judge import matched, score
-from mezo.ablation.lm_judge import LMJudge
-from mezo.ablation.plan import Plan
+from mezo.ablation.judge import rules
+from mezo.ablation.judge.score import matched, score
+from mezo.ablation.judge.language_model import LMJudge
+from mezo.ablation.plans.plan import Plan
 from mezo.errors import MezoError
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mezo.ablation.papers import Paper, Section, read_paper
+from mezo.ablation.planner.papers import Paper, Section, read_paper
 from mezo.errors import MezoError
 
 MARKDOWN = """\

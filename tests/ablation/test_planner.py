@@ -9,9 +9,9 @@ from tests.ablation.chat_server import Answer, refused, said, serving
 from tests.toys import byte_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from mezo.ablation.endpoint import KEY
-from mezo.ablation.plan import read_plan
-from mezo.ablation.planner import PAGE, PLAN, REPLY
+from mezo.ablation.planner.endpoint import KEY
+from mezo.ablation.plans.plan import read_plan
+from mezo.ablation.planner.plan_paper import PAGE, PLAN, REPLY
 from mezo.cli import main
 
 SECRET = "sk-very-secret-0123456789"

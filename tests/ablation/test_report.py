@@ -12,12 +12,13 @@ from markdown_it import MarkdownIt
 from scipy import stats
 from tests.ablation.made_study import NASTY, made, run_line, write_lines
 
-from mezo.ablation import html, markdown
-from mezo.ablation.charts import chart
-from mezo.ablation.comparisons import compare
-from mezo.ablation.document import document
-from mezo.ablation.quantities import quantity
-from mezo.ablation.report import read_lines, write_report
+from mezo.ablation.report import html
+from mezo.ablation.report import markdown
+from mezo.ablation.report.charts import chart
+from mezo.ablation.report.comparisons import compare
+from mezo.ablation.report.document import document
+from mezo.ablation.report.quantities import quantity
+from mezo.ablation.report.report import read_lines, write_report
 from mezo.errors import MezoError
 from mezo.escaping import markdown_text
 

@@ -12,7 +12,7 @@ import pytest
 from tests.ablation.made_study import NASTY, made
 from tests.ablation.test_hostile_pages import MARKS, hostile_study
 
-from mezo.ablation.report import write_report
+from mezo.ablation.report.report import write_report
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("plotly")

@@ -19,10 +19,10 @@ import pytest
 from tests.ablation import fake_child, fake_study
 from tests.ablation.fake_study import CHILD, CONFIG, plan, prepared
 
-from mezo.ablation import results
-from mezo.ablation.folder import StudyFolder
-from mezo.ablation.prepare import Options, prepare, slots, threads
-from mezo.ablation.runner import Finished, run_study
+from mezo.ablation.run import results_file as results
+from mezo.ablation.run.folder import StudyFolder
+from mezo.ablation.run.prepare import Options, prepare, slots, threads
+from mezo.ablation.run.runner import Finished, run_study
 from mezo.errors import MezoError
 from mezo.events import EvalRecord, StepRecord
 from mezo.run import RunFolder, read_metrics

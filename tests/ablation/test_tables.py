@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mezo.ablation.formats import parse
+from mezo.ablation.formats.files import parse
 
 ROWS = """
 | # | Name | Ablated Part | Action | Replacement | Metrics |

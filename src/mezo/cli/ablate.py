@@ -16,8 +16,8 @@ from mezo.errors import MezoError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mezo.ablation.prepare import Prepared
-    from mezo.ablation.runner import Finished
+    from mezo.ablation.run.prepare import Prepared
+    from mezo.ablation.run.runner import Finished
 
 _EPILOG = r"""
 [bold]Examples[/bold]
@@ -93,10 +93,10 @@ def ablate(
     Writes results.jsonl, report.html, report.md and a folder for each run. Ctrl-C or a kill at any
     moment loses the runs under way and no other.
     """
-    from mezo.ablation.plan import read_plan
-    from mezo.ablation.prepare import Options, prepare
-    from mezo.ablation.report import check_libraries, write_report
-    from mezo.ablation.runner import run_study
+    from mezo.ablation.plans.plan import read_plan
+    from mezo.ablation.run.prepare import Options, prepare
+    from mezo.ablation.report.report import check_libraries, write_report
+    from mezo.ablation.run.runner import run_study
 
     options = Options(seeds, minutes, _equal(equal), jobs, strict, estimate, _threshold(threshold), dry_run)
     if minutes is not None and minutes <= 0:

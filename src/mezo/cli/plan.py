@@ -11,7 +11,7 @@ from mezo.cli.saying import say
 from mezo.errors import MezoError
 
 if TYPE_CHECKING:
-    from mezo.ablation.planner import Planned
+    from mezo.ablation.planner.plan_paper import Planned
 
 _EPILOG = r"""
 [bold]Examples[/bold]
@@ -61,10 +61,10 @@ def plan(
     Writes plan.md (to read), plan.yaml (to edit and run) and reply.txt (the model's own words).
     An answer that is no plan is asked for once more, with what was wrong.
     """
-    from mezo.ablation.endpoint import Endpoint
-    from mezo.ablation.local_model import LocalModel
-    from mezo.ablation.papers import read_paper
-    from mezo.ablation.planner import (
+    from mezo.ablation.planner.endpoint import Endpoint
+    from mezo.ablation.planner.local_model import LocalModel
+    from mezo.ablation.planner.papers import read_paper
+    from mezo.ablation.planner.plan_paper import (
         PLAN,
         Unusable,
         beside_the_paper,
@@ -101,7 +101,7 @@ def plan(
 
 def _check(folder: Path, overwrite: bool) -> None:
     """Before a paid answer, not after it."""
-    from mezo.ablation.planner import PAGE, PLAN
+    from mezo.ablation.planner.plan_paper import PAGE, PLAN
 
     if folder.exists() and not folder.is_dir():
         raise MezoError(f"{folder}: expected a folder for the plan, found a file; choose another --output")

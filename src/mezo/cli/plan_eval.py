@@ -12,8 +12,8 @@ from mezo.cli.saying import cell
 from mezo.errors import MezoError
 
 if TYPE_CHECKING:
-    from mezo.ablation.judge import Likeness, Score
-    from mezo.ablation.plan import Plan
+    from mezo.ablation.judge.score import Likeness, Score
+    from mezo.ablation.plans.plan import Plan
 
 _EPILOG = r"""
 [bold]Examples[/bold]
@@ -52,8 +52,8 @@ def plan_eval(
     Two studies match if they ablate the same part, by an action that the other side allows, with at
     least one replacement in common. Each study matches once.
     """
-    from mezo.ablation.judge import score
-    from mezo.ablation.plan import read_plan
+    from mezo.ablation.judge.score import score
+    from mezo.ablation.plans.plan import read_plan
 
     if judge == "rules" and (model or base_url):
         raise MezoError("--model and --base-url are of --judge lm: add it, or leave them out")
@@ -68,13 +68,13 @@ def plan_eval(
 
 
 def _likeness(model: str | None, base_url: str | None, votes: int, seed: int) -> "Likeness":
-    from mezo.ablation import rules
-    from mezo.ablation.lm_judge import LMJudge
+    from mezo.ablation.judge import rules
+    from mezo.ablation.judge.language_model import LMJudge
 
     if model is None:
         return rules.likeness
-    from mezo.ablation.endpoint import Endpoint
-    from mezo.ablation.local_model import LocalModel
+    from mezo.ablation.planner.endpoint import Endpoint
+    from mezo.ablation.planner.local_model import LocalModel
 
     asked = LocalModel(model, max_tokens=1024) if base_url is None else Endpoint(model, base_url)
     print(f"asking {model} {votes} times", file=sys.stderr)
@@ -99,7 +99,7 @@ def _show(found: "Score", plan: "Plan", gold: "Plan") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mezo.ablation.judge import told
+    from mezo.ablation.judge.score import told
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("plan", "reference", "likeness"):

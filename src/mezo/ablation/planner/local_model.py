@@ -1,0 +1,68 @@
+"""Asking a language model in this process, through the package's own engine."""
+
+from typing import Any
+
+from mezo.ablation.planner.endpoint import Messages
+from mezo.errors import MezoError
+
+
+class LocalModel:
+    """A causal language model in this process, loaded at its first answer."""
+
+    def __init__(self, model: str, *, max_tokens: int = 2048, dtype: str = "float32", device: str = "auto"):
+        """max_tokens: of an answer."""
+        self.name, self.max_tokens, self.dtype, self.device = model, max_tokens, dtype, device
+        self._loaded: Any = None
+
+    @property
+    def loaded(self) -> Any:
+        """The model and its tokenizer. Raises MezoError if there is no model of this name, or it writes no text."""
+        if self._loaded is None:
+            from mezo.models import load
+
+            loaded = load(self.name, self.dtype, self.device)
+            if loaded.kind != "causal":
+                raise MezoError(
+                    f"{self.name}: a masked language model cannot write a plan; choose a causal one"
+                )
+            self._loaded = loaded
+        return self._loaded
+
+    def count(self, text: str) -> int:
+        """Tokens of a text."""
+        return len(self.loaded.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def room(self) -> int | None:
+        """Tokens of the messages that leave place for an answer; None where the model sets no bound."""
+        positions = getattr(self.loaded.model.config.get_text_config(), "max_position_embeddings", None)
+        return None if positions is None else positions - self.max_tokens
+
+    def ask(self, messages: Messages) -> str:
+        """What the model writes, greedily, up to the end of a plan. Raises MezoError if nothing comes."""
+        from mezo.objectives import objective_named
+        from mezo.scoring import Example
+        from mezo.setup import engine_at
+
+        engine = engine_at(self.loaded, objective_named("answer-ce"), max_new_tokens=self.max_tokens)
+        prompt = tuple(self._tokens(messages))
+        room = self.room()
+        if room is not None and len(prompt) > room:
+            raise MezoError(
+                f"{self.name}: the messages have {len(prompt)} tokens, and {room} leave place for an answer of"
+                f" {self.max_tokens}; lower --paper-tokens or --max-tokens"
+            )
+        stop = "</predictions>"
+        text = engine.generate([Example(prompt, ((0,),), 0)], max_new_tokens=self.max_tokens, stop=stop)[0]
+        if not text:
+            raise MezoError(f"{self.name}: the model answered nothing")
+        return f"{text}\n{stop}\n" if "<predictions>" in text else text
+
+    def _tokens(self, messages: Messages) -> list[int]:
+        """The messages under the model's chat template; as plain text where it has none."""
+        tokenizer = self.loaded.tokenizer
+        if getattr(tokenizer, "chat_template", None):
+            text = tokenizer.apply_chat_template(
+                [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
+            )
+            return tokenizer(text, add_special_tokens=False).input_ids
+        return tokenizer("\n\n".join(message["content"] for message in messages) + "\n\n").input_ids

@@ -1,0 +1,226 @@
+"""What a report says, before it is Markdown or HTML: headings, sentences and cells as plain text."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mezo.ablation.report import claims
+from mezo.ablation.report.comparisons import ALWAYS, BASELINE, Comparison, Results, StudyResult, Variant
+from mezo.ablation.report.panels import Panel, forest, study_panels
+from mezo.ablation.report.quantities import Quantity, quantity
+from mezo.run import RunFolder, read_metrics
+
+COLUMNS = ("variant", "seeds", "mean", "s.d.", "difference", "95 % interval", "p, adjusted")
+ALONE = (
+    "The study; and the training of each run alone (paths from the study's folder). All runs of the study are"
+    " evaluated on one draw of examples, that of its first seed."
+)
+_HEADINGS: dict[claims.Verdict, str] = {
+    "held": "Held: the baseline is better",
+    "beaten": "Did not hold: the variant is better",
+    "differs": "Differs, with no better side",
+    "inconclusive": "Inconclusive at this budget",
+    "untested": "No interval, so no finding",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The rows of a table in one metric."""
+
+    heading: str
+    rows: tuple[tuple[str, ...], ...]  # a cell for each of COLUMNS
+    wanted: bool  # asked for by the plan, or always shown; the others are folded away where that goes
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One study."""
+
+    number: int
+    name: str
+    told: str  # action and part, in the plan's words
+    asked: tuple[str, ...]
+    uncomputed: tuple[str, ...]
+    settings: tuple[tuple[str, str, str], ...]  # variant, what it sets, how its words were read
+    groups: tuple[Group, ...]
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    title: str
+    facts: tuple[tuple[str, str], ...]  # model, task, budget ...
+    notes: tuple[str, ...]  # how the numbers came about
+    verdicts: tuple[tuple[str, tuple[claims.Claim, ...]], ...]  # heading, claims; only those that occur
+    costs: tuple[claims.Claim, ...]
+    missing: tuple[tuple[str, str, str], ...]  # study, variant, why
+    unbound: tuple[tuple[str, str, str], ...]  # study, text, why and what is near
+    sections: tuple[Section, ...]
+    forest: Panel | None
+    commands: tuple[str, ...]
+    versions: tuple[tuple[str, str], ...]
+    runs: tuple[tuple[str, ...], ...]  # study, variant, seed, status, steps, folder
+
+
+def document(results: Results, folder: Path) -> Document:
+    """All that the reports of the study in `folder` say."""
+    examples = _examples(results, folder)
+    said = claims.claims(results, examples)
+    verdicts = tuple(
+        (heading, tuple(claim for claim in said if claim.verdict == kind))
+        for kind, heading in _HEADINGS.items()
+    )
+    error = claims.error_note(results, examples)
+    return Document(
+        title=str(results.meta.get("title") or "Ablation study"),
+        facts=tuple(_facts(results)),
+        notes=tuple(note for note in (*claims.judged_by(results), error, _shared(results)) if note),
+        verdicts=tuple((heading, found) for heading, found in verdicts if found),
+        costs=tuple(claims.costs(results)),
+        missing=tuple(claims.missing(results)),
+        unbound=tuple(_unbound(item) for item in results.unbound),
+        sections=tuple(
+            _section(n, study, results, folder) for n, study in enumerate(results.studies, start=1)
+        ),
+        forest=forest(results),
+        commands=tuple(_commands(results)),
+        versions=tuple(_versions(results)),
+        runs=tuple(_runs(results)),
+    )
+
+
+def _section(number: int, study: StudyResult, results: Results, folder: Path) -> Section:
+    wanted = {results.headline.name, *study.asked, *ALWAYS}
+    return Section(
+        number,
+        study.name,
+        claims.study_words(study),
+        study.asked,
+        study.uncomputed,
+        tuple((v.label, settings(v.settings), _note(v)) for v in study.variants[1:]),
+        tuple(_group(study.of_metric(q.name), q, q.name in wanted) for q in study.quantities),
+        tuple(study_panels(study, folder, results.headline)),
+    )
+
+
+def _group(comparisons: list[Comparison], metric: Quantity, wanted: bool) -> Group:
+    return Group(metric.heading, tuple(_row(c) for c in comparisons), wanted)
+
+
+def _row(c: Comparison) -> tuple[str, ...]:
+    value, pair = c.quantity.value, c.paired
+    mean, deviation = value(c.spread.mean), value(c.spread.deviation)
+    if pair is None:
+        return c.variant, str(c.spread.count), mean, deviation, "", "", ""
+    between = "none"
+    if pair.interval is not None:
+        between = " to ".join(value(end, sign=True) for end in pair.interval)
+    seeds = (
+        str(c.spread.count)
+        if c.spread.count == len(pair.seeds)
+        else f"{c.spread.count} ({len(pair.seeds)} paired)"
+    )
+    p = "" if c.adjusted is None else claims.p_value(c.adjusted)
+    return c.variant, seeds, mean, deviation, value(pair.mean, sign=True), between, p
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    """`epsilon: 0.001, memory: store`."""
+    return ", ".join(f"{name}: {_plain(value)}" for name, value in values.items()) or "as the baseline"
+
+
+def _shared(results: Results) -> str | None:
+    jobs = results.meta.get("jobs")
+    if not isinstance(jobs, int) or jobs < 2:
+        return None
+    return f"{jobs} runs at a time shared the machine: their times include that."
+
+
+def _note(variant: Variant) -> str:
+    same = "equal to the baseline, whose runs these are" if variant.is_baseline else ""
+    return "; ".join(part for part in (variant.note, same) if part)
+
+
+def _facts(results: Results) -> list[tuple[str, str]]:
+    """The baseline's settings and the study's budget."""
+    configs = [run.config for run in results.runs if run.config and run.variant == BASELINE]
+    found = []
+    for name in ("model", "task", "tuning", "num_steps", "batch_size", "learning_rate", "epsilon", "dtype"):
+        values = dict.fromkeys(_plain(config[name]) for config in configs if name in config)
+        if values:
+            found.append((name.replace("_", " "), ", ".join(values)))
+    if results.meta.get("budget"):
+        found.append(("budget", _plain(results.meta["budget"])))
+    threshold = results.meta.get("threshold")
+    if isinstance(threshold, Mapping):
+        metric, value = quantity(str(threshold.get("metric"))), threshold.get("value")
+        shown = metric.value(value) if isinstance(value, int | float) else _plain(value)
+        found.append(("threshold", f"{metric.heading} {shown}: {_plain(threshold.get('source'))}"))
+    return found
+
+
+def _commands(results: Results) -> list[str]:
+    command = results.meta.get("command")
+    lines = []
+    if command:
+        lines.append(command if isinstance(command, str) else shlex.join(str(word) for word in command))
+    for run in results.runs:
+        if run.path and run.status == "ok":
+            config = shlex.quote(f"{run.path}/config.yaml")
+            lines.append(f"mezo train --config {config} --output {shlex.quote(run.path + '-again')}")
+    return [line for line in lines if line]
+
+
+def _versions(results: Results) -> list[tuple[str, str]]:
+    found: dict[str, dict[str, None]] = {}
+    for source in (results.meta.get("versions") or {}, *(run.versions for run in results.runs)):
+        for name, version in source.items():
+            found.setdefault(str(name), {})[_plain(version)] = None
+    return [(name, ", ".join(values)) for name, values in found.items()]
+
+
+def _runs(results: Results) -> list[tuple[str, ...]]:
+    rows: dict[tuple[str, ...], None] = {}
+    for study in results.studies:
+        for variant in study.variants:
+            for run in variant.runs:
+                name = "all" if run.variant == BASELINE else study.name
+                row = (name, variant.label, str(run.seed), run.status, str(run.steps), run.path or "")
+                rows[row] = None
+    return list(rows)
+
+
+def _unbound(item: Mapping[str, Any]) -> tuple[str, str, str]:
+    near = item.get("nearest") or ()
+    near = near if isinstance(near, str) else ", ".join(str(part) for part in near)
+    reason = str(item.get("reason") or "no setting of this package stands for it")
+    return (
+        str(item.get("study") or ""),
+        str(item.get("text") or ""),
+        f"{reason}{f' (nearest: {near})' if near else ''}",
+    )
+
+
+def _examples(results: Results, folder: Path) -> int | None:
+    """How many examples the last evaluation of a baseline run read; None where no folder tells."""
+    for run in results.runs:
+        if run.variant == BASELINE and run.status == "ok" and run.path:
+            path = RunFolder(folder / run.path).metrics
+            evals = read_metrics(path).evals if path.is_file() else []
+            if evals:
+                return evals[-1].examples
+    return None
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_plain(inner)}" for name, inner in value.items())
+    return json.dumps(value, default=str)

@@ -1,0 +1,42 @@
+"""The process of one run, or of timing the cases: `python -m mezo.ablation.run.process_main [--trust-remote-code] REQUEST.json`.
+
+A process of its own for every run: peak memory is a process's, and what kills one leaves the others alone.
+"""
+
+import json
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from mezo.ablation.run.processes import TRUST, end_with_parent
+from mezo.errors import MezoError
+from mezo.parsing import one_line
+from mezo.secrets import hidden
+
+_BEGAN = time.monotonic()  # before torch is imported, which takes seconds
+
+
+def main(path: Path, *, trusting: bool = False) -> int:
+    """Do what a request asks for; 2 and one line on standard error for a mistake of a person."""
+    request: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    warnings.simplefilter("ignore")  # other libraries' talk to their developers
+    try:
+        if "configs" in request:
+            from mezo.ablation.run.timing import time_all
+
+            time_all(request, Path(request["output"]), began=_BEGAN, trusting=trusting)
+        else:
+            from mezo.ablation.run.training import train_one
+
+            train_one(request, path.parent, trusting=trusting)
+    except MezoError as error:
+        print(f"mezo: error: {hidden(one_line(error))}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    sys.exit(main(Path(sys.argv[-1]), trusting=TRUST in sys.argv[1:-1]))

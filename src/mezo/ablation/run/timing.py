@@ -1,0 +1,93 @@
+"""What a run of each case takes here: a few steps of each, in one process before the study begins."""
+
+import gc
+import statistics
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mezo.ablation.run.budget import Cost
+from mezo.ablation.run.training import Counting, trainer_for
+from mezo.algorithm import draw_of, mezo_step
+from mezo.clock import measured, since
+from mezo.config import MeZOConfig
+from mezo.data import EncodedDataset
+from mezo.errors import MezoError
+from mezo.events import Observer
+from mezo.run import to_json, write_text
+from mezo.setup import directions_at, learning_rate
+from mezo.trainer import MeZOTrainer
+
+STEPS = 2  # timed, after one that is not: it compiles kernels, and opens what is opened once
+_LONG = 5.0  # seconds: a first step that takes longer is measure enough
+_JUDGED = 64  # examples of the timed evaluation: a chunk of those that are scored together
+
+
+def time_all(request: dict[str, Any], output: Path, *, began: float, trusting: bool = False) -> None:
+    """Write {case's key: its Cost, or {"error": ...}} to `output`.
+
+    began: `time.monotonic()` at the start of this process. A case that fails is told of and the next one
+    is timed: the study reports it again when its own runs fail.
+    """
+    starting = since(began)
+    found: dict[str, dict[str, Any]] = {}
+    for key, values in request["configs"].items():
+        try:
+            config = MeZOConfig.build(**{**values, "trust_remote_code": trusting})
+            cost = time_one(config, request["evaluation_seed"], starting)
+            found[key] = asdict(cost)
+        except (
+            MezoError,
+            RuntimeError,
+            MemoryError,
+        ) as error:  # RuntimeError: torch's, out of memory among them
+            found[key] = {"error": " ".join(str(error).split())}
+        gc.collect()  # a case's model, before the next one is loaded
+    write_text(output, to_json(found) + "\n")
+
+
+def time_one(config: MeZOConfig, evaluation_seed: int, starting: float) -> Cost:
+    """The cost of a run of `config`. starting: seconds that its process takes to start."""
+    began = time.monotonic()
+    trainer = trainer_for(config, evaluation_seed, (), observer=Observer())
+    loading = since(began)
+    trainer.estimator = counting = Counting(trainer.estimator)
+    seconds = [_step(trainer, 0)]
+    if seconds[0] < _LONG:
+        seconds = [_step(trainer, step) for step in range(1, STEPS + 1)]
+    timed = statistics.fmean(counting.asked)
+    passes = timed
+    if config.final_directions is not None:  # n grows evenly, so the mean is that of its ends
+        last = draw_of(config.seed, config.num_steps - 1, directions_at(config, config.num_steps - 1))
+        passes = (counting.asked[0] + len(trainer.estimator.ask(last, trainer.estimator_state))) / 2
+    return Cost(
+        step=measured(statistics.median(seconds), "a step") * passes / timed,
+        fixed=starting + loading,
+        evaluation=_evaluation(trainer),
+        passes=passes * config.gradient_accumulation,
+    )
+
+
+def _step(trainer: MeZOTrainer, step: int) -> float:
+    """Seconds of a step as the trainer makes it, its batch included."""
+    c, began = trainer.config, time.monotonic()
+    batches = trainer.train_set.microbatches(step, c.batch_size, c.gradient_accumulation, c.seed)
+    _, _, trainer.estimator_state = mezo_step(
+        trainer.engine,
+        trainer.estimator,
+        [trainer.engine.prepare(batch) for batch in batches],
+        draw_of(c.seed, step, directions_at(c, step)),
+        learning_rate(c, step),
+        trainer.estimator_state,
+    )
+    return since(began)
+
+
+def _evaluation(trainer: MeZOTrainer) -> float:
+    """Seconds of an evaluation, from the first of its examples."""
+    if trainer.validation_set is None:
+        return 0.0
+    examples = trainer.validation_set
+    few = EncodedDataset(examples[:_JUDGED])
+    return trainer.evaluate(few).seconds * len(examples) / len(few)

@@ -17,7 +17,7 @@ from mezo.ablation.run.budget import Cost, distinct
 from mezo.ablation.run.processes import environment
 from mezo.ablation.run.measures import scores
 from mezo.ablation.run.outcome import read_outcome
-from mezo.ablation.plans.plan import read_plan
+from mezo.ablation.formats.files import read_plan
 from mezo.ablation.run.cases import cases_of
 from mezo.ablation.run.timing import time_one
 from mezo.ablation.run.training import evaluation_set, train_one, trainer_for

@@ -15,7 +15,8 @@ from mezo.ablation.binding.variants import Bound, bind
 from mezo.ablation.binding.metric_names import metric_names
 from mezo.ablation.binding.numbers import numbers
 from mezo.ablation.binding.part import parts
-from mezo.ablation.plans.plan import Plan, read_plan
+from mezo.ablation.formats.files import read_plan
+from mezo.ablation.plans.plan import Plan
 from mezo.cli.options import METHOD, WORDS
 from mezo.config import MeZOConfig
 

@@ -10,7 +10,7 @@ from tests.toys import byte_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from mezo.ablation.planner.endpoint import KEY
-from mezo.ablation.plans.plan import read_plan
+from mezo.ablation.formats.files import read_plan
 from mezo.ablation.planner.plan_paper import PAGE, PLAN, REPLY
 from mezo.cli import main
 

@@ -93,7 +93,7 @@ def ablate(
     Writes results.jsonl, report.html, report.md and a folder for each run. Ctrl-C or a kill at any
     moment loses the runs under way and no other.
     """
-    from mezo.ablation.plans.plan import read_plan
+    from mezo.ablation.formats.files import read_plan
     from mezo.ablation.run.prepare import Options, prepare
     from mezo.ablation.report.report import check_libraries, write_report
     from mezo.ablation.run.runner import run_study

@@ -53,7 +53,7 @@ def plan_eval(
     least one replacement in common. Each study matches once.
     """
     from mezo.ablation.judge.score import score
-    from mezo.ablation.plans.plan import read_plan
+    from mezo.ablation.formats.files import read_plan
 
     if judge == "rules" and (model or base_url):
         raise MezoError("--model and --base-url are of --judge lm: add it, or leave them out")

@@ -5,7 +5,7 @@ import unicodedata
 from difflib import SequenceMatcher
 from functools import lru_cache
 
-from mezo.ablation.formats.page_lines import repaired
+from mezo.ablation.plans.encoding import repaired
 
 # Both as letters and as LaTeX has them. The word for a sign stands apart, so that "ε=1e-3" names epsilon.
 SIGNS = {

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from mezo.ablation.formats.page_lines import repaired
+from mezo.ablation.plans.encoding import repaired
 from mezo.ablation.binding.numbers import spelt
 from mezo.ablation.binding.text import SIGNS, SPELT, without_citations
 

@@ -1,40 +1,97 @@
-"""Plans as text in every format: YAML, JSON, planner output, Markdown and HTML pages.
+"""Plans in files: every format that is read or written, and which one a file has."""
 
-Nothing in a plan is ever evaluated: YAML is read by its safe loader, and pages as text.
-"""
-
-import json
 import re
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
-import yaml
+from mezo.ablation.formats.data import from_json, from_yaml, to_json, to_yaml
+from mezo.ablation.formats.page import parse_html, parse_markdown
+from mezo.ablation.formats.page_text import to_markdown
+from mezo.ablation.formats.predictions import has_predictions, parse_predictions
+from mezo.ablation.plans.plan import Plan
+from mezo.errors import MezoError, near
+from mezo.run import write_text
 
-from mezo.ablation.plans.fields import plan_values
-from mezo.ablation.formats.page import parse_page
-from mezo.ablation.formats.page_text import to_html, to_markdown
-from mezo.ablation.plans.plan import Plan, Study
-from mezo.ablation.formats.predictions import has_predictions, parse_predictions, to_predictions
-from mezo.errors import MezoError
-from mezo.parsing import CoreDumper, parse_json, parse_yaml
+MOST_BYTES = 1 << 20  # of a plan's file; a plan of a hundred studies has about 50 kB
 
-_FIELDS = ("name", "ablated_part", "action", "replacement", "metrics")
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How a plan is read from text, and written as text (None: it is not written in this format)."""
+
+    read: Callable[[str], Plan]
+    write: Callable[[Plan], str] | None = None
+    exact: bool = False  # whether a plan that is written reads back unchanged
+
+
+FORMATS: dict[str, Format] = {
+    ".yaml": Format(from_yaml, to_yaml, exact=True),
+    ".yml": Format(from_yaml, to_yaml, exact=True),
+    ".json": Format(from_json, to_json, exact=True),
+    ".jsonl": Format(parse_predictions),
+    ".md": Format(parse_markdown, to_markdown),
+    ".markdown": Format(parse_markdown, to_markdown),
+    ".html": Format(parse_html),
+    ".htm": Format(parse_html),
+}
+_DATA = (".json", ".yaml", ".yml", ".html", ".htm")  # text of these never is a planner's answer
+
+
+def read_plan(path: Path | str) -> Plan:
+    """The plan in a file, by the ending of its name or else by its content.
+
+    Raises MezoError if the file is not readable, is larger than a mebibyte, or holds no plan.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise MezoError(f"{path}: cannot read the plan: {error.strerror}") from None
+    if len(data) > MOST_BYTES:
+        raise MezoError(f"{path}: expected a plan of at most {MOST_BYTES} bytes, found a larger file")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise MezoError(f"{path}: expected text in UTF-8, found other bytes at {error.start}") from None
+    try:
+        return parse(text, path.suffix)
+    except MezoError as error:
+        raise MezoError(f"{path}: {error}") from None
+
+
+def write_plan(plan: Plan, path: Path | str) -> None:
+    """Write a plan in the format of the path's ending: .yaml, .yml, .json, or .md (a page to look at).
+
+    Raises MezoError for another ending, or if the file is not writable.
+    """
+    path = Path(path)
+    found = FORMATS.get(path.suffix.lower())
+    if found is None or found.write is None:
+        written = [ending for ending, each in FORMATS.items() if each.write]
+        raise MezoError(
+            f"{path}: plans are written as {', '.join(written)}, not as {path.suffix!r}{near(path.suffix, written)}"
+        )
+    try:
+        write_text(path, found.write(plan))
+    except OSError as error:
+        raise MezoError(f"{path}: cannot write the plan: {error.strerror}") from None
 
 
 def parse(text: str, suffix: str = "") -> Plan:
-    """The plan that a text holds. suffix: of its file; any unknown one lets the content decide.
+    """The plan in a text. suffix: the ending of its file; with an unknown one the content decides.
 
-    Raises MezoError if it holds none.
+    Raises MezoError if there is no plan.
     """
     suffix = suffix.lower()
-    if suffix not in (".json", ".yaml", ".yml", ".html", ".htm") and has_predictions(text):
+    if suffix not in _DATA and has_predictions(text):
         return parse_predictions(text)
-    reader = _READERS.get(suffix) or _READERS[_kind(text)]
-    return reader(text)
+    return FORMATS[suffix if suffix in FORMATS else _ending_for(text)].read(text)
 
 
-def _kind(text: str) -> str:
-    """The ending that a text without a known one should have."""
+def _ending_for(text: str) -> str:
+    """The ending that fits a text."""
     start = text.lstrip()[:500].lower()
     if start.startswith(("<!doctype", "<html")):
         return ".html"
@@ -44,75 +101,3 @@ def _kind(text: str) -> str:
     if re.search(r"^\s*(#{1,6}\s|<)|\*\*\s*ablated part", text, re.MULTILINE | re.IGNORECASE):
         return ".md"
     return ".yaml"
-
-
-def _parse_yaml(text: str) -> Plan:
-    try:
-        found = parse_yaml(text)
-    except ValueError as error:
-        raise MezoError(f"not readable as YAML: {' '.join(str(error).split())}") from None
-    return Plan.build(**plan_values(found, ""))
-
-
-def _parse_json(text: str) -> Plan:
-    try:
-        found = parse_json(text)
-    except ValueError as error:
-        raise MezoError(f"not readable as JSON: {error}") from None
-    return Plan.build(**plan_values(found, ""))
-
-
-def to_yaml(plan: Plan) -> str:
-    # a wide line: a value broken over lines is harder to read and to edit than a long one
-    return yaml.dump(_values(plan), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
-
-
-def to_json(plan: Plan) -> str:
-    return json.dumps(_values(plan), indent=2, ensure_ascii=False) + "\n"
-
-
-def study_dict(study: Study) -> dict[str, Any]:
-    """A study's fields in order, those of its source last."""
-    values = {name: getattr(study, name) for name in _FIELDS}
-    values["metrics"] = list(study.metrics)
-    return values | ({} if study.set is None else {"set": study.set}) | study.extra
-
-
-def _values(plan: Plan) -> dict[str, Any]:
-    # with fields of the source beside them, one could be taken for a title or a reasoning that is not there
-    head = {"title": plan.title, "reasoning": plan.reasoning}
-    known = {name: value for name, value in head.items() if value or plan.extra or value == ""}
-    return {**known, **plan.extra, "studies": [study_dict(study) for study in plan.studies]}
-
-
-class _Dumper(CoreDumper):
-    """Text of several lines as a block, where YAML can hold it so."""
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    # quoted, what a plain or block scalar would fold or take for a line's end
-    style = '"' if not text.replace("\n", "").isprintable() else "|" if "\n" in text else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _text)
-
-_READERS: dict[str, Callable[[str], Plan]] = {
-    ".yaml": _parse_yaml,
-    ".yml": _parse_yaml,
-    ".json": _parse_json,
-    ".jsonl": parse_predictions,
-    ".md": parse_page,
-    ".markdown": parse_page,
-    ".html": lambda text: parse_page(text, html=True),
-    ".htm": lambda text: parse_page(text, html=True),
-}
-
-WRITERS: dict[str, Callable[[Plan], str]] = {
-    ".yaml": to_yaml,
-    ".yml": to_yaml,
-    ".json": to_json,
-    ".jsonl": lambda plan: to_predictions(plan, [study_dict(study) for study in plan.studies]),
-    ".md": to_markdown,
-    ".html": to_html,
-}

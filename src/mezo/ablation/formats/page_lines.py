@@ -1,155 +1,181 @@
-"""A page of Markdown, of HTML, or of both, as lines of Markdown; and text whose encoding was mistaken."""
+"""A page of Markdown or HTML as lines of text: headings, list items, paragraphs, tables."""
 
-import html as entities
 import re
 from dataclasses import dataclass
+from html.parser import HTMLParser
 
-_TAGS = (
-    "html head title body main header footer section article div span style script p br hr h1 h2 h3 h4 h5 h6 "
-    "ul ol li strong b em i u code pre sup sub small mark details summary blockquote dl dt dd "
-    "table caption colgroup col thead tbody tfoot tr th td a meta link"
-)
-_TOKEN = re.compile(
-    rf"<!--|-->|<!doctype[^<>]*>|</?(?:{'|'.join(_TAGS.split())})(?:\s[^<>]*)?/?>", re.IGNORECASE
-)
-_NAME = re.compile(r"</?(\w+)")
-_ENTITY = re.compile(r"&(?:#\d+|#x[0-9a-f]+|\w+);", re.IGNORECASE)
-_UNSHOWN = ("style", "script", "head", "title")  # what is inside is no text of the page
+_HIDDEN = ("style", "script", "head", "title")
 _BOXES = ("div", "section", "article")
-# Opened and closed. A power (10<sup>-3</sup>) is written as in formulas.
-_INLINE = {"strong": ("**", "**"), "b": ("**", "**"), "sup": ("^{", "}")}
-_BREAKS_OF_CELLS = ("br", "li", "p", "ul", "ol", "div")  # between the entries of a table's cell
+_BLOCKS = ("p", "ul", "ol", "pre", "table", "hr", "blockquote", "dl", "dt", "dd", "details", "summary", *_BOXES)
+_IN_CELLS = ("br", "li", "p", "ul", "ol", "div")  # separate the entries of a table's cell
+_MARKS = {"strong": ("**", "**"), "b": ("**", "**"), "sup": ("^{", "}"), "code": ("`", "`")}
+_IGNORED = (
+    "html body main header footer span em i u sub small mark a meta link caption colgroup col thead tbody tfoot"
+).split()
+_TAG_LINE = re.compile(
+    r"^(.*</(?:div|section|article|table|style|h[1-6])>|<(?:div|section|article)\b[^<>]*>)[ \t]*$", re.MULTILINE
+)
+_BULLET = re.compile(r"([-*+•‣◦▪·–—]|\d{1,3}[.)])\s+")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Line:
     text: str
-    boxes: tuple[int, ...]  # around it (<div>, <section>), from the outside, each with a number of its own
+    level: int = 0  # of a heading; 0: no heading
+    marker: str = ""  # of a list's item: "-" or "2."
+    indent: int = 0  # grows with each list around the line
+    boxes: tuple[int, ...] = ()  # the boxes around it (<div>, <section>), outermost first, each with a number
+    gap: bool = False  # whether a new block begins here
+    grid: list[list[str]] | None = None  # of a table: its rows
 
 
-def lines_of(text: str, *, html: bool = False) -> list[Line]:
-    """The lines of a page, its tags turned into Markdown.
+def markdown_lines(text: str) -> list[Line]:
+    """The lines of a Markdown page, which may contain HTML. Line breaks are kept."""
+    from markdown_it import MarkdownIt
 
-    html: breaks between lines mean nothing but in <pre>, as browsers have it; else they are kept, as in
-    Markdown with HTML in it. Tags of no page of text (<seed>) are text.
-    """
-    reader = _Reader(html)
-    last = 0
-    for match in _TOKEN.finditer(text):
-        reader.text(text[last : match.start()])
-        reader.tag(match[0])
-        last = match.end()
-    reader.text(text[last:])
+    # CommonMark reads what directly follows a tag on a line of its own as HTML
+    text = _TAG_LINE.sub(r"\1\n", text)
+    reader = MarkdownIt("commonmark", {"html": True, "breaks": True}).enable("table").disable("code")
+    return html_lines(reader.render(text))
+
+
+def html_lines(text: str) -> list[Line]:
+    """The lines of an HTML page. An unknown tag (<seed>) is text."""
+    reader = _Reader()
+    reader.feed(text)
+    reader.close()
     reader.end_line()
     return reader.lines
 
 
-class _Reader:
-    def __init__(self, html: bool) -> None:
+def shown(lines: list[Line]) -> str:
+    """Lines as text, with headings and lists marked as in Markdown."""
+    texts = []
+    for line in lines:
+        head = "#" * line.level + " " if line.level else ""
+        if line.marker:
+            head = "  " * max(line.indent // 2 - 1, 0) + f"{line.marker} "
+        body = "\n".join(" | ".join(row) for row in line.grid) if line.grid else line.text
+        texts.append(("\n" if line.gap and texts else "") + head + body)
+    return "\n".join(texts).strip()
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
         self.lines: list[Line] = []
-        self._html = html
-        self._line = ""
+        self._line = Line("")
         self._boxes: tuple[int, ...] = ()
         self._opened = 0
-        self._lists = 0
-        self._tables = 0  # those that are open, one inside the other
+        self._lists: list[int] = []  # of each open list: the number of its next item; 0: not numbered
+        self._hidden: list[str] = []
         self._pre = False
-        self._until: str | None = None  # the end of what is not shown
+        self._tables = 0
+        self._grid: list[list[str]] = []
 
-    def end_line(self) -> None:
-        self.lines.append(Line(self._line.rstrip() if self._html else self._line, self._boxes))
-        self._line = ""
+    def end_line(self, *, block: bool = False) -> None:
+        line, inside = self._line, len(self._lists)
+        if line.text.strip():
+            line.text = line.text.rstrip()
+            if not line.level and not line.marker and (found := _BULLET.match(line.text)):
+                line.marker, line.text, line.indent = found[1], line.text[found.end() :], line.indent + 1
+            self.lines.append(line)
+        elif line.marker:
+            return  # an item whose text comes in a paragraph
+        gap = block or (line.gap and not line.text.strip())
+        self._line = Line("", indent=2 * inside + 1 if inside else 0, boxes=self._boxes, gap=gap)
 
-    def text(self, text: str) -> None:
-        if self._until is not None:
+    def handle_data(self, data: str) -> None:
+        if self._hidden:
             return
-        text = _ENTITY.sub(
-            lambda match: entities.unescape(match[0]), _collapsed(text) if self._folds else text
-        )
-        if self._folds:
-            self._line += text.lstrip(" ") if not self._line.strip() else text
+        if self._pre:
+            first, *others = data.split("\n")
+            self._line.text += first
+            for other in others:
+                self.end_line()
+                self._line.text = other
             return
-        first, *others = text.split("\n")
-        self._line += first
-        for other in others:
-            self.end_line()
-            self._line = other
-
-    @property
-    def _folds(self) -> bool:
-        return (self._html or self._tables > 0) and not self._pre
-
-    def tag(self, token: str) -> None:
-        name = token.lower() if token.startswith(("<!", "-->")) else _NAME.match(token)[1].lower()  # type: ignore[index]
-        closing = token.startswith("</")
-        if self._until is not None:
-            if self._until == (f"/{name}" if closing else name):
-                self._until = None
-        elif token == "<!--":
-            self._until = "-->"
-        elif name in _UNSHOWN and not closing:
-            self._until = f"/{name}"
+        data = re.sub(r"[ \t\r\n\f]+", " ", data)
+        if self._tables:
+            if self._grid and self._grid[-1]:
+                self._grid[-1][-1] += data
         else:
-            self._shown(name, closing)
+            self._line.text += data if self._line.text.strip() else data.lstrip(" ")
 
-    def _shown(self, name: str, closing: bool) -> None:
-        if name in _INLINE:
-            self._line += _INLINE[name][closing]
-        elif name == "table":
-            self._fresh()
-            self._tables = max(0, self._tables + (-1 if closing else 1))
-        elif self._line.lstrip().startswith("|") and name in _BREAKS_OF_CELLS:
-            if not closing and not re.search(r"[|;]\s*$", self._line):
-                self._line = self._line.rstrip() + "; "
-        elif name in _BOXES:
-            self._fresh()
-            self._opened += 1
-            self._boxes = self._boxes[:-1] if closing else (*self._boxes, self._opened)
-        elif re.fullmatch(r"h[1-6]", name):
-            self._fresh()
-            self._line = "" if closing else "#" * int(name[1]) + " "
-        elif name in ("ul", "ol"):
-            self._fresh()
-            self._lists = max(0, self._lists + (-1 if closing else 1))
-        elif name == "li":
-            self._fresh()
-            self._line = "" if closing else "  " * (self._lists - 1) + "- "
-        elif name == "code" and not self._pre:
-            self._line += "`"
-        elif name in ("th", "td"):
-            self._line += "" if closing else "| "
-        elif name == "pre":
-            self._fresh()
-            self._pre = not closing
-        elif name in ("p", "br", "hr", "tr", "dt", "dd", "summary", "blockquote") and self._line.strip(" -"):
-            self.end_line()  # but a <p> that opens an <li> leaves its dash where it is
-
-    def _fresh(self) -> None:
-        if self._line.strip():
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag in _HIDDEN:
+            self._hidden.append(tag)
+        elif self._hidden or tag in _IGNORED:
+            return
+        elif tag == "table":
+            self.end_line(block=True)
+            self._tables += 1
+        elif self._tables:
+            self._in_table(tag)
+        elif tag in _MARKS:
+            self.handle_data("" if self._pre else _MARKS[tag][0])
+        elif tag == "br":
             self.end_line()
-        self._line = ""
+        elif tag == "li":
+            self.end_line()
+            number = self._lists[-1] if self._lists else 0
+            if number:
+                self._lists[-1] += 1
+            self._line.marker, self._line.indent = f"{number}." if number else "-", 2 * len(self._lists)
+        elif tag in _BLOCKS or re.fullmatch("h[1-6]", tag):
+            self._block(tag, dict(attrs) if isinstance(attrs, list) else {})
+        else:
+            self.handle_data(self.get_starttag_text() or "")
 
+    def _block(self, tag: str, attributes: dict[str, str | None]) -> None:
+        if tag in _BOXES:
+            self._opened += 1
+            self._boxes = (*self._boxes, self._opened)
+        self.end_line(block=True)
+        if tag in ("ul", "ol"):
+            start = attributes.get("start") or "1"
+            self._lists.append(0 if tag == "ul" else int(start) if start.isdigit() else 1)
+            self._line.indent = 2 * len(self._lists) + 1
+        self._pre = self._pre or tag == "pre"
+        self._line.level = int(tag[1]) if tag[0] == "h" and tag != "hr" else 0
 
-def _collapsed(text: str) -> str:
-    return re.sub(r"[ \t\r\n\f]+", " ", text)
+    def handle_endtag(self, tag: str) -> None:
+        if self._hidden:
+            if tag == self._hidden[-1]:
+                self._hidden.pop()
+        elif tag == "table" and self._tables:
+            self._tables -= 1
+            if not self._tables and self._grid:
+                grid = [[cell.strip() for cell in row] for row in self._grid if row]
+                self.lines.append(Line("", grid=grid, boxes=self._boxes, gap=True))
+                self._grid = []
+        elif self._tables:
+            if tag in _MARKS:
+                self.handle_data(_MARKS[tag][1])
+        elif tag in _MARKS:
+            self.handle_data("" if self._pre else _MARKS[tag][1])
+        elif tag in _BLOCKS or tag == "li" or re.fullmatch("h[1-6]", tag):
+            if tag in _BOXES:
+                self._boxes = self._boxes[:-1]
+            if tag == "li" and not self._line.text.strip():
+                self._line.marker = ""
+            if tag in ("ul", "ol") and self._lists:
+                self._lists.pop()
+            self.end_line(block=tag != "li")
+            self._pre = self._pre and tag != "pre"
+        elif tag not in _IGNORED and tag != "br":
+            self.handle_data(f"</{tag}>")
 
-
-# What UTF-8 looks like when it was read as Windows-1252 once: letters of that code page side by side.
-_UNDEFINED = {0x81, 0x8D, 0x8F, 0x90, 0x9D}
-_LETTERS = {(bytes([b]).decode("cp1252") if b not in _UNDEFINED else chr(b)): b for b in range(0x80, 0x100)}
-_RUN = re.compile(f"[{re.escape(''.join(_LETTERS))}]{{2,}}")
-
-
-def repaired(text: str) -> str:
-    """`text` with UTF-8 that was mistaken for Windows-1252 set right: "ðŸ§\\xa0" is "🧠".
-
-    Only runs that are whole UTF-8 when taken back are changed; "naïve café" is not.
-    """
-
-    def back(match: re.Match[str]) -> str:
-        try:
-            return bytes(_LETTERS[letter] for letter in match[0]).decode("utf-8")
-        except UnicodeDecodeError:
-            return match[0]
-
-    return _RUN.sub(back, text)
+    def _in_table(self, tag: str) -> None:
+        if tag == "tr":
+            self._grid.append([])
+        elif tag in ("td", "th"):
+            if not self._grid:
+                self._grid.append([])
+            self._grid[-1].append("")
+        elif tag in _MARKS:
+            self.handle_data(_MARKS[tag][0])
+        elif tag in _IN_CELLS and self._grid and self._grid[-1]:
+            cell = self._grid[-1][-1].rstrip()
+            if cell and not cell.endswith(";"):
+                self._grid[-1][-1] = f"{cell}; "

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from mezo.ablation.binding.variants import Bound, bind
 from mezo.ablation.planner.endpoint import Answers, Messages, Truncated
-from mezo.ablation.formats.files import parse
+from mezo.ablation.formats.files import parse, write_plan
 from mezo.ablation.planner.papers import Paper
-from mezo.ablation.plans.plan import Plan, write_plan
+from mezo.ablation.plans.plan import Plan
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.run import write_text

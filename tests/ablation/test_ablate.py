@@ -11,14 +11,14 @@ from tests.pages import ROOT
 from tests.shared import shared
 from tests.tiers import mostly_slow
 
+from mezo.ablation.binding.bind import bind
+from mezo.ablation.formats.files import read_plan
 from mezo.ablation.run import results_file as results
-from mezo.ablation.binding.variants import bind
 from mezo.ablation.run.budget import Cost, distinct
-from mezo.ablation.run.processes import environment
+from mezo.ablation.run.cases import cases_of
 from mezo.ablation.run.measures import scores
 from mezo.ablation.run.outcome import read_outcome
-from mezo.ablation.formats.files import read_plan
-from mezo.ablation.run.cases import cases_of
+from mezo.ablation.run.processes import environment
 from mezo.ablation.run.timing import time_one
 from mezo.ablation.run.training import evaluation_set, train_one, trainer_for
 from mezo.cli import main

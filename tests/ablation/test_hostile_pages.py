@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from tests.ablation.made_study import made
 from tests.test_card import card
 
-from mezo.ablation.formats.files import FORMATS, MOST_BYTES, parse, read_plan, write_plan
+from mezo.ablation.formats.files import parse
 from mezo.ablation.plans.plan import Plan
 from mezo.ablation.report.report import write_report
 from mezo.baselines.compare import Line, markdown

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mezo.ablation.judge import rules
-from mezo.ablation.judge.score import matched, score
 from mezo.ablation.judge.language_model import LMJudge
+from mezo.ablation.judge.score import matched, score
 from mezo.ablation.plans.plan import Plan
 from mezo.errors import MezoError
 

@@ -9,8 +9,8 @@ from tests.ablation.chat_server import Answer, refused, said, serving
 from tests.toys import byte_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from mezo.ablation.planner.endpoint import KEY
 from mezo.ablation.formats.files import read_plan
+from mezo.ablation.planner.endpoint import KEY
 from mezo.ablation.planner.plan_paper import PAGE, PLAN, REPLY
 from mezo.cli import main
 

@@ -12,8 +12,7 @@ from markdown_it import MarkdownIt
 from scipy import stats
 from tests.ablation.made_study import NASTY, made, run_line, write_lines
 
-from mezo.ablation.report import html
-from mezo.ablation.report import markdown
+from mezo.ablation.report import html, markdown
 from mezo.ablation.report.charts import chart
 from mezo.ablation.report.comparisons import compare
 from mezo.ablation.report.document import document

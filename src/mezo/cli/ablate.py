@@ -94,8 +94,8 @@ def ablate(
     moment loses the runs under way and no other.
     """
     from mezo.ablation.formats.files import read_plan
-    from mezo.ablation.run.prepare import Options, prepare
     from mezo.ablation.report.report import check_libraries, write_report
+    from mezo.ablation.run.prepare import Options, prepare
     from mezo.ablation.run.runner import run_study
 
     options = Options(seeds, minutes, _equal(equal), jobs, strict, estimate, _threshold(threshold), dry_run)

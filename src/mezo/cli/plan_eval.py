@@ -52,8 +52,8 @@ def plan_eval(
     Two studies match if they ablate the same part, by an action that the other side allows, with at
     least one replacement in common. Each study matches once.
     """
-    from mezo.ablation.judge.score import score
     from mezo.ablation.formats.files import read_plan
+    from mezo.ablation.judge.score import score
 
     if judge == "rules" and (model or base_url):
         raise MezoError("--model and --base-url are of --judge lm: add it, or leave them out")

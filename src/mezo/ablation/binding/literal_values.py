@@ -1,6 +1,7 @@
-"""Values that are no phrase and no number: which layers are tuned, a prompt's template, label words."""
+"""Values that are no phrase and no number: which layers are tuned, modules, a prompt's template, label words."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from mezo.ablation.binding.model_facts import facts_of
@@ -8,69 +9,19 @@ from mezo.ablation.binding.part import Reading, Refused
 from mezo.ablation.binding.tokens import tokens
 from mezo.config import MeZOConfig
 
-# peft takes what of a list a model has; these are the linear layers of Llama, OPT, BERT, GPT-2 and relatives.
-LINEAR = (
-    *(
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
-        "out_proj",
-        "query",
-        "key",
-        "value",
-        "c_attn",
-        "query_key_value",
-    ),
-    *(
-        "qkv_proj",
-        "gate_proj",
-        "up_proj",
-        "down_proj",
-        "fc1",
-        "fc2",
-        "dense",
-        "c_fc",
-        "c_proj",
-        "dense_h_to_4h",
-    ),
-    *("dense_4h_to_h", "gate_up_proj"),
-)
-_EMBEDDINGS = "embed|wte|wpe"
-_NAMED = {  # what parts of a model are called in the architectures there are
-    "attention": r"attn|attention",
-    "mlp|ffn|feedforward": r"mlp|fc1|fc2|feed_forward|ffn|intermediate|\d\.output\.dense",
-    "bias|biases": r"bias$",
-    "norm|layernorm": r"norm|ln_|layer_norm|LayerNorm",
-    "embedding": _EMBEDDINGS,
-}
-MODULES: dict[str, dict[str, Any]] = {
-    **{
-        f"only? the? {words} layer|parameter|weight|term? only?": {"train": (p,)}
-        for words, p in _NAMED.items()
-    },
-    "only? the? layer norm layer|parameter|weight? only?": {"train": (_NAMED["norm|layernorm"],)},
-    "only? layer norm and bias parameter": {"train": (rf"bias$|{_NAMED['norm|layernorm']}",)},
-    "bit fit": {"train": ("bias$",)},
-    "all except|but the? embedding layer?": {"train": (f"^(?!.*(?:{_EMBEDDINGS}))",)},
-    "freeze the? embedding layer?": {"train": (f"^(?!.*(?:{_EMBEDDINGS}))",)},
-    "all layer|parameter": {"train": None},
-}
-_LAYERS = re.compile(
-    r"(?:only )?(?:the )?(last|top|first|bottom) (?:(\d+) )?(?:transformer )?layer(?: only)?"
-)
+_LAYERS = re.compile(r"(?:only )?(?:the )?(last|top|first|bottom) (\d+) (?:transformer )?layer(?: only)?")
 
 
 def numbered_layers(value: Any, config: MeZOConfig) -> Reading | None:
     """ "only the last 4 layers", as a pattern for the names of their parameters."""
-    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+    if _is_texts(value):
         return Reading({"train": tuple(value)})
-    if not isinstance(value, str):
+    found = (
+        _LAYERS.fullmatch(" ".join(token.stem for token in tokens(value))) if isinstance(value, str) else None
+    )
+    if found is None:
         return None
-    found = _LAYERS.fullmatch(" ".join(token.stem for token in tokens(value)))
-    if found is None or (found[2] is None and "layers" in value.lower()):  # "the top layers": how many?
-        return None
-    layers, count = facts_of(config.model).layers, int(found[2] or 1)
+    layers, count = facts_of(config.model).layers, int(found[2])
     if layers is None:
         raise Refused(
             f"the number of layers of {config.model!r} is not known before it is fetched: write set: {{train: [...]}}"
@@ -83,9 +34,7 @@ def numbered_layers(value: Any, config: MeZOConfig) -> Reading | None:
 
 
 def module_names(value: Any, config: MeZOConfig) -> Reading | None:
-    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
-        return Reading({"tuning": "lora", "lora_targets": tuple(value)})
-    return None
+    return Reading({"tuning": "lora", "lora_targets": tuple(value)}) if _is_texts(value) else None
 
 
 def template(value: Any, config: MeZOConfig) -> Reading | None:
@@ -93,7 +42,9 @@ def template(value: Any, config: MeZOConfig) -> Reading | None:
     if value is None or (
         isinstance(value, str) and re.fullmatch(r"(?i)(?:no|without|empty) prompts?|none", value.strip())
     ):
-        return _bare(config)
+        mask = " {mask}" if facts_of(config.model).masked else ""
+        bare = " ".join(f"{{{name}}}" for name in _fields(config))
+        return Reading({"template": bare + mask}, f"the task's fields alone: {bare}")
     if not isinstance(value, str):
         return None
     text = re.sub(r"(?i)^\s*(?:prompt|template)\s*:\s*", "", value).strip()
@@ -101,7 +52,7 @@ def template(value: Any, config: MeZOConfig) -> Reading | None:
     if text == value.strip() and not quoted:
         return None
     text = quoted[2] if quoted else text
-    return _written(text, config) if re.search(r"\{\w+\}", text) else None
+    return _checked(text, config) if re.search(r"\{\w+\}", text) else None
 
 
 def label_words(value: Any, config: MeZOConfig) -> Reading | None:
@@ -117,21 +68,15 @@ def label_words(value: Any, config: MeZOConfig) -> Reading | None:
     )
 
 
-def _bare(config: MeZOConfig) -> Reading:
-    from mezo.tasks import task_for
-
-    mask = " {mask}" if facts_of(config.model).masked else ""
-    names = (name for name in task_for(config.task).fields if name not in ("label", "answer", "idx"))
-    bare = " ".join(f"{{{name}}}" for name in names)
-    return Reading({"template": bare + mask}, f"the task's fields alone: {bare}")
+READERS: dict[str, Callable[[Any, MeZOConfig], Reading | None]] = {
+    each.__name__: each for each in (numbered_layers, module_names, template, label_words)
+}
 
 
-def _written(text: str, config: MeZOConfig) -> Reading:
-    """The template; the place of its answer is the end."""
-    from mezo.tasks import task_for
-
+def _checked(text: str, config: MeZOConfig) -> Reading:
+    """A template with the place of its answer at the end."""
     text = re.sub(r"(?i)\{(?:label|answer|label_words?|verbali[sz]er)\}|\[mask\]|<mask>", "{mask}", text)
-    known = [name for name in task_for(config.task).fields if name not in ("label", "answer", "idx")]
+    known = _fields(config)
     unknown = set(re.findall(r"\{(\w+)\}", text)) - {*known, "mask"}
     if unknown:
         raise Refused(
@@ -141,5 +86,15 @@ def _written(text: str, config: MeZOConfig) -> Reading:
         return Reading({"template": text if "{mask}" in text else f"{text} {{mask}}"})
     before, _, after = text.partition("{mask}")
     if after.strip(" ."):
-        raise Refused("the answer stands in the midst of the template, and the model writes it at the end")
+        raise Refused("the template continues after the answer, and the model writes the answer at the end")
     return Reading({"template": before.rstrip()})
+
+
+def _fields(config: MeZOConfig) -> list[str]:
+    from mezo.tasks import task_for
+
+    return [name for name in task_for(config.task).fields if name not in ("label", "answer", "idx")]
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)

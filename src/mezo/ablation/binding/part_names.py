@@ -1,17 +1,17 @@
 """The part of the method that a study's words name, and nothing else."""
 
-from mezo.ablation.binding.elements import LONGEST, SMALL, longest, values_of
-from mezo.ablation.binding.part import Meaning, Part, Refused, Settings, expanded, part_with, parts
+from mezo.ablation.binding.elements import SMALL, values_of
+from mezo.ablation.binding.lexicon import LONGEST, Meaning, expanded, longest, stems
+from mezo.ablation.binding.part import Part, Refused, Settings, part_with, parts
 from mezo.ablation.binding.tokens import Token, tokens
 from mezo.config import MeZOConfig
 
-# What stands around a part's name and does not change what it means.
+# Phrases around a part's name that do not change its meaning.
 _AROUND = frozenset(
     spelling
     for phrase in (
         "choice|value|effect|type|kind|use|usage|selection|setting of the?",
-        "used? in|for|of|within|during the? n? spsa|mezo",
-        "used? in|for|of|within|during the? training|tuning|method|paper",
+        "used? in|for|of|within|during the? n? spsa|mezo|training|tuning|method|paper",
         "used? in|for|of|within|during fine tuning",
         "used? in|for|of|within|during the? n? spsa gradient? estimation|estimator",
         "used? in|for|of|within the? mezo? zo sgd|optimization|estimation",
@@ -23,11 +23,10 @@ _AROUND = frozenset(
     )
     for spelling in expanded(phrase)
 )
-_BRACKETS = frozenset("()[]{}")
 
 
 def part_of(text: str) -> Part | None:
-    """The part that a study's `ablated_part` names and says nothing else of; None if there is no such part."""
+    """The part that a study's `ablated_part` names, if it says nothing else; None otherwise."""
     if text.strip() in MeZOConfig.model_fields:
         return part_with(text.strip())
     words = _unbracketed(text)
@@ -35,8 +34,8 @@ def part_of(text: str) -> Part | None:
     return max(scores, key=lambda part: scores[part]) if scores else None
 
 
-def said_by_name(text: str, part: Part) -> Settings:
-    """The settings that the name of a part says: "stochastic rounding", "momentum in the update rule"."""
+def settings_in_name(text: str, part: Part) -> Settings:
+    """The settings that a part's name states: "stochastic rounding", "momentum in the update rule"."""
     said: list[Meaning] = []
     names(_unbracketed(text), part, said)
     found: Settings = {}
@@ -47,19 +46,17 @@ def said_by_name(text: str, part: Part) -> Settings:
     return found
 
 
-def _unbracketed(text: str) -> tuple[Token, ...]:
-    return tuple(token for token in tokens(text) if token.text not in _BRACKETS)
-
-
 def names(words: tuple[Token, ...], part: Part, said: list[Meaning] | None = None) -> int:
-    """How many words of a text name the part; 0 if others are left over. Numbers are its present value.
+    """How many words of a text name the part; 0 if other words are left over. Numbers are its present value.
 
     said: filled with the values among them.
     """
     count, i = 0, 0
     while i < len(words):
         length, meanings = longest(words, i, part)
-        around = _around(words, i)
+        around = next(
+            (n for n in range(min(LONGEST, len(words) - i), 0, -1) if stems(words[i : i + n]) in _AROUND), 0
+        )
         if length and length >= around:
             count += length if any(m.kind != "unit" for m in meanings) else 0
             if said is not None:
@@ -72,6 +69,5 @@ def names(words: tuple[Token, ...], part: Part, said: list[Meaning] | None = Non
     return count
 
 
-def _around(words: tuple[Token, ...], i: int) -> int:
-    lengths = range(min(LONGEST, len(words) - i), 0, -1)
-    return next((n for n in lengths if tuple(word.stem for word in words[i : i + n]) in _AROUND), 0)
+def _unbracketed(text: str) -> tuple[Token, ...]:
+    return tuple(token for token in tokens(text) if token.text not in "()[]{}")

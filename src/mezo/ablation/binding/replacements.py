@@ -1,21 +1,24 @@
-"""Prose as settings, read whole or refused: names, numbers, lists, and what "with" and "and" join.
+"""A replacement as settings, read whole or refused: names, numbers, lists, and what "with" and "and" join.
 
-Every token has to be part of a phrase of the table, a number that belongs to one, a mark, or a small word. What is left
-over is named in the refusal, so a variant is never set to less than it says.
+Every token has to be part of a phrase of parts.yaml, a number that belongs to a setting, a mark, or a small word. Words
+that are left over are named in the refusal, so a variant is never set to less than it says.
 """
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from mezo.ablation.binding.elements import Element, Name, Number, Value, bare, elements
-from mezo.ablation.plans.fields import split
+from mezo.ablation.binding.literal_values import READERS
+from mezo.ablation.binding.part import NumberSetting, Part, Reading, Refused, Settings
 from mezo.ablation.binding.part_names import names
-from mezo.ablation.binding.part import Meaning, Part, Quantity, Reading, Refused, Settings
+from mezo.ablation.binding.settings_table import described
 from mezo.ablation.binding.tokens import Token, tokens
+from mezo.ablation.plans.fields import split
 from mezo.config import MeZOConfig
 
-_NOTHING = frozenset(["none", "off", "no", "without", "disabled", "false", "remove", "removed", "nothing"])
+_NOTHING = re.compile("none|off|no|without|disabled|false|removed?|nothing")
+_PRESENT = re.compile("on|true|enabled|yes")
+_ALTERNATIVES = re.compile(r"(?i)\s*;\s*|\s+\|\s+|(?<!\d)\s+/\s+|\s+/\s+(?!\d)|,?\s+or\s+")
 
 
 def read(value: Any, part: Part, config: MeZOConfig) -> tuple[Reading, ...]:
@@ -25,157 +28,110 @@ def read(value: Any, part: Part, config: MeZOConfig) -> tuple[Reading, ...]:
     """
     if part.reason:
         raise Refused(part.reason)
-    if part.reader is not None and (custom := part.reader(value, config)):
+    if part.reader and (custom := READERS[part.reader](value, config)):
         return (custom,)
     if value is None or isinstance(value, bool):
         return (_switched(part, bool(value)),)
     if isinstance(value, int | float):
-        number = Token(str(value), str(value), float(value))
-        element = Number(str(value), (number,), bare(part))
-        return tuple(_settled([element], part, config))
+        return _settled([Number(str(value), (float(value),), bare(part))], part, config)
     if not isinstance(value, str):
         raise Refused(f"expected words or a number, found {value!r:.80}")
-    if absence := _absence(tokens(value), part):
-        return (absence,)
-    pieces = _alternatives(value)
-    _check_shared(pieces, value)
-    found = [reading for piece in pieces for reading in _one(piece, part, config)]
-    return tuple(r for n, r in enumerate(found) if r.settings not in [s.settings for s in found[:n]])
-
-
-def _one(text: str, part: Part, config: MeZOConfig) -> list[Reading]:
-    """The readings of a text; where its commas part values of one kind, of each piece."""
-    try:
-        return list(_settled(elements(tokens(text), part), part, config))
-    except Refused as refusal:
-        pieces = split(re.sub(r",\s+", "\0", text), "\0")
-        if len(pieces) < 2:
-            raise
-        _check_shared(pieces, text)
-        try:
-            found = [list(_settled(elements(tokens(piece), part), part, config)) for piece in pieces]
-        except Refused:
-            raise refusal from None
-        readings = [reading for each in found for reading in each]
-        kinds = {frozenset(reading.settings) for reading in readings}
-        several = any(isinstance(value, tuple) for r in readings for value in r.settings.values())
-        if len(kinds) > 1 or several:  # "attention, MLP" may be both together
-            raise
-        return readings
-
-
-def _check_shared(pieces: list[str], text: str) -> None:
-    """Raises Refused for "LoRA or prefix with n = 4", which does not say whether n is of both."""
-    if (
-        len(pieces) > 1
-        and ";" not in text
-        and any(re.search(r"(?i)\b(?:with|and|at)\b", piece) for piece in pieces)
-    ):
+    if switched := _switch_in(tokens(value), part):
+        return (switched,)
+    pieces = split(_ALTERNATIVES.sub("\0", value), "\0")
+    joined = ";" not in value and any(re.search(r"(?i)\b(?:with|and|at)\b", piece) for piece in pieces)
+    if len(pieces) > 1 and joined:
         raise Refused(
             "it joins several values, and does not say which of them 'with' or 'and' is of: name each alone"
         )
+    readings: list[Reading] = []
+    for piece in pieces or [value]:
+        for reading in _settled(elements(tokens(piece), part), part, config):
+            if reading.settings not in [each.settings for each in readings]:
+                readings.append(reading)
+    return tuple(readings)
 
 
-def _alternatives(text: str) -> list[str]:
-    marked = re.sub(r"(?i)\s*;\s*|\s+\|\s+|(?<!\d)\s+/\s+|\s+/\s+(?!\d)|,?\s+or\s+", "\0", text)
-    pieces = split(marked, "\0")
-    return pieces if len(pieces) > 1 else [text]
+def takes(part: Part) -> str:
+    """The values of a part's first setting, for people."""
+    return described(part.settings[0]) if part.settings else "no value"
 
 
 def _switched(part: Part, on: bool) -> Reading:
     settings = part.switch if on else part.off
     if not isinstance(settings, dict):
-        raise Refused(f"{'on' if on else 'off'} is no value of the {part.title}, which takes {part.takes}")
+        raise Refused(f"{'on' if on else 'off'} is no value of the {part.title}, which takes {takes(part)}")
     return Reading(settings)
 
 
-def _absence(words: tuple[Token, ...], part: Part) -> Reading | None:
-    """ "none", "no momentum", "without weight decay" of the part itself."""
-    if not words or words[0].stem not in _NOTHING:
-        if part.switch and [word.stem for word in words] in (["on"], ["true"], ["enabled"], ["yes"]):
-            return Reading(part.switch)
+def _switch_in(words: tuple[Token, ...], part: Part) -> Reading | None:
+    """ "none", "no momentum", "without weight decay" of the part itself; "on" of one that is on or off."""
+    if part.switch and len(words) == 1 and _PRESENT.fullmatch(words[0].stem):
+        return Reading(part.switch)
+    if not words or not _NOTHING.fullmatch(words[0].stem) or not isinstance(part.off, dict):
         return None
-    rest = words[1:]
-    if rest and not names(rest, part):
-        return None
-    return Reading(part.off) if isinstance(part.off, dict) else None
+    return Reading(part.off) if len(words) == 1 or names(words[1:], part) else None
 
 
-def _settled(parsed: list[Element], part: Part, config: MeZOConfig) -> Iterator[Reading]:
-    """The settings of all elements together, a reading for each number of a list."""
+def _settled(parsed: list[Element], part: Part, config: MeZOConfig) -> tuple[Reading, ...]:
+    """The settings of all elements together: one reading, or one for each number of a list."""
     settings: Settings = {}
     for element in parsed:
         if isinstance(element, Value):
-            _merge(settings, _only(element).settings or {}, element.text)
-    chosen = [(e, _quantity(e, part, settings)) for e in parsed if isinstance(e, Number)]
+            _merge(settings, _settings_of(element), element.text)
+    chosen = [(e, _setting_of(e, part, settings)) for e in parsed if isinstance(e, Number)]
     lists = [e for e, _ in chosen if len(e.values) > 1]
     if len(lists) > 1:
         raise Refused(f"'{lists[0].text}' and '{lists[1].text}' are two lists: name one, or write set:")
-    for number in range(len(lists[0].values) if lists else 1):
-        found, notes = dict(settings), []
-        # the number of steps goes first: a warm-up may be a share of it
-        for element, quantity in sorted(chosen, key=lambda pair: pair[1].setting != "num_steps"):
-            token = element.values[number if len(element.values) > 1 else 0]
-            value, note = _value(element, token, quantity, config, found)
-            notes.append(note)
-            _merge(found, {quantity.setting: value}, element.text)
-            for need, allowed in quantity.needs.items():
-                if need in found or getattr(config, need) not in allowed:
-                    _merge(
-                        found, {need: found[need] if found.get(need) in allowed else allowed[0]}, element.text
-                    )
+    readings = []
+    for place in range(len(lists[0].values) if lists else 1):
+        found = dict(settings)
+        for element, number in chosen:
+            value = element.values[place if len(element.values) > 1 else 0]
+            _merge(found, {number.setting: _number(value, number, element.text)}, element.text)
+            _merge(found, _needed(number, found, config), element.text)
         _check(found, parsed, part)
-        yield Reading(found, "; ".join(filter(None, dict.fromkeys(notes))))
+        readings.append(Reading(found))
+    return tuple(readings)
 
 
-def _only(element: Value) -> Meaning:
+def _settings_of(element: Value) -> Settings:
     meanings = element.meanings
     if any(m.settings != meanings[0].settings for m in meanings):
         titles = ", ".join(m.part.title for m in meanings)
         raise Refused(f"'{element.text}' may be of several parts: {titles}")
-    return meanings[0]
+    return meanings[0].settings or {}
 
 
-def _quantity(element: Number, part: Part, settings: Settings) -> Quantity:
-    """The quantity that a number is of: the study's own, one that the other words call for, or the only one."""
-    own = [q for q in element.quantities if q in part.quantities]
-    met = [q for q in element.quantities if all(settings.get(n) in allowed for n, allowed in q.needs.items())]
-    others = [*(q for q in met if q.needs), *(q for q in element.symbols if q in met or q.implied)]
+def _setting_of(element: Number, part: Part, settings: Settings) -> NumberSetting:
+    """The setting that a number is of: the part's own, one that the other words call for, or the only one."""
+    own = [q for q in element.settings if q in part.numbers]
+    met = [q for q in element.settings if all(settings.get(n) in allowed for n, allowed in q.needs.items())]
+    others = [*(q for q in met if q.needs), *(q for q in element.named if q in met or q.implied)]
     found = own or list({q.setting: q for q in others}.values())
     if not found:
         raise Refused(f"'{element.text}' is not understood")
     if len(found) > 1:
-        names = " or ".join(q.setting for q in found)
-        raise Refused(f"'{element.text}' may be {names}")
+        raise Refused(f"'{element.text}' may be {' or '.join(q.setting for q in found)}")
     return found[0]
 
 
-def _value(
-    element: Number, token: Token, quantity: Quantity, config: MeZOConfig, settings: Settings
-) -> tuple[float | int, str]:
-    """The number as the setting's value, and a note on how it was found."""
-    value, note = token.value or 0.0, ""
-    base = settings.get("num_steps", config.num_steps)
-    if element.factor and quantity.scale:
-        raise Refused(f"'{element.text}' does not say of what")
-    if element.factor:
-        before = getattr(config, quantity.setting)
-        if not before:
-            raise Refused(f"'{element.text}' is not understood: the baseline has no {quantity.setting}")
-        value, note = before * value, f"{value:g} times the baseline's {before:g}"
-    elif quantity.scale == "percentile":
-        value = value / 100 if token.unit == "th" else value
-    elif token.unit == "%" and quantity.scale == "share of steps":
-        value, note = round(base * value / 100), f"{token.text} of {base:,} steps"
-    elif token.unit:
-        raise Refused(f"'{token.text}' of '{element.text}' is not understood")
-    value = float(f"{value:.12g}")
-    if not quantity.low <= value <= quantity.high or (quantity.whole and value != int(value)):
-        kind = "a whole number" if quantity.whole else "a number"
-        raise Refused(
-            f"{quantity.setting} takes {kind} from {quantity.low:g} to {quantity.high:g}, found '{element.text}'"
-        )
-    return (int(value) if quantity.whole else value), note
+def _number(value: float, number: NumberSetting, text: str) -> float | int:
+    """The value for the setting. Its range is checked with the rest of the variant's settings."""
+    if "a whole number" not in described(number.setting):
+        return float(f"{value:.12g}")
+    if value != int(value):
+        raise Refused(f"{number.setting} takes {described(number.setting)}, found '{text}'")
+    return int(value)
+
+
+def _needed(number: NumberSetting, settings: Settings, config: MeZOConfig) -> Settings:
+    """The settings without which a number has no effect, where neither the words nor the baseline have them."""
+    return {
+        need: settings[need] if settings.get(need) in allowed else allowed[0]
+        for need, allowed in number.needs.items()
+        if need in settings or getattr(config, need) not in allowed
+    }
 
 
 def _merge(settings: Settings, more: Settings, text: str) -> None:
@@ -186,7 +142,7 @@ def _merge(settings: Settings, more: Settings, text: str) -> None:
 
 
 def _check(settings: Settings, parsed: list[Element], part: Part) -> None:
-    """Raises Refused for names that nothing was said of, and for what does not set the study's part."""
+    """Raises Refused for names without a value, and for values that do not set the study's part."""
     for element in parsed:
         if isinstance(element, Name) and not any(
             p is part or p.settable & settings.keys() for p in element.parts

@@ -24,7 +24,9 @@ from mezo.errors import MezoError
 _REASONING = re.compile(r"[^a-z]*(?:the )?(?:reasoning|discussion|rationale|thinking)\b", re.IGNORECASE)
 _PLAN = re.compile(r"\b(ablations?|plan|studies|predictions)\s*$", re.IGNORECASE)
 _BOLD_LINE = re.compile(r"\*\*([^*]+)\*\*\s*:?$")
-_BOLD_KEY = re.compile(r"\*\*(?P<key>[^*:]{1,60})(?P<inside>:)?\*\*\s*(?P<mark>:|[-–—→](?=\s)|->)?\s*(?P<value>.*)$")
+_BOLD_KEY = re.compile(
+    r"\*\*(?P<key>[^*:]{1,60})(?P<inside>:)?\*\*\s*(?P<mark>:|[-–—→](?=\s)|->)?\s*(?P<value>.*)$"
+)
 _PLAIN_KEY = re.compile(r"(?P<key>[^*:]{1,60}?)(?P<mark>:|\s(?:[-–—→]|->)(?=\s))\s*(?P<value>.*)$")
 
 
@@ -202,7 +204,10 @@ def _field_of(line: Line) -> _Field | None:
     if line.level:
         return None
     if bold := _BOLD_KEY.match(line.text):
-        found, key = bold, bold["inside"] or bold["mark"] == ":" or (bold["mark"] and study_field(bold["key"]))
+        found, key = (
+            bold,
+            bold["inside"] or bold["mark"] == ":" or (bold["mark"] and study_field(bold["key"])),
+        )
     else:
         found = _PLAIN_KEY.match(line.text)
         key = found and study_field(found["key"])
@@ -234,7 +239,11 @@ def _study(section: _Section, number: int) -> dict[str, Any]:
 def _value(each: _Field) -> Any:
     if not each.items:
         return value_of(each.text)
-    pairs = [found for item in each.items if (found := _BOLD_KEY.match(item)) and (found["inside"] or found["mark"])]
+    pairs = [
+        found
+        for item in each.items
+        if (found := _BOLD_KEY.match(item)) and (found["inside"] or found["mark"])
+    ]
     if len(pairs) == len(each.items):
         return {pair["key"]: value_of(pair["value"]) for pair in pairs}
     return [literal(item) for item in (*([each.text] if each.text else []), *each.items)]

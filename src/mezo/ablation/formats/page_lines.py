@@ -6,14 +6,29 @@ from html.parser import HTMLParser
 
 _HIDDEN = ("style", "script", "head", "title")
 _BOXES = ("div", "section", "article")
-_BLOCKS = ("p", "ul", "ol", "pre", "table", "hr", "blockquote", "dl", "dt", "dd", "details", "summary", *_BOXES)
+_BLOCKS = (
+    "p",
+    "ul",
+    "ol",
+    "pre",
+    "table",
+    "hr",
+    "blockquote",
+    "dl",
+    "dt",
+    "dd",
+    "details",
+    "summary",
+    *_BOXES,
+)
 _IN_CELLS = ("br", "li", "p", "ul", "ol", "div")  # separate the entries of a table's cell
 _MARKS = {"strong": ("**", "**"), "b": ("**", "**"), "sup": ("^{", "}"), "code": ("`", "`")}
-_IGNORED = (
-    "html body main header footer span em i u sub small mark a meta link caption colgroup col thead tbody tfoot"
-).split()
+_IGNORED = re.compile(
+    "html|body|main|header|footer|span|em|i|u|sub|small|mark|a|meta|link|caption|colgroup|col|thead|tbody|tfoot"
+)
 _TAG_LINE = re.compile(
-    r"^(.*</(?:div|section|article|table|style|h[1-6])>|<(?:div|section|article)\b[^<>]*>)[ \t]*$", re.MULTILINE
+    r"^(.*</(?:div|section|article|table|style|h[1-6])>|<(?:div|section|article)\b[^<>]*>)[ \t]*$",
+    re.MULTILINE,
 )
 _BULLET = re.compile(r"([-*+•‣◦▪·–—]|\d{1,3}[.)])\s+")
 
@@ -105,7 +120,7 @@ class _Reader(HTMLParser):
     def handle_starttag(self, tag: str, attrs: object) -> None:
         if tag in _HIDDEN:
             self._hidden.append(tag)
-        elif self._hidden or tag in _IGNORED:
+        elif self._hidden or _IGNORED.fullmatch(tag):
             return
         elif tag == "table":
             self.end_line(block=True)
@@ -163,7 +178,7 @@ class _Reader(HTMLParser):
                 self._lists.pop()
             self.end_line(block=tag != "li")
             self._pre = self._pre and tag != "pre"
-        elif tag not in _IGNORED and tag != "br":
+        elif tag != "br" and not _IGNORED.fullmatch(tag):
             self.handle_data(f"</{tag}>")
 
     def _in_table(self, tag: str) -> None:

@@ -26,7 +26,9 @@ def studies_in(grid: Grid) -> list[Cells]:
         keys, rows = square[0], square[1:]
     elif _names_fields(turned[0]):
         keys, rows = turned[0], turned[1:]
-        if study_field(keys[0]) is None:  # above the names of the studies; with one column it is "Field | Value"
+        if (
+            study_field(keys[0]) is None
+        ):  # above the names of the studies; with one column it is "Field | Value"
             keys = ["Name" if len(rows) > 1 else "", *keys[1:]]
     else:
         return []

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-from mezo.ablation.binding.variants import Variant
-from mezo.ablation.binding.numbers import numbers
-from mezo.ablation.binding.part import ranked
-from mezo.ablation.plans.plan import Plan, Study
-from mezo.ablation.binding.studies import bind_study
+from mezo.ablation.binding.bind import bind_study
+from mezo.ablation.binding.lexicon import ranked
 from mezo.ablation.binding.text import similarity
+from mezo.ablation.binding.tokens import numbers
+from mezo.ablation.binding.variants import Variant
+from mezo.ablation.plans.plan import Plan, Study
 from mezo.config import MeZOConfig
 
 ALIKE = 0.6  # of the words of two texts that say the same in other words

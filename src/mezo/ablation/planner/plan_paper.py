@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mezo.ablation.binding.variants import Bound, bind
-from mezo.ablation.planner.endpoint import Answers, Messages, Truncated
+from mezo.ablation.binding.bind import bind
+from mezo.ablation.binding.variants import Bound
 from mezo.ablation.formats.files import parse, write_plan
+from mezo.ablation.planner.endpoint import Answers, Messages, Truncated
 from mezo.ablation.planner.papers import Paper
 from mezo.ablation.plans.plan import Plan
 from mezo.config import MeZOConfig

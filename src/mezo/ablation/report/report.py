@@ -4,9 +4,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mezo.ablation.run import results_file as results
 from mezo.ablation.report.comparisons import compare
 from mezo.ablation.report.document import Document, document
+from mezo.ablation.run import results_file as results
 from mezo.errors import MezoError
 from mezo.parsing import printable
 from mezo.run import write_text
@@ -41,8 +41,7 @@ def write_report(folder: Path | str) -> list[Path]:
             f"{folder}: no finished run to report{f'; the first error: {failed}' if failed else ''}"
         )
     said = document(compared, folder)
-    from mezo.ablation.report import html
-    from mezo.ablation.report import markdown
+    from mezo.ablation.report import html, markdown
 
     pictures, figures = _figures(said, folder)
     write_text(folder / HTML, html.render(said))

@@ -8,11 +8,11 @@ from typing import Any
 
 from mezo.ablation.run import measures
 from mezo.ablation.run import results_file as results
-from mezo.ablation.run.processes import Ended
+from mezo.ablation.run.cases import Run
 from mezo.ablation.run.measures import Threshold
 from mezo.ablation.run.outcome import read_outcome
 from mezo.ablation.run.prepare import Prepared
-from mezo.ablation.run.cases import Run
+from mezo.ablation.run.processes import Ended
 from mezo.run import RunFolder, read_metrics, to_json
 
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mezo.ablation.run import budget
-from mezo.ablation.binding.variants import Bound, bind
-from mezo.ablation.run.budget import Cost, Equal
-from mezo.ablation.run.processes import Children, environment
-from mezo.ablation.run.folder import Agreed, StudyFolder
+from mezo.ablation.binding.bind import bind
+from mezo.ablation.binding.variants import Bound
 from mezo.ablation.plans.plan import Plan
+from mezo.ablation.run import budget
+from mezo.ablation.run.budget import Cost, Equal
 from mezo.ablation.run.cases import Case, Run, cases_of, runs_of
+from mezo.ablation.run.folder import Agreed, StudyFolder
+from mezo.ablation.run.processes import Children, environment
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.run import to_json, write_text

@@ -6,12 +6,12 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from mezo.ablation.run.processes import CHILD, Children, Ended, environment
+from mezo.ablation.run.cases import Run
 from mezo.ablation.run.folder import REQUEST
+from mezo.ablation.run.journal import Journal, threshold_of
 from mezo.ablation.run.measures import Threshold
 from mezo.ablation.run.prepare import Prepared, threads
-from mezo.ablation.run.journal import Journal, threshold_of
-from mezo.ablation.run.cases import Run
+from mezo.ablation.run.processes import CHILD, Children, Ended, environment
 from mezo.run import RunFolder, read_metrics, to_json
 
 

@@ -107,16 +107,16 @@ def test_a_dry_run_starts_no_process(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("mezo.ablation.run.prepare.Children", None)
+    monkeypatch.setattr("mezo.ablation.run.costs.Processes", None)
     assert main(["ablate", plan, "--device", "cpu", "--dry-run", "--output", str(tmp_path / "o"), *more]) == 0
-    assert ("--estimate finds it now" in capsys.readouterr().out) == bool(more)
+    assert ("--estimate measures it now" in capsys.readouterr().out) == bool(more)
 
 
 def test_an_estimate_times_the_baseline_alone(
     plan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cost = Cost(step=2.0, fixed=0.0, evaluation=0.0, passes=2.0)
-    monkeypatch.setattr("mezo.ablation.run.prepare._time", lambda case, config: cost)
+    monkeypatch.setattr("mezo.ablation.run.costs.time_case", lambda case, config: cost)
     arguments = [
         "ablate",
         plan,

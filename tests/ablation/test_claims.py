@@ -96,8 +96,8 @@ def test_runs_that_are_not_there_yet_are_listed() -> None:
     lines += [run_line("S", "v", s, {"accuracy": 0.6 + s / 9}) for s in range(2)]
     results = compare([{"kind": "meta", "seeds": 3}, {"kind": "study", "name": "T"}, *lines])
     assert missing(results) == [
-        ("T", "all", "no run of it is there, or not yet"),
-        ("S", "v", "2 of 3 seeds: the others are not there, or not yet"),
+        ("T", "all", "it has no run, or not yet"),
+        ("S", "v", "2 of 3 seeds: the others are missing, or not made yet"),
     ]
 
 

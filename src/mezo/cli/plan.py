@@ -67,9 +67,9 @@ def plan(
     from mezo.ablation.planner.plan_paper import (
         PLAN,
         Unusable,
-        beside_the_paper,
         messages_for,
         plan_paper,
+        without_the_paper,
         write_planned,
         write_replies,
     )
@@ -84,7 +84,7 @@ def plan(
         asked = LocalModel(model, max_tokens=max_tokens or 2048)
         room = asked.room()
         # the second question repeats the first answer; a template's own marks take some tokens too
-        other = asked.count(beside_the_paper(read, count)) + asked.max_tokens + 64
+        other = asked.count(without_the_paper(read, count)) + asked.max_tokens + 64
         fits = 30_000 if room is None else max(room - other, 100)
         messages = messages_for(read, count, min(paper_tokens or fits, fits), asked.count)
     say(f"asking {model} about {read.title!r}", sys.stderr)

@@ -28,9 +28,7 @@ _SPELT = (
     (r"\bbeta (?=[12]\b)", "beta"),
     (r"\b(on|of|in|for|by|with|the|a|an) (?=\1\b)", ""),
 )
-_STOP = re.compile(
-    "a|an|and|by|for|from|in|instead|is|its?|of|on|or|that|the|this|to|used|using|use|with|vs"
-)
+_STOP = re.compile("a|an|and|by|for|from|in|instead|is|its?|of|on|or|that|the|this|to|used|using|use|with|vs")
 _HYPHEN = re.compile(r"(?<=[a-z]{2})-(?=\w)|(?<=\d)-(?=[a-z])|(?<=\b[a-z])-(?=[a-z])|_")
 
 _PLACE = r"(?:section|sec\.|table|figure|fig\.|appendix|eq\.|equation|algorithm)\s*[A-Z]?\.?\d[\d.]*"

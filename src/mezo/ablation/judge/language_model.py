@@ -25,7 +25,7 @@ _MORE = "That was not the JSON object asked for: {problem}. Answer with the JSON
 
 
 @dataclass(frozen=True)
-class LMJudge:
+class LanguageModelJudge:
     """Asks a model `votes` times which studies match.
 
     Each vote shuffles the studies of both sides and draws which side is called A, by `seed`, so that

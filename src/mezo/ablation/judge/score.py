@@ -42,7 +42,7 @@ class Score:
 def score(plan: Plan, gold: Plan, likeness: Likeness) -> Score:
     """Judge `plan` against the reference `gold`.
 
-    likeness: `rules.likeness`, or that of an `LMJudge`. A study is matched with at most one of the other
+    likeness: `rules.likeness`, or that of an `LanguageModelJudge`. A study is matched with at most one of the other
     side; of all ways to do so one with the most matches is taken, and of those the most alike.
 
     Raises MezoError if scipy is missing, or as `likeness` does.
@@ -73,8 +73,8 @@ def matched(likeness: Sequence[Sequence[float]]) -> tuple[Pair, ...]:
     )
 
 
-def told(study: Study) -> str:
-    """A study in one line, for people."""
+def in_one_line(study: Study) -> str:
+    """A study for people."""
     return f"{study.name}: {study.action} {study.ablated_part}"
 
 

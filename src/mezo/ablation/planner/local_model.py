@@ -2,8 +2,13 @@
 
 from typing import Any
 
-from mezo.ablation.planner.endpoint import Messages
+from mezo.ablation.planner.endpoint import Answers, Endpoint, Messages
 from mezo.errors import MezoError
+
+
+def model_for(name: str, base_url: str | None, max_tokens: int = 1024) -> Answers:
+    """The model behind an endpoint, or without a URL in this process. max_tokens: of its answers here."""
+    return LocalModel(name, max_tokens=max_tokens) if base_url is None else Endpoint(name, base_url)
 
 
 class LocalModel:
@@ -33,7 +38,7 @@ class LocalModel:
         return len(self.loaded.tokenizer(text, add_special_tokens=False).input_ids)
 
     def room(self) -> int | None:
-        """Tokens of the messages that leave place for an answer; None where the model sets no bound."""
+        """The most tokens that the messages may have next to an answer; None if the model sets no bound."""
         positions = getattr(self.loaded.model.config.get_text_config(), "max_position_embeddings", None)
         return None if positions is None else positions - self.max_tokens
 

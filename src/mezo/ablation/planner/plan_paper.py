@@ -1,10 +1,11 @@
-"""From a paper to an ablation plan, by asking a language model: the prompt, the check, one more try."""
+"""From a paper to an ablation plan, by asking a language model: the question, the check, one more try."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mezo.ablation.binding.bind import bind
+from mezo.ablation.binding.settings_table import table
 from mezo.ablation.binding.variants import Bound
 from mezo.ablation.formats.files import parse, write_plan
 from mezo.ablation.planner.endpoint import Answers, Messages, Truncated
@@ -27,16 +28,22 @@ Answer with two blocks and nothing else:
 Your reasoning: which parts matter, and why these studies in this order.
 </discussion>
 <predictions>
-{"name": "...", "ablated_part": "...", "action": "REPLACE", "replacement": ["...", "..."], "metrics": ["..."]}
+{"name": "...", "ablated_part": "...", "action": "REPLACE", "replacement": ["...", "..."], "metrics": ["..."], \
+"set": [{"epsilon": 0.01}, null]}
 </predictions>
 
-Inside <predictions> every line is one JSON object, with these five fields:
+Inside <predictions> every line is one JSON object, with these fields:
 - name: a short name of the study, unlike the others.
 - ablated_part: the one part of the method that is varied.
 - action: REMOVE, REPLACE or ADD.
 - replacement: a list of the values or components tried in its place, each one change that can be made \
 alone; null for REMOVE.
 - metrics: what is measured.
+- set: a list with the settings of each replacement, in the same order, so that it can be run; one mapping for a \
+study without replacements. Use only the settings below, with values in their ranges. null stands for a replacement that \
+no setting stands for. The words and the settings of a replacement have to say the same.
+
+Settings:
 """
 
 _USER = """\
@@ -57,7 +64,7 @@ Answer again in full, in the same format: <discussion>...</discussion>, then <pr
 object on each line, then </predictions>.
 """
 
-_MOST_ERRORS = 600  # characters of what was wrong that the model is told
+_MOST_ERRORS = 600  # characters of the problems that the model is shown
 
 
 @dataclass(frozen=True)
@@ -66,12 +73,12 @@ class Planned:
 
     plan: Plan
     bound: Bound
-    replies: tuple[str, ...]  # as they came, the plan's own the last but for a worse second try
+    replies: tuple[str, ...]  # as they came; the last one is the plan's, unless a second answer was worse
     notes: tuple[str, ...]  # problems that were recovered from
 
 
 class Unusable(MezoError):
-    """No answer held a plan. replies: what came instead."""
+    """No answer contained a plan. replies: the answers."""
 
     def __init__(self, message: str, replies: tuple[str, ...]):
         super().__init__(message)
@@ -81,16 +88,16 @@ class Unusable(MezoError):
 def messages_for(
     paper: Paper, count: int, tokens: int, counter: Callable[[str], int] | None = None
 ) -> Messages:
-    """What is asked. tokens: of the paper's text at most; see `Paper.fit`."""
+    """The question. tokens: of the paper's text at most; see `Paper.fit`."""
     text = paper.fit(tokens, counter)
     return (
-        {"role": "system", "content": _SYSTEM},
+        {"role": "system", "content": _SYSTEM + table()},
         {"role": "user", "content": _USER.format(count=count, title=paper.title, text=text)},
     )
 
 
-def beside_the_paper(paper: Paper, count: int) -> str:
-    """All text of both questions but the paper's own and the first answer: what else takes tokens."""
+def without_the_paper(paper: Paper, count: int) -> str:
+    """All text of both questions except the paper's own and the first answer, to count its tokens."""
     first = "\n".join(message["content"] for message in messages_for(Paper(paper.title, ()), count, 1))
     return f"{first}\n{_AGAIN.format(errors='.' * _MOST_ERRORS)}"
 
@@ -98,7 +105,7 @@ def beside_the_paper(paper: Paper, count: int) -> str:
 def plan_paper(
     messages: Messages, count: int, model: Answers, *, title: str = "", config: MeZOConfig | None = None
 ) -> Planned:
-    """Ask for a plan; once more, with what was wrong, if the answer is not a plan or nothing of it can be run.
+    """Ask for a plan, and once more if the answer is no plan, contradicts itself or cannot be run at all.
 
     config: the baseline that the plan is bound to; default: the package's own.
 
@@ -115,27 +122,30 @@ def plan_paper(
         except MezoError as error:
             if attempt == 0:
                 raise
-            notes.append(f"asked again: {error}")  # what came before it is not lost for that
+            notes.append(f"asked again: {error}")  # the first answer is not lost
             break
         replies.append(reply)
         plan, wrong = (None, error) if error else _read(reply)
         if plan is not None:
             bound = bind(plan, config)
-            if bound.variants or found is not None:
-                return _planned(plan, count, title, config, replies, notes)
-            found, wrong = plan, f"nothing in it can be run here: {_reasons(bound)}"
+            wrong = _problem(bound)
+            if found is None or bound.variants or not wrong:
+                found = plan
+            if not wrong:
+                break
         notes.append(f"answer {len(replies)}: {wrong}")
         messages = (
             *messages,
             {"role": "assistant", "content": reply},
             {"role": "user", "content": _AGAIN.format(errors=wrong[:_MOST_ERRORS])},
         )
-    if found is not None:
-        return _planned(found, count, title, config, replies, notes)
-    raise Unusable(
-        f"no plan in {'one answer' if len(replies) == 1 else 'two answers'}: {'; '.join(notes)}",
-        tuple(replies),
-    )
+    if found is None:
+        answers = "one answer" if len(replies) == 1 else "two answers"
+        raise Unusable(f"no plan in {answers}: {'; '.join(notes)}", tuple(replies))
+    if len(found.studies) > count:
+        notes.append(f"{len(found.studies)} studies came, {count} were asked for: the first are kept")
+    found = found.model_copy(update={"studies": found.studies[:count], "title": found.title or title})
+    return Planned(found, bind(found, config), tuple(replies), tuple(notes))
 
 
 def write_planned(planned: Planned, folder: Path) -> list[Path]:
@@ -147,7 +157,7 @@ def write_planned(planned: Planned, folder: Path) -> list[Path]:
 
 
 def write_replies(replies: tuple[str, ...], folder: Path) -> Path:
-    """Keep what the model said, byte for byte where it is one answer; several stand under a line each."""
+    """Keep the answers: one of them byte for byte, several under a line each."""
     folder.mkdir(parents=True, exist_ok=True)
     if len(replies) == 1:
         text = replies[0]
@@ -158,7 +168,7 @@ def write_replies(replies: tuple[str, ...], folder: Path) -> Path:
 
 
 def _reply(model: Answers, messages: Messages) -> tuple[str, str]:
-    """(the answer, what was wrong with it before it was read)."""
+    """(the answer, what is wrong with it before it is read)."""
     try:
         return model.ask(messages), ""
     except Truncated as error:
@@ -172,20 +182,14 @@ def _read(reply: str) -> tuple[Plan | None, str]:
         return None, str(error)
 
 
-def _planned(
-    plan: Plan, count: int, title: str, config: MeZOConfig, replies: list[str], notes: list[str]
-) -> Planned:
-    """The plan with the paper's title, no longer than was asked for."""
-    if len(plan.studies) > count:
-        notes = [*notes, f"{len(plan.studies)} studies came, {count} were asked for: the first are kept"]
-    plan = plan.model_copy(update={"studies": plan.studies[:count], "title": plan.title or title})
-    return Planned(plan, bind(plan, config), tuple(replies), tuple(notes))
-
-
-def _reasons(bound: Bound) -> str:
-    """Why nothing could be bound, with the parts that come nearest."""
-    found = []
+def _problem(bound: Bound) -> str:
+    """Why a plan is asked for again: it contradicts itself, or nothing of it can be run."""
+    if bound.disagreements:
+        return f"words and set say different things: {'; '.join(bound.disagreements)}"
+    if bound.variants:
+        return ""
+    reasons = []
     for item in bound.unbound:
         near = f" (nearest parts that can be varied: {', '.join(item.nearest)})" if item.nearest else ""
-        found.append(f"{item.study}, {item.text}: {item.reason}{near}")
-    return "; ".join(found)
+        reasons.append(f"{item.study}, {item.text}: {item.reason}{near}")
+    return f"nothing in it can be run here: {'; '.join(reasons)}"

@@ -1,7 +1,7 @@
-"""Words from numbers: what held, what did not, what is inconclusive at this budget.
+"""The numbers in words: what held, what did not, what is inconclusive at this budget.
 
-Every sentence that compares carries its interval, and says no more than it: a claim needs an interval
-that excludes 0 and a p-value that stays below 0.05 after Holm's adjustment.
+Every comparison is given with its interval. A claim needs an interval that excludes 0 and a p-value below 0.05 after
+Holm's adjustment.
 """
 
 import math
@@ -28,11 +28,10 @@ class Claim:
 
 
 def verdict(comparison: Comparison) -> Verdict:
-    """What the numbers allow to say of one variant in one metric.
+    """What the numbers say of one variant in one metric.
 
-    held: the variant is worse, so the baseline's choice held. beaten: the variant is better.
-    differs: of a metric of which neither side is the better one. inconclusive: the interval includes 0,
-    or no longer excludes it once all comparisons are counted. untested: no interval.
+    held: the variant is worse. beaten: it is better. differs: the metric has no better side. inconclusive: the interval
+    includes 0, or the adjusted p is too large. untested: no interval.
     """
     found = comparison.paired
     if found is None or found.interval is None or comparison.adjusted is None:
@@ -46,10 +45,7 @@ def verdict(comparison: Comparison) -> Verdict:
 
 
 def claims(results: Results, examples: int | None = None) -> list[Claim]:
-    """One for each variant in the headline metric, in the order of the studies.
-
-    examples: of the evaluation set, against which an accuracy's difference is held; None: not known.
-    """
+    """One for each variant in the headline metric. examples: of the evaluation set; None: not known."""
     return [
         _claim(study, c, results, evaluation_error(results, examples))
         for study in results.studies
@@ -59,7 +55,7 @@ def claims(results: Results, examples: int | None = None) -> list[Claim]:
 
 
 def costs(results: Results) -> list[Claim]:
-    """The differences in memory, time and passes that stand after the adjustment."""
+    """The differences in memory, time and passes that remain after the adjustment."""
     return [
         _claim(study, c, results, None)
         for study in results.studies
@@ -69,12 +65,12 @@ def costs(results: Results) -> list[Claim]:
 
 
 def missing(results: Results) -> list[tuple[str, str, str]]:
-    """(study, variant, why) of what was planned and has no number, or not in every seed."""
+    """(study, variant, why) of what was planned and has no number, or not with every seed."""
     found = []
     planned = results.meta.get("seeds")
     for study in results.studies:
         if len(study.variants) == 1 and planned:
-            found.append((study.name, "all", "no run of it is there, or not yet"))
+            found.append((study.name, "all", "it has no run, or not yet"))
         for variant in study.variants:
             for run in variant.runs:
                 if run.status != "ok":
@@ -84,7 +80,7 @@ def missing(results: Results) -> list[tuple[str, str, str]]:
                     title = results.headline.title.lower()
                     found.append((study.name, variant.label, f"seed {run.seed}: its {title} is not finite"))
             if isinstance(planned, int) and len(variant.runs) < planned:
-                why = f"{len(variant.runs)} of {planned} seeds: the others are not there, or not yet"
+                why = f"{len(variant.runs)} of {planned} seeds: the others are missing, or not made yet"
                 found.append((study.name, variant.label, why))
     return list(dict.fromkeys(found))
 
@@ -124,7 +120,7 @@ def p_value(p: float) -> str:
 
 
 def judged_by(results: Results) -> Iterator[str]:
-    """How the numbers came about, and how far they carry: a sentence each."""
+    """How the numbers were made, and what they can show: a sentence each."""
     seeds = results.seeds
     yield (
         f"{len(results.runs)} runs; seeds: {', '.join(map(str, seeds)) or 'none'}. Each variant is compared"
@@ -173,17 +169,8 @@ def _unit(metric: Quantity) -> str:
     return f" {metric.difference_unit}" if metric.difference_unit else ""
 
 
-def study_words(study: StudyResult) -> str:
-    """What the study varies, in the plan's words."""
-    told = " ".join(part for part in (study.action, study.part) if part)
-    return told or study.name
-
-
 def evaluation_error(results: Results, examples: int | None) -> float | None:
-    """One standard error of the baseline's accuracy (0 to 1) for the draw of the evaluation set.
-
-    None where its size is not known, or the task is judged by something else.
-    """
+    """One standard error of the baseline's accuracy (0 to 1) for the draw of the evaluation set; None if not known."""
     if results.headline.name != "accuracy" or not examples:
         return None
     baseline = [c for study in results.studies for c in study.of_metric("accuracy") if c.paired is None]
@@ -193,7 +180,7 @@ def evaluation_error(results: Results, examples: int | None) -> float | None:
 
 
 def error_note(results: Results, examples: int | None) -> str | None:
-    """What the evaluation set itself leaves open; None where that is not known."""
+    """The uncertainty from the evaluation set itself; None if it is not known."""
     error = evaluation_error(results, examples)
     if error is None:
         return None

@@ -1,4 +1,4 @@
-"""From the lines of results.jsonl to what a report compares: each variant with the baseline, by seed."""
+"""The lines of results.jsonl as what a report compares: each variant with the baseline, seed by seed."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,14 +7,14 @@ from typing import Any
 
 from mezo.ablation.report.quantities import Quantity, quantity
 from mezo.ablation.report.statistics import Paired, Spread, holm, paired, spread
+from mezo.ablation.run.cases import BASELINE
 
-BASELINE = "baseline"
-# In every table where they were measured, whether the plan asked for them or not.
+# Shown in every table, if they were measured.
 ALWAYS = ("loss", "peak_memory_gb", "train_seconds")
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunResult:
     """One line of kind "run" in results.jsonl."""
 
     study: str | None  # None: of every study, as the shared baseline
@@ -31,7 +31,7 @@ class Run:
     key: str
 
     @classmethod
-    def of(cls, line: Mapping[str, Any]) -> "Run":
+    def of(cls, line: Mapping[str, Any]) -> "RunResult":
         metrics = line.get("metrics") or {}
         return cls(
             study=line.get("study") or None,
@@ -61,15 +61,15 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Variant:
+class VariantResult:
     label: str
     settings: Mapping[str, Any]
-    runs: tuple[Run, ...]  # one a seed, the latest word on each
+    runs: tuple[RunResult, ...]  # one a seed, the latest line of each
     note: str  # how its words were read
-    is_baseline: bool  # the baseline itself, or settings that come to the same
+    is_baseline: bool  # the baseline itself, or equal settings
 
     @property
-    def finished(self) -> tuple[Run, ...]:
+    def finished(self) -> tuple[RunResult, ...]:
         return tuple(run for run in self.runs if run.status == "ok")
 
 
@@ -80,7 +80,7 @@ class StudyResult:
     name: str
     part: str
     action: str
-    variants: tuple[Variant, ...]
+    variants: tuple[VariantResult, ...]
     asked: tuple[str, ...]  # metrics that the plan asks for
     uncomputed: tuple[str, ...]  # and those, in its words, that are not computed
     comparisons: tuple[Comparison, ...]
@@ -93,22 +93,25 @@ class StudyResult:
         return list({c.quantity.name: c.quantity for c in self.comparisons}.values())
 
     @property
-    def others(self) -> list[Variant]:
-        return [variant for variant in self.variants if not variant.is_baseline]
+    def drawn(self) -> list[tuple[int, VariantResult]]:
+        """The variants of the charts, with their colours; one that equals the baseline would hide its curve."""
+        return [(n, v) for n, v in enumerate(self.variants) if v.finished and (n == 0 or not v.is_baseline)]
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """All that results.jsonl says, compared."""
+    """All of results.jsonl, compared."""
 
     meta: Mapping[str, Any]  # the lines of kind "meta", the later ones over the earlier
     studies: tuple[StudyResult, ...]
-    unbound: tuple[Mapping[str, Any], ...]  # what the plan asked for and no setting stands for
-    headline: Quantity  # what the task is judged by; the loss where it has no score
-    families: Mapping[str, int] = field(default_factory=dict)  # metric -> comparisons that Holm's covers
+    unbound: tuple[Mapping[str, Any], ...]  # what the plan asked for and could not be bound
+    headline: Quantity  # the task's first metric, or the loss
+    families: Mapping[str, int] = field(
+        default_factory=dict
+    )  # metric -> number of comparisons in Holm's adjustment
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[RunResult]:
         """Every run once: the baseline's are shared by the studies."""
         found = [r for study in self.studies for variant in study.variants for r in variant.runs]
         return list({(run.key or id(run), run.seed): run for run in found}.values())
@@ -121,19 +124,21 @@ class Results:
 def compare(lines: Iterable[Mapping[str, Any]]) -> Results:
     """Compare every variant with the baseline. lines: the records of results.jsonl, in their order."""
     lines = list(lines)
-    runs = [Run.of(line) for line in lines if line.get("kind") == "run"]
-    told = {str(line.get("name") or line.get("study")): line for line in lines if line.get("kind") == "study"}
+    runs = [RunResult.of(line) for line in lines if line.get("kind") == "run"]
+    described = {
+        str(line.get("name") or line.get("study")): line for line in lines if line.get("kind") == "study"
+    }
     meta: dict[str, Any] = {}
     for line in lines:
         if line.get("kind") == "meta":
             meta |= {key: value for key, value in line.items() if key != "kind"}
-    names = dict.fromkeys([*told, *(run.study for run in runs if run.study and run.variant != BASELINE)])
+    names = dict.fromkeys([*described, *(run.study for run in runs if run.study and run.variant != BASELINE)])
     shared = [run for run in runs if run.variant == BASELINE]
     headline = _headline(runs)
     studies = []
     for name in names:
         mine = [run for run in runs if run.study == name and run.variant != BASELINE]
-        studies.append(_study(name, told.get(name, {}), mine, shared, headline))
+        studies.append(_study(name, described.get(name, {}), mine, shared, headline))
     if not studies and shared:
         studies.append(_study("Baseline", {}, [], shared, headline))
     studies, families = _adjusted(studies)
@@ -141,18 +146,22 @@ def compare(lines: Iterable[Mapping[str, Any]]) -> Results:
 
 
 def _study(
-    name: str, told: Mapping[str, Any], runs: list[Run], shared: list[Run], headline: Quantity
+    name: str,
+    described: Mapping[str, Any],
+    runs: list[RunResult],
+    shared: list[RunResult],
+    headline: Quantity,
 ) -> StudyResult:
     own = [run for run in shared if run.study == name]
-    baseline = Variant(BASELINE, {}, _latest(own or shared), "", True)
+    baseline = VariantResult(BASELINE, {}, _latest(own or shared), "", True)
     keys = {run.key for run in baseline.runs if run.key}
     variants = [baseline]
     for label in dict.fromkeys(run.variant for run in runs):
         mine = _latest([run for run in runs if run.variant == label])
         same = bool(keys) and {run.key for run in mine} <= keys
-        note = str((told.get("notes") or {}).get(label) or "")
-        variants.append(Variant(label, mine[-1].settings, mine, note, same))
-    asked = tuple(str(metric) for metric in told.get("metrics") or ())
+        note = str((described.get("notes") or {}).get(label) or "")
+        variants.append(VariantResult(label, mine[-1].settings, mine, note, same))
+    asked = tuple(str(metric) for metric in described.get("metrics") or ())
     measured = dict.fromkeys(key for variant in variants for run in variant.finished for key in run.metrics)
     wanted = dict.fromkeys([headline.name, *(m for m in asked if m in measured), *ALWAYS, *measured])
     comparisons = [
@@ -163,33 +172,29 @@ def _study(
     ]
     return StudyResult(
         name=name,
-        part=str(told.get("ablated_part") or told.get("part") or ""),
-        action=str(told.get("action") or ""),
+        part=str(described.get("ablated_part") or described.get("part") or ""),
+        action=str(described.get("action") or ""),
         variants=tuple(variants),
         asked=asked,
-        uncomputed=tuple(str(metric) for metric in told.get("uncomputed") or ()),
+        uncomputed=tuple(str(metric) for metric in described.get("uncomputed") or ()),
         comparisons=tuple(comparisons),
     )
 
 
-def _comparison(variant: Variant, baseline: Variant, metric: Quantity) -> Comparison:
+def _comparison(variant: VariantResult, baseline: VariantResult, metric: Quantity) -> Comparison:
     values = by_seed(variant, metric.name)
     against = None if variant.is_baseline else paired(values, by_seed(baseline, metric.name))
     return Comparison(variant.label, metric, spread(list(values.values())), against)
 
 
-def by_seed(variant: Variant, metric: str) -> dict[int, float]:
+def by_seed(variant: VariantResult, metric: str) -> dict[int, float]:
     """The metric of each finished run that has it, by seed; not the ones that are not finite."""
     found = {run.seed: run.metrics.get(metric, math.nan) for run in variant.finished}
     return {seed: value for seed, value in found.items() if math.isfinite(value)}
 
 
 def _adjusted(studies: Sequence[StudyResult]) -> tuple[list[StudyResult], dict[str, int]]:
-    """The studies with Holm's p, and how many tests each metric's family has.
-
-    The family is all comparisons of the report in one metric: a table of forty variants finds
-    something by chance alone.
-    """
+    """The studies with Holm's p, and the number of tests of each metric: all comparisons of the report in it."""
     family: dict[str, list[float]] = {}
     for study in studies:
         for c in study.comparisons:
@@ -198,27 +203,25 @@ def _adjusted(studies: Sequence[StudyResult]) -> tuple[list[StudyResult], dict[s
     adjusted = {metric: iter(holm(values)) for metric, values in family.items()}
     done = []
     for study in studies:
-        comparisons = tuple(
-            c
-            if c.paired is None or c.paired.p is None
-            else replace(c, adjusted=next(adjusted[c.quantity.name]))
+        comparisons = [
+            replace(c, adjusted=next(adjusted[c.quantity.name])) if c.paired and c.paired.p is not None else c
             for c in study.comparisons
-        )
-        done.append(replace(study, comparisons=comparisons))
+        ]
+        done.append(replace(study, comparisons=tuple(comparisons)))
     return done, {metric: len(values) for metric, values in family.items()}
 
 
-def _latest(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """One run a seed: a later line replaces an earlier one, but no finished run by one that was not."""
-    found: dict[int, Run] = {}
+def _latest(runs: Sequence[RunResult]) -> tuple[RunResult, ...]:
+    """One run a seed: a later line replaces an earlier one, except a finished run by an unfinished one."""
+    found: dict[int, RunResult] = {}
     for run in runs:
         if run.seed not in found or run.status == "ok" or found[run.seed].status != "ok":
             found[run.seed] = run
     return tuple(found[seed] for seed in sorted(found))
 
 
-def _headline(runs: Sequence[Run]) -> Quantity:
-    """The first metric of a run's record: what the task is judged by, or the loss."""
+def _headline(runs: Sequence[RunResult]) -> Quantity:
+    """The first metric of a run's record."""
     return quantity(next((name for run in runs if run.status == "ok" for name in run.metrics), "loss"))
 
 

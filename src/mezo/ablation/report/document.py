@@ -1,4 +1,4 @@
-"""What a report says, before it is Markdown or HTML: headings, sentences and cells as plain text."""
+"""The content of a report, before it is Markdown or HTML: headings, sentences and cells as plain text."""
 
 import json
 import shlex
@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from mezo.ablation.report import claims
-from mezo.ablation.report.comparisons import ALWAYS, BASELINE, Comparison, Results, StudyResult, Variant
-from mezo.ablation.report.panels import Panel, forest, study_panels
+from mezo.ablation.report.charts.differences import differences
+from mezo.ablation.report.charts.panel import Panel
+from mezo.ablation.report.charts.registry import study_panels
+from mezo.ablation.report.comparisons import ALWAYS, Comparison, Results, StudyResult, VariantResult
 from mezo.ablation.report.quantities import Quantity, quantity
+from mezo.ablation.run.cases import BASELINE
 from mezo.run import RunFolder, read_metrics
 
 COLUMNS = ("variant", "seeds", "mean", "s.d.", "difference", "95 % interval", "p, adjusted")
@@ -18,6 +21,7 @@ ALONE = (
     "The study; and the training of each run alone (paths from the study's folder). All runs of the study are"
     " evaluated on one draw of examples, that of its first seed."
 )
+COSTS = "Memory and time: differences that stand"
 _HEADINGS: dict[claims.Verdict, str] = {
     "held": "Held: the baseline is better",
     "beaten": "Did not hold: the variant is better",
@@ -28,25 +32,25 @@ _HEADINGS: dict[claims.Verdict, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class MetricTable:
     """The rows of a table in one metric."""
 
     heading: str
     rows: tuple[tuple[str, ...], ...]  # a cell for each of COLUMNS
-    wanted: bool  # asked for by the plan, or always shown; the others are folded away where that goes
+    wanted: bool  # asked for by the plan, or always shown; a page can fold the others
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class StudySection:
     """One study."""
 
     number: int
     name: str
-    told: str  # action and part, in the plan's words
+    studied: str  # action and part, in the plan's words
     asked: tuple[str, ...]
     uncomputed: tuple[str, ...]
-    settings: tuple[tuple[str, str, str], ...]  # variant, what it sets, how its words were read
-    groups: tuple[Group, ...]
+    settings: tuple[tuple[str, str, str], ...]  # variant, settings, how its words were read
+    groups: tuple[MetricTable, ...]
     panels: tuple[Panel, ...]
 
 
@@ -54,20 +58,20 @@ class Section:
 class Document:
     title: str
     facts: tuple[tuple[str, str], ...]  # model, task, budget ...
-    notes: tuple[str, ...]  # how the numbers came about
+    notes: tuple[str, ...]  # how the numbers were made
     verdicts: tuple[tuple[str, tuple[claims.Claim, ...]], ...]  # heading, claims; only those that occur
     costs: tuple[claims.Claim, ...]
     missing: tuple[tuple[str, str, str], ...]  # study, variant, why
     unbound: tuple[tuple[str, str, str], ...]  # study, text, why and what is near
-    sections: tuple[Section, ...]
-    forest: Panel | None
+    sections: tuple[StudySection, ...]
+    differences: Panel | None
     commands: tuple[str, ...]
     versions: tuple[tuple[str, str], ...]
     runs: tuple[tuple[str, ...], ...]  # study, variant, seed, status, steps, folder
 
 
 def document(results: Results, folder: Path) -> Document:
-    """All that the reports of the study in `folder` say."""
+    """The content of the reports of the study in `folder`."""
     examples = _examples(results, folder)
     said = claims.claims(results, examples)
     verdicts = tuple(
@@ -86,19 +90,19 @@ def document(results: Results, folder: Path) -> Document:
         sections=tuple(
             _section(n, study, results, folder) for n, study in enumerate(results.studies, start=1)
         ),
-        forest=forest(results),
+        differences=differences(results),
         commands=tuple(_commands(results)),
         versions=tuple(_versions(results)),
         runs=tuple(_runs(results)),
     )
 
 
-def _section(number: int, study: StudyResult, results: Results, folder: Path) -> Section:
+def _section(number: int, study: StudyResult, results: Results, folder: Path) -> StudySection:
     wanted = {results.headline.name, *study.asked, *ALWAYS}
-    return Section(
+    return StudySection(
         number,
         study.name,
-        claims.study_words(study),
+        " ".join(part for part in (study.action, study.part) if part) or study.name,
         study.asked,
         study.uncomputed,
         tuple((v.label, settings(v.settings), _note(v)) for v in study.variants[1:]),
@@ -107,8 +111,8 @@ def _section(number: int, study: StudyResult, results: Results, folder: Path) ->
     )
 
 
-def _group(comparisons: list[Comparison], metric: Quantity, wanted: bool) -> Group:
-    return Group(metric.heading, tuple(_row(c) for c in comparisons), wanted)
+def _group(comparisons: list[Comparison], metric: Quantity, wanted: bool) -> MetricTable:
+    return MetricTable(metric.heading, tuple(_row(c) for c in comparisons), wanted)
 
 
 def _row(c: Comparison) -> tuple[str, ...]:
@@ -116,21 +120,16 @@ def _row(c: Comparison) -> tuple[str, ...]:
     mean, deviation = value(c.spread.mean), value(c.spread.deviation)
     if pair is None:
         return c.variant, str(c.spread.count), mean, deviation, "", "", ""
-    between = "none"
-    if pair.interval is not None:
-        between = " to ".join(value(end, sign=True) for end in pair.interval)
-    seeds = (
-        str(c.spread.count)
-        if c.spread.count == len(pair.seeds)
-        else f"{c.spread.count} ({len(pair.seeds)} paired)"
-    )
+    between = "none" if pair.interval is None else " to ".join(value(end, sign=True) for end in pair.interval)
+    all_paired = c.spread.count == len(pair.seeds)
+    seeds = f"{c.spread.count}" if all_paired else f"{c.spread.count} ({len(pair.seeds)} paired)"
     p = "" if c.adjusted is None else claims.p_value(c.adjusted)
     return c.variant, seeds, mean, deviation, value(pair.mean, sign=True), between, p
 
 
 def settings(values: Mapping[str, Any]) -> str:
     """`epsilon: 0.001, memory: store`."""
-    return ", ".join(f"{name}: {_plain(value)}" for name, value in values.items()) or "as the baseline"
+    return ", ".join(f"{name}: {_text(value)}" for name, value in values.items()) or "as the baseline"
 
 
 def _shared(results: Results) -> str | None:
@@ -140,7 +139,7 @@ def _shared(results: Results) -> str | None:
     return f"{jobs} runs at a time shared the machine: their times include that."
 
 
-def _note(variant: Variant) -> str:
+def _note(variant: VariantResult) -> str:
     same = "equal to the baseline, whose runs these are" if variant.is_baseline else ""
     return "; ".join(part for part in (variant.note, same) if part)
 
@@ -150,16 +149,16 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     configs = [run.config for run in results.runs if run.config and run.variant == BASELINE]
     found = []
     for name in ("model", "task", "tuning", "num_steps", "batch_size", "learning_rate", "epsilon", "dtype"):
-        values = dict.fromkeys(_plain(config[name]) for config in configs if name in config)
+        values = dict.fromkeys(_text(config[name]) for config in configs if name in config)
         if values:
             found.append((name.replace("_", " "), ", ".join(values)))
     if results.meta.get("budget"):
-        found.append(("budget", _plain(results.meta["budget"])))
+        found.append(("budget", _text(results.meta["budget"])))
     threshold = results.meta.get("threshold")
     if isinstance(threshold, Mapping):
         metric, value = quantity(str(threshold.get("metric"))), threshold.get("value")
-        shown = metric.value(value) if isinstance(value, int | float) else _plain(value)
-        found.append(("threshold", f"{metric.heading} {shown}: {_plain(threshold.get('source'))}"))
+        shown = metric.value(value) if isinstance(value, int | float) else _text(value)
+        found.append(("threshold", f"{metric.heading} {shown}: {_text(threshold.get('source'))}"))
     return found
 
 
@@ -179,7 +178,7 @@ def _versions(results: Results) -> list[tuple[str, str]]:
     found: dict[str, dict[str, None]] = {}
     for source in (results.meta.get("versions") or {}, *(run.versions for run in results.runs)):
         for name, version in source.items():
-            found.setdefault(str(name), {})[_plain(version)] = None
+            found.setdefault(str(name), {})[_text(version)] = None
     return [(name, ", ".join(values)) for name, values in found.items()]
 
 
@@ -206,7 +205,7 @@ def _unbound(item: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _examples(results: Results, folder: Path) -> int | None:
-    """How many examples the last evaluation of a baseline run read; None where no folder tells."""
+    """The examples in the last evaluation of a baseline run; None if no run folder has them."""
     for run in results.runs:
         if run.variant == BASELINE and run.status == "ok" and run.path:
             path = RunFolder(folder / run.path).metrics
@@ -216,11 +215,11 @@ def _examples(results: Results, folder: Path) -> int | None:
     return None
 
 
-def _plain(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{name}: {_plain(inner)}" for name, inner in value.items())
+        return ", ".join(f"{name}: {_text(inner)}" for name, inner in value.items())
     return json.dumps(value, default=str)

@@ -1,8 +1,9 @@
-"""A report as Markdown: text from a plan is shown as it is, whatever it holds."""
+"""A report as Markdown. Every text is escaped, so that it is shown as it is."""
 
 from collections.abc import Iterable, Mapping
 
-from mezo.ablation.report.document import ALONE, COLUMNS, Document, Section
+from mezo.ablation.report.claims import Claim
+from mezo.ablation.report.document import ALONE, COLUMNS, COSTS, Document, StudySection
 from mezo.escaping import code_block, code_span, markdown_text
 
 
@@ -14,7 +15,7 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def render(document: Document, figures: Mapping[str, str]) -> str:
-    """figures: the relative path of the picture of "differences" and of "study-N", where there is one."""
+    """figures: the relative path of each picture, "differences" and "study-N"."""
     parts = [f"# {markdown_text(document.title)}\n"]
     parts.append(
         "".join(f"- {markdown_text(name)}: {markdown_text(value)}\n" for name, value in document.facts)
@@ -22,26 +23,18 @@ def render(document: Document, figures: Mapping[str, str]) -> str:
     parts.append("\n\n".join(markdown_text(note) for note in document.notes) + "\n")
     if "differences" in figures:
         parts.append(f"![Differences to the baseline]({figures['differences']})\n")
-    for heading, found in document.verdicts:
-        parts.append(f"## {heading}\n")
-        parts.append(
-            "".join(
-                f"- **{markdown_text(c.study)}, {markdown_text(c.variant)}** {markdown_text(c.sentence)}\n"
-                for c in found
-            )
-        )
-    if document.costs:
-        parts.append("## Memory and time: differences that stand\n")
-        parts.append(
-            "".join(
-                f"- **{markdown_text(c.study)}, {markdown_text(c.variant)}** {markdown_text(c.sentence)}\n"
-                for c in document.costs
-            )
-        )
+    for heading, found in (*document.verdicts, (COSTS, document.costs)):
+        if found:
+            parts.append(f"## {heading}\n")
+            parts.append("".join(f"- **{_named(c)}** {markdown_text(c.sentence)}\n" for c in found))
     parts += _gaps(document)
     parts += [_section(section, figures) for section in document.sections]
     parts += _end(document)
     return "\n".join(part for part in parts if part)
+
+
+def _named(claim: Claim) -> str:
+    return f"{markdown_text(claim.study)}, {markdown_text(claim.variant)}"
 
 
 def _gaps(document: Document) -> list[str]:
@@ -55,8 +48,8 @@ def _gaps(document: Document) -> list[str]:
     return parts
 
 
-def _section(section: Section, figures: Mapping[str, str]) -> str:
-    parts = [f"## {section.number}. {markdown_text(section.name)}\n", f"{markdown_text(section.told)}\n"]
+def _section(section: StudySection, figures: Mapping[str, str]) -> str:
+    parts = [f"## {section.number}. {markdown_text(section.name)}\n", f"{markdown_text(section.studied)}\n"]
     if section.asked:
         parts.append(f"Asked for: {markdown_text(', '.join(section.asked))}\n")
     if section.uncomputed:

@@ -1,4 +1,4 @@
-"""The measured quantities as a report names them: title, unit, digits, and which way is better."""
+"""The measured quantities in a report: title, unit, digits, and which side is better."""
 
 import math
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ _KNOWN = {
 
 
 def quantity(name: str) -> Quantity:
-    """What is known of a metric by this name; one not known is shown as it was recorded."""
+    """The quantity of a metric; an unknown metric is shown as recorded."""
     if name in _KNOWN:
         return _KNOWN[name]
     if name.startswith("rouge"):

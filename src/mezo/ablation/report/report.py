@@ -16,8 +16,8 @@ HTML, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
 
 
 def check_libraries() -> None:
-    """Raises MezoError if a library of the reports is missing: to be asked before hours of runs."""
-    missing = [name for name in ("plotly", "jinja2", "scipy") if find_spec(name) is None]
+    """Raises MezoError if a library of the reports is missing. Call it before hours of runs."""
+    missing = [name for name in ("jinja2", "scipy") if find_spec(name) is None]
     if missing:
         raise MezoError(
             f"the report of an ablation study needs {', '.join(missing)}: pip install 'mezo[ablation]'"
@@ -27,8 +27,8 @@ def check_libraries() -> None:
 def write_report(folder: Path | str) -> list[Path]:
     """Write FOLDER/report.html, report.md and figures/ from FOLDER/results.jsonl; the paths written.
 
-    Runs that are not there yet are simply not in it. Learning curves come from the run folders; a run
-    whose folder is gone is still in the tables.
+    Runs that are not finished are left out. Learning curves come from the run folders; a run whose folder is gone is
+    still in the tables.
 
     Raises MezoError if there is no results.jsonl, it holds no finished run, or a library is missing.
     """
@@ -58,7 +58,7 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def _shown(value: Any) -> Any:
-    """With every text as one can be shown: names and errors of a study are other people's."""
+    """`value` with every text printable and without secrets: names and errors come from other people."""
     if isinstance(value, str):
         return hidden(printable(value))
     if isinstance(value, dict):
@@ -67,10 +67,10 @@ def _shown(value: Any) -> Any:
 
 
 def _figures(said: Document, folder: Path) -> tuple[dict[str, str], list[Path]]:
-    """Relative paths of the PNGs by name, and all that was written."""
-    from mezo.ablation.report.drawing import write_figure
+    """Relative paths of the PNGs by name, and all paths written."""
+    from mezo.ablation.report.charts.drawing import write_figure
 
-    pages = {} if said.forest is None else {"differences": [said.forest]}
+    pages = {} if said.differences is None else {"differences": [said.differences]}
     pages |= {f"study-{s.number}": list(s.panels) for s in said.sections if s.panels}
     written: list[Path] = []
     for name, panels in pages.items():

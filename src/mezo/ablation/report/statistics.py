@@ -1,7 +1,7 @@
-"""What a few seeds can tell: means, paired differences with t intervals, Holm's adjustment.
+"""Means, paired differences with t intervals, and Holm's adjustment over a few seeds.
 
-Runs of a variant and of the baseline with the same seed share data order, evaluation set and noise
-seeds, so they are compared seed by seed: what the seed does to both cancels in the difference.
+Runs of a variant and of the baseline with the same seed share data order, evaluation set and noise seeds, so they are
+compared seed by seed: the common effect of the seed cancels in the difference.
 """
 
 import math
@@ -24,10 +24,9 @@ class Spread:
 class Paired:
     """Variant minus baseline over the seeds that both have, in the metric's own unit.
 
-    interval: Student's t on the differences. None with fewer than two pairs (nothing says how far the
-    next seed might lie), and where all differences are equal: their spread of 0 is then a limit of
-    the measurement's resolution, not evidence of certainty. p: of the two-sided test of "no
-    difference", None where there is no interval.
+    interval: Student's t on the differences; None with fewer than two pairs, and where all differences are equal: their
+    spread of 0 comes from the measurement's resolution and is no certainty. p: of the two-sided test of "no
+    difference"; None without an interval.
     """
 
     seeds: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Processes of runs: started, waited for, and ended with the study that started them."""
+"""The processes of runs: started, awaited, and ended together with the study that started them."""
 
 import contextlib
 import os
@@ -11,69 +11,68 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TRUST = "--trust-remote-code"
-CHILD = (sys.executable, "-m", "mezo.ablation.run.process_main")
-_TAIL = 1 << 16  # bytes of a log in which its last words are looked for
+PROGRAM = (sys.executable, "-m", "mezo.ablation.run.process_main")
+_TAIL = 1 << 16  # bytes of a log that are searched for its last line
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a process came to its end."""
+    """How a process ended."""
 
     ok: bool
-    error: str | None = None  # its last words, in one line
+    error: str | None = None  # its last line
     killed: bool = False  # by a signal, from outside
 
 
-class Children:
+class Processes:
     """The processes that run now. `run` may be called from several threads, `stop` from any.
 
-    A child's standard input is a pipe whose other end this process alone holds: it closes however this
-    process ends, even by SIGKILL, and the child ends when it sees that. Each is in a session of its
-    own, so that Ctrl-C reaches the study and not the runs behind its back.
+    The standard input of each is a pipe that only this process holds open: it closes however this process ends, even by
+    SIGKILL, and then the other ends, too. Each is in its own session, so that Ctrl-C reaches the study alone.
     """
 
-    def __init__(self, command: Sequence[str] = CHILD, *, trusting: bool = False) -> None:
-        """trusting: whether models may run code of their own, which no file of a study says."""
-        self._command, self._flags = tuple(command), (TRUST,) if trusting else ()
+    def __init__(self, program: Sequence[str] = PROGRAM, *, trusting: bool = False) -> None:
+        """trusting: whether models may run their own code, which no file of a study can say."""
+        self._command = (*program, TRUST) if trusting else tuple(program)
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self.stopped = False
 
     def run(self, request: Path, log: Path, environment: Mapping[str, str]) -> Ended:
-        """Run `COMMAND request` to its end; what it prints goes to `log`."""
-        with log.open("ab") as said:
+        """Run `PROGRAM request` to its end; its output goes to `log`."""
+        with log.open("ab") as output:
             with self._lock:
                 if self.stopped:
                     return Ended(False, "stopped")
-                child = subprocess.Popen(
-                    [*self._command, *self._flags, str(request)],
+                process = subprocess.Popen(
+                    [*self._command, str(request)],
                     stdin=subprocess.PIPE,
-                    stdout=said,
+                    stdout=output,
                     stderr=subprocess.STDOUT,
                     env=dict(environment),
                     start_new_session=True,
                 )
-                self._running.add(child)
+                self._running.add(process)
             try:
-                status = child.wait()
+                status = process.wait()
             finally:
                 with self._lock:
-                    self._running.discard(child)
-                if child.stdin is not None:
-                    child.stdin.close()
-        return Ended(True) if status == 0 else Ended(False, _last_words(status, log), status < 0)
+                    self._running.discard(process)
+                if process.stdin is not None:
+                    process.stdin.close()
+        return Ended(True) if status == 0 else Ended(False, _last_line(status, log), status < 0)
 
     def stop(self) -> None:
         """End all that run, and start no more."""
         with self._lock:
             self.stopped = True
-            for child in self._running:
+            for process in self._running:
                 with contextlib.suppress(ProcessLookupError):
-                    child.kill()  # what it has done is on the disk, and it goes on from there
+                    process.kill()  # its work is on the disk, and it resumes from there
 
 
 def end_with_parent() -> None:
-    """In a child: end this process as soon as its standard input does, which is when the study ends."""
+    """End this process as soon as its standard input closes, which is when the study ends."""
 
     def watch() -> None:
         while os.read(0, 1 << 10):
@@ -84,7 +83,7 @@ def end_with_parent() -> None:
 
 
 def environment(threads: int | None) -> dict[str, str]:
-    """This process's environment for a child. threads: of one run; what the person has set wins."""
+    """This process's environment for a run. threads: of the run; a variable that is already set wins."""
     quiet = {
         "TRANSFORMERS_VERBOSITY": "error",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -95,14 +94,14 @@ def environment(threads: int | None) -> dict[str, str]:
     return {**quiet, **limited, **os.environ}
 
 
-def _last_words(status: int, log: Path) -> str:
-    """Why a process failed: its last line, and the signal that ended it, if one did."""
+def _last_line(status: int, log: Path) -> str:
+    """Why a process failed: its last line, or the signal that ended it."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _TAIL))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     if status < 0:
         name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
-        hint = " (the system ends a process so when memory runs out)" if name == "SIGKILL" else ""
+        hint = " (the system does this when memory runs out)" if name == "SIGKILL" else ""
         return f"ended by {name}{hint}"
-    said = lines[-1].removeprefix("mezo: error: ") if lines else "it said nothing"
-    return " ".join(said.split()) or f"exit status {status}"
+    last = lines[-1].removeprefix("mezo: error: ") if lines else "no output"
+    return " ".join(last.split()) or f"exit status {status}"

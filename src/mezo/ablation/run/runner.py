@@ -11,7 +11,7 @@ from mezo.ablation.run.folder import REQUEST
 from mezo.ablation.run.journal import Journal, threshold_of
 from mezo.ablation.run.measures import Threshold
 from mezo.ablation.run.prepare import Prepared, threads
-from mezo.ablation.run.processes import CHILD, Children, Ended, environment
+from mezo.ablation.run.processes import PROGRAM, Ended, Processes, environment
 from mezo.run import RunFolder, read_metrics, to_json
 
 
@@ -31,7 +31,7 @@ def run_study(
     command: Sequence[str] = (),
     *,
     say: Callable[[str], None] = lambda text: None,
-    child: Sequence[str] = CHILD,
+    program: Sequence[str] = PROGRAM,
 ) -> Finished:
     """Make every run that is not there yet. Runs that failed before are tried again.
 
@@ -46,7 +46,7 @@ def run_study(
         if not folder.request.exists():
             folder.agree(prepared.agreed)
         folder.take_over()
-        study = _Study(prepared, Children(child, trusting=prepared.config.trust_remote_code), say)
+        study = _Study(prepared, Processes(program, trusting=prepared.config.trust_remote_code), say)
         study.journal.begin(list(command))
         try:
             study.make(prepared.left())
@@ -61,8 +61,8 @@ def run_study(
 class _Study:
     """One execution of a study: what has ended in it, and what of that is written down."""
 
-    def __init__(self, prepared: Prepared, children: Children, say: Callable[[str], None]) -> None:
-        self.prepared, self.children, self.say = prepared, children, say
+    def __init__(self, prepared: Prepared, processes: Processes, say: Callable[[str], None]) -> None:
+        self.prepared, self.processes, self.say = prepared, processes, say
         self.journal = Journal(prepared)
         self.threshold: Threshold | None = None
         self.made = 0
@@ -81,7 +81,7 @@ class _Study:
                 for number, future in enumerate(as_completed(futures), start=1):
                     self._take(futures[future], future.result(), f"{number}/{len(runs)}")
             except BaseException:
-                self.children.stop()
+                self.processes.stop()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
@@ -97,12 +97,12 @@ class _Study:
             text = to_json(request) + "\n"
             part, is_half = folder.begin(run.key, text)
             ended = self._process(part)
-            if is_half and not (ended.ok or ended.killed or self.children.stopped):
+            if is_half and not (ended.ok or ended.killed or self.processes.stopped):
                 folder.begin_again(part, text)  # what was left of it may be what is wrong
                 ended = self._process(part)
             if ended.ok:
                 folder.finish(run.key, part)
-            elif not self.children.stopped:
+            elif not self.processes.stopped:
                 folder.fail(run.key, part, killed=ended.killed)
             return ended
         finally:
@@ -111,7 +111,7 @@ class _Study:
     def _process(self, part: Path) -> Ended:
         """The process of the run that is asked for in `part`, to its end."""
         limits = environment(threads(self.prepared.config, len(self.prepared.devices)))
-        return self.children.run(part / REQUEST, part / "log.txt", limits)
+        return self.processes.run(part / REQUEST, part / "log.txt", limits)
 
     def _take(self, run: Run, ended: Ended, number: str) -> None:
         self._ended[run.key] = ended

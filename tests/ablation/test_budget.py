@@ -75,7 +75,7 @@ def test_cases_of_equal_settings_count_once() -> None:
     ("equal", "minutes", "steps", "said"),
     [
         ("steps", None, [120, 120], "120 steps for each run; variants"),
-        ("passes", None, [120, 60], "as the baseline takes in 120 steps: 60 to 120 steps"),
+        ("passes", None, [120, 60], "as the baseline has in 120 steps: 60 to 120 steps"),
         (
             "steps",
             5.0,

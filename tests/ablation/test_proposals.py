@@ -34,7 +34,9 @@ def plan(tmp_path: Path) -> Path:
 
 
 def reply(*settings: Any) -> str:
-    return json.dumps({"proposals": [{"variant": n, "set": each} for n, each in enumerate(settings, start=1)]})
+    return json.dumps(
+        {"proposals": [{"variant": n, "set": each} for n, each in enumerate(settings, start=1)]}
+    )
 
 
 def propose(plan: Path, url: str, *more: str) -> int:

@@ -20,6 +20,7 @@ from tests.ablation import fake_child, fake_study
 from tests.ablation.fake_study import CONFIG, PROGRAM, plan, prepared
 
 from mezo.ablation.run import results_file as results
+from mezo.ablation.run.budget import Cost
 from mezo.ablation.run.folder import StudyFolder
 from mezo.ablation.run.prepare import Options, prepare, slots, threads
 from mezo.ablation.run.runner import Finished, run_study
@@ -398,3 +399,40 @@ def test_the_fake_runs_are_read_as_real_ones(study: tuple[Path, Finished, list[s
     metrics = read_metrics(RunFolder(out / named(out)["baseline", 7]["run"]).metrics)
     assert isinstance(metrics.steps[0], StepRecord)
     assert isinstance(metrics.evals[0], EvalRecord)
+
+
+# ---------------------------------------------------------------- the time of a study that has begun
+
+
+def test_an_estimate_of_a_begun_study_is_from_its_finished_runs(
+    study: tuple[Path, Finished, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _, _ = study
+    monkeypatch.setattr("mezo.ablation.run.costs.Processes", None)  # nothing is started
+    again = prepared(folder / "out", *EPSILONS, seeds=3, estimate=True)
+    cost = again.agreed.costs[again.cases[0].key]
+    assert (cost.step, cost.passes) == (0.25, 2.0)  # those of the runs' files
+    assert cost.evaluation == pytest.approx(0.1)
+    assert cost.fixed >= 0
+    assert {case.key for case in again.cases} == set(again.agreed.costs)
+    # a third seed of three settings, and the two runs that failed
+    assert len(again.left()) == 5
+    assert again.estimate() == pytest.approx(sum(again.seconds(run) or 0 for run in again.left()))
+    assert again.timed_by.startswith("from the finished runs")
+
+
+def test_an_estimate_of_a_study_without_a_finished_run_times_the_baseline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = prepared(tmp_path / "o", 1e-2)
+    first.folder.path.mkdir()
+    first.folder.agree(first.agreed)
+    timed = []
+    cost = Cost(step=2.0, fixed=1.0, evaluation=0.0, passes=2.0)
+    monkeypatch.setattr(
+        "mezo.ablation.run.costs.time_case", lambda case, config: timed.append(case.name) or cost
+    )
+    again = prepared(tmp_path / "o", 1e-2, estimate=True)
+    assert timed == ["baseline"]
+    assert again.estimate() == 4 * (1.0 + 4 * 2.0)  # two cases, two seeds, four steps
+    assert prepared(tmp_path / "o", 1e-2).estimate() is None

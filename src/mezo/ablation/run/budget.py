@@ -1,10 +1,11 @@
-"""Dividing the budget of a study fairly: how many steps each case's runs have, and saying so."""
+"""Dividing the budget of a study: how many steps the runs of each case have."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from mezo.ablation.binding.checks import passes_of
 from mezo.ablation.run.cases import Case
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
@@ -14,27 +15,21 @@ Equal = Literal["steps", "passes"]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a run of a case takes here, measured over a few steps."""
+    """The measured cost of a run on this machine."""
 
     step: float  # seconds
     fixed: float  # seconds: starting the process, loading the model
     evaluation: float  # seconds of one
-    passes: float  # forward passes a step, in the mean over the run
+    passes: float  # forward passes a step, as the mean over the run
 
     def seconds(self, steps: int, evaluations: int) -> float:
         return self.fixed + evaluations * self.evaluation + steps * self.step
 
 
 def scaled(cost: Cost, baseline: MeZOConfig, config: MeZOConfig) -> Cost:
-    """About the cost of another config, from the baseline's: a step by its forward passes and examples."""
-    work = _work(config) / _work(baseline)
-    return replace(cost, step=cost.step * work, passes=cost.passes * work)
-
-
-def _work(config: MeZOConfig) -> float:
-    from mezo.ablation.binding.checks import passes_of
-
-    return passes_of(config) * config.batch_size * config.gradient_accumulation
+    """The estimated cost of a config, from the baseline's by the forward passes and examples of a step."""
+    work = [passes_of(c) * c.batch_size * c.gradient_accumulation for c in (config, baseline)]
+    return replace(cost, step=cost.step * work[0] / work[1], passes=cost.passes * work[0] / work[1])
 
 
 def by_steps(cases: Sequence[Case], steps: int) -> dict[str, int]:
@@ -43,10 +38,9 @@ def by_steps(cases: Sequence[Case], steps: int) -> dict[str, int]:
 
 
 def by_passes(cases: Sequence[Case], steps: int, costs: Mapping[str, Cost]) -> dict[str, int]:
-    """As many forward passes for every case as the baseline takes in `steps`, by key.
+    """By key, steps with as many forward passes as the first case, the baseline, has in `steps`; at least one step.
 
-    A case whose step takes more of them has fewer steps, at least one; the first case is the baseline.
-    Raises MezoError for a case whose passes are not known.
+    Raises MezoError for a case without a cost.
     """
     budget = steps * _cost(cases[0], costs).passes
     return {case.key: max(1, round(budget / _cost(case, costs).passes)) for case in cases}
@@ -61,34 +55,28 @@ def by_minutes(
     at_once: int,
     evaluations: int,
 ) -> dict[str, int]:
-    """The same time for every run, which makes its own number of steps of it, by key.
+    """By key, the steps that fit into an equal share of the time.
 
     minutes: of the whole study. at_once: runs at the same time. evaluations: of a run.
-    Raises MezoError if that leaves a run no step, or a case's costs are not known.
+    Raises MezoError if a run has no time for a step, or for a case without a cost.
     """
-    seconds = seconds_a_run(cases, seeds, minutes, at_once)
-    found = {}
-    for case in cases:
-        cost = _cost(case, costs)
-        found[case.key] = math.floor((seconds - cost.seconds(0, evaluations)) / cost.step)
-    if min(found.values()) < 1:
-        least = max(_cost(c, costs).seconds(1, evaluations) for c in cases)
-        runs = math.ceil(distinct(cases) * seeds / at_once)
+    count = distinct(cases) * seeds
+    rounds = math.ceil(count / at_once)
+    seconds = 60 * minutes / rounds
+    known = [_cost(case, costs) for case in cases]
+    steps = [math.floor((seconds - cost.seconds(0, evaluations)) / cost.step) for cost in known]
+    if min(steps) < 1:
+        least = max(cost.seconds(1, evaluations) for cost in known)
         raise MezoError(
-            f"--minutes {minutes:g} leaves {seconds:.1f} s for each of {distinct(cases) * seeds} runs, and one"
-            f" takes {least:.1f} s with a single step; give more than {least * runs / 60:.1f} minutes, fewer"
-            " seeds, or a smaller evaluation (--eval-examples)"
+            f"--minutes {minutes:g} leaves {seconds:.1f} s for each of {count} runs, and one takes {least:.1f} s with"
+            f" a single step; give more than {least * rounds / 60:.1f} minutes, fewer seeds, or a smaller evaluation"
+            " (--eval-examples)"
         )
-    return found
-
-
-def seconds_a_run(cases: Sequence[Case], seeds: int, minutes: float, at_once: int) -> float:
-    """The time of each run of a study of so many minutes."""
-    return 60 * minutes / math.ceil(distinct(cases) * seeds / at_once)
+    return {case.key: each for case, each in zip(cases, steps, strict=True)}
 
 
 def distinct(cases: Sequence[Case]) -> int:
-    """How many cases are run: those of equal settings are run once."""
+    """How many cases are run; those of equal settings are run once."""
     return len({case.key for case in cases})
 
 
@@ -102,20 +90,18 @@ def words(cases: Sequence[Case], steps: Mapping[str, int], equal: Equal, minutes
     if equal == "passes":
         spread = f"{low:,} to {high:,}" if low != high else f"{low:,}"
         return (
-            f"as many forward passes for each run as the baseline takes in {baseline:,} steps: {spread} steps"
+            f"as many forward passes for each run as the baseline has in {baseline:,} steps: {spread} steps"
         )
+    other = "" if low == high else f", but {low:,} to {high:,} where the plan says so"
     return (
-        f"{baseline:,} steps for each run"
-        + ("" if low == high else f", but {low:,} to {high:,} where the plan says so")
-        + "; variants that take more forward passes a step take more of them in all"
+        f"{baseline:,} steps for each run{other}; variants with more forward passes a step have more in all"
     )
 
 
 def _cost(case: Case, costs: Mapping[str, Cost]) -> Cost:
-    found = costs.get(case.key)
-    if found is None:
+    if case.key not in costs:
         raise MezoError(
-            f"{case.name}: its steps could not be timed, so it has no fair share; divide by --steps, or"
-            " take it out of the plan"
+            f"{case.name}: its steps could not be timed, so its share is not known; divide by --steps, or remove it"
+            " from the plan"
         )
-    return found
+    return costs[case.key]

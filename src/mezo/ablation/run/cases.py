@@ -10,7 +10,7 @@ from mezo.ablation.binding.variants import Bound
 from mezo.config import MeZOConfig
 
 BASELINE = "baseline"
-_CURVE = 10  # evaluations of a run after its start, unless the person says how many steps lie between
+_CURVE = 10  # evaluations of a run after its start, by default
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Case:
 
     study: str | None  # None: the baseline, of every study
     label: str
-    settings: Mapping[str, Any] = field(hash=False)  # what sets it apart from the baseline
+    settings: Mapping[str, Any] = field(hash=False)  # the changes to the baseline
     config: MeZOConfig = field(hash=False)  # with the baseline's own seed and number of steps
     note: str = ""
 
@@ -34,24 +34,22 @@ class Case:
     def run(self, number: int, steps: int, eval_every: int | None) -> "Run":
         """The run of the case's seed `number` (from 0), `steps` long.
 
-        eval_every: steps between evaluations; None: a tenth of the run. What the case's own settings say
-        of the seed, the steps or the evaluations goes before these.
+        eval_every: steps between evaluations; None: a tenth of the run. The case's own settings override both.
         """
-        steps = int(self.settings.get("num_steps", steps))
+        own = {n: self.settings[n] for n in ("num_steps", "warmup_steps", "eval_every") if n in self.settings}
+        steps = int(own.get("num_steps", steps))
         changes = {
             "num_steps": steps,
             "warmup_steps": self.config.warmup_steps * steps // self.config.num_steps,
             "eval_every": -(-steps // _CURVE) if eval_every is None else eval_every,
             "seed": (self.config.seed + number) % 2**64,
         }
-        own = {name: self.settings[name] for name in ("warmup_steps", "eval_every") if name in self.settings}
-        config = MeZOConfig.build(**{**self.config.model_dump(), **changes, **own})
-        return Run(self, number, config)
+        return Run(self, number, MeZOConfig.build(**{**self.config.model_dump(), **changes, **own}))
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a study. Runs of equal keys are one and the same, and are made once."""
+    """One run of a study. Runs of equal keys are made once."""
 
     case: Case
     number: int  # of its seed, from 0: variants are compared with the baseline's run of the same number
@@ -76,19 +74,18 @@ def cases_of(bound: Bound, config: MeZOConfig) -> list[Case]:
 
 
 def runs_of(cases: Iterable[Case], seeds: int, steps: Mapping[str, int], eval_every: int | None) -> list[Run]:
-    """All runs in the order in which they are made: seed by seed, in each the baseline first.
+    """All runs in their order: seed by seed, so that a study that is stopped early has compared every variant.
 
-    steps: of a run, by its case's key. A study that is stopped early has then compared every variant on
-    some seeds, and not some variants on every seed.
+    steps: of a run, by its case's key.
     """
     cases = list(cases)
     return [case.run(number, steps[case.key], eval_every) for number in range(seeds) for case in cases]
 
 
 def key_of(config: MeZOConfig) -> str:
-    """Sixteen hexadecimal digits that stand for a config; a setting at its default does not enter.
+    """Sixteen hexadecimal digits that identify a config.
 
-    So a later version with further settings finds the runs of an earlier one.
+    Settings at their default are left out, so a later version with more settings finds the runs of an earlier one.
     """
     values = config.model_dump(mode="json", exclude_defaults=True)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

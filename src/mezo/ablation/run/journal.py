@@ -1,15 +1,14 @@
-"""The lines of results.jsonl: what is said of the study, and of each of its runs."""
+"""The records of results.jsonl: of the study, and of each of its runs."""
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from mezo.ablation.run import measures
-from mezo.ablation.run import results_file as results
+from mezo.ablation.run import results_file
 from mezo.ablation.run.cases import Run
-from mezo.ablation.run.measures import Threshold
+from mezo.ablation.run.measures import Threshold, curve_metric, mean_at_the_end, measure
 from mezo.ablation.run.outcome import read_outcome
 from mezo.ablation.run.prepare import Prepared
 from mezo.ablation.run.processes import Ended
@@ -17,39 +16,35 @@ from mezo.run import RunFolder, read_metrics, to_json
 
 
 class Journal:
-    """Adds to results.jsonl what is not its latest word on the same thing.
+    """Appends records to results.jsonl, except those that the file already has as the last on their subject.
 
-    So a study that goes on repeats nothing, and a line is only ever replaced by a later one that says
-    something else: of a run, the line of its study, variant and seed.
+    So a study that continues repeats nothing. The subject of a run's record is its study, variant and seed.
     """
 
     def __init__(self, prepared: Prepared) -> None:
         self._prepared, self._path = prepared, prepared.folder.results
-        self._said = {_identity(record): record for record in results.read(self._path)}
+        self._last = {_subject(record): record for record in results_file.read(self._path)}
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Append `record`, unless the file ends up saying the same without it."""
-        plain = json.loads(to_json(dict(record)))
-        if self._said.get(_identity(plain)) != plain:
-            results.append(self._path, plain)
-            self._said[_identity(plain)] = plain
+        """Append `record`, unless it repeats the last one on its subject."""
+        written = json.loads(to_json(dict(record)))
+        if self._last.get(_subject(written)) != written:
+            results_file.append(self._path, written)
+            self._last[_subject(written)] = written
 
     def begin(self, command: list[str]) -> None:
-        """Say what is studied: the plan, its budget, what could not be bound."""
+        """Add the study: the plan, its budget, what is not bound."""
         p = self._prepared
-        self.add(
-            {
-                "kind": "meta",
-                "title": p.plan.title,
-                "command": command,
-                "budget": p.budget,
-                "equal": p.options.equal,
-                "seeds": p.options.seeds,
-                "jobs": len(p.devices),
-                "config": p.config.model_dump(mode="json"),
-            }
-        )
+        meta = {"title": p.plan.title, "command": command, "budget": p.budget, "equal": p.options.equal}
+        running = {
+            "seeds": p.options.seeds,
+            "jobs": len(p.devices),
+            "config": p.config.model_dump(mode="json"),
+        }
+        self.add({"kind": "meta", **meta, **running})
         for study in p.plan.studies:
+            asked = p.bound.metrics.get(study.name, ())
+            unbound = [item for item in p.bound.unbound if item.study == study.name]
             self.add(
                 {
                     "kind": "study",
@@ -57,34 +52,33 @@ class Journal:
                     "ablated_part": study.ablated_part,
                     "action": study.action,
                     "replacement": study.replacement,
-                    "metrics": list(_recorded(p, p.bound.metrics.get(study.name, ()))),
+                    # ROUGE is of several kinds, and runs have one of them
+                    "metrics": [n for name in asked for n in (p.rouge if name == "rouge" else (name,))],
                     "uncomputed": list(p.bound.uncomputed.get(study.name, ())),
                     "notes": {c.label: c.note for c in p.cases if c.study == study.name and c.note},
                     "unbound": [
-                        {"text": u.text, "reason": u.reason, "nearest": list(u.nearest)}
-                        for u in p.bound.unbound
-                        if u.study == study.name
+                        {"text": item.text, "reason": item.reason, "nearest": list(item.nearest)}
+                        for item in unbound
                     ],
                 }
             )
 
-    def tell_threshold(self, threshold: Threshold) -> None:
-        self.add(
-            {
-                "kind": "meta",
-                "threshold": {
-                    "metric": threshold.metric,
-                    "value": threshold.value,
-                    "source": threshold.source,
-                },
-            }
-        )
+    def add_threshold(self, threshold: Threshold) -> None:
+        self.add({"kind": "meta", "threshold": asdict(threshold)})
 
-    def tell_run(self, run: Run, ended: Ended, threshold: Threshold | None) -> None:
-        """A run that has come to its end, with its numbers if that was a good one."""
+    def add_run(self, run: Run, ended: Ended, threshold: Threshold | None) -> None:
+        """Add a run that has ended, with its numbers if it is finished."""
         folder, done = self._prepared.folder, self._prepared.folder.is_finished(run.key)
         path = folder.run(run.key) if done else folder.failed(run.key)
-        numbers, versions, steps = _numbers(path, threshold) if done else ({}, {}, 0)
+        numbers: dict[str, Any] = {"steps": 0, "metrics": {}, "versions": {}}
+        if done:
+            metrics, outcome = read_metrics(RunFolder(path).metrics), read_outcome(path)
+            measured = {"device": outcome.device, "threads": str(outcome.threads)}
+            numbers = {
+                "steps": len(metrics.steps),
+                "metrics": measure(metrics, outcome, threshold),
+                "versions": {**(outcome.versions or {}), **measured},
+            }
         self.add(
             {
                 "kind": "run",
@@ -95,19 +89,17 @@ class Journal:
                 "status": "ok" if done else "failed",
                 "error": None if done else ended.error,
                 "run": folder.relative(path),
-                "steps": steps,
-                "metrics": numbers,
                 "config": run.config.model_dump(mode="json"),
-                "versions": versions,
                 "key": run.key,
+                **numbers,
             }
         )
 
 
 def threshold_of(prepared: Prepared) -> Threshold | None:
-    """What a run is measured against: the value that was given, or what the baseline's runs end at.
+    """The threshold of the study: the value that was given, or the baseline's at the end of its runs.
 
-    The latter is the mean over its finished seeds of the task's headline metric; None before there is one.
+    The latter is the mean of the task's headline metric over the finished seeds; None without a finished run.
     """
     folder = prepared.folder
     runs = [run for run in prepared.runs if run.case.study is None and folder.is_finished(run.key)]
@@ -115,30 +107,16 @@ def threshold_of(prepared: Prepared) -> Threshold | None:
     evals = [records for records in evals if records]
     if not evals:
         return None
-    headline = measures.curve_metric(evals[0])
+    headline = curve_metric(evals[0])
     if prepared.options.threshold is not None:
         metric, value = prepared.options.threshold
         return Threshold(metric or headline, value, "given")
-    value, count = measures.mean_at_the_end(evals, headline)
-    if not math.isfinite(value):
-        return None
-    return Threshold(headline, value, f"the baseline's mean at the end of its runs, seeds: {count}")
+    value, count = mean_at_the_end(evals, headline)
+    source = f"the baseline's mean at the end of its runs, seeds: {count}"
+    return Threshold(headline, value, source) if math.isfinite(value) else None
 
 
-def _recorded(prepared: Prepared, asked: Iterable[str]) -> Iterator[str]:
-    """The metrics that were asked for, under the names that runs have them by: ROUGE is of several kinds."""
-    for name in asked:
-        yield from prepared.rouge if name == "rouge" else (name,)
-
-
-def _numbers(path: Path, threshold: Threshold | None) -> tuple[dict[str, float], dict[str, str], int]:
-    """(metrics, versions, steps made) of a finished run."""
-    metrics, outcome = read_metrics(RunFolder(path).metrics), read_outcome(path)
-    versions = {**(outcome.versions or {}), "device": outcome.device, "threads": str(outcome.threads)}
-    return measures.measure(metrics, outcome, threshold), versions, len(metrics.steps)
-
-
-def _identity(record: Mapping[str, Any]) -> tuple[Any, ...]:
+def _subject(record: Mapping[str, Any]) -> tuple[Any, ...]:
     kind = record.get("kind")
     if kind == "run":
         return kind, record.get("study"), record.get("variant"), record.get("seed")

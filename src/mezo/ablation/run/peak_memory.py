@@ -1,4 +1,4 @@
-"""The peak memory of a run's steps, apart from loading the model and from evaluations, which take more."""
+"""The peak memory of a run's steps, apart from loading the model and evaluations, which need more."""
 
 import re
 from pathlib import Path
@@ -11,35 +11,35 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class StepPeak:
-    """Follows the system's high-water mark of resident memory, reset before the steps (Linux).
+    """Follows the system's high-water mark of resident memory, which is reset before the steps (Linux).
 
-    Where it cannot be reset, `of_steps` is None and `whole` is still right.
+    Where the mark cannot be reset, `of_steps` is None and `whole` is still right.
     """
 
-    def __init__(self, kept: Path | None = None) -> None:
-        """kept: a file for the marks, from which a process that goes on with the run has them."""
-        self._kept = kept
+    def __init__(self, file: Path | None = None) -> None:
+        """file: keeps the marks for a process that resumes the run."""
+        self._file = file
         self._whole = 0
         self._steps: int | None = None
         self._fresh = False
-        if kept is not None and kept.is_file():
-            found = parse_json(kept.read_text(encoding="utf-8"))
+        if file is not None and file.is_file():
+            found = parse_json(file.read_text(encoding="utf-8"))
             self._whole, self._steps = found["whole"], found["steps"]
 
     def begin(self) -> None:
-        """What follows is steps. The mark of before is kept for `whole`."""
+        """Call before steps: resets the mark."""
         self._whole = self.whole()
         self._fresh = _reset()
-        if self._kept is not None:
-            write_text(self._kept, to_json({"whole": self._whole, "steps": self._steps}) + "\n")
+        if self._file is not None:
+            write_text(self._file, to_json({"whole": self._whole, "steps": self._steps}) + "\n")
 
     def stepped(self) -> None:
-        """A step has been made since `begin` or the last step."""
+        """Call after each step."""
         if self._fresh and (found := high_water()) is not None:
             self._steps = max(self._steps or 0, found)
 
     def of_steps(self) -> int | None:
-        """The peak over all steps in bytes; None without steps, or where it is not available."""
+        """The peak over all steps in bytes; None without steps, or if it cannot be measured."""
         return self._steps
 
     def whole(self) -> int:
@@ -49,7 +49,7 @@ class StepPeak:
 
 
 def high_water() -> int | None:
-    """The most resident memory of this process since the last reset, in bytes; None but on Linux."""
+    """The most resident memory of this process since the last reset, in bytes; None except on Linux."""
     try:
         found = re.search(r"^VmHWM:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
     except OSError:
@@ -58,7 +58,7 @@ def high_water() -> int | None:
 
 
 def _reset() -> bool:
-    """Whether the mark now is what is resident. 5: see proc(5); it touches nothing else."""
+    """Reset the mark to what is resident now (5: see proc(5)); whether that worked."""
     before = high_water()
     try:
         _RESET.write_text("5")

@@ -1,6 +1,6 @@
-"""The process of one run, or of timing the cases: `python -m mezo.ablation.run.process_main [--trust-remote-code] REQUEST.json`.
+"""The process of one run, or of timing: `python -m mezo.ablation.run.process_main [--trust-remote-code] REQUEST.json`.
 
-A process of its own for every run: peak memory is a process's, and what kills one leaves the others alone.
+Every run has its own process, because peak memory is measured for a process, and a crash leaves the other runs alone.
 """
 
 import json
@@ -19,9 +19,9 @@ _BEGAN = time.monotonic()  # before torch is imported, which takes seconds
 
 
 def main(path: Path, *, trusting: bool = False) -> int:
-    """Do what a request asks for; 2 and one line on standard error for a mistake of a person."""
+    """Do what the request says; 2 and one line on standard error for a user's mistake."""
     request: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    warnings.simplefilter("ignore")  # other libraries' talk to their developers
+    warnings.simplefilter("ignore")  # from other libraries to their developers
     try:
         if "configs" in request:
             from mezo.ablation.run.timing import time_all

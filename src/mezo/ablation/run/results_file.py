@@ -1,7 +1,7 @@
-"""OUT/results.jsonl: a line for each thing that is known of a study, appended and never changed.
+"""OUT/results.jsonl: the lines that describe a study, appended and never changed.
 
-A line is handed to the system in one write and brought to the disk before anything else happens. What a
-crash leaves of a line has no newline: it is dropped when the file is read and cut off before the next one.
+A line is written in one call and synced to the disk. A crash leaves at most a part of a line without a newline: readers
+drop it, and the next append cuts it off.
 """
 
 import json
@@ -33,7 +33,7 @@ def append(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """All whole lines, in the order in which they were written; none if there is no file.
+    """All whole lines in their order; none without a file.
 
     Raises MezoError, naming the line, if one is not a JSON object.
     """
@@ -57,7 +57,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def _cut_torn_tail(file: int) -> None:
-    """Leave whole lines alone. A line is some kilobytes, so what is torn is looked for at the end."""
+    """Cut off what follows the last newline, searching blocks from the end."""
     size = end = os.fstat(file).st_size
     block = 1 << 16
     while end > 0:

@@ -1,12 +1,13 @@
-"""Running a study: every run in its own process, each result kept as soon as it is there."""
+"""Running a study: every run in its own process, each result written as soon as it is known."""
 
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 from mezo.ablation.run.cases import Run
+from mezo.ablation.run.costs import Say
 from mezo.ablation.run.folder import REQUEST
 from mezo.ablation.run.journal import Journal, threshold_of
 from mezo.ablation.run.measures import Threshold
@@ -17,11 +18,11 @@ from mezo.run import RunFolder, read_metrics, to_json
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What running a study came to."""
+    """The result of running a study."""
 
     made: int  # runs that ended well, this time
     failed: tuple[tuple[str, str], ...]  # (run, error), this time
-    left: int  # that are still to be made
+    left: int  # runs that are still to be made
     stopped: bool  # by Ctrl-C
     threshold: Threshold | None = None
 
@@ -30,16 +31,16 @@ def run_study(
     prepared: Prepared,
     command: Sequence[str] = (),
     *,
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = lambda text: None,
     program: Sequence[str] = PROGRAM,
 ) -> Finished:
-    """Make every run that is not there yet. Runs that failed before are tried again.
+    """Make every run that is not finished; runs that failed before are tried again.
 
-    command: what the person typed, for the report. say: hears a line for each run that ends. child: the
-    program of a run's process, which is given the path of its request.
+    command: the user's, for the report. say: receives a line for each run that ends. program: of a run's process; its
+    argument is the path of the request.
 
-    Ctrl-C ends the runs under way, which go on from where they were when the study does. Raises MezoError if another
-    process is at work in the folder, or a result cannot be written.
+    Ctrl-C ends the unfinished runs, which resume with the study. Raises MezoError if another process works in the
+    folder, or a result cannot be written.
     """
     folder = prepared.folder
     with folder.locked():
@@ -48,33 +49,33 @@ def run_study(
         folder.take_over()
         study = _Study(prepared, Processes(program, trusting=prepared.config.trust_remote_code), say)
         study.journal.begin(list(command))
+        stopped = False
         try:
             study.make(prepared.left())
-            stopped = False
         except KeyboardInterrupt:
             stopped = True
-        study.tell(all_told=not stopped)
+        study.record(final=not stopped)
         left = len(prepared.left())
         return Finished(study.made, tuple(study.failed.values()), left, stopped, study.threshold)
 
 
 class _Study:
-    """One execution of a study: what has ended in it, and what of that is written down."""
+    """One execution of a study: which runs have ended in it, and which of them are recorded."""
 
-    def __init__(self, prepared: Prepared, processes: Processes, say: Callable[[str], None]) -> None:
+    def __init__(self, prepared: Prepared, processes: Processes, say: Say) -> None:
         self.prepared, self.processes, self.say = prepared, processes, say
         self.journal = Journal(prepared)
         self.threshold: Threshold | None = None
         self.made = 0
         self.failed: dict[str, tuple[str, str]] = {}  # by key
         self._ended: dict[str, Ended] = {}  # by key, in this process
-        self._told: set[str] = set()  # keys whose lines are written
+        self._recorded: set[str] = set()  # keys
         self._devices: queue.SimpleQueue[str] = queue.SimpleQueue()
         for device in prepared.devices:
             self._devices.put(device)
 
     def make(self, runs: Sequence[Run]) -> None:
-        """Make runs, as many at a time as there are devices for; all of them end with an interrupt."""
+        """Make runs, as many at a time as there are devices; an interrupt ends all of them."""
         with ThreadPoolExecutor(len(self.prepared.devices)) as pool:
             futures: dict[Future[Ended], Run] = {pool.submit(self._one, run): run for run in runs}
             try:
@@ -85,8 +86,27 @@ class _Study:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
+    def record(self, *, final: bool = False) -> None:
+        """Record the ended runs, once the baseline's have ended: its threshold is among their numbers.
+
+        A kill before that loses nothing, because a finished run's folder contains its numbers.
+        """
+        folder = self.prepared.folder
+        over = {r.key for r in self.prepared.runs if r.key in self._ended or folder.is_finished(r.key)}
+        baseline = {run.key for run in self.prepared.runs if run.case.study is None}
+        if not (final or baseline <= over):
+            return
+        if not self._recorded:
+            self.threshold = threshold_of(self.prepared)
+            if self.threshold is not None:
+                self.journal.add_threshold(self.threshold)
+        for run in self.prepared.runs:
+            if run.key in over - self._recorded:
+                self.journal.add_run(run, self._ended.get(run.key, Ended(True)), self.threshold)
+        self._recorded |= over
+
     def _one(self, run: Run) -> Ended:
-        """A run from its request to the folder under its name. In a thread of its own."""
+        """A run from its request to the folder under its name. Called in a thread."""
         folder, device = self.prepared.folder, self._devices.get()
         try:
             request = {
@@ -95,10 +115,10 @@ class _Study:
                 "metrics": list(self.prepared.metrics),
             }
             text = to_json(request) + "\n"
-            part, is_half = folder.begin(run.key, text)
+            part, resumes = folder.begin(run.key, text)
             ended = self._process(part)
-            if is_half and not (ended.ok or ended.killed or self.processes.stopped):
-                folder.begin_again(part, text)  # what was left of it may be what is wrong
+            if resumes and not (ended.ok or ended.killed or self.processes.stopped):
+                folder.begin_again(part, text)  # the unfinished run may be the reason
                 ended = self._process(part)
             if ended.ok:
                 folder.finish(run.key, part)
@@ -109,7 +129,7 @@ class _Study:
             self._devices.put(device)
 
     def _process(self, part: Path) -> Ended:
-        """The process of the run that is asked for in `part`, to its end."""
+        """The process of the request in `part`, to its end."""
         limits = environment(threads(self.prepared.config, len(self.prepared.devices)))
         return self.processes.run(part / REQUEST, part / "log.txt", limits)
 
@@ -117,37 +137,19 @@ class _Study:
         self._ended[run.key] = ended
         if ended.ok:
             self.made += 1
-            self.say(f"[{number}] {run.name}: {_figures(self.prepared.folder.run(run.key))}")
+            self.say(f"[{number}] {run.name}: {_summary(self.prepared.folder.run(run.key))}")
         else:
             self.failed[run.key] = (run.name, ended.error or "")
             self.say(f"[{number}] {run.name}: failed: {ended.error}")
-        self.tell()
-
-    def tell(self, *, all_told: bool = False) -> None:
-        """Write down what has ended, once the baseline's runs have: its threshold is among their numbers.
-
-        Until then nothing is lost by a kill, since a finished run's folder says all of it again.
-        """
-        folder = self.prepared.folder
-        over = {r.key for r in self.prepared.runs if r.key in self._ended or folder.is_finished(r.key)}
-        baseline = {run.key for run in self.prepared.runs if run.case.study is None}
-        if not (all_told or baseline <= over):
-            return
-        if not self._told:
-            self.threshold = threshold_of(self.prepared)
-            if self.threshold is not None:
-                self.journal.tell_threshold(self.threshold)
-        for run in self.prepared.runs:
-            if run.key in over - self._told:
-                self.journal.tell_run(run, self._ended.get(run.key, Ended(True)), self.threshold)
-        self._told |= over
+        self.record()
 
 
-def _figures(folder: Path) -> str:
-    """The last evaluation of a run, and how long its steps took."""
+def _summary(folder: Path) -> str:
+    """The last evaluation of a run, and the time of its steps."""
     metrics = read_metrics(RunFolder(folder).metrics)
-    seconds = sum(step.seconds for step in metrics.steps)
-    last = metrics.evals[-1] if metrics.evals else None
-    judged = "" if last is None else f"{last.headline or ''} loss {last.loss:.4f}, "
-    named = f"{last.headline.name} " if last is not None and last.headline is not None else ""
-    return f"{named}{judged}{len(metrics.steps):,} steps in {seconds:.1f} s"
+    took = f"{len(metrics.steps):,} steps in {sum(step.seconds for step in metrics.steps):.1f} s"
+    if not metrics.evals:
+        return took
+    last = metrics.evals[-1]
+    score = f"{last.headline.name} {last.headline}" if last.headline is not None else ""
+    return f"{score} loss {last.loss:.4f}, {took}".lstrip()

@@ -1,4 +1,4 @@
-"""What a run of each case takes here: a few steps of each, in one process before the study begins."""
+"""The cost of a run of each case, measured over a few steps in a process before the study begins."""
 
 import gc
 import statistics
@@ -19,29 +19,23 @@ from mezo.run import to_json, write_text
 from mezo.setup import directions_at, learning_rate
 from mezo.trainer import MeZOTrainer
 
-STEPS = 2  # timed, after one that is not: it compiles kernels, and opens what is opened once
-_LONG = 5.0  # seconds: a first step that takes longer is measure enough
-_JUDGED = 64  # examples of the timed evaluation: a chunk of those that are scored together
+STEPS = 2  # timed, after one that is not: it compiles kernels and fills caches
+_LONG = 5.0  # seconds: a first step that takes longer is timed itself
+_EXAMPLES = 64  # of the timed evaluation
 
 
 def time_all(request: dict[str, Any], output: Path, *, began: float, trusting: bool = False) -> None:
     """Write {case's key: its Cost, or {"error": ...}} to `output`.
 
-    began: `time.monotonic()` at the start of this process. A case that fails is told of and the next one
-    is timed: the study reports it again when its own runs fail.
+    began: `time.monotonic()` at the start of this process. A case that fails does not stop the others.
     """
     starting = since(began)
     found: dict[str, dict[str, Any]] = {}
     for key, values in request["configs"].items():
         try:
             config = MeZOConfig.build(**{**values, "trust_remote_code": trusting})
-            cost = time_one(config, request["evaluation_seed"], starting)
-            found[key] = asdict(cost)
-        except (
-            MezoError,
-            RuntimeError,
-            MemoryError,
-        ) as error:  # RuntimeError: torch's, out of memory among them
+            found[key] = asdict(time_one(config, request["evaluation_seed"], starting))
+        except (MezoError, RuntimeError, MemoryError) as error:  # RuntimeError: torch's, also out of memory
             found[key] = {"error": " ".join(str(error).split())}
         gc.collect()  # a case's model, before the next one is loaded
     write_text(output, to_json(found) + "\n")
@@ -56,9 +50,8 @@ def time_one(config: MeZOConfig, evaluation_seed: int, starting: float) -> Cost:
     seconds = [_step(trainer, 0)]
     if seconds[0] < _LONG:
         seconds = [_step(trainer, step) for step in range(1, STEPS + 1)]
-    timed = statistics.fmean(counting.asked)
-    passes = timed
-    if config.final_directions is not None:  # n grows evenly, so the mean is that of its ends
+    timed = passes = statistics.fmean(counting.asked)
+    if config.final_directions is not None:  # n grows linearly, so the mean is that of its ends
         last = draw_of(config.seed, config.num_steps - 1, directions_at(config, config.num_steps - 1))
         passes = (counting.asked[0] + len(trainer.estimator.ask(last, trainer.estimator_state))) / 2
     return Cost(
@@ -85,9 +78,9 @@ def _step(trainer: MeZOTrainer, step: int) -> float:
 
 
 def _evaluation(trainer: MeZOTrainer) -> float:
-    """Seconds of an evaluation, from the first of its examples."""
+    """Seconds of an evaluation, estimated from its first examples."""
     if trainer.validation_set is None:
         return 0.0
     examples = trainer.validation_set
-    few = EncodedDataset(examples[:_JUDGED])
+    few = EncodedDataset(examples[:_EXAMPLES])
     return trainer.evaluate(few).seconds * len(examples) / len(few)

@@ -1,4 +1,4 @@
-"""One run of a study, inside its own process: trained, evaluated, and what it took written down."""
+"""One run of a study, in its own process: trained, evaluated, measured."""
 
 import dataclasses
 import platform
@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 
 import mezo
-from mezo.ablation.run.folder import is_half
+from mezo.ablation.run.folder import is_resumable
 from mezo.ablation.run.outcome import Outcome, write_outcome
 from mezo.ablation.run.peak_memory import StepPeak
 from mezo.algorithm import draw_of
@@ -29,7 +30,7 @@ from mezo.types import Draw, Probe
 
 @dataclasses.dataclass(frozen=True)
 class Counting(Wrapper):
-    """Counts the probes that are asked for; otherwise the estimator it is put around."""
+    """An estimator that counts the probes of each step."""
 
     inner: Estimator
     asked: list[int] = dataclasses.field(default_factory=list, compare=False)  # probes of each step
@@ -41,7 +42,7 @@ class Counting(Wrapper):
 
 
 class _Log(Observer):
-    """Lines for the run's log; and the memory of its steps, apart from its evaluations'."""
+    """Prints the run's log, and follows the memory of its steps."""
 
     def __init__(self, folder: Path) -> None:
         self.peak = StepPeak(folder / "peaks.json")
@@ -69,16 +70,15 @@ def trainer_for(
     output: Path | None = None,
     observer: Observer | None = None,
 ) -> MeZOTrainer:
-    """A trainer whose evaluation set is the whole study's, judged by `metrics` beside the task's own.
+    """A trainer with the study's evaluation set, and `metrics` in addition to the task's own.
 
-    output: where the half of a run is, it goes on, to the numbers of one that was never ended.
+    output: an unfinished run in it is resumed, with the same numbers as an uninterrupted run.
     """
-    resume = output if output is not None and is_half(output) else None
     trainer = MeZOTrainer(
         config,
         validation=evaluation_set(config, evaluation_seed),
         output=output,
-        resume=resume,
+        resume=output if output is not None and is_resumable(output) else None,
         observer=observer,
         artifacts=False,
     )
@@ -89,10 +89,10 @@ def trainer_for(
 
 
 def evaluation_set(config: MeZOConfig, evaluation_seed: int) -> MeZODataset | None:
-    """The examples that every run of a study is judged on, drawn by a seed of the study.
+    """The examples that every run of a study is evaluated on, drawn by a seed of the study.
 
-    Splits drawn by size (`split_sizes`) are the exception: there each seed draws its own, as in the paper,
-    since another seed's validation examples may be among those that this one trains on.
+    With `split_sizes` each seed draws its own splits, as in the paper: the validation examples of another seed may be
+    training examples of this one.
     """
     seed = config.seed if config.split_sizes else evaluation_seed
     task = task_for(config.task, config.label_words, config.template)
@@ -102,7 +102,7 @@ def evaluation_set(config: MeZOConfig, evaluation_seed: int) -> MeZODataset | No
 def train_one(request: dict[str, Any], folder: Path, *, trusting: bool = False) -> None:
     """Make the run that the request describes, in `folder`; process.json is written last.
 
-    Raises MezoError as `MeZOTrainer` does, and if the run was interrupted.
+    Raises MezoError as `MeZOTrainer` does, and if the run is interrupted.
     """
     config = MeZOConfig.build(**{**request["config"], "trust_remote_code": trusting})
     log = _Log(folder)
@@ -116,29 +116,32 @@ def train_one(request: dict[str, Any], folder: Path, *, trusting: bool = False) 
     result = trainer.train()
     if result.interrupted:
         raise MezoError("the run was interrupted from outside")
-    microbatches = len(
-        trainer.train_set.microbatches(0, config.batch_size, config.gradient_accumulation, config.seed)
-    )
-    # Its own summary has the peak since the last evaluation alone: `StepPeak` resets the system's.
+    batches = trainer.train_set.microbatches(0, config.batch_size, config.gradient_accumulation, config.seed)
+    # The trainer's own summary has the peak since the last evaluation alone, because `StepPeak` resets the mark.
     write_summary(folder, Summary(f"MeZO {config.tuning}", result.seconds, log.peak.whole()))
     device = next(trainer.bench.model.parameters()).device
-    write_outcome(
-        folder,
-        Outcome(
-            seconds=result.seconds,
-            forward_passes=(probes_before(result, counting) + sum(counting.asked)) * microbatches,
-            peak_memory_bytes=log.peak.whole(),
-            device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-            device_memory_bytes=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
-            step_memory_bytes=log.peak.of_steps(),
-            threads=torch.get_num_threads(),
-            versions=versions(),
-        ),
+    on_gpu = device.type == "cuda"
+    outcome = Outcome(
+        seconds=result.seconds,
+        forward_passes=(_probes_before(result, counting) + sum(counting.asked)) * len(batches),
+        peak_memory_bytes=log.peak.whole(),
+        device=torch.cuda.get_device_name(device) if on_gpu else device.type,
+        device_memory_bytes=torch.cuda.max_memory_allocated(device) if on_gpu else None,
+        step_memory_bytes=log.peak.of_steps(),
+        threads=torch.get_num_threads(),
+        versions={
+            "mezo": mezo.__version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}",
+        },
     )
+    write_outcome(folder, outcome)
 
 
-def probes_before(result: TrainResult, counting: Counting) -> int:
-    """The probes of the steps that earlier processes of a run have made, and this one has not counted."""
+def _probes_before(result: TrainResult, counting: Counting) -> int:
+    """The probes of the steps that earlier processes of the run have made."""
     config, before = result.config, result.steps[: len(result.steps) - len(counting.asked)]
     inner = counting.inner
     return sum(
@@ -147,16 +150,3 @@ def probes_before(result: TrainResult, counting: Counting) -> int:
         else len(s.losses)
         for s in before
     )
-
-
-def versions() -> dict[str, str]:
-    """Of what the numbers depend on."""
-    import transformers
-
-    return {
-        "mezo": mezo.__version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }

@@ -108,7 +108,7 @@ def test_words_and_set_that_disagree_are_asked_about_and_not_run(
     reading = "Scale, 0.0001: the words say epsilon=0.0001, set: says epsilon=0.5"
     assert reading in server.requests[1]["body"]["messages"][3]["content"]
     printed = capsys.readouterr().out
-    assert f"not run   {reading}" in printed
+    assert f"not run   {reading.replace('Scale, ', 'Scale: ')}" in printed
     written = str(paper.parent / "out" / PLAN)
     assert main(["ablate", written, "--dry-run", "--output", str(paper.parent / "o")]) == 2
     error = capsys.readouterr().err

@@ -13,9 +13,9 @@ from markdown_it import MarkdownIt
 from scipy import stats
 from tests.ablation.made_study import NASTY, made, run_line, write_lines
 
-from mezo.ablation.report import html, markdown
 from mezo.ablation.report.comparisons import compare
 from mezo.ablation.report.document import document
+from mezo.ablation.report.pages import html, markdown
 from mezo.ablation.report.quantities import quantity
 from mezo.ablation.report.report import read_lines, write_report
 from mezo.errors import MezoError
@@ -39,9 +39,9 @@ def nasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same study in the words of an attacker; without figures, which the tests in a browser draw."""
     path = made(tmp_path_factory.mktemp("nasty"), name=NASTY, nasty=True)
     said = document(compare(read_lines(path)), path)
-    (path / "report.html").write_text(html.render(said))
+    (path / "report.html").write_text(html(said))
     pictures = {name: f"figures/{name}.png" for name in ("differences", "study-1", "study-2")}
-    (path / "report.md").write_text(markdown.render(said, pictures))
+    (path / "report.md").write_text(markdown(said, pictures))
     return path
 
 

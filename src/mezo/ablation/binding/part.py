@@ -72,10 +72,7 @@ def part_with(setting: str) -> Part | None:
 
 
 def _part(entry: dict[str, Any]) -> Part:
-    numbers = tuple(
-        NumberSetting(**{k: _phrases(v) if k in ("symbols", "units") else v for k, v in number.items()})
-        for number in entry.get("numbers", ())
-    )
+    numbers = tuple(_number(number) for number in entry.get("numbers", ()))
     said = {
         kind: tuple(
             (phrase, _values(each["set"])) for each in entry.get(kind, ()) for phrase in _phrases(each["say"])
@@ -86,6 +83,11 @@ def _part(entry: dict[str, Any]) -> Part:
     reason = {"off": entry["reason"]} if "reason" in entry else {}
     settings = tuple(entry.get("settings", ()))
     return Part(**{**entry, **reason, **said, **lists, "numbers": numbers, "settings": settings})
+
+
+def _number(entry: dict[str, Any]) -> NumberSetting:
+    phrases: dict[str, Any] = {kind: _phrases(entry[kind]) for kind in ("symbols", "units") if kind in entry}
+    return NumberSetting(**{**entry, **phrases})
 
 
 def _phrases(text: str) -> tuple[str, ...]:

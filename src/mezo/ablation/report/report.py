@@ -4,8 +4,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from mezo.ablation.report.charts.drawing import write_figure
 from mezo.ablation.report.comparisons import compare
 from mezo.ablation.report.document import Document, document
+from mezo.ablation.report.pages import html, markdown
 from mezo.ablation.run import results_file as results
 from mezo.errors import MezoError
 from mezo.parsing import printable
@@ -41,11 +43,9 @@ def write_report(folder: Path | str) -> list[Path]:
             f"{folder}: no finished run to report{f'; the first error: {failed}' if failed else ''}"
         )
     said = document(compared, folder)
-    from mezo.ablation.report import html, markdown
-
     pictures, figures = _figures(said, folder)
-    write_text(folder / HTML, html.render(said))
-    write_text(folder / MARKDOWN, markdown.render(said, pictures))
+    write_text(folder / HTML, html(said))
+    write_text(folder / MARKDOWN, markdown(said, pictures))
     return [folder / HTML, folder / MARKDOWN, *figures]
 
 
@@ -68,8 +68,6 @@ def _shown(value: Any) -> Any:
 
 def _figures(said: Document, folder: Path) -> tuple[dict[str, str], list[Path]]:
     """Relative paths of the PNGs by name, and all paths written."""
-    from mezo.ablation.report.charts.drawing import write_figure
-
     pages = {} if said.differences is None else {"differences": [said.differences]}
     pages |= {f"study-{s.number}": list(s.panels) for s in said.sections if s.panels}
     written: list[Path] = []

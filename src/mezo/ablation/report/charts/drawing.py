@@ -24,7 +24,7 @@ _FEW = 30  # points of a line that get markers
 _INK, _GRID = "#1f2934", "#e4e7eb"
 # The page has its own colours for light and dark, under these names.
 _VARIABLES = {_INK: "--ink", _GRID: "--line", **{color: f"--c{n}" for n, color in enumerate(COLORS)}}
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.color": _INK,
     "axes.labelcolor": _INK,

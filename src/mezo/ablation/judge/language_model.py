@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mezo.ablation.planner.answers import object_in
 from mezo.ablation.planner.endpoint import Answers
 from mezo.ablation.planner.prompts import prompt
 from mezo.ablation.plans.plan import Plan, Study
 from mezo.errors import MezoError
 
-_SHOWN = ("ablated_part", "action", "replacement")  # not names and order, by which an author could be told
+_SHOWN = ("ablated_part", "action", "replacement")  # names and order could reveal the author
 _MORE = "That was not the JSON object asked for: {problem}. Answer with the JSON object alone."
 
 
@@ -19,8 +20,8 @@ _MORE = "That was not the JSON object asked for: {problem}. Answer with the JSON
 class LanguageModelJudge:
     """Asks a model `votes` times which studies match.
 
-    Each vote shuffles the studies of both sides and draws which side is called A, by `seed`, so that
-    neither place nor side can speak for a plan.
+    Each vote shuffles the studies of both sides and draws which side is called A, by `seed`, so that neither place nor
+    side influences the result.
     """
 
     model: Answers
@@ -28,11 +29,10 @@ class LanguageModelJudge:
     seed: int = 0
 
     def __call__(self, plan: Plan, gold: Plan) -> list[list[float]]:
-        """For each study of the plan and each of the reference the share of votes that match them, and 0
-        where no more than half do.
+        """For each study of the plan and each of the reference the share of votes that match them; 0 without a majority.
 
-        An answer that is no such JSON is asked for once more; then the vote is void.
-        Raises MezoError if more than half of the votes are void, or as the model does.
+        The model is asked again after an invalid answer; after a second one the vote is void.
+        Raises MezoError if at least half of the votes are void, or as the model does.
         """
         counts = [[0] * len(gold.studies) for _ in plan.studies]
         valid, problem = 0, ""
@@ -57,10 +57,10 @@ class LanguageModelJudge:
         sides = [[plan.studies[n] for n in mine], [gold.studies[n] for n in theirs]]
         swapped = chance.random() < 0.5
         first, second = reversed(sides) if swapped else sides
-        found = self._asked(first, second)
+        found = self._ask(first, second)
         return {(mine[b], theirs[a]) if swapped else (mine[a], theirs[b]) for a, b in found}
 
-    def _asked(self, first: Sequence[Study], second: Sequence[Study]) -> set[tuple[int, int]]:
+    def _ask(self, first: Sequence[Study], second: Sequence[Study]) -> set[tuple[int, int]]:
         question = f"List A:\n{_listed(first)}\n\nList B:\n{_listed(second)}"
         messages = [{"role": "system", "content": prompt("judge")}, {"role": "user", "content": question}]
         answer = self.model.ask(messages)
@@ -73,7 +73,7 @@ class LanguageModelJudge:
 
 
 class _NoMatches(ValueError):
-    """An answer that is not what was asked for; str() says how."""
+    """An invalid answer; str() says why."""
 
 
 def _listed(studies: Sequence[Study]) -> str:
@@ -85,9 +85,11 @@ def _listed(studies: Sequence[Study]) -> str:
 
 
 def _pairs(answer: str, first: int, second: int) -> set[tuple[int, int]]:
-    """Places, from 0, of the studies that an answer matches. Raises _NoMatches if it is not one."""
-    found = _object_in(answer)
-    matches = found.get("matches")
+    """Places, from 0, of the studies that an answer matches. Raises _NoMatches for an invalid answer."""
+    try:
+        matches = object_in(answer, "matches")["matches"]
+    except ValueError as error:
+        raise _NoMatches(str(error)) from None
     if not isinstance(matches, list):
         raise _NoMatches('no list under "matches"')
     pairs: set[tuple[int, int]] = set()
@@ -101,21 +103,6 @@ def _pairs(answer: str, first: int, second: int) -> set[tuple[int, int]]:
     if any(len({pair[side] for pair in pairs}) < len(pairs) for side in (0, 1)):
         raise _NoMatches("a study is matched twice")
     return pairs
-
-
-def _object_in(answer: str) -> dict[str, Any]:
-    """The first JSON object with matches in a text; models like to talk around it."""
-    decoder = json.JSONDecoder()
-    place = answer.find("{")
-    while place >= 0:
-        try:
-            found, _ = decoder.raw_decode(answer, place)
-        except (ValueError, RecursionError):
-            found = None
-        if isinstance(found, dict) and "matches" in found:
-            return found
-        place = answer.find("{", place + 1)
-    raise _NoMatches("no JSON object with matches in it")
 
 
 def _is_number(value: Any, highest: int) -> bool:

@@ -1,4 +1,4 @@
-"""The judge by rules: two studies are one ablation if part, action and a replacement agree."""
+"""The judge by rules: two studies are the same ablation if part, action and a replacement agree."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,29 +11,29 @@ from mezo.ablation.binding.variants import Variant
 from mezo.ablation.plans.plan import Plan, Study
 from mezo.config import MeZOConfig
 
-ALIKE = 0.6  # of the words of two texts that say the same in other words
-_OTHER_PARTS = 0.85  # where the table says that they are two parts
+ALIKE = 0.6  # similarity of two texts that say the same in other words
+_OTHER_PARTS = 0.85  # the same, where the table has two different parts
 
 
 def likeness(plan: Plan, gold: Plan) -> list[list[float]]:
-    """For each study of the plan and each of the reference, 0 or how alike they are, up to 1.
+    """For each study of the plan and each of the reference, how alike they are, from 0 to 1.
 
-    They are alike if all three hold:
+    They are alike if all three hold, and 0 otherwise:
 
-    - the same ablated part: the same of the table of parts, or words as alike as ALIKE;
+    - the same ablated part: the same entry of the table of parts, or words as alike as ALIKE;
     - an action that the other side allows: the same one; or REPLACE on one side where both sides set
-      the same (removing momentum is replacing it by SGD). REMOVE and ADD are never one;
-    - at least one replacement of both: settings that are equal once bound, equal numbers, words as alike
-      as ALIKE; or none on both sides, or nothing said on one, where both remove or both add.
+      the same (removing momentum is replacing it by SGD). REMOVE and ADD are never the same;
+    - at least one replacement of both: equal settings once bound, equal numbers, words as alike as ALIKE; or none on
+      both sides; or none on one side, where both remove or both add.
 
-    How alike: the mean of the parts' likeness and the share of the reference's replacements.
+    The number is the mean of the parts' likeness and the share of the reference's replacements.
     """
     left, right = ([_Side(study) for study in side.studies] for side in (plan, gold))
     return [[_alike(one, other) for other in right] for one in left]
 
 
 class _Side:
-    """A study with what the rules ask of it, found once."""
+    """A study with all that the rules compare."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
@@ -45,16 +45,15 @@ class _Side:
 
 
 def _alike(one: _Side, other: _Side) -> float:
-    part = _parts(one, other)
-    share = _shared(one, other)
+    part, share = _parts(one, other), _shared(one, other)
     return (part + share) / 2 if part and share and _actions(one, other) else 0.0
 
 
 def _parts(one: _Side, other: _Side) -> float:
     words = similarity(one.study.ablated_part, other.study.ablated_part)
-    if one.parts and other.parts:
-        return 1.0 if one.parts & other.parts else words if words >= _OTHER_PARTS else 0.0
-    return words if words >= ALIKE else 0.0
+    if one.parts & other.parts:
+        return 1.0
+    return words if words >= (_OTHER_PARTS if one.parts and other.parts else ALIKE) else 0.0
 
 
 def _actions(one: _Side, other: _Side) -> bool:
@@ -63,15 +62,14 @@ def _actions(one: _Side, other: _Side) -> bool:
 
 
 def _shared(one: _Side, other: _Side) -> float:
-    """The share of the other side's replacements that both have; 1 without any to compare."""
+    """The share of the other side's replacements that both have; 1 if there are none to compare."""
     if not one.texts and not other.texts:
         return 1.0
-    count = max(len(other.settings), len(other.texts), 1)
     common = len(_common(one, other))
     texts = sum(any(_same(mine, theirs) for mine in one.texts) for theirs in other.texts)
     if not common and not texts and not (one.texts and other.texts):
         return 1.0 if one.study.action == other.study.action != "REPLACE" else 0.0
-    return min(1.0, max(common, texts) / count)
+    return min(1.0, max(common, texts) / max(len(other.settings), len(other.texts), 1))
 
 
 def _common(one: _Side, other: _Side) -> list[dict[str, Any]]:
@@ -80,11 +78,9 @@ def _common(one: _Side, other: _Side) -> list[dict[str, Any]]:
 
 def _same(mine: str, theirs: str) -> bool:
     left, right = numbers(mine), numbers(theirs)
-    if left or right:
-        # "n = 4" and "4 samples"; but "rank 4 LoRA" and "4 bits" only where their words agree as well
-        bare = min(len(mine.split()), len(theirs.split())) <= 3
-        return left == right and (bare or similarity(mine, theirs) >= ALIKE)
-    return similarity(mine, theirs) >= ALIKE
+    # "n = 4" and "4 samples"; but "rank 4 LoRA" and "4 bits" only if their words agree, too
+    few = bool(left or right) and min(len(mine.split()), len(theirs.split())) <= 3
+    return left == right and (few or similarity(mine, theirs) >= ALIKE)
 
 
 def _texts(replacement: Any) -> Iterator[str]:

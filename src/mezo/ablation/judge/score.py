@@ -1,4 +1,4 @@
-"""How near a plan comes to a reference: studies matched one to one, then precision, recall, F1, nDCG."""
+"""A plan against a reference: studies matched one to one, then precision, recall, F1, nDCG."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +13,7 @@ Likeness = Callable[[Plan, Plan], Sequence[Sequence[float]]]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A study of the plan and the study of the reference that it is; numbers in their order, from 0."""
+    """A study of the plan and the matching study of the reference; places in their order, from 0."""
 
     study: int
     gold: int
@@ -22,12 +22,11 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How much of a plan is in the reference, and of the reference in the plan.
+    """The agreement of a plan with a reference, from 0 to 1.
 
-    precision: matched studies over those of the plan. recall: over those of the reference. f1: their
-    harmonic mean. ndcg: of the plan as a ranking, the first study the most important. A study at place i
-    (from 1) that is matched gains 1 / log2(i + 1); the sum is divided by that of a plan whose first
-    min(studies, studies of the reference) places all match. All from 0 to 1.
+    precision: matched studies over those of the plan. recall: over those of the reference. f1: their harmonic mean.
+    ndcg: of the plan as a ranking. A matched study at place i (from 1) gains 1 / log2(i + 1); the sum is divided by that of
+    a plan whose first min(studies, studies of the reference) places all match.
     """
 
     pairs: tuple[Pair, ...]
@@ -42,8 +41,8 @@ class Score:
 def score(plan: Plan, gold: Plan, likeness: Likeness) -> Score:
     """Judge `plan` against the reference `gold`.
 
-    likeness: `rules.likeness`, or that of an `LanguageModelJudge`. A study is matched with at most one of the other
-    side; of all ways to do so one with the most matches is taken, and of those the most alike.
+    likeness: of a judge (`judges.JUDGES`). Each study is matched at most once; of all ways to match, one with the most
+    pairs is used, and of those the most alike.
 
     Raises MezoError if scipy is missing, or as `likeness` does.
     """
@@ -56,14 +55,14 @@ def score(plan: Plan, gold: Plan, likeness: Likeness) -> Score:
 
 
 def matched(likeness: Sequence[Sequence[float]]) -> tuple[Pair, ...]:
-    """The most pairs that can be made one to one of likenesses above 0, the most alike of such choices."""
+    """The largest one-to-one matching of likenesses above 0; of the largest, the most alike."""
     try:
         import numpy as np
         from scipy.optimize import linear_sum_assignment
     except ImportError:
         raise MezoError("judging plans needs the package scipy: pip install 'mezo[ablation]'") from None
     values = np.asarray(likeness, dtype=float)
-    # one more pair outweighs all that likenesses, 1 at most each, can add up to
+    # one more pair outweighs the sum of all likenesses, which are 1 at most
     weights = np.where(values > 0, values + min(values.shape) + 1, 0)
     rows, columns = linear_sum_assignment(weights, maximize=True)
     return tuple(

@@ -1,7 +1,7 @@
-"""Asking a language model behind an OpenAI-compatible endpoint.
+"""A language model behind an OpenAI-compatible endpoint.
 
-The key of an endpoint comes from the environment (OPENAI_API_KEY) and goes nowhere but into the request:
-replies and errors that repeat it come back with it blotted out.
+The key of an endpoint comes from the environment (OPENAI_API_KEY) and is only sent with the request. Replies and errors
+that repeat it are shown with it removed.
 """
 
 import os
@@ -17,19 +17,19 @@ from mezo.secrets import hidden
 from mezo.whole_answers import TimeUp, Unbounded, whole
 
 KEY = "OPENAI_API_KEY"
-LONGEST = 64 << 20  # bytes of an answer; a model's longest have some hundred kilobytes
-_READ = 20_000  # characters of foreign text that are looked at for a message
+LONGEST = 64 << 20  # bytes of an answer; the longest of a model have some hundred kilobytes
+_READ = 20_000  # characters of a server's message that are searched
 Messages = Sequence[Mapping[str, str]]  # {"role": "system" | "user" | "assistant", "content": text}
 
 
 class Answers(Protocol):
-    """Whatever answers messages: an Endpoint, or a model of this process."""
+    """Anything that answers messages: an Endpoint, or a model in this process."""
 
     def ask(self, messages: Messages) -> str: ...
 
 
 class Truncated(MezoError):
-    """The answer ended at its limit of tokens. reply: as far as it came."""
+    """The answer ended at its limit of tokens. reply: the part that came."""
 
     def __init__(self, message: str, reply: str):
         super().__init__(message)
@@ -45,19 +45,22 @@ class Endpoint:
     timeout: float = 300.0  # seconds for one answer, to its last byte
     retries: int = 4  # after rate limits, 5xx and lost connections, with growing pauses
     max_tokens: int | None = None  # of an answer; None: the endpoint's own limit
-    # read when asked and in no repr, so that no traceback or log of this object shows it
+    # read when asked and not in the repr, so that no traceback or log of this object shows it
     key: Callable[[], str | None] = field(default=lambda: os.environ.get(KEY), repr=False)
 
     def ask(self, messages: Messages) -> str:
         """The text of the answer.
 
-        Raises Truncated if it ended at its limit, MezoError for everything else that is not an answer.
+        Raises Truncated if it ended at its limit, and MezoError if there is no answer.
         """
         openai = _openai()
-        _check_url(self.base_url)
-        # a private endpoint asks for none, the client always does
+        parts = urlsplit(self.base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise MezoError(
+                f"--base-url: expected an address such as http://localhost:8000/v1, found {self._where!r}"
+            )
         client = openai.OpenAI(
-            api_key=self.key() or "none",
+            api_key=self.key() or "none",  # the client requires one, a private endpoint does not
             base_url=self.base_url,
             timeout=self.timeout,
             max_retries=self.retries,
@@ -68,10 +71,10 @@ class Endpoint:
             with client:
                 answer = client.chat.completions.create(model=self.model, messages=list(messages), **limit)  # pyright: ignore[reportArgumentType]
         except openai.OpenAIError as error:
-            raise MezoError(self._clean(self._told(error))) from None
+            raise MezoError(self._clean(f"{self._where}: {self._reason(error)}")) from None
         except Unbounded as error:
             raise MezoError(f"{self._where}: {error}; is it an OpenAI-compatible endpoint?") from None
-        except ValueError as error:  # a body that is no JSON
+        except ValueError as error:  # the body is no JSON
             raise MezoError(f"{self._where}: expected JSON, found something else ({error})") from None
         return self._text(answer)
 
@@ -95,40 +98,40 @@ class Endpoint:
             raise MezoError(f"{self._where}: {self.model} answered nothing (finish_reason {reason!r})")
         return text
 
-    def _told(self, error: Any) -> str:
-        """One line of what went wrong, and what to do."""
+    def _reason(self, error: Any) -> str:
+        """One line: what went wrong, and what to do."""
         openai = _openai()
         if isinstance(error, openai.APITimeoutError):
-            return f"{self._where}: no answer within {self.timeout:g} s, {self.retries + 1} times; raise --timeout"
-        if isinstance(error.__cause__, Unbounded):  # releases that wrap whatever a client raises
-            return f"{self._where}: {error.__cause__}; is it an OpenAI-compatible endpoint?"
+            return f"no answer within {self.timeout:g} s, {self.retries + 1} times; raise --timeout"
+        if isinstance(error.__cause__, Unbounded):  # some releases wrap what the HTTP client raises
+            return f"{error.__cause__}; is it an OpenAI-compatible endpoint?"
         if isinstance(error, openai.APIConnectionError):
             cause = " ".join(str(error.__cause__ or error).split())
-            return f"{self._where}: cannot connect ({cause}); is the server running, is --base-url right?"
+            return f"cannot connect ({cause}); is the server running, is --base-url right?"
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             state = "was refused" if self.key() else "is not set"
-            return f"{self._where}: not allowed: {KEY} {state} (status {error.status_code})"
+            return f"not allowed: {KEY} {state} (status {error.status_code})"
         if isinstance(error, openai.NotFoundError):
-            return f"{self._where}: not found: is there a model {self.model!r}, is --base-url right? {self._said(error)}"
-        if isinstance(error, openai.RateLimitError):
             return (
-                f"{self._where}: rate limit or quota reached, {self.retries + 1} tries: {self._said(error)}"
+                f"not found: is there a model {self.model!r}, is --base-url right? {self._server_says(error)}"
             )
+        if isinstance(error, openai.RateLimitError):
+            return f"rate limit or quota reached, {self.retries + 1} tries: {self._server_says(error)}"
         if isinstance(error, openai.APIStatusError):
-            return f"{self._where}: answered status {error.status_code}: {self._said(error)}"
-        return f"{self._where}: {' '.join(str(error).split())}"
+            return f"answered status {error.status_code}: {self._server_says(error)}"
+        return " ".join(str(error).split())
 
     @property
     def _where(self) -> str:
-        """The address without what may be secret in it."""
+        """The address without secrets."""
         parts = urlsplit(self.base_url)
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
     def _clean(self, text: str) -> str:
         return hidden(text, self.key(), urlsplit(self.base_url).password, urlsplit(self.base_url).username)
 
-    def _said(self, error: Any) -> str:
-        """The server's own words, briefly."""
+    def _server_says(self, error: Any) -> str:
+        """The server's own message, shortened."""
         body = error.body
         if isinstance(body, dict):
             body = body.get("error", body)
@@ -139,9 +142,9 @@ class Endpoint:
 
 
 def _bounded(base: type[Any], seconds: float) -> Any:
-    """The openai package's HTTP client (of whichever httpx it uses), its answers bounded as a whole.
+    """The openai package's HTTP client, of the httpx that it uses, with answers bounded in size and time.
 
-    It raises that httpx's own error when the time is up, which the package tries again after.
+    When the time is up it raises the error of that httpx, after which the package tries again.
     """
     httpx: Any = import_module(
         next(c.__module__ for c in base.__mro__ if "httpx" in c.__module__).partition(".")[0]
@@ -149,11 +152,12 @@ def _bounded(base: type[Any], seconds: float) -> Any:
 
     class Bounded(base):
         def send(self, request: Any, **options: Any) -> Any:
-            options["stream"] = True  # else the answer would be read in there
             inner = super().send
             try:
                 return whole(
-                    lambda asked: inner(asked, **options),
+                    lambda asked: inner(
+                        asked, **{**options, "stream": True}
+                    ),  # else it reads the answer itself
                     request,
                     seconds,
                     longest=LONGEST,
@@ -163,13 +167,6 @@ def _bounded(base: type[Any], seconds: float) -> Any:
                 raise httpx.ReadTimeout(f"no whole answer within {seconds:g} s", request=request) from None
 
     return Bounded(timeout=seconds)
-
-
-def _check_url(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        found = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-        raise MezoError(f"--base-url: expected an address such as http://localhost:8000/v1, found {found!r}")
 
 
 def _openai() -> Any:

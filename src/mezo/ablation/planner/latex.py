@@ -1,4 +1,4 @@
-"""A paper in LaTeX: its files put together, comments and preamble left out. The source stays LaTeX."""
+"""A paper in LaTeX: its files in one text, without comments and preamble. The source stays LaTeX."""
 
 import re
 from pathlib import Path
@@ -7,13 +7,14 @@ from mezo.errors import MezoError
 
 _INPUT = re.compile(r"\\(?:input|include|subfile)\s*\{([^{}]+)\}|\\input\s+([\w./-]+)")
 _COMMENT = re.compile(r"(?<!\\)((?:\\\\)*)%.*")
+_TITLE = re.compile(r"\\title\s*(?:\[[^\]]*\])?\s*\{")
 _DEEPEST = 20  # files in files
 
 
 def main_file(folder: Path) -> Path:
     """The file of a folder that begins the document.
 
-    Raises MezoError without a main file, or with several and none of a usual name.
+    Raises MezoError without such a file, or with several of which none has a usual name.
     """
     starts = [path for path in sorted(folder.rglob("*.tex")) if r"\documentclass" in _read(path)]
     usual = [path for path in starts if path.stem.lower() in ("main", "paper", "ms", "article", "root")]
@@ -27,32 +28,29 @@ def main_file(folder: Path) -> Path:
 
 
 def flattened(path: Path) -> str:
-    r"""The document of `path` with every \input in its place, comments left out.
+    r"""The document of `path` with the text of every \input, without comments.
 
-    Files are looked for in the folder of `path` and nowhere above it. One that is missing or lies
-    elsewhere is left out, as papers carry such (figures made on another machine).
+    Only files in the folder of `path` are read. A file that is missing or lies elsewhere is left out, because papers
+    often refer to such files (figures made on another machine).
     """
     text = _expand(path, path.parent.resolve(), 0)
     body = re.search(r"\\begin\{document\}(.*?)(?:\\end\{document\}|\Z)", text, re.DOTALL)
     if body is None:
         return text
-    title = re.search(r"\\title\s*(?:\[[^\]]*\])?\s*\{", text[: body.start()])
-    head = "" if title is None else _group(text, title.start(), title.end())
-    return head + body[1]
+    title = _TITLE.search(text[: body.start()])
+    return ("" if title is None else title[0] + _group(text, title.end())) + body[1]
 
 
 def title_of(text: str) -> str:
-    """What \\title says, as one line; empty without one."""
-    found = re.search(r"\\title\s*(?:\[[^\]]*\])?\s*\{", text)
-    if found is None:
-        return ""
-    inner = _group(text, found.start(), found.end())[found.end() - found.start() : -1]
+    r"""The argument of \title as one line; empty without a title."""
+    found = _TITLE.search(text)
+    inner = _group(text, found.end())[:-1] if found else ""
     return " ".join(re.sub(r"\\(?:\\|[a-zA-Z]+\s*)|[{}]", " ", inner).split())
 
 
-def _group(text: str, start: int, inside: int) -> str:
-    """From `start` to the brace that closes the one before `inside`."""
-    depth, place = 1, inside
+def _group(text: str, start: int) -> str:
+    """From `start`, behind an opening brace, to the brace that closes it."""
+    depth, place = 1, start
     while place < len(text) and depth:
         depth += {"{": 1, "}": -1}.get(text[place], 0)
         place += 1

@@ -1,9 +1,11 @@
-"""Asking a language model in this process, through the package's own engine."""
+"""A language model in this process, through the package's own engine."""
 
 from typing import Any
 
 from mezo.ablation.planner.endpoint import Answers, Endpoint, Messages
 from mezo.errors import MezoError
+
+_END = "</predictions>"  # of a plan
 
 
 def model_for(name: str, base_url: str | None, max_tokens: int = 1024) -> Answers:
@@ -21,15 +23,13 @@ class LocalModel:
 
     @property
     def loaded(self) -> Any:
-        """The model and its tokenizer. Raises MezoError if there is no model of this name, or it writes no text."""
+        """The model and its tokenizer. Raises MezoError if the model does not exist or writes no text."""
         if self._loaded is None:
             from mezo.models import load
 
             loaded = load(self.name, self.dtype, self.device)
             if loaded.kind != "causal":
-                raise MezoError(
-                    f"{self.name}: a masked language model cannot write a plan; choose a causal one"
-                )
+                raise MezoError(f"{self.name}: a masked language model writes no text; choose a causal one")
             self._loaded = loaded
         return self._loaded
 
@@ -38,12 +38,12 @@ class LocalModel:
         return len(self.loaded.tokenizer(text, add_special_tokens=False).input_ids)
 
     def room(self) -> int | None:
-        """The most tokens that the messages may have next to an answer; None if the model sets no bound."""
+        """The most tokens of the messages next to an answer; None if the model sets no bound."""
         positions = getattr(self.loaded.model.config.get_text_config(), "max_position_embeddings", None)
         return None if positions is None else positions - self.max_tokens
 
     def ask(self, messages: Messages) -> str:
-        """What the model writes, greedily, up to the end of a plan. Raises MezoError if nothing comes."""
+        """The greedy answer, up to the end of a plan. Raises MezoError if it is empty."""
         from mezo.objectives import objective_named
         from mezo.scoring import Example
         from mezo.setup import engine_at
@@ -53,21 +53,20 @@ class LocalModel:
         room = self.room()
         if room is not None and len(prompt) > room:
             raise MezoError(
-                f"{self.name}: the messages have {len(prompt)} tokens, and {room} leave place for an answer of"
+                f"{self.name}: the messages have {len(prompt)} tokens, and {room} fit next to an answer of"
                 f" {self.max_tokens}; lower --paper-tokens or --max-tokens"
             )
-        stop = "</predictions>"
-        text = engine.generate([Example(prompt, ((0,),), 0)], max_new_tokens=self.max_tokens, stop=stop)[0]
+        example = Example(prompt, ((0,),), 0)
+        text = engine.generate([example], max_new_tokens=self.max_tokens, stop=_END)[0]
         if not text:
             raise MezoError(f"{self.name}: the model answered nothing")
-        return f"{text}\n{stop}\n" if "<predictions>" in text else text
+        return f"{text}\n{_END}\n" if "<predictions>" in text else text
 
     def _tokens(self, messages: Messages) -> list[int]:
-        """The messages under the model's chat template; as plain text where it has none."""
+        """The messages in the model's chat template; without a template as plain text."""
         tokenizer = self.loaded.tokenizer
         if getattr(tokenizer, "chat_template", None):
-            text = tokenizer.apply_chat_template(
-                [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
-            )
+            turns = [dict(message) for message in messages]
+            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
             return tokenizer(text, add_special_tokens=False).input_ids
         return tokenizer("\n\n".join(message["content"] for message in messages) + "\n\n").input_ids

@@ -1,14 +1,15 @@
-"""A paper as text in sections, from Markdown, plain text, LaTeX or PDF, and what of it fits a budget."""
+"""A paper as text in sections, from Markdown, plain text, LaTeX or PDF, shortened to a budget of tokens."""
 
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mezo.ablation.planner.latex import flattened, main_file, title_of
 from mezo.errors import MezoError
 
 MOST_BYTES = 64 << 20  # of a file: a PDF with figures
-MOST_CHARACTERS = 4_000_000  # of a paper's text: some thousand pages
+MOST_CHARACTERS = 4_000_000  # of a paper's text: about a thousand pages
 _MARKDOWN = re.compile(r"^#{1,6}\s+(.+?)\s*#*\s*$")
 _LATEX = re.compile(
     r"^\s*\\(?:chapter|(?:sub)*section)\*?\s*(?:\[[^\]]*\])?\s*\{(.+?)\}|^\s*\\begin\{(abstract)\}"
@@ -19,7 +20,7 @@ _PLAIN = re.compile(
     r"|conclusions?|limitations|acknowledge?ments?|references|bibliography|appendix)\b.{0,40})$",
     re.IGNORECASE,
 )
-# What is left out first where a paper does not fit: the last ones of this list at last.
+# Sections are left out in this order where a paper does not fit.
 _LESS = (
     r"references|bibliography",
     r"acknowledge?ments?|broader impact|ethic|checklist|author contribution|reproducib",
@@ -30,44 +31,40 @@ _LESS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
-    heading: str  # empty: what stands before the first heading
+class PaperSection:
+    heading: str  # empty: before the first heading
     text: str  # with its heading line
 
 
 @dataclass(frozen=True, slots=True)
 class Paper:
     title: str
-    sections: tuple[Section, ...]
+    sections: tuple[PaperSection, ...]
 
     def fit(self, tokens: int, count: Callable[[str], int] | None = None) -> str:
-        """The paper's text in at most `tokens`, with a note of what was left out.
+        """The paper's text in at most `tokens`, with a note on what was left out.
 
-        Whole sections go first: references, acknowledgements, appendices, related work, theory; then
-        from the end. The beginning stays, and is cut if it alone is too long.
-        count: tokens of a text; default: a quarter of its characters, which English comes to.
+        Whole sections are left out first: references, acknowledgements, appendices, related work, theory; then from the
+        end. The beginning stays, and is cut if it alone is too long.
+        count: tokens of a text; default: a quarter of its characters, as in English.
         """
-        count = count or _quarter
+        count = count or (lambda text: -(-len(text) // 4))
         sizes = [count(section.text) for section in self.sections]
         kept = set(range(len(self.sections)))
         for n in self._least():
             if sum(sizes[i] for i in kept) <= tokens or len(kept) == 1:
                 break
             kept.remove(n)
-        left = [
-            section.heading or "the beginning" for n, section in enumerate(self.sections) if n not in kept
-        ]
+        left = [s.heading or "the beginning" for n, s in enumerate(self.sections) if n not in kept]
         text = "\n".join(self.sections[n].text for n in sorted(kept))
-        whole = count(text)
-        cut = whole > tokens
-        if cut:
-            text = text[: max(1, len(text) * tokens // whole)]
         notes = [f"left out for length: {'; '.join(left)}"] if left else []
-        notes += ["cut off here"] if cut else []
+        if (size := count(text)) > tokens:
+            text = text[: max(1, len(text) * tokens // size)]
+            notes.append("cut off here")
         return f"{text}\n[{'; '.join(notes)}]" if notes else text
 
     def _least(self) -> list[int]:
-        """Sections in the order in which they are left out; the first one is last."""
+        """Sections in the order in which they are left out; the first one comes last."""
         rank = []
         for n, section in enumerate(self.sections):
             place = next((i for i, p in enumerate(_LESS) if re.search(p, section.heading, re.I)), len(_LESS))
@@ -79,14 +76,12 @@ class Paper:
 def read_paper(path: Path | str) -> Paper:
     r"""Read .md, .txt, .tex (with what it \inputs), a folder of LaTeX, or .pdf.
 
-    Raises MezoError if there is no such file, it is not one of these, or holds no text.
+    Raises MezoError if the file does not exist, has another format, or holds no text.
     """
     path = Path(path)
     if not path.exists():
         raise MezoError(f"{path}: no such paper; give a .md, .txt, .tex or .pdf file, or a folder of LaTeX")
     if path.is_dir():
-        from mezo.ablation.planner.latex import main_file
-
         return read_paper(main_file(path))
     if path.stat().st_size > MOST_BYTES:
         raise MezoError(f"{path}: expected a paper of at most {MOST_BYTES >> 20} MiB, found a larger file")
@@ -94,21 +89,19 @@ def read_paper(path: Path | str) -> Paper:
     if len(text) > MOST_CHARACTERS:
         raise MezoError(f"{path}: expected at most {MOST_CHARACTERS:,} characters, found {len(text):,}")
     if not text.strip():
-        raise MezoError(f"{path}: no text in it; a scanned PDF needs to be read by other means first")
-    sections = tuple(_sections(text, heading))
-    return Paper(title or _first_line(text) or path.stem, sections)
+        raise MezoError(f"{path}: no text in it; a scanned PDF needs text recognition first")
+    first = next(line for line in text.splitlines() if line.strip())
+    title = title or " ".join(first.lstrip("# ").split())[:200] or path.stem
+    return Paper(title, tuple(_sections(text, heading)))
 
 
 def _read(path: Path) -> tuple[str, str, re.Pattern[str]]:
-    """(title, text, what a heading is)."""
+    """(title, text, pattern of a heading)."""
     with path.open("rb") as file:
         start = file.read(5)
     if start == b"%PDF-":
-        title, text = _pdf(path)
-        return title, text, _PLAIN
+        return (*_pdf(path), _PLAIN)
     if path.suffix.lower() in (".tex", ".ltx"):
-        from mezo.ablation.planner.latex import flattened, title_of
-
         text = flattened(path)
         return title_of(text), text, _LATEX
     try:
@@ -137,32 +130,23 @@ def _pdf(path: Path) -> tuple[str, str]:
             raise MezoError(f"{path}: the PDF is locked with a password; give an open copy")
         pages = [page.extract_text() for page in reader.pages]
         title = (reader.metadata.title if reader.metadata else None) or ""
+    except MezoError:
+        raise
     except (PyPdfError, ValueError, KeyError, TypeError, OSError, RecursionError) as error:
-        if isinstance(error, MezoError):
-            raise
         raise MezoError(f"{path}: not readable as a PDF: {' '.join(str(error).split())}") from None
     return " ".join(str(title).split()), "\n".join(pages)
 
 
-def _sections(text: str, heading: re.Pattern[str]) -> Iterator[Section]:
+def _sections(text: str, heading: re.Pattern[str]) -> Iterator[PaperSection]:
     name, lines, fenced = "", [], False
     for line in text.splitlines():
         fenced ^= heading is _MARKDOWN and line.lstrip().startswith("```")
         found = None if fenced else heading.match(line.rstrip())
         if found is not None:
             if "".join(lines).strip():
-                yield Section(name, "\n".join(lines))
+                yield PaperSection(name, "\n".join(lines))
             groups = [group for group in found.groups() if group]
             name, lines = (groups[0] if groups else found[0]).strip(), []
         lines.append(line)
     if "".join(lines).strip():
-        yield Section(name, "\n".join(lines))
-
-
-def _first_line(text: str) -> str:
-    line = next((line for line in text.splitlines() if line.strip()), "")
-    return " ".join(line.lstrip("# ").split())[:200]
-
-
-def _quarter(text: str) -> int:
-    return -(-len(text) // 4)
+        yield PaperSection(name, "\n".join(lines))

@@ -9,12 +9,12 @@ from mezo.ablation.binding.bind import stated
 from mezo.ablation.binding.checks import problem_of
 from mezo.ablation.binding.settings_table import settable, table
 from mezo.ablation.binding.variants import Bound, Unbound
+from mezo.ablation.planner.answers import object_in
 from mezo.ablation.planner.endpoint import Answers
 from mezo.ablation.planner.prompts import prompt
 from mezo.ablation.plans.plan import Plan, Study
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.parsing import parse_json
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,8 @@ def _with_proposals(study: Study, bound: Bound, proposals: list[Proposal]) -> St
 
 def _settings_in(answer: str, count: int) -> dict[int, Any]:
     """The settings of an answer by the number of the variant."""
-    begin, end = answer.find("{"), answer.rfind("}")
     try:
-        proposals = parse_json(answer[begin : end + 1])["proposals"]
+        proposals = object_in(answer, "proposals")["proposals"]
         found = {int(each["variant"]): each["set"] for each in proposals}
     except (ValueError, KeyError, TypeError) as error:
         raise MezoError(

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from mezo.ablation.report.charts.differences import differences
 from mezo.ablation.report.charts.panel import Panel
 from mezo.ablation.report.charts.registry import study_panels
 from mezo.ablation.report.comparisons import ALWAYS, Comparison, Results, StudyResult, VariantResult
-from mezo.ablation.report.quantities import Quantity, quantity
+from mezo.ablation.report.quantities import quantity
 from mezo.ablation.run.cases import BASELINE
 from mezo.run import RunFolder, read_metrics
 
@@ -29,6 +29,8 @@ _HEADINGS: dict[claims.Verdict, str] = {
     "inconclusive": "Inconclusive at this budget",
     "untested": "No interval, so no finding",
 }
+_FACTS = ("model", "task", "tuning", "num_steps", "batch_size", "learning_rate", "epsilon", "dtype")
+Cells = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +38,18 @@ class MetricTable:
     """The rows of a table in one metric."""
 
     heading: str
-    rows: tuple[tuple[str, ...], ...]  # a cell for each of COLUMNS
+    rows: tuple[Cells, ...]  # a cell for each of COLUMNS
     wanted: bool  # asked for by the plan, or always shown; a page can fold the others
 
 
 @dataclass(frozen=True, slots=True)
 class StudySection:
-    """One study."""
-
     number: int
     name: str
     studied: str  # action and part, in the plan's words
     asked: tuple[str, ...]
     uncomputed: tuple[str, ...]
-    settings: tuple[tuple[str, str, str], ...]  # variant, settings, how its words were read
+    settings: tuple[Cells, ...]  # variant, settings, how its words were read
     groups: tuple[MetricTable, ...]
     panels: tuple[Panel, ...]
 
@@ -61,39 +61,40 @@ class Document:
     notes: tuple[str, ...]  # how the numbers were made
     verdicts: tuple[tuple[str, tuple[claims.Claim, ...]], ...]  # heading, claims; only those that occur
     costs: tuple[claims.Claim, ...]
-    missing: tuple[tuple[str, str, str], ...]  # study, variant, why
-    unbound: tuple[tuple[str, str, str], ...]  # study, text, why and what is near
+    missing: tuple[Cells, ...]  # study, variant, why
+    unbound: tuple[Cells, ...]  # study, text, why and the nearest parts
     sections: tuple[StudySection, ...]
     differences: Panel | None
     commands: tuple[str, ...]
     versions: tuple[tuple[str, str], ...]
-    runs: tuple[tuple[str, ...], ...]  # study, variant, seed, status, steps, folder
+    runs: tuple[Cells, ...]  # study, variant, seed, status, steps, folder
 
 
 def document(results: Results, folder: Path) -> Document:
     """The content of the reports of the study in `folder`."""
     examples = _examples(results, folder)
-    said = claims.claims(results, examples)
-    verdicts = tuple(
-        (heading, tuple(claim for claim in said if claim.verdict == kind))
-        for kind, heading in _HEADINGS.items()
+    found = claims.claims(results, examples)
+    by_verdict = {kind: tuple(claim for claim in found if claim.verdict == kind) for kind in _HEADINGS}
+    jobs = results.meta.get("jobs")
+    shared = isinstance(jobs, int) and jobs > 1
+    notes = (
+        *claims.judged_by(results),
+        claims.error_note(results, examples),
+        f"{jobs} runs at a time shared the machine: their times include that." if shared else None,
     )
-    error = claims.error_note(results, examples)
     return Document(
         title=str(results.meta.get("title") or "Ablation study"),
         facts=tuple(_facts(results)),
-        notes=tuple(note for note in (*claims.judged_by(results), error, _shared(results)) if note),
-        verdicts=tuple((heading, found) for heading, found in verdicts if found),
+        notes=tuple(note for note in notes if note),
+        verdicts=tuple((_HEADINGS[kind], of_kind) for kind, of_kind in by_verdict.items() if of_kind),
         costs=tuple(claims.costs(results)),
         missing=tuple(claims.missing(results)),
         unbound=tuple(_unbound(item) for item in results.unbound),
-        sections=tuple(
-            _section(n, study, results, folder) for n, study in enumerate(results.studies, start=1)
-        ),
+        sections=tuple(_section(n, s, results, folder) for n, s in enumerate(results.studies, start=1)),
         differences=differences(results),
         commands=tuple(_commands(results)),
         versions=tuple(_versions(results)),
-        runs=tuple(_runs(results)),
+        runs=tuple(dict.fromkeys(_runs(results))),
     )
 
 
@@ -106,16 +107,15 @@ def _section(number: int, study: StudyResult, results: Results, folder: Path) ->
         study.asked,
         study.uncomputed,
         tuple((v.label, settings(v.settings), _note(v)) for v in study.variants[1:]),
-        tuple(_group(study.of_metric(q.name), q, q.name in wanted) for q in study.quantities),
+        tuple(
+            MetricTable(q.heading, tuple(map(_row, study.of_metric(q.name))), q.name in wanted)
+            for q in study.quantities
+        ),
         tuple(study_panels(study, folder, results.headline)),
     )
 
 
-def _group(comparisons: list[Comparison], metric: Quantity, wanted: bool) -> MetricTable:
-    return MetricTable(metric.heading, tuple(_row(c) for c in comparisons), wanted)
-
-
-def _row(c: Comparison) -> tuple[str, ...]:
+def _row(c: Comparison) -> Cells:
     value, pair = c.quantity.value, c.paired
     mean, deviation = value(c.spread.mean), value(c.spread.deviation)
     if pair is None:
@@ -132,46 +132,34 @@ def settings(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}: {_text(value)}" for name, value in values.items()) or "as the baseline"
 
 
-def _shared(results: Results) -> str | None:
-    jobs = results.meta.get("jobs")
-    if not isinstance(jobs, int) or jobs < 2:
-        return None
-    return f"{jobs} runs at a time shared the machine: their times include that."
-
-
 def _note(variant: VariantResult) -> str:
     same = "equal to the baseline, whose runs these are" if variant.is_baseline else ""
     return "; ".join(part for part in (variant.note, same) if part)
 
 
-def _facts(results: Results) -> list[tuple[str, str]]:
+def _facts(results: Results) -> Iterator[tuple[str, str]]:
     """The baseline's settings and the study's budget."""
     configs = [run.config for run in results.runs if run.config and run.variant == BASELINE]
-    found = []
-    for name in ("model", "task", "tuning", "num_steps", "batch_size", "learning_rate", "epsilon", "dtype"):
-        values = dict.fromkeys(_text(config[name]) for config in configs if name in config)
-        if values:
-            found.append((name.replace("_", " "), ", ".join(values)))
+    for name in _FACTS:
+        if values := dict.fromkeys(_text(config[name]) for config in configs if name in config):
+            yield name.replace("_", " "), ", ".join(values)
     if results.meta.get("budget"):
-        found.append(("budget", _text(results.meta["budget"])))
+        yield "budget", _text(results.meta["budget"])
     threshold = results.meta.get("threshold")
     if isinstance(threshold, Mapping):
         metric, value = quantity(str(threshold.get("metric"))), threshold.get("value")
         shown = metric.value(value) if isinstance(value, int | float) else _text(value)
-        found.append(("threshold", f"{metric.heading} {shown}: {_text(threshold.get('source'))}"))
-    return found
+        yield "threshold", f"{metric.heading} {shown}: {_text(threshold.get('source'))}"
 
 
-def _commands(results: Results) -> list[str]:
+def _commands(results: Results) -> Iterator[str]:
     command = results.meta.get("command")
-    lines = []
     if command:
-        lines.append(command if isinstance(command, str) else shlex.join(str(word) for word in command))
+        yield command if isinstance(command, str) else shlex.join(str(word) for word in command)
     for run in results.runs:
         if run.path and run.status == "ok":
-            config = shlex.quote(f"{run.path}/config.yaml")
-            lines.append(f"mezo train --config {config} --output {shlex.quote(run.path + '-again')}")
-    return [line for line in lines if line]
+            config, output = shlex.quote(f"{run.path}/config.yaml"), shlex.quote(f"{run.path}-again")
+            yield f"mezo train --config {config} --output {output}"
 
 
 def _versions(results: Results) -> list[tuple[str, str]]:
@@ -182,26 +170,20 @@ def _versions(results: Results) -> list[tuple[str, str]]:
     return [(name, ", ".join(values)) for name, values in found.items()]
 
 
-def _runs(results: Results) -> list[tuple[str, ...]]:
-    rows: dict[tuple[str, ...], None] = {}
+def _runs(results: Results) -> Iterator[Cells]:
     for study in results.studies:
         for variant in study.variants:
             for run in variant.runs:
                 name = "all" if run.variant == BASELINE else study.name
-                row = (name, variant.label, str(run.seed), run.status, str(run.steps), run.path or "")
-                rows[row] = None
-    return list(rows)
+                yield name, variant.label, str(run.seed), run.status, str(run.steps), run.path or ""
 
 
-def _unbound(item: Mapping[str, Any]) -> tuple[str, str, str]:
+def _unbound(item: Mapping[str, Any]) -> Cells:
     near = item.get("nearest") or ()
     near = near if isinstance(near, str) else ", ".join(str(part) for part in near)
     reason = str(item.get("reason") or "no setting of this package stands for it")
-    return (
-        str(item.get("study") or ""),
-        str(item.get("text") or ""),
-        f"{reason}{f' (nearest: {near})' if near else ''}",
-    )
+    why = f"{reason} (nearest: {near})" if near else reason
+    return str(item.get("study") or ""), str(item.get("text") or ""), why
 
 
 def _examples(results: Results, folder: Path) -> int | None:

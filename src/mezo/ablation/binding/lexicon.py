@@ -103,7 +103,8 @@ def _phrases(part: Part) -> Iterator[tuple[str, Meaning]]:
     yield from ((name, Meaning("present", part)) for name in part.present)
     for number in part.numbers:
         symbol = Meaning("symbol", part, number=number)
-        if number.setting != "warmup_steps":  # "warmup steps" in prose may be of any setting
+        # "warmup steps" in prose may be of any setting
+        if number.setting in part.settings and number.setting != "warmup_steps":
             yield number.setting, symbol
         yield from ((phrase, symbol) for phrase in number.symbols)
         yield from ((phrase, Meaning("unit", part, number=number)) for phrase in number.units)

@@ -41,7 +41,7 @@ def plan_eval(
         None, "--model", "-m", help="The model that --judge lm asks: an endpoint's, or a local one."
     ),
     base_url: str | None = typer.Option(
-        None, "--base-url", help="Of an OpenAI-compatible endpoint; without it the model runs here."
+        None, "--base-url", help="The OpenAI-compatible endpoint; without it the model runs here."
     ),
     votes: int = typer.Option(3, "--votes", min=1, max=99, help="How often --judge lm asks."),
     seed: int = typer.Option(0, "--seed", min=0, help="Shuffles studies and sides for --judge lm."),
@@ -92,7 +92,7 @@ def _record(found: "Score", plan: "Plan", gold: "Plan", judge: str) -> dict[str,
 
 
 def _show(found: "Score", plan: "Plan", gold: "Plan") -> None:
-    """Texts of other people's making: no markup is read in them."""
+    """Print the matches. Texts of plans are shown without markup."""
     from rich.console import Console
     from rich.table import Table
 

@@ -35,9 +35,17 @@ class _Field:
     """An item "**Key**: value" and the items below it."""
 
     key: str
-    text: str
+    parts: list[str]  # of its text
     indent: int
-    items: list[str] = field(default_factory=list)
+    entries: list[list[str]] = field(default_factory=list)  # parts of each item below it
+
+    @property
+    def text(self) -> str:
+        return " ".join(filter(None, self.parts))
+
+    @property
+    def items(self) -> list[str]:
+        return [" ".join(parts) for parts in self.entries]
 
 
 @dataclass
@@ -116,7 +124,7 @@ class _PageReader:
         self._field: _Field | None = None
 
     def take(self, line: Line) -> None:
-        studies = studies_in(line.grid or [])
+        studies = studies_in(line.grid)
         if studies:
             self._take_table(studies)
         elif line.level:
@@ -140,7 +148,7 @@ class _PageReader:
             if not headed or len(studies) > 1:
                 self._drop_heading()
             cells = {k: c for k, c in study.items() if study_field(k) != "name"}
-            known = [_Field(key, cell, 0) for key, cell in cells.items() if cell or study_field(key)]
+            known = [_Field(key, [cell], 0) for key, cell in cells.items() if cell or study_field(key)]
             self.sections.append(_Section(name, known, self._below_heading))
             self._heading, self._below_heading = None, []
         self._in_study, self._field = True, None
@@ -169,7 +177,7 @@ class _PageReader:
         """Whether a line continues the open field: an item below it, any item if it has no value, an indented line."""
         assert self._field is not None
         if line.marker:
-            return self._below(line) or not self._field.text
+            return self._below(line) or not any(self._field.parts)
         return line.indent > self._field.indent and bool(line.text)
 
     def _take_field(self, found: _Field) -> None:
@@ -192,11 +200,9 @@ class _PageReader:
     def _take_value(self, line: Line) -> None:
         assert self._field is not None
         if line.marker:
-            self._field.items.append(line.text)
-        elif self._field.items:
-            self._field.items[-1] += f" {line.text}"
+            self._field.entries.append([line.text])
         else:
-            self._field.text = f"{self._field.text} {line.text}".strip()
+            (self._field.entries[-1] if self._field.entries else self._field.parts).append(line.text)
 
 
 def _field_of(line: Line) -> _Field | None:
@@ -213,7 +219,7 @@ def _field_of(line: Line) -> _Field | None:
         key = found and study_field(found["key"])
     if found is None or not key:
         return None
-    return _Field(found["key"].strip(), found["value"].strip(), line.indent if line.marker else 0)
+    return _Field(found["key"].strip(), [found["value"].strip()], line.indent if line.marker else 0)
 
 
 def _study(section: _Section, number: int) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def document(results: Results, folder: Path) -> Document:
     """The content of the reports of the study in `folder`."""
     examples = _examples(results, folder)
     found = claims.claims(results, examples)
-    by_verdict = {kind: tuple(claim for claim in found if claim.verdict == kind) for kind in _HEADINGS}
+    verdicts = [(h, tuple(c for c in found if c.verdict == kind)) for kind, h in _HEADINGS.items()]
     jobs = results.meta.get("jobs")
     shared = isinstance(jobs, int) and jobs > 1
     notes = (
@@ -86,7 +86,7 @@ def document(results: Results, folder: Path) -> Document:
         title=str(results.meta.get("title") or "Ablation study"),
         facts=tuple(_facts(results)),
         notes=tuple(note for note in notes if note),
-        verdicts=tuple((_HEADINGS[kind], of_kind) for kind, of_kind in by_verdict.items() if of_kind),
+        verdicts=tuple((heading, of_kind) for heading, of_kind in verdicts if of_kind),
         costs=tuple(claims.costs(results)),
         missing=tuple(claims.missing(results)),
         unbound=tuple(_unbound(item) for item in results.unbound),

@@ -21,9 +21,9 @@ from mezo.plots import dress, save
 COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A6A00")
 _MARKERS = "osD^vP*X"
 _FEW = 30  # points of a line that get markers
-_INK, _GRID = "#1f2934", "#e4e7eb"
+_INK, _GRID, _ZERO = "#1f2934", "#e4e7eb", "#52606d"
 # The page has its own colours for light and dark, under these names.
-_VARIABLES = {_INK: "--ink", _GRID: "--line", **{color: f"--c{n}" for n, color in enumerate(COLORS)}}
+_VARIABLES = {_INK: "--ink", _GRID: "--line", _ZERO: "--soft"} | {c: f"--c{n}" for n, c in enumerate(COLORS)}
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.color": _INK,
@@ -49,8 +49,8 @@ def inline_svg(panel: Panel, name: str) -> str:
     buffer, tips = io.StringIO(), dict[str, str]()
     with rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = _figure([panel], tips)
-        # the title and a frame are the page's
-        figure.axes[0].set_title("")
+        # the title is the page's
+        figure.axes[0].set_title("", loc="left")
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", buffer.getvalue(), flags=re.DOTALL)
     text = text[text.index("<svg") :]
@@ -102,7 +102,7 @@ def _draw(axis: Axes, panel: Panel) -> None:
             AutoLocator()
         )  # seconds and gigabytes are no whole numbers, as steps are
     if panel.labels:
-        axis.axvline(0, color="#52606D", linewidth=1)
+        axis.axvline(0, color=_ZERO, linewidth=1)
         names = [figure_label(textwrap.shorten(name, 70, placeholder=" …")) for name in panel.labels]
         axis.set_yticks(range(len(names)), names[::-1])
         axis.set_ylim(-0.7, len(names) - 0.3)

@@ -362,3 +362,10 @@ def test_metrics_in_prose(text: str, names: tuple[str, ...]) -> None:
 
 def test_metrics_are_named_once() -> None:
     assert metric_names(["accuracy", "Accuracy (%)", "beauty"]) == (("accuracy",), ("beauty",))
+
+
+def test_a_stub_is_yaml_whatever_its_values_are() -> None:
+    found = bound("prompt", ["'{sentence}: it was'", "a better one"])
+    assert yaml.safe_load(found.stubs["s"]) == {
+        "set": [{"template": "{sentence}: it was"}, {"template": "..."}]
+    }

@@ -94,7 +94,7 @@ def test_the_model_is_given_the_settings_and_its_set_is_kept(paper: Path) -> Non
         assert plan(paper, server.base_url) == 0
     system = server.requests[0]["body"]["messages"][0]["content"]
     assert "epsilon: a number, above 0, at most 1000; default 0.001" in system
-    assert "tuning: one of full, lora, prefix, head; default full" in system
+    assert 'tuning: one of full, lora, prefix, head; default "full"' in system
     assert "trust_remote_code" not in system
     assert read_plan(paper.parent / "out" / PLAN).studies[0].set == settings
 

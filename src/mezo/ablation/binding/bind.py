@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import yaml
+
 from mezo.ablation.binding.checks import caution, completed, problem_of
 from mezo.ablation.binding.lexicon import nearest, part_named
 from mezo.ablation.binding.literal_values import READERS
@@ -230,7 +232,10 @@ def _stub(study: Study, results: list[Result]) -> str:
 
 def stated(settings: dict[str, Any]) -> str:
     """Settings as one line of YAML."""
-    return f"{{{', '.join(f'{name}: {_yaml(value)}' for name, value in settings.items())}}}"
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+    return yaml.safe_dump(
+        values, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000
+    ).strip()
 
 
 def shown_settings(settings: dict[str, Any]) -> str:
@@ -251,9 +256,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_shown, value))
     return value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _yaml(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return repr(list(value)) if isinstance(value, tuple | list) else str(value)

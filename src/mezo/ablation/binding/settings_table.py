@@ -1,5 +1,6 @@
 """The settings that a plan can change, described from MeZOConfig: name, type, range, default."""
 
+import json
 from typing import Any, Literal, get_args, get_origin
 
 from mezo.ablation.binding.part import parts
@@ -47,7 +48,7 @@ def table() -> str:
     """Every setting that a plan can change on a line: its name, its values, its default."""
     fields = MeZOConfig.model_fields
     return "\n".join(
-        f"{name}: {described(name)}; default {_json(fields[name].default)}"
+        f"{name}: {described(name)}; default {json.dumps(fields[name].default)}"
         + (f". {text}" if (text := fields[name].description) else "")
         for name in settable()
     )
@@ -56,7 +57,3 @@ def table() -> str:
 def _bounds(item: Any) -> list[str]:
     words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
     return [f"{said} {getattr(item, name):.6g}" for name, said in words.items() if hasattr(item, name)]
-
-
-def _json(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -59,9 +59,9 @@ def time_case(case: Case, config: MeZOConfig) -> Cost | str:
     with tempfile.TemporaryDirectory(prefix="mezo-timing-") as name:
         folder = Path(name)
         request = {
-            "configs": {case.key: case.config.model_dump(mode="json")},
+            "config": case.config.model_dump(mode="json"),
             "evaluation_seed": config.seed,
-            "output": str(folder / "costs.json"),
+            "output": str(folder / "cost.json"),
         }
         write_text(folder / REQUEST, to_json(request))
         processes = Processes(trusting=config.trust_remote_code)
@@ -71,7 +71,7 @@ def time_case(case: Case, config: MeZOConfig) -> Cost | str:
             processes.stop()
         if not ended.ok:
             return str(ended.error)
-        found = json.loads((folder / "costs.json").read_text())[case.key]
+        found = json.loads((folder / "cost.json").read_text())
     return found["error"] if "error" in found else Cost(**found)
 
 

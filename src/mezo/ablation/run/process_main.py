@@ -23,10 +23,10 @@ def main(path: Path, *, trusting: bool = False) -> int:
     request: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     warnings.simplefilter("ignore")  # from other libraries to their developers
     try:
-        if "configs" in request:
-            from mezo.ablation.run.timing import time_all
+        if "output" in request:
+            from mezo.ablation.run.timing import time_to
 
-            time_all(request, Path(request["output"]), began=_BEGAN, trusting=trusting)
+            time_to(request, Path(request["output"]), began=_BEGAN, trusting=trusting)
         else:
             from mezo.ablation.run.training import train_one
 

@@ -1,6 +1,5 @@
 """The cost of a run of each case, measured over a few steps in a process before the study begins."""
 
-import gc
 import statistics
 import time
 from dataclasses import asdict
@@ -24,20 +23,17 @@ _LONG = 5.0  # seconds: a first step that takes longer is timed itself
 _EXAMPLES = 64  # of the timed evaluation
 
 
-def time_all(request: dict[str, Any], output: Path, *, began: float, trusting: bool = False) -> None:
-    """Write {case's key: its Cost, or {"error": ...}} to `output`.
+def time_to(request: dict[str, Any], output: Path, *, began: float, trusting: bool = False) -> None:
+    """Write the Cost of the request's config, or {"error": ...}, to `output`.
 
-    began: `time.monotonic()` at the start of this process. A case that fails does not stop the others.
+    began: `time.monotonic()` at the start of this process.
     """
     starting = since(began)
-    found: dict[str, dict[str, Any]] = {}
-    for key, values in request["configs"].items():
-        try:
-            config = MeZOConfig.build(**{**values, "trust_remote_code": trusting})
-            found[key] = asdict(time_one(config, request["evaluation_seed"], starting))
-        except (MezoError, RuntimeError, MemoryError) as error:  # RuntimeError: torch's, also out of memory
-            found[key] = {"error": " ".join(str(error).split())}
-        gc.collect()  # a case's model, before the next one is loaded
+    try:
+        config = MeZOConfig.build(**{**request["config"], "trust_remote_code": trusting})
+        found = asdict(time_one(config, request["evaluation_seed"], starting))
+    except (MezoError, RuntimeError, MemoryError) as error:  # RuntimeError: torch's, also out of memory
+        found = {"error": " ".join(str(error).split())}
     write_text(output, to_json(found) + "\n")
 
 

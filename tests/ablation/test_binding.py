@@ -114,6 +114,12 @@ def test_words_and_set_that_disagree_are_an_error(
     assert any(reason in item.reason for item in found.unbound)
 
 
+def test_a_set_of_another_length_than_the_replacements_is_an_error() -> None:
+    found = bound("epsilon", [0.1, 0.2, 0.3], set=[{"epsilon": 0.1}, {"epsilon": 0.2}])
+    assert found.variants == ()
+    assert found.disagreements == ["s, all of it: there are 3 replacements, and set: has 2 entries"]
+
+
 def test_set_adds_to_words_that_agree_with_it() -> None:
     agreeing = bound("epsilon", ["1e-2"], set=[{"epsilon": 0.01, "num_directions": 2}])
     assert settings_of(agreeing) == [{"epsilon": 0.01, "num_directions": 2}]

@@ -62,7 +62,12 @@ def bind_study(study: Study, config: MeZOConfig) -> list[Result]:
     part = part_of(study.ablated_part)
     results: list[Result] = []
     taken = {"baseline"}
-    for item in _items(study):
+    try:
+        items = _items(study)
+    except Disagreement as refusal:
+        near = (part.title,) if part else nearest(study.ablated_part)
+        return [Unbound(study.name, "all of it", str(refusal), near, disagrees=True)]
+    for item in items:
         for result in _bind_item(study, item, part, config):
             if isinstance(result, Variant):
                 result = replace(result, label=_unique(result.label, taken))
@@ -99,13 +104,13 @@ def _items(study: Study) -> list[_Item]:
         values = [(_shown(value), value) for value in found]
     else:
         values = list(_of_mapping(found)) if isinstance(found, dict) else []
-    values = values or [({"REMOVE": "removed", "ADD": "added"}.get(study.action, study.name), ...)]
     given = study.set if isinstance(study.set, list) else []
-    if given and len(given) != len(values):  # the variants are the settings; the words name them no more
-        return [
-            _Item("as the words say" if each is None else shown_settings(each), ..., each, place)
-            for place, each in enumerate(given)
-        ]
+    if given and values and len(given) != len(values):
+        raise Disagreement(f"there are {len(values)} replacements, and set: has {len(given)} entries")
+    if len(given) > 1 and not values:  # the variants are the settings
+        labels = ["as the words say" if each is None else shown_settings(each) for each in given]
+        return [_Item(label, ..., each, n) for n, (label, each) in enumerate(zip(labels, given, strict=True))]
+    values = values or [({"REMOVE": "removed", "ADD": "added"}.get(study.action, study.name), ...)]
     return [
         _Item(label, value, given[place] if given else None, place, len(values) == 1)
         for place, (label, value) in enumerate(values)

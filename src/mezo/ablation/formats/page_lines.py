@@ -25,7 +25,7 @@ _TAG_LINE = re.compile(
     re.MULTILINE,
 )
 _BULLET = re.compile(r"([-*+•‣◦▪·–—]|\d{1,3}[.)])\s+")
-_DEEPEST = 30  # boxes whose ends are told apart
+_DEEPEST = 30  # nested boxes that are distinguished
 
 
 @dataclass
@@ -43,7 +43,7 @@ def markdown_lines(text: str) -> list[Line]:
     """The lines of a Markdown page, which may contain HTML. Line breaks are kept."""
     from markdown_it import MarkdownIt
 
-    # CommonMark reads what directly follows a tag on a line of its own as HTML
+    # CommonMark reads the line after a tag as HTML, unless a blank line separates them
     text = _TAG_LINE.sub(r"\1\n", text)
     reader = MarkdownIt("commonmark", {"html": True, "breaks": True}).enable("table").disable("code")
     return html_lines(reader.render(text))

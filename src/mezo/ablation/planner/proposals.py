@@ -1,4 +1,4 @@
-"""Settings for what of a plan is not bound, proposed by a language model. They are shown and never run as they are."""
+"""Settings for unbound variants of a plan, proposed by a language model. They are shown and written, not run."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Values of a plan as JSON has them, in a bounded amount, whatever the file's format holds."""
+"""The values of a plan as JSON values, of bounded number and depth."""
 
 import datetime
 import math

@@ -14,6 +14,7 @@ from mezo.ablation.report.quantities import Quantity
 from mezo.ablation.report.statistics import LEVEL, accuracy_error
 
 Verdict = Literal["held", "beaten", "differs", "inconclusive", "untested"]
+_LEVEL = f"{100 * LEVEL:.0f} %"
 _COSTS = ("peak_memory_gb", "device_memory_gb", "train_seconds", "device_hours", "forward_passes")
 
 
@@ -86,32 +87,21 @@ def missing(results: Results) -> list[tuple[str, str, str]]:
 
 
 def difference(comparison: Comparison) -> str:
-    """`-3.20 points (95 % interval -4.10 to -2.30, ...)`, or why there is no interval."""
+    """`-3.20 points (95 % interval -4.10 to -2.30; p 0.012 after adjustment; 3 seeds)`, or why there is no interval."""
     found, metric = comparison.paired, comparison.quantity
     if found is None or not found.differences:
         return "no seed that both have"
-    shown = f"{metric.value(found.mean, sign=True)}{_unit(metric)}"
-    if found.interval is None:
-        seeds = len(found.differences)
-        why = (
-            f"the same difference in all {seeds} seeds, so no interval"
-            if found.constant
-            else "one seed, so no interval"
-        )
-        return f"{shown} ({why})"
-    return f"{shown} ({interval(comparison)})"
-
-
-def interval(comparison: Comparison) -> str:
-    """`95 % interval -4.10 to -2.30, p 0.012 after adjustment, 3 seeds`."""
-    found, metric = comparison.paired, comparison.quantity
-    if found is None or found.interval is None:
-        return "no interval"
-    low, high = (metric.value(end, sign=True) for end in found.interval)
-    text = f"{LEVEL:.0%} interval".replace("%", " %") + f" {low} to {high}"
-    if comparison.adjusted is not None:
-        text += f"; p {p_value(comparison.adjusted)} after adjustment"
-    return f"{text}; {len(found.seeds)} seeds"
+    seeds = f"{len(found.seeds)} seeds"
+    if found.constant:
+        why = f"the same difference in all {seeds}, so no interval"
+    elif found.interval is None:
+        why = "one seed, so no interval"
+    else:
+        low, high = (metric.value(end, sign=True) for end in found.interval)
+        p = "" if comparison.adjusted is None else f"; p {p_value(comparison.adjusted)} after adjustment"
+        why = f"{_LEVEL} interval {low} to {high}{p}; {seeds}"
+    unit = f" {metric.difference_unit}" if metric.difference_unit else ""
+    return f"{metric.value(found.mean, sign=True)}{unit} ({why})"
 
 
 def p_value(p: float) -> str:
@@ -124,8 +114,8 @@ def judged_by(results: Results) -> Iterator[str]:
     seeds = results.seeds
     yield (
         f"{len(results.runs)} runs; seeds: {', '.join(map(str, seeds)) or 'none'}. Each variant is compared"
-        f" with the baseline seed by seed; intervals are Student's t on these differences, {LEVEL:.0%}"
-        " for each comparison taken alone.".replace("%", " %")
+        f" with the baseline seed by seed; intervals are Student's t on these differences, {_LEVEL}"
+        " for each comparison taken alone."
     )
     if len(seeds) == 1:
         yield "With one seed there is no spread to judge a difference by: nothing below is a finding."
@@ -163,10 +153,6 @@ def _claim(study: StudyResult, c: Comparison, results: Results, error: float | N
 
 def _inside(metric: Quantity) -> str:
     return metric.title if metric.title.isupper() else metric.title.lower()
-
-
-def _unit(metric: Quantity) -> str:
-    return f" {metric.difference_unit}" if metric.difference_unit else ""
 
 
 def evaluation_error(results: Results, examples: int | None) -> float | None:

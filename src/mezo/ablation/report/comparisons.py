@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mezo.ablation.report.quantities import Quantity, quantity
@@ -25,7 +25,7 @@ class RunResult:
     path: str | None  # of its run folder, relative to the study's
     steps: int
     metrics: Mapping[str, float]
-    settings: Mapping[str, Any]  # what sets the variant apart
+    settings: Mapping[str, Any]  # the changes to the baseline
     config: Mapping[str, Any]
     versions: Mapping[str, Any]
     key: str
@@ -41,7 +41,7 @@ class RunResult:
             error=line.get("error"),
             path=line.get("run"),
             steps=int(line.get("steps") or 0),
-            metrics={k: float(v) for k, v in metrics.items() if _is_number(v)},
+            metrics={k: float(v) for k, v in metrics.items() if type(v) in (int, float)},
             settings=line.get("settings") or {},
             config=line.get("config") or {},
             versions=line.get("versions") or {},
@@ -106,9 +106,7 @@ class Results:
     studies: tuple[StudyResult, ...]
     unbound: tuple[Mapping[str, Any], ...]  # what the plan asked for and could not be bound
     headline: Quantity  # the task's first metric, or the loss
-    families: Mapping[str, int] = field(
-        default_factory=dict
-    )  # metric -> number of comparisons in Holm's adjustment
+    families: Mapping[str, int]  # metric -> number of comparisons in Holm's adjustment
 
     @property
     def runs(self) -> list[RunResult]:
@@ -125,9 +123,7 @@ def compare(lines: Iterable[Mapping[str, Any]]) -> Results:
     """Compare every variant with the baseline. lines: the records of results.jsonl, in their order."""
     lines = list(lines)
     runs = [RunResult.of(line) for line in lines if line.get("kind") == "run"]
-    described = {
-        str(line.get("name") or line.get("study")): line for line in lines if line.get("kind") == "study"
-    }
+    described = {str(line.get("name")): line for line in lines if line.get("kind") == "study"}
     meta: dict[str, Any] = {}
     for line in lines:
         if line.get("kind") == "meta":
@@ -142,7 +138,10 @@ def compare(lines: Iterable[Mapping[str, Any]]) -> Results:
     if not studies and shared:
         studies.append(_study("Baseline", {}, [], shared, headline))
     studies, families = _adjusted(studies)
-    return Results(meta, tuple(studies), tuple(_unbound(lines, meta)), headline, families)
+    unbound = [
+        {"study": name, **item} for name, line in described.items() for item in line.get("unbound") or ()
+    ]
+    return Results(meta, tuple(studies), tuple(unbound), headline, families)
 
 
 def _study(
@@ -172,7 +171,7 @@ def _study(
     ]
     return StudyResult(
         name=name,
-        part=str(described.get("ablated_part") or described.get("part") or ""),
+        part=str(described.get("ablated_part") or ""),
         action=str(described.get("action") or ""),
         variants=tuple(variants),
         asked=asked,
@@ -223,17 +222,3 @@ def _latest(runs: Sequence[RunResult]) -> tuple[RunResult, ...]:
 def _headline(runs: Sequence[RunResult]) -> Quantity:
     """The first metric of a run's record."""
     return quantity(next((name for run in runs if run.status == "ok" for name in run.metrics), "loss"))
-
-
-def _unbound(lines: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    found = [item for item in meta.get("unbound") or () if isinstance(item, Mapping)]
-    for line in lines:
-        if line.get("kind") == "study":
-            found += [{"study": line.get("name"), **u} for u in line.get("unbound") or ()]
-        elif line.get("kind") == "unbound":
-            found.append(line)
-    return list({(u.get("study"), u.get("text")): u for u in found}.values())
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

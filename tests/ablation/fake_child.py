@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mezo.ablation.children import end_with_parent
+from mezo.ablation.run.processes import end_with_parent
 
 RAISES, KILLED, BROKEN = 0.5, 0.25, 0.125  # epsilons
 

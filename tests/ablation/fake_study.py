@@ -4,12 +4,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mezo.ablation.plan import Plan
-from mezo.ablation.prepare import Options, Prepared, prepare
-from mezo.ablation.runner import run_study
+from mezo.ablation.plans.plan import Plan
+from mezo.ablation.run.prepare import Options, Prepared, prepare
+from mezo.ablation.run.runner import run_study
 from mezo.config import MeZOConfig
 
-CHILD = (sys.executable, str(Path(__file__).with_name("fake_child.py")))
+PROGRAM = (sys.executable, str(Path(__file__).with_name("fake_child.py")))
 CONFIG = MeZOConfig(num_steps=4, device="cpu", epsilon=1e-3, seed=7)
 
 
@@ -29,5 +29,5 @@ def prepared(folder: Path, *epsilons: float, seeds: int = 2, **options: Any) -> 
 
 
 if __name__ == "__main__":
-    found = run_study(prepared(Path(sys.argv[1]), 1e-2, 2e-2), child=CHILD)
+    found = run_study(prepared(Path(sys.argv[1]), 1e-2, 2e-2), program=PROGRAM)
     print(found.made, found.stopped)

@@ -85,6 +85,7 @@ def made(folder: Path, *, seeds: int = 3, name: str = "Perturbation scale", nast
             "ablated_part": NASTY if nasty else "n",
             "action": "REPLACE",
             "metrics": [],
+            "unbound": [{"text": "a better model", "reason": "no such setting", "nearest": ["model"]}],
         },
     ]
     drawn = np.random.default_rng(0)
@@ -111,18 +112,5 @@ def made(folder: Path, *, seeds: int = 3, name: str = "Perturbation scale", nast
         run_line(
             "Directions", "8 directions", 0, {}, status="failed", error="out of memory", run="runs/x", key="x"
         )
-    )
-    lines.append(
-        {
-            "kind": "meta",
-            "unbound": [
-                {
-                    "study": "Directions",
-                    "text": "a better model",
-                    "reason": "no such setting",
-                    "nearest": ["model"],
-                }
-            ],
-        }
     )
     return write_lines(folder, lines)

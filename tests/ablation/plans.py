@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from mezo.ablation.plan import Plan, Study
+from mezo.ablation.plans.plan import Plan, Study
 
 FOLDER = Path(__file__).parent / "plans"
 PATHS = sorted(FOLDER.iterdir())

@@ -11,16 +11,16 @@ from tests.pages import ROOT
 from tests.shared import shared
 from tests.tiers import mostly_slow
 
-from mezo.ablation import results
-from mezo.ablation.binding import bind
-from mezo.ablation.budget import Cost, distinct
-from mezo.ablation.children import environment
-from mezo.ablation.measures import scores
-from mezo.ablation.outcome import read_outcome
-from mezo.ablation.plan import read_plan
-from mezo.ablation.study import cases_of
-from mezo.ablation.timing import time_one
-from mezo.ablation.training import evaluation_set, train_one, trainer_for
+from mezo.ablation.binding.bind import bind
+from mezo.ablation.formats.files import read_plan
+from mezo.ablation.run import results_file as results
+from mezo.ablation.run.budget import Cost, distinct
+from mezo.ablation.run.cases import cases_of
+from mezo.ablation.run.measures import scores
+from mezo.ablation.run.outcome import read_outcome
+from mezo.ablation.run.processes import environment
+from mezo.ablation.run.timing import time_one
+from mezo.ablation.run.training import evaluation_set, train_one, trainer_for
 from mezo.cli import main
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
@@ -108,16 +108,16 @@ def test_a_dry_run_starts_no_process(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("mezo.ablation.prepare.Children", None)
+    monkeypatch.setattr("mezo.ablation.run.costs.Processes", None)
     assert main(["ablate", plan, "--device", "cpu", "--dry-run", "--output", str(tmp_path / "o"), *more]) == 0
-    assert ("--estimate finds it now" in capsys.readouterr().out) == bool(more)
+    assert ("--estimate measures it now" in capsys.readouterr().out) == bool(more)
 
 
 def test_an_estimate_times_the_baseline_alone(
     plan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cost = Cost(step=2.0, fixed=0.0, evaluation=0.0, passes=2.0)
-    monkeypatch.setattr("mezo.ablation.prepare._time", lambda case, config: cost)
+    monkeypatch.setattr("mezo.ablation.run.costs.time_case", lambda case, config: cost)
     arguments = [
         "ablate",
         plan,

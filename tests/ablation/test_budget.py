@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mezo.ablation import budget
-from mezo.ablation.budget import Cost
-from mezo.ablation.study import BASELINE, Case
+from mezo.ablation.run import budget
+from mezo.ablation.run.budget import Cost
+from mezo.ablation.run.cases import BASELINE, Case
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 
@@ -75,7 +75,7 @@ def test_cases_of_equal_settings_count_once() -> None:
     ("equal", "minutes", "steps", "said"),
     [
         ("steps", None, [120, 120], "120 steps for each run; variants"),
-        ("passes", None, [120, 60], "as the baseline takes in 120 steps: 60 to 120 steps"),
+        ("passes", None, [120, 60], "as the baseline has in 120 steps: 60 to 120 steps"),
         (
             "steps",
             5.0,

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.ablation.made_study import run_line
 
-from mezo.ablation.claims import claims, costs, error_note, judged_by, missing, verdict
-from mezo.ablation.comparisons import Results, compare
+from mezo.ablation.report.claims import claims, costs, error_note, judged_by, missing, verdict
+from mezo.ablation.report.comparisons import Results, compare
 
 # Seeds differ by much, pairs by little: what pairing is for.
 SHARED = (0.60, 0.70, 0.65)
@@ -96,8 +96,8 @@ def test_runs_that_are_not_there_yet_are_listed() -> None:
     lines += [run_line("S", "v", s, {"accuracy": 0.6 + s / 9}) for s in range(2)]
     results = compare([{"kind": "meta", "seeds": 3}, {"kind": "study", "name": "T"}, *lines])
     assert missing(results) == [
-        ("T", "all", "no run of it is there, or not yet"),
-        ("S", "v", "2 of 3 seeds: the others are not there, or not yet"),
+        ("T", "all", "it has no run, or not yet"),
+        ("S", "v", "2 of 3 seeds: the others are missing, or not made yet"),
     ]
 
 

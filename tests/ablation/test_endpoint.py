@@ -5,7 +5,7 @@ import socket
 import pytest
 from tests.ablation.chat_server import Answer, refused, said, serving
 
-from mezo.ablation.endpoint import KEY, Endpoint, Truncated
+from mezo.ablation.planner.endpoint import KEY, Endpoint, Truncated
 from mezo.errors import MezoError
 
 SECRET = "sk-very-secret-0123456789"

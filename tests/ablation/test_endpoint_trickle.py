@@ -7,8 +7,8 @@ import pytest
 from tests.ablation.chat_server import Answer, said, serving
 from tests.engines.serving.trickling import SHAPES, trickling
 
-from mezo.ablation import endpoint
-from mezo.ablation.endpoint import Endpoint
+from mezo.ablation.planner import endpoint
+from mezo.ablation.planner.endpoint import Endpoint
 from mezo.errors import MezoError
 
 pytest.importorskip("openai")

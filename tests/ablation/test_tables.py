@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mezo.ablation.formats import parse
+from mezo.ablation.formats.files import parse
 
 ROWS = """
 | # | Name | Ablated Part | Action | Replacement | Metrics |
@@ -94,7 +94,7 @@ def test_studies_in_tables(page: str, ending: str) -> None:
 def test_a_table_of_something_else_stays_what_it_was() -> None:
     page = "### x\n- **Ablated Part**: p\n- **Action**: ADD\n\n| model | size |\n|---|---|\n| OPT | 13B |\n"
     (study,) = parse(page, ".md").studies
-    assert study.extra["notes"] == "| model | size |\n|---|---|\n| OPT | 13B |"
+    assert study.extra["notes"] == "model | size\nOPT | 13B"
 
 
 def test_further_columns_and_bars_in_cells_are_kept() -> None:

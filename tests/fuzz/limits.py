@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from markdown_it import MarkdownIt
 from safetensors.torch import save_file
 from tests.fuzz.corpus import broken
 from tests.fuzz.test_files import READERS as OF_FILES
 from tests.fuzz.test_files import sound as sound_file
 
-from mezo.ablation import formats
+from mezo.ablation.formats import files as formats
 from mezo.errors import MezoError
 from mezo.models.checkpoint_files import named_files
 from mezo.runs.snapshots import Snapshot
@@ -60,7 +61,9 @@ def sound(name: str, folder: Path) -> bytes:
         return b"x"
     if name.startswith("plan."):
         plan = formats.parse(sound_file("plan.yaml", folder).decode(), ".yaml")
-        return formats.WRITERS[Path(name).suffix](plan).encode()
+        if name.endswith(".html"):  # a page is only read
+            return MarkdownIt().render(formats.FORMATS[".md"].write(plan)).encode()  # type: ignore[misc]
+        return formats.FORMATS[Path(name).suffix].write(plan).encode()  # type: ignore[misc]
     if name == "adapter_config.json":
         return json.dumps(
             {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}

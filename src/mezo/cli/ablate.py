@@ -16,8 +16,9 @@ from mezo.errors import MezoError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mezo.ablation.prepare import Prepared
-    from mezo.ablation.runner import Finished
+    from mezo.ablation.plans.plan import Plan
+    from mezo.ablation.run.prepare import Prepared
+    from mezo.ablation.run.runner import Finished
 
 _EPILOG = r"""
 [bold]Examples[/bold]
@@ -32,7 +33,11 @@ The study, its results and its reports:
   mezo ablate plan.md --model ./my-model --task sst2 --data ./sst2 \
     --steps 200 --seeds 3 --learning-rate 1e-4 --output runs/study
 
-The same command goes on with a study that was stopped or killed.
+The same command continues a study that was stopped or killed.
+
+Settings for what the plan's words do not say exactly, proposed by a model and written to plan.proposed.yaml:
+
+  mezo ablate plan.md --binder-model NAME --base-url http://localhost:8000/v1
 """
 
 
@@ -45,7 +50,7 @@ def ablate(
     config: MeZOConfig,
     plan: Path = typer.Argument(..., help="YAML, JSON, JSONL, Markdown or HTML: see docs/ablation.md."),
     output: Path | None = typer.Option(
-        None, "--output", "-o", help="Folder of the study; one that is there goes on. Default: runs/PLAN."
+        None, "--output", "-o", help="Folder of the study; a study in it continues. Default: runs/PLAN."
     ),
     seeds: int = typer.Option(
         3, "--seeds", min=1, metavar="K", help="Runs of each variant: seeds --seed, --seed + 1, ..."
@@ -54,10 +59,10 @@ def ablate(
         None,
         "--minutes",
         metavar="M",
-        help="In place of --steps: the whole study's time, equal for all runs.",
+        help="In place of --steps: the time of the whole study, equal for all runs.",
     ),
     equal: str = typer.Option(
-        "steps", "--equal", help="What each run has as many of as the baseline: steps or (forward) passes."
+        "steps", "--equal", help="What all runs have the same number of: steps or (forward) passes."
     ),
     jobs: int | None = typer.Option(
         None,
@@ -71,32 +76,44 @@ def ablate(
         None,
         "--threshold",
         metavar="[METRIC=]VALUE",
-        help="What steps and seconds are counted to. Default: the baseline's mean at its end.",
+        help="The value that steps and seconds are counted to. Default: the baseline's mean at its end.",
     ),
     strict: bool = typer.Option(False, "--strict", help="Stop if a part of the plan cannot be run."),
     estimate: bool | None = typer.Option(
         None,
         "--estimate/--no-timing",
         show_default=False,
-        help="Time a few steps of the baseline first, for an estimate. --minutes and --equal passes time every variant.",
+        help="Estimate the time, from finished runs or a few steps of the baseline. --minutes and --equal passes time"
+        " every variant.",
     ),
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Show what would be run, within seconds; train and write nothing."
     ),
+    binder_model: str | None = typer.Option(
+        None,
+        "--binder-model",
+        metavar="NAME",
+        help="Have a model propose settings for what is not bound. They are written to PLAN.proposed.yaml; nothing is run.",
+    ),
+    base_url: str | None = typer.Option(
+        None,
+        "--base-url",
+        help="The OpenAI-compatible endpoint of --binder-model; without it the model runs here.",
+    ),
 ) -> None:
     """Run a plan of ablation studies: baseline and variants, over seeds, to a report with intervals.
 
-    Every other option is the baseline's, as of `mezo train`; a variant changes what the plan says. What
-    cannot be run is listed with its reason before anything is. Runs are evaluated at every tenth of
-    their steps, unless --eval-every says otherwise, all on the same examples.
+    All other options describe the baseline, as in `mezo train`; a variant changes what the plan says. What
+    cannot be run is listed with its reason first. Runs are evaluated at every tenth of their steps,
+    unless --eval-every says otherwise, all on the same examples.
 
     Writes results.jsonl, report.html, report.md and a folder for each run. Ctrl-C or a kill at any
-    moment loses the runs under way and no other.
+    moment loses only the unfinished runs.
     """
-    from mezo.ablation.plan import read_plan
-    from mezo.ablation.prepare import Options, prepare
-    from mezo.ablation.report import check_libraries, write_report
-    from mezo.ablation.runner import run_study
+    from mezo.ablation.formats.files import read_plan
+    from mezo.ablation.report.report import check_libraries, write_report
+    from mezo.ablation.run.prepare import Options, prepare
+    from mezo.ablation.run.runner import run_study
 
     options = Options(seeds, minutes, _equal(equal), jobs, strict, estimate, _threshold(threshold), dry_run)
     if minutes is not None and minutes <= 0:
@@ -104,7 +121,14 @@ def ablate(
     folder = output or Path("runs") / (plan.stem or "study")
     if not dry_run:
         check_libraries()
-    prepared = prepare(read_plan(plan), config, folder, options, _say)
+    found = read_plan(plan)
+    if base_url is not None and binder_model is None:
+        raise MezoError(
+            "--base-url is the endpoint of --binder-model: add --binder-model NAME, or leave it out"
+        )
+    if binder_model is not None and _propose(found, plan, config, binder_model, base_url, dry=dry_run):
+        return
+    prepared = prepare(found, config, folder, options, _say)
     _show(prepared)
     if dry_run:
         return
@@ -116,6 +140,36 @@ def ablate(
         print(f"report    {path}")
     if finished.failed:
         raise typer.Exit(1)
+
+
+def _propose(
+    plan: "Plan", path: Path, config: MeZOConfig, model: str, base_url: str | None, *, dry: bool
+) -> bool:
+    """Show what a model proposes for what is not bound, and write a plan with it; False if everything is bound."""
+    from mezo.ablation.binding.bind import bind
+    from mezo.ablation.formats.files import write_plan
+    from mezo.ablation.planner.local_model import model_for
+    from mezo.ablation.planner.proposals import propose, proposed_path, proposed_plan
+
+    bound, target = bind(plan, config), proposed_path(path)
+    if not bound.unbound or bound.disagreements:
+        return False  # nothing to ask, or an error that `prepare` raises
+    if target.exists() and not dry:
+        raise MezoError(f"{target}: already there; check it and run it, or remove it")
+    say(f"asking {model} about {len(bound.unbound)} variants", sys.stderr)
+    proposals = propose(plan, bound, config, model_for(model, base_url))
+    for each in proposals:
+        say(f"{'proposed' if each.usable else 'not bound'}  {each}")
+    if not any(each.usable for each in proposals):
+        print("next      write `set:` into the plan; nothing is run")
+        return True
+    if dry:
+        print("next      the same command without --dry-run writes these proposals; nothing is run")
+        return True
+    write_plan(proposed_plan(plan, bound, proposals), target)
+    say(f"written   {target}")
+    say(f"next      check its `set:`, then mezo ablate {target} ...; nothing is run before")
+    return True
 
 
 def _equal(text: str) -> Literal["steps", "passes"]:
@@ -143,7 +197,7 @@ def _say(text: str) -> None:
 
 
 def _show(prepared: "Prepared") -> None:
-    """What is run and what is not, how long it takes, and how that is known."""
+    """The variants, what is not bound, the number of runs, and the estimated time."""
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
@@ -162,12 +216,8 @@ def _show(prepared: "Prepared") -> None:
     say(f"budget    {prepared.budget}")
     if (seconds := prepared.estimate()) is not None and left:
         at_once = len(prepared.devices)
-        timed = (
-            "each variant" if prepared.options.times_all else "the baseline, by forward passes and examples,"
-        )
-        print(
-            f"time      about {duration(seconds)} for {len(left)} runs, {at_once} at a time;"
-            f" from a few steps of {timed} and a part of an evaluation, timed here"
+        say(
+            f"time      about {duration(seconds)} for {len(left)} runs, {at_once} at a time; {prepared.timed_by}"
         )
 
 
@@ -208,6 +258,6 @@ def _report(finished: "Finished", folder: Path) -> None:
         say(f"failed    {name}: {error}")
     print(f"made      {finished.made} runs; {finished.left} are left")
     if finished.stopped or finished.failed:
-        what = "goes on" if finished.stopped else "tries the failed ones again"
+        what = "continues" if finished.stopped else "tries the failed ones again"
         print(f"next      the same command {what}")
     print(f"results   {folder / 'results.jsonl'}")

@@ -11,7 +11,7 @@ from mezo.cli.output import say
 from mezo.errors import MezoError
 
 if TYPE_CHECKING:
-    from mezo.ablation.planner import Planned
+    from mezo.ablation.planner.plan_paper import Planned
 
 _EPILOG = r"""
 [bold]Examples[/bold]
@@ -33,43 +33,46 @@ def register(app: typer.Typer) -> None:
 
 def plan(
     paper: Path = typer.Argument(..., help="A .md, .txt, .tex or .pdf file, or a folder of LaTeX."),
-    count: int = typer.Option(5, "--number", "-n", min=1, max=50, help="Studies at most."),
+    count: int = typer.Option(5, "--number", "-n", min=1, max=50, help="The most studies."),
     model: str = typer.Option(..., "--model", "-m", help="The endpoint's model, or a local one."),
     base_url: str | None = typer.Option(
-        None, "--base-url", help="Of an OpenAI-compatible endpoint; without it the model runs here."
+        None, "--base-url", help="The OpenAI-compatible endpoint; without it the model runs here."
     ),
     output: Path | None = typer.Option(
         None, "--output", "-o", help="Folder of the plan. [dim]\\[plans/PAPER][/dim]"
     ),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a plan that is there."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing plan."),
     paper_tokens: int | None = typer.Option(
         None,
         "--paper-tokens",
         min=100,
-        help="Of the paper's text at most. [dim]\\[30000, or what fits][/dim]",
+        help="The most tokens of the paper's text. [dim]\\[30000, or what fits][/dim]",
     ),
     max_tokens: int | None = typer.Option(
-        None, "--max-tokens", min=1, help="Of an answer. [dim]\\[the endpoint's own; 2048 here][/dim]"
+        None,
+        "--max-tokens",
+        min=1,
+        help="The most tokens of an answer. [dim]\\[the endpoint's own; 2048 here][/dim]",
     ),
-    timeout: float = typer.Option(300.0, "--timeout", min=0.01, help="Seconds that an endpoint may take."),
+    timeout: float = typer.Option(300.0, "--timeout", min=0.01, help="Seconds for an answer of an endpoint."),
     retries: int = typer.Option(
-        4, "--retries", min=0, help="After rate limits, errors 5xx, lost connections."
+        4, "--retries", min=0, help="Retries after rate limits, errors 5xx, lost connections."
     ),
 ) -> None:
-    """Have a language model read a paper and plan its ablation studies.
+    """Ask a language model for ablation studies of a paper.
 
-    Writes plan.md (to read), plan.yaml (to edit and run) and reply.txt (the model's own words).
-    An answer that is no plan is asked for once more, with what was wrong.
+    Writes plan.yaml (to edit and run), plan.md (to look at) and reply.txt (the model's answer). After an
+    invalid answer the model is asked once more, with the reason.
     """
-    from mezo.ablation.endpoint import Endpoint
-    from mezo.ablation.local_model import LocalModel
-    from mezo.ablation.papers import read_paper
-    from mezo.ablation.planner import (
+    from mezo.ablation.planner.endpoint import Endpoint
+    from mezo.ablation.planner.local_model import LocalModel
+    from mezo.ablation.planner.papers import read_paper
+    from mezo.ablation.planner.plan_paper import (
         PLAN,
         Unusable,
-        beside_the_paper,
         messages_for,
         plan_paper,
+        without_the_paper,
         write_planned,
         write_replies,
     )
@@ -83,8 +86,8 @@ def plan(
     else:
         asked = LocalModel(model, max_tokens=max_tokens or 2048)
         room = asked.room()
-        # the second question repeats the first answer; a template's own marks take some tokens too
-        other = asked.count(beside_the_paper(read, count)) + asked.max_tokens + 64
+        # the second question repeats the first answer; the template's own marks need some tokens, too
+        other = asked.count(without_the_paper(read, count)) + asked.max_tokens + 64
         fits = 30_000 if room is None else max(room - other, 100)
         messages = messages_for(read, count, min(paper_tokens or fits, fits), asked.count)
     say(f"asking {model} about {read.title!r}", sys.stderr)
@@ -101,7 +104,7 @@ def plan(
 
 def _check(folder: Path, overwrite: bool) -> None:
     """Before a paid answer, not after it."""
-    from mezo.ablation.planner import PAGE, PLAN
+    from mezo.ablation.planner.plan_paper import PAGE, PLAN
 
     if folder.exists() and not folder.is_dir():
         raise MezoError(f"{folder}: expected a folder for the plan, found a file; choose another --output")

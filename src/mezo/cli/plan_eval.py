@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -12,8 +12,8 @@ from mezo.cli.output import cell
 from mezo.errors import MezoError
 
 if TYPE_CHECKING:
-    from mezo.ablation.judge import Likeness, Score
-    from mezo.ablation.plan import Plan
+    from mezo.ablation.judge.score import Score
+    from mezo.ablation.plans.plan import Plan
 
 _EPILOG = r"""
 [bold]Examples[/bold]
@@ -34,17 +34,17 @@ def register(app: typer.Typer) -> None:
 def plan_eval(
     plan: Path = typer.Argument(..., help="The plan to judge: YAML, JSON, JSONL, Markdown or HTML."),
     gold: Path = typer.Option(..., "--gold", "-g", help="The plan to judge it by."),
-    judge: Literal["rules", "lm"] = typer.Option(
-        "rules", "--judge", help="rules: the table of parts, no model. lm: a language model, blinded."
+    judge: str = typer.Option(
+        "rules", "--judge", help="rules: the table of parts. lm: a language model, blinded."
     ),
     model: str | None = typer.Option(
-        None, "--model", "-m", help="Of --judge lm: the endpoint's model, or a local one."
+        None, "--model", "-m", help="The model that --judge lm asks: an endpoint's, or a local one."
     ),
     base_url: str | None = typer.Option(
-        None, "--base-url", help="Of an OpenAI-compatible endpoint; without it the model runs here."
+        None, "--base-url", help="The OpenAI-compatible endpoint; without it the model runs here."
     ),
-    votes: int = typer.Option(3, "--votes", min=1, max=99, help="Of --judge lm: times it is asked."),
-    seed: int = typer.Option(0, "--seed", min=0, help="Of --judge lm: shuffles studies and sides."),
+    votes: int = typer.Option(3, "--votes", min=1, max=99, help="How often --judge lm asks."),
+    seed: int = typer.Option(0, "--seed", min=0, help="Shuffles studies and sides for --judge lm."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of a table."),
 ) -> None:
     """Score a plan against a reference: precision, recall, F1 and nDCG of its studies.
@@ -52,33 +52,30 @@ def plan_eval(
     Two studies match if they ablate the same part, by an action that the other side allows, with at
     least one replacement in common. Each study matches once.
     """
-    from mezo.ablation.judge import score
-    from mezo.ablation.plan import read_plan
+    from mezo.ablation.formats.files import read_plan
+    from mezo.ablation.judge.judges import JUDGES
+    from mezo.ablation.judge.score import score
+    from mezo.ablation.planner.local_model import model_for
+    from mezo.util.registry import look_up
 
-    if judge == "rules" and (model or base_url):
-        raise MezoError("--model and --base-url are of --judge lm: add it, or leave them out")
-    if judge == "lm" and model is None:
-        raise MezoError("--judge lm needs --model NAME: that of an endpoint with --base-url, or a local one")
+    chosen = look_up(JUDGES, judge, "judge")
+    if not chosen.asks_a_model and (model or base_url):
+        raise MezoError(
+            f"--judge {judge} asks no model: leave --model and --base-url out, or choose --judge lm"
+        )
+    if chosen.asks_a_model and model is None:
+        raise MezoError(
+            f"--judge {judge} needs --model NAME: that of an endpoint with --base-url, or a local one"
+        )
     mine, reference = read_plan(plan), read_plan(gold)
-    found = score(mine, reference, _likeness(model, base_url, votes, seed))
+    if model is not None:
+        print(f"asking {model} {votes} times", file=sys.stderr)
+    asked = None if model is None else model_for(model, base_url)
+    found = score(mine, reference, chosen.make(asked, votes, seed))
     if as_json:
         print(json.dumps(_record(found, mine, reference, judge), indent=2))
     else:
         _show(found, mine, reference)
-
-
-def _likeness(model: str | None, base_url: str | None, votes: int, seed: int) -> "Likeness":
-    from mezo.ablation import rules
-    from mezo.ablation.lm_judge import LMJudge
-
-    if model is None:
-        return rules.likeness
-    from mezo.ablation.endpoint import Endpoint
-    from mezo.ablation.local_model import LocalModel
-
-    asked = LocalModel(model, max_tokens=1024) if base_url is None else Endpoint(model, base_url)
-    print(f"asking {model} {votes} times", file=sys.stderr)
-    return LMJudge(asked, votes, seed)
 
 
 def _record(found: "Score", plan: "Plan", gold: "Plan", judge: str) -> dict[str, Any]:
@@ -95,11 +92,11 @@ def _record(found: "Score", plan: "Plan", gold: "Plan", judge: str) -> dict[str,
 
 
 def _show(found: "Score", plan: "Plan", gold: "Plan") -> None:
-    """Texts of other people's making: no markup is read in them."""
+    """Print the matches. Texts of plans are shown without markup."""
     from rich.console import Console
     from rich.table import Table
 
-    from mezo.ablation.judge import told
+    from mezo.ablation.judge.score import in_one_line
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("plan", "reference", "likeness"):
@@ -107,10 +104,10 @@ def _show(found: "Score", plan: "Plan", gold: "Plan") -> None:
     partner = {pair.study: pair for pair in found.pairs}
     for n, study in enumerate(plan.studies):
         pair = partner.get(n)
-        other = cell(told(gold.studies[pair.gold])) if pair else cell("none", "dim")
-        table.add_row(cell(told(study)), other, f"{pair.likeness:.2f}" if pair else "")
+        other = cell(in_one_line(gold.studies[pair.gold])) if pair else cell("none", "dim")
+        table.add_row(cell(in_one_line(study)), other, f"{pair.likeness:.2f}" if pair else "")
     for n in sorted(set(range(found.gold)) - {pair.gold for pair in found.pairs}):
-        table.add_row(cell("none", "dim"), cell(told(gold.studies[n])), "")
+        table.add_row(cell("none", "dim"), cell(in_one_line(gold.studies[n])), "")
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(table)
     matches = len(found.pairs)

@@ -1,0 +1,116 @@
+"""Whether a variant's settings can run, and what a reader of its numbers should know.
+
+A plan may come from anywhere, so settings that run code or reach other machines are refused in it.
+"""
+
+from functools import cache
+from typing import Any
+
+from mezo.ablation.binding.model_facts import facts_of
+from mezo.config import MeZOConfig, is_import
+from mezo.errors import MezoError
+
+_NOT_FROM_A_PLAN = ("trust_remote_code", "server", "server_args")
+_RATES = "at the baseline's learning rate and epsilon; others may suit it better (set: gives them)"
+_CAUTIONS: dict[tuple[str, Any], str] = {
+    **{
+        ("tuning", mode): _RATES for mode in ("full", "lora", "prefix", "head")
+    },  # Tables 15 and 16 of the paper
+    ("normalize_perturbations", True): _RATES,  # docs/perturbations.md
+    **{("estimator", name): _RATES for name in ("one-point", "sign", "fzoo")},  # docs/estimators.md
+    **{
+        ("optimizer", name): "at the baseline's learning rate; another may suit it better (set: gives it)"
+        for name in ("adam", "adam-rebuilt")
+    },
+    (
+        "granularity",
+        "element",
+    ): "noise is drawn for 128 weights and one of them is moved: a step takes about a hundred times longer",
+}
+
+
+def problem_of(settings: dict[str, Any], config: MeZOConfig) -> tuple[str, MeZOConfig | None]:
+    """("", the baseline with `settings`), or (what is wrong with them, None)."""
+    try:
+        for name, value in settings.items():
+            _check_harmless(name, value, config)
+        built = MeZOConfig.build(**{**config.model_dump(), **settings})
+        _check_together(built)
+    except MezoError as error:
+        return str(error), None
+    return "", built
+
+
+def completed(settings: dict[str, Any], config: MeZOConfig) -> dict[str, Any]:
+    """`settings` with the ones they need: pieces of noise exist in memory=regenerate alone."""
+    memory = settings.get("memory", config.memory)
+    if memory == "regenerate":
+        return settings
+    if settings.get("granularity") is not None and "memory" not in settings:
+        return {"memory": "regenerate", **settings}
+    if config.granularity is not None and "granularity" not in settings:
+        return {**settings, "granularity": None}
+    return settings
+
+
+def caution(settings: dict[str, Any], config: MeZOConfig) -> str:
+    """One line on settings that call for others, or ""."""
+    changed = {name: value for name, value in settings.items() if getattr(config, name, None) != value}
+    found = [text for (name, value), text in _CAUTIONS.items() if name in changed and changed[name] == value]
+    if {"learning_rate", "epsilon"} & changed.keys():
+        found = [text for text in found if "learning rate" not in text]
+    if "rounding" in changed and settings.get("dtype", config.dtype) == "float32":
+        found.append("rounding is of 16-bit weights; the weights are float32")
+    return "; ".join(dict.fromkeys(found))
+
+
+def passes_of(config: MeZOConfig) -> float:
+    """Forward passes of a step, as the mean over a run; with a slope for each layer, of the layers that are known."""
+    from mezo import estimators
+    from mezo.algorithm import draw_of
+    from mezo.build.schedule import directions_at
+
+    layers = (facts_of(config.model).layers or 1) if config.blocks == "each" else 1
+    estimator = estimators.build(config.model_copy(update={"layers_per_step": 1, "blocks": "all"}), _toy())
+    ends = (0, config.num_steps - 1)
+    draws = [draw_of(config.seed, step, directions_at(config, step)) for step in ends]
+    passes = [len(estimator.ask(draw, estimator.init())) for draw in draws]
+    return layers * sum(passes) / len(passes)
+
+
+def _check_harmless(name: str, value: Any, config: MeZOConfig) -> None:
+    if getattr(config, name, ...) == value:
+        return
+    if name in _NOT_FROM_A_PLAN:
+        option = f"--{name.replace('_', '-')}"
+        raise MezoError(
+            f"a plan cannot set {name}, which may run code or reach other machines: give {option} yourself"
+        )
+    if is_import(name, value):
+        raise MezoError(f"a plan cannot have code run as its {name} {value!r}: give --{name} yourself")
+
+
+def _check_together(config: MeZOConfig) -> None:
+    """Raises MezoError for unknown names, and for settings that exclude each other."""
+    from mezo import estimators
+    from mezo.engines.in_place.modes import walk_for
+    from mezo.objectives import objective_named
+    from mezo.optimizers import OPTIMIZERS
+    from mezo.util.registry import look_up
+
+    look_up(OPTIMIZERS, config.optimizer, "optimizer")
+    if config.objective != "auto" and (":" not in config.objective or config.objective.startswith("rouge:")):
+        objective_named(config.objective)
+    # the number of layers is known of the real model alone
+    estimators.build(config.model_copy(update={"layers_per_step": 1}), _toy())
+    walk_for(config.memory, _toy(), config.granularity, config.granularity_block)
+
+
+@cache
+def _toy() -> Any:
+    """Weights of a few numbers, to build an estimator."""
+    import torch
+
+    from mezo.weights.weights import Weights
+
+    return Weights([("layers.0.weight", torch.ones(2, 2))])

@@ -1,0 +1,100 @@
+"""Values that are no phrase and no number: which layers are tuned, modules, a prompt's template, label words."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from mezo.ablation.binding.model_facts import facts_of
+from mezo.ablation.binding.part import Reading, Refused
+from mezo.ablation.binding.tokens import tokens
+from mezo.config import MeZOConfig
+
+_LAYERS = re.compile(r"(?:only )?(?:the )?(last|top|first|bottom) (\d+) (?:transformer )?layer(?: only)?")
+
+
+def numbered_layers(value: Any, config: MeZOConfig) -> Reading | None:
+    """ "only the last 4 layers", as a pattern for the names of their parameters."""
+    if _is_texts(value):
+        return Reading({"train": tuple(value)})
+    found = (
+        _LAYERS.fullmatch(" ".join(token.stem for token in tokens(value))) if isinstance(value, str) else None
+    )
+    if found is None:
+        return None
+    layers, count = facts_of(config.model).layers, int(found[2])
+    if layers is None:
+        raise Refused(
+            f"the number of layers of {config.model!r} is not known before it is fetched: write set: {{train: [...]}}"
+        )
+    if not 1 <= count <= layers:
+        raise Refused(f"the baseline's model has {layers} layers, the plan asks for {count}")
+    chosen = range(layers - count, layers) if found[1] in ("last", "top") else range(count)
+    pattern = rf"\b(?:layers?|h|blocks?)\.(?:{'|'.join(map(str, chosen))})\."
+    return Reading({"train": (pattern,)}, f"{count} of the model's {layers} layers")
+
+
+def module_names(value: Any, config: MeZOConfig) -> Reading | None:
+    return Reading({"tuning": "lora", "lora_targets": tuple(value)}) if _is_texts(value) else None
+
+
+def template(value: Any, config: MeZOConfig) -> Reading | None:
+    """A template in quotes or behind its name; the task's fields alone for "no prompt"."""
+    if value is None or (
+        isinstance(value, str) and re.fullmatch(r"(?i)(?:no|without|empty) prompts?|none", value.strip())
+    ):
+        mask = " {mask}" if facts_of(config.model).masked else ""
+        bare = " ".join(f"{{{name}}}" for name in _fields(config))
+        return Reading({"template": bare + mask}, f"the task's fields alone: {bare}")
+    if not isinstance(value, str):
+        return None
+    text = re.sub(r"(?i)^\s*(?:prompt|template)\s*:\s*", "", value).strip()
+    quoted = re.fullmatch(r"([\"'`“‘])(.+)[\"'`”’]", text, re.S)
+    if text == value.strip() and not quoted:
+        return None
+    text = quoted[2] if quoted else text
+    return _checked(text, config) if re.search(r"\{\w+\}", text) else None
+
+
+def label_words(value: Any, config: MeZOConfig) -> Reading | None:
+    """A list of words, or the words in quotes, as many as the task has classes."""
+    from mezo.tasks import task_for
+
+    if isinstance(value, str) and re.fullmatch(r"(?:\s*[\"'][^\"']+[\"']\s*(?:,|/|$))+", value):
+        value = re.findall(r"[\"']([^\"']+)[\"']", value)
+    if not isinstance(value, list) or len(value) != len(task_for(config.task).label_words):
+        return None
+    return Reading(
+        {"label_words": tuple(str(word).strip() for word in value)}, "in the task's order of classes"
+    )
+
+
+READERS: dict[str, Callable[[Any, MeZOConfig], Reading | None]] = {
+    each.__name__: each for each in (numbered_layers, module_names, template, label_words)
+}
+
+
+def _checked(text: str, config: MeZOConfig) -> Reading:
+    """A template with the place of its answer at the end."""
+    text = re.sub(r"(?i)\{(?:label|answer|label_words?|verbali[sz]er)\}|\[mask\]|<mask>", "{mask}", text)
+    known = _fields(config)
+    unknown = set(re.findall(r"\{(\w+)\}", text)) - {*known, "mask"}
+    if unknown:
+        raise Refused(
+            f"rows of {config.task} have {', '.join(known)}, the template names {', '.join(sorted(unknown))}"
+        )
+    if facts_of(config.model).masked:
+        return Reading({"template": text if "{mask}" in text else f"{text} {{mask}}"})
+    before, _, after = text.partition("{mask}")
+    if after.strip(" ."):
+        raise Refused("the template continues after the answer, and the model writes the answer at the end")
+    return Reading({"template": before.rstrip()})
+
+
+def _fields(config: MeZOConfig) -> list[str]:
+    from mezo.tasks import task_for
+
+    return [name for name in task_for(config.task).fields if name not in ("label", "answer", "idx")]
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)

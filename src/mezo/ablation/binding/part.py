@@ -1,0 +1,98 @@
+"""The parts of a method that can be ablated: parts.yaml, read once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from importlib.resources import files
+from typing import Any
+
+from mezo.util.parsing import parse_yaml
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The settings that a replacement's words stand for, and a note on how they were read."""
+
+    settings: Settings = field(hash=False)
+    note: str = ""
+
+
+class Refused(Exception):
+    """The words stand for no setting; str() says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class NumberSetting:
+    """A setting that is a number, and the phrases around the number. parts.yaml explains the fields."""
+
+    setting: str
+    symbols: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    needs: Mapping[str, list[str]] = field(default_factory=dict)
+    implied: bool = False
+    bare: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A part of the method: an entry of parts.yaml, which explains the fields."""
+
+    title: str
+    settings: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    present: tuple[str, ...] = ()
+    values: tuple[tuple[str, Settings], ...] = ()  # (phrase, what it sets)
+    own: tuple[tuple[str, Settings], ...] = ()
+    numbers: tuple[NumberSetting, ...] = ()
+    off: Settings | str = "no value stands for its absence"
+    switch: Settings | None = None
+    reason: str = ""
+    reader: str = ""
+
+    @cached_property
+    def settable(self) -> frozenset[str]:
+        """The settings that a value of this part may change."""
+        phrases = [*self.values, *self.own]
+        named = {name for _, settings in phrases for name in settings}
+        return frozenset(self.settings) | named | {number.setting for number in self.numbers}
+
+
+@cache
+def parts() -> tuple[Part, ...]:
+    """Every part; where a text names two of them equally, the earlier one counts."""
+    text = files("mezo.ablation.binding").joinpath("parts.yaml").read_text(encoding="utf-8")
+    return tuple(_part(entry) for entry in parse_yaml(text))
+
+
+def part_with(setting: str) -> Part | None:
+    """The part of a setting of MeZOConfig."""
+    return next((part for part in parts() if setting in part.settings), None)
+
+
+def _part(entry: dict[str, Any]) -> Part:
+    numbers = tuple(_number(number) for number in entry.get("numbers", ()))
+    said = {
+        kind: tuple(
+            (phrase, _values(each["set"])) for each in entry.get(kind, ()) for phrase in _phrases(each["say"])
+        )
+        for kind in ("values", "own")
+    }
+    lists = {kind: _phrases(entry.get(kind, "")) for kind in ("names", "present")}
+    reason = {"off": entry["reason"]} if "reason" in entry else {}
+    settings = tuple(entry.get("settings", ()))
+    return Part(**{**entry, **reason, **said, **lists, "numbers": numbers, "settings": settings})
+
+
+def _number(entry: dict[str, Any]) -> NumberSetting:
+    phrases: dict[str, Any] = {kind: _phrases(entry[kind]) for kind in ("symbols", "units") if kind in entry}
+    return NumberSetting(**{**entry, **phrases})
+
+
+def _phrases(text: str) -> tuple[str, ...]:
+    return tuple(phrase.strip() for phrase in text.split(";") if phrase.strip())
+
+
+def _values(settings: Settings) -> Settings:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}

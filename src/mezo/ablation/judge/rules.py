@@ -1,0 +1,91 @@
+"""The judge by rules: two studies are the same ablation if part, action and a replacement agree."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mezo.ablation.binding.bind import bind_study
+from mezo.ablation.binding.lexicon import ranked
+from mezo.ablation.binding.text import similarity
+from mezo.ablation.binding.tokens import numbers
+from mezo.ablation.binding.variants import Variant
+from mezo.ablation.plans.plan import Plan, Study
+from mezo.config import MeZOConfig
+
+ALIKE = 0.6  # similarity of two texts that say the same in other words
+_OTHER_PARTS = 0.85  # the same, where the table has two different parts
+
+
+def likeness(plan: Plan, gold: Plan) -> list[list[float]]:
+    """For each study of the plan and each of the reference, how alike they are, from 0 to 1.
+
+    They are alike if all three hold, and 0 otherwise:
+
+    - the same ablated part: the same entry of the table of parts, or words as alike as ALIKE;
+    - an action that the other side allows: the same one; or REPLACE on one side where both sides set
+      the same (removing momentum is replacing it by SGD). REMOVE and ADD are never the same;
+    - at least one replacement of both: equal settings once bound, equal numbers, words as alike as ALIKE; or none on
+      both sides; or none on one side, where both remove or both add.
+
+    The number is the mean of the parts' likeness and the share of the reference's replacements.
+    """
+    left, right = ([_Side(study) for study in side.studies] for side in (plan, gold))
+    return [[_alike(one, other) for other in right] for one in left]
+
+
+class _Side:
+    """A study with all that the rules compare."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        bound = [r for r in bind_study(study, MeZOConfig()) if isinstance(r, Variant)]
+        named = [part.title for _, part in ranked(study.ablated_part)[:1]]
+        self.parts = {variant.part for variant in bound} or set(named)
+        self.settings = [variant.settings for variant in bound]
+        self.texts = list(_texts(study.replacement))
+
+
+def _alike(one: _Side, other: _Side) -> float:
+    part, share = _parts(one, other), _shared(one, other)
+    return (part + share) / 2 if part and share and _actions(one, other) else 0.0
+
+
+def _parts(one: _Side, other: _Side) -> float:
+    words = similarity(one.study.ablated_part, other.study.ablated_part)
+    if one.parts & other.parts:
+        return 1.0
+    return words if words >= (_OTHER_PARTS if one.parts and other.parts else ALIKE) else 0.0
+
+
+def _actions(one: _Side, other: _Side) -> bool:
+    actions = {one.study.action, other.study.action}
+    return len(actions) == 1 or ("REPLACE" in actions and bool(_common(one, other)))
+
+
+def _shared(one: _Side, other: _Side) -> float:
+    """The share of the other side's replacements that both have; 1 if there are none to compare."""
+    if not one.texts and not other.texts:
+        return 1.0
+    common = len(_common(one, other))
+    texts = sum(any(_same(mine, theirs) for mine in one.texts) for theirs in other.texts)
+    if not common and not texts and not (one.texts and other.texts):
+        return 1.0 if one.study.action == other.study.action != "REPLACE" else 0.0
+    return min(1.0, max(common, texts) / max(len(other.settings), len(other.texts), 1))
+
+
+def _common(one: _Side, other: _Side) -> list[dict[str, Any]]:
+    return [settings for settings in other.settings if settings in one.settings]
+
+
+def _same(mine: str, theirs: str) -> bool:
+    left, right = numbers(mine), numbers(theirs)
+    # "n = 4" and "4 samples"; but "rank 4 LoRA" and "4 bits" only if their words agree, too
+    few = bool(left or right) and min(len(mine.split()), len(theirs.split())) <= 3
+    return left == right and (few or similarity(mine, theirs) >= ALIKE)
+
+
+def _texts(replacement: Any) -> Iterator[str]:
+    if isinstance(replacement, dict):
+        for key, value in replacement.items():
+            yield from (f"{key}: {inner}" for inner in (value if isinstance(value, list) else [value]))
+    elif replacement is not None:
+        yield from map(str, replacement)

@@ -1,0 +1,72 @@
+"""A language model in this process, through the package's own engine."""
+
+from typing import Any
+
+from mezo.ablation.planner.endpoint import Answers, Endpoint, Messages
+from mezo.errors import MezoError
+
+_END = "</predictions>"  # of a plan
+
+
+def model_for(name: str, base_url: str | None, max_tokens: int = 1024) -> Answers:
+    """The model behind an endpoint, or without a URL in this process. max_tokens: of its answers here."""
+    return LocalModel(name, max_tokens=max_tokens) if base_url is None else Endpoint(name, base_url)
+
+
+class LocalModel:
+    """A causal language model in this process, loaded at its first answer."""
+
+    def __init__(self, model: str, *, max_tokens: int = 2048, dtype: str = "float32", device: str = "auto"):
+        """max_tokens: of an answer."""
+        self.name, self.max_tokens, self.dtype, self.device = model, max_tokens, dtype, device
+        self._loaded: Any = None
+
+    @property
+    def loaded(self) -> Any:
+        """The model and its tokenizer. Raises MezoError if the model does not exist or writes no text."""
+        if self._loaded is None:
+            from mezo.models.load import load
+
+            loaded = load(self.name, self.dtype, self.device)
+            if loaded.kind != "causal":
+                raise MezoError(f"{self.name}: a masked language model writes no text; choose a causal one")
+            self._loaded = loaded
+        return self._loaded
+
+    def count(self, text: str) -> int:
+        """Tokens of a text."""
+        return len(self.loaded.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def room(self) -> int | None:
+        """The most tokens of the messages next to an answer; None if the model sets no bound."""
+        positions = getattr(self.loaded.model.config.get_text_config(), "max_position_embeddings", None)
+        return None if positions is None else positions - self.max_tokens
+
+    def ask(self, messages: Messages) -> str:
+        """The greedy answer, up to the end of a plan. Raises MezoError if it is empty."""
+        from mezo.build.setup import engine_at
+        from mezo.objectives import objective_named
+        from mezo.scoring import Example
+
+        engine = engine_at(self.loaded, objective_named("answer-ce"), max_new_tokens=self.max_tokens)
+        prompt = tuple(self._tokens(messages))
+        room = self.room()
+        if room is not None and len(prompt) > room:
+            raise MezoError(
+                f"{self.name}: the messages have {len(prompt)} tokens, and {room} fit next to an answer of"
+                f" {self.max_tokens}; lower --paper-tokens or --max-tokens"
+            )
+        example = Example(prompt, ((0,),), 0)
+        text = engine.generate([example], max_new_tokens=self.max_tokens, stop=_END)[0]
+        if not text:
+            raise MezoError(f"{self.name}: the model answered nothing")
+        return f"{text}\n{_END}\n" if "<predictions>" in text else text
+
+    def _tokens(self, messages: Messages) -> list[int]:
+        """The messages in the model's chat template; without a template as plain text."""
+        tokenizer = self.loaded.tokenizer
+        if getattr(tokenizer, "chat_template", None):
+            turns = [dict(message) for message in messages]
+            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            return tokenizer(text, add_special_tokens=False).input_ids
+        return tokenizer("\n\n".join(message["content"] for message in messages) + "\n\n").input_ids

@@ -1,0 +1,149 @@
+"""From a paper to an ablation plan, by asking a language model: the question, the check, one more try."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mezo.ablation.binding.bind import bind
+from mezo.ablation.binding.settings_table import table
+from mezo.ablation.binding.variants import Bound
+from mezo.ablation.formats.files import parse, write_plan
+from mezo.ablation.planner.endpoint import Answers, Messages, Truncated
+from mezo.ablation.planner.papers import Paper
+from mezo.ablation.planner.prompts import prompt
+from mezo.ablation.plans.plan import Plan
+from mezo.config import MeZOConfig
+from mezo.errors import MezoError
+from mezo.util.atomic_files import write_text
+
+PAGE, PLAN, REPLY = "plan.md", "plan.yaml", "reply.txt"
+_MOST_ERRORS = 600  # characters of the problems that the model is shown
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan that was read from an answer, and what of it can be run."""
+
+    plan: Plan
+    bound: Bound
+    replies: tuple[str, ...]  # as they came; the last one is the plan's, unless a second answer was worse
+    notes: tuple[str, ...]  # problems that were recovered from
+
+
+class Unusable(MezoError):
+    """No answer contained a plan. replies: the answers."""
+
+    def __init__(self, message: str, replies: tuple[str, ...]):
+        super().__init__(message)
+        self.replies = replies
+
+
+def messages_for(
+    paper: Paper, count: int, tokens: int, counter: Callable[[str], int] | None = None
+) -> Messages:
+    """The question. tokens: of the paper's text at most; see `Paper.fit`."""
+    text = paper.fit(tokens, counter)
+    return (
+        {"role": "system", "content": prompt("plan") + table()},
+        {"role": "user", "content": prompt("paper").format(count=count, title=paper.title, text=text)},
+    )
+
+
+def without_the_paper(paper: Paper, count: int) -> str:
+    """All text of both questions except the paper's own and the first answer, to count its tokens."""
+    first = "\n".join(message["content"] for message in messages_for(Paper(paper.title, ()), count, 1))
+    again = prompt("again").format(errors="." * _MOST_ERRORS)
+    return f"{first}\n{again}"
+
+
+def plan_paper(
+    messages: Messages, count: int, model: Answers, *, title: str = "", config: MeZOConfig | None = None
+) -> Planned:
+    """Ask for a plan, and once more if the answer is no plan, contradicts itself or cannot be run at all.
+
+    config: the baseline that the plan is bound to; default: the package's own.
+
+    Raises Unusable if no answer is a plan, and what the first `model.ask` raises. A reply that was cut
+    off counts as an answer.
+    """
+    config = config or MeZOConfig()
+    replies: list[str] = []
+    found: Plan | None = None
+    notes: list[str] = []
+    for attempt in range(2):
+        try:
+            reply, error = _reply(model, messages)
+        except MezoError as error:
+            if attempt == 0:
+                raise
+            notes.append(f"asked again: {error}")  # the first answer is not lost
+            break
+        replies.append(reply)
+        plan, wrong = (None, error) if error else _read(reply)
+        if plan is not None:
+            bound = bind(plan, config)
+            wrong = _problem(bound)
+            if found is None or bound.variants or not wrong:
+                found = plan
+            if not wrong:
+                break
+        notes.append(f"answer {len(replies)}: {wrong}")
+        messages = (
+            *messages,
+            {"role": "assistant", "content": reply},
+            {"role": "user", "content": prompt("again").format(errors=wrong[:_MOST_ERRORS])},
+        )
+    if found is None:
+        answers = "one answer" if len(replies) == 1 else "two answers"
+        raise Unusable(f"no plan in {answers}: {'; '.join(notes)}", tuple(replies))
+    if len(found.studies) > count:
+        notes.append(f"{len(found.studies)} studies came, {count} were asked for: the first are kept")
+    found = found.model_copy(update={"studies": found.studies[:count], "title": found.title or title})
+    return Planned(found, bind(found, config), tuple(replies), tuple(notes))
+
+
+def write_planned(planned: Planned, folder: Path) -> list[Path]:
+    """Write FOLDER/plan.md, plan.yaml and reply.txt, each whole or not at all; the paths written."""
+    write_replies(planned.replies, folder)
+    for name in (PAGE, PLAN):
+        write_plan(planned.plan, folder / name)
+    return [folder / name for name in (PAGE, PLAN, REPLY)]
+
+
+def write_replies(replies: tuple[str, ...], folder: Path) -> Path:
+    """Keep the answers: one of them byte for byte, several under a line each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if len(replies) == 1:
+        text = replies[0]
+    else:
+        text = "".join(f"===== answer {n} =====\n{reply}\n" for n, reply in enumerate(replies, start=1))
+    write_text(folder / REPLY, text)
+    return folder / REPLY
+
+
+def _reply(model: Answers, messages: Messages) -> tuple[str, str]:
+    """(the answer, what is wrong with it before it is read)."""
+    try:
+        return model.ask(messages), ""
+    except Truncated as error:
+        return error.reply, str(error)
+
+
+def _read(reply: str) -> tuple[Plan | None, str]:
+    try:
+        return parse(reply, ".jsonl"), ""
+    except MezoError as error:
+        return None, str(error)
+
+
+def _problem(bound: Bound) -> str:
+    """Why a plan is asked for again: it contradicts itself, or nothing of it can be run."""
+    if bound.disagreements:
+        return f"words and set say different things: {'; '.join(bound.disagreements)}"
+    if bound.variants:
+        return ""
+    reasons = []
+    for item in bound.unbound:
+        near = f" (nearest parts that can be varied: {', '.join(item.nearest)})" if item.nearest else ""
+        reasons.append(f"{item.study}, {item.text}: {item.reason}{near}")
+    return f"nothing in it can be run here: {'; '.join(reasons)}"

@@ -1,0 +1,118 @@
+"""Settings for unbound variants of a plan, proposed by a language model. They are shown and written, not run."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mezo.ablation.binding.bind import stated
+from mezo.ablation.binding.checks import problem_of
+from mezo.ablation.binding.settings_table import settable, table
+from mezo.ablation.binding.variants import Bound, Unbound
+from mezo.ablation.planner.answers import object_in
+from mezo.ablation.planner.endpoint import Answers
+from mezo.ablation.planner.prompts import prompt
+from mezo.ablation.plans.plan import Plan, Study
+from mezo.config import MeZOConfig
+from mezo.errors import MezoError
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a model proposes for one variant that is not bound."""
+
+    item: Unbound
+    settings: dict[str, Any] | None  # None: no settings stand for it
+    problem: str = ""  # why the settings are invalid
+
+    @property
+    def usable(self) -> bool:
+        return self.settings is not None and not self.problem
+
+    def __str__(self) -> str:
+        shown = "no settings" if self.settings is None else stated(self.settings)
+        invalid = f": invalid: {self.problem}" if self.problem else ""
+        return f"{self.item.study}, {self.item.text}: {shown}{invalid}"
+
+
+def propose(plan: Plan, bound: Bound, config: MeZOConfig, model: Answers) -> list[Proposal]:
+    """Ask once for settings of everything in `bound` that is unbound, and check each against the table of settings.
+
+    Raises MezoError if the answer is not the JSON object asked for, and as `model.ask` does.
+    """
+    studies = {study.name: study for study in plan.studies}
+    variants = [
+        {
+            "variant": number,
+            "study": item.study,
+            "ablated_part": studies[item.study].ablated_part,
+            "action": studies[item.study].action,
+            "replacement": item.text,
+            "not read because": item.reason,
+        }
+        for number, item in enumerate(bound.unbound, start=1)
+    ]
+    question = "\n".join(json.dumps(variant, ensure_ascii=False) for variant in variants)
+    answer = model.ask(
+        [{"role": "system", "content": prompt("propose") + table()}, {"role": "user", "content": question}]
+    )
+    found = _settings_in(answer, len(variants))
+    return [_checked(item, found.get(n), config) for n, item in enumerate(bound.unbound, start=1)]
+
+
+def proposed_plan(plan: Plan, bound: Bound, proposals: list[Proposal]) -> Plan:
+    """The plan with every valid proposal in its `set`; null leaves a variant to its words."""
+    studies = [
+        _with_proposals(s, bound, [p for p in proposals if p.item.study == s.name]) for s in plan.studies
+    ]
+    return plan.model_copy(update={"studies": tuple(studies)})
+
+
+def proposed_path(plan: Path) -> Path:
+    """Where the plan with proposals is written: plan.proposed.yaml, next to the plan."""
+    return plan.with_name(f"{plan.stem}.proposed.yaml")
+
+
+def _with_proposals(study: Study, bound: Bound, proposals: list[Proposal]) -> Study:
+    usable = {each.item.place: each.settings for each in proposals if each.usable}
+    if not usable:
+        return study
+    places = [r.place for r in (*bound.variants, *bound.unbound) if r.study == study.name]
+    before: list[dict[str, Any] | None] = [None] * (max(places) + 1)
+    if isinstance(study.set, list):
+        before = list(study.set)
+    elif study.set is not None:  # one mapping for all: as settings of each
+        of_study = [v for v in bound.variants if v.study == study.name]
+        before = [
+            next((v.settings for v in of_study if v.place == place), None) for place in range(len(before))
+        ]
+    shared = study.set if isinstance(study.set, dict) else {}
+    settings = [{**(usable[n] or {}), **shared} if n in usable else each for n, each in enumerate(before)]
+    return study.model_copy(update={"set": settings})
+
+
+def _settings_in(answer: str, count: int) -> dict[int, Any]:
+    """The settings of an answer by the number of the variant."""
+    try:
+        proposals = object_in(answer, "proposals")["proposals"]
+        found = {int(each["variant"]): each["set"] for each in proposals}
+    except (ValueError, KeyError, TypeError) as error:
+        raise MezoError(
+            f"the model's answer is not the JSON object asked for ({type(error).__name__}: {error}): {answer:.200}"
+        ) from None
+    if unknown := found.keys() - set(range(1, count + 1)):
+        raise MezoError(f"the model's answer names variant {min(unknown)}; there are {count}")
+    return found
+
+
+def _checked(item: Unbound, settings: Any, config: MeZOConfig) -> Proposal:
+    if settings is None:
+        return Proposal(item, None)
+    if not isinstance(settings, dict) or not settings:
+        return Proposal(item, {}, f"expected a mapping of settings, found {settings!r:.80}")
+    known = settable()
+    unknown = [name for name in settings if name in MeZOConfig.model_fields and name not in known]
+    if unknown:
+        return Proposal(item, settings, f"a plan does not vary {', '.join(unknown)}")
+    problem, _ = problem_of(settings, config)
+    return Proposal(item, settings, problem)

@@ -1,0 +1,104 @@
+"""What an ablation plan is."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+
+from mezo.ablation.plans.json_values import json_values
+from mezo.errors import MezoError
+
+Action = Literal["REMOVE", "REPLACE", "ADD"]
+
+
+class Study(BaseModel):
+    """One ablation: a part of a method, the change to it, and what is measured. Unknown fields are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+    ablated_part: str
+    action: Action
+    replacement: list[Any] | dict[str, Any] | None = None  # one variant an entry
+    metrics: tuple[str, ...] = ()  # in the words of the plan's author
+    # settings in place of the words: one mapping a variant (null: its words are read), or one for all of them
+    set: list[dict[str, Any] | None] | dict[str, Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _json(cls, values: Any) -> Any:
+        return json_values(values) if isinstance(values, dict) else values
+
+    @field_validator("name", "ablated_part")
+    @classmethod
+    def _not_empty(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("expected some text, found none")
+        return value
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The fields that a study does not define."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class Plan(BaseModel):
+    """Studies by importance, with the reasoning behind them. A repeated study name gets a number."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    title: str = ""
+    reasoning: str | None = None
+    studies: tuple[Study, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _json(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        rest = json_values({key: value for key, value in values.items() if key != "studies"})
+        return {**rest, "studies": values.get("studies", ())}
+
+    @model_validator(mode="after")
+    def _unique_names(self) -> Self:
+        if not self.studies:
+            raise ValueError("expected at least one study, found none")
+        taken: set[str] = set()
+        studies = []
+        for study in self.studies:
+            name, number = study.name, 1
+            while name in taken:
+                number += 1
+                name = f"{study.name} ({number})"
+            taken.add(name)
+            studies.append(study if name == study.name else study.model_copy(update={"name": name}))
+        object.__setattr__(self, "studies", tuple(studies))
+        return self
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The fields that a plan does not define."""
+        return dict(self.__pydantic_extra__ or {})
+
+    @classmethod
+    def build(cls, **values: Any) -> Self:
+        """A plan from JSON values; a mistake is a one-line MezoError."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise MezoError(_one_line(error)) from None
+
+
+def _one_line(error: ValidationError) -> str:
+    """Where in the plan, what was expected, what was found."""
+    parts = []
+    for item in error.errors():
+        where = [str(p) for p in item["loc"] if p not in ("list[any]", "dict[str,any]")]
+        if where[:1] == ["studies"] and len(where) > 1:
+            where[:2] = [f"study {int(where[1]) + 1}"] if where[1].isdigit() else where[:2]
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "missing":
+            message = "expected this field, found none"
+        elif item["type"] == "literal_error":
+            message = f"expected REMOVE, REPLACE or ADD, found {item['input']!r}"
+        parts.append(f"{', '.join(where)}: {message}" if where else message)
+    return "; ".join(dict.fromkeys(parts))

@@ -1,0 +1,165 @@
+"""Drawing the charts of a report: pages of them as PNG and SVG files, and each one as SVG inside the HTML page."""
+
+import io
+import math
+import re
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import AutoLocator
+
+from mezo.ablation.report.charts.panel import Panel, Series
+from mezo.runs.plots import dress, save
+from mezo.util.escaping import figure_label, html_text
+
+# Okabe and Ito's palette behind black for the baseline; past its end other markers tell variants apart.
+COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A6A00")
+_MARKERS = "osD^vP*X"
+_FEW = 30  # points of a line that get markers
+_INK, _GRID, _ZERO = "#1f2934", "#e4e7eb", "#52606d"
+# The page has its own colours for light and dark, under these names.
+_VARIABLES = {_INK: "--ink", _GRID: "--line", _ZERO: "--soft"} | {c: f"--c{n}" for n, c in enumerate(COLORS)}
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "legend.labelcolor": _INK,
+}
+
+
+def write_figure(panels: list[Panel], stem: Path) -> list[Path]:
+    """Draw the panels on one page, two a row, into STEM.png and STEM.svg; the paths written."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    return save(_figure(panels), stem)
+
+
+def inline_svg(panel: Panel, name: str) -> str:
+    """The panel as an <svg> element for a page: its colours follow the page's, a point's title says its numbers.
+
+    name: unique on the page.
+    """
+    buffer, tips = io.StringIO(), dict[str, str]()
+    with rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = _figure([panel], tips)
+        # the title is the page's
+        figure.axes[0].set_title("", loc="left")
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", buffer.getvalue(), flags=re.DOTALL)
+    text = text[text.index("<svg") :]
+    text = re.sub(
+        r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf'<svg \1 role="img" aria-label="{name}">', text, count=1
+    )
+    text = re.sub(
+        r'<g id="(tip_\d+_)">', lambda found: f"<g><title>{html_text(tips[found[1]])}</title>", text
+    )
+    text = re.sub(r'<g id="[\w.]+_\d+">', "<g>", text)
+    return _with_variables(text)
+
+
+def _with_variables(text: str) -> str:
+    """Colours in styles as the page's variables."""
+    names = {color.lower(): variable for color, variable in _VARIABLES.items()}
+    return re.sub(
+        r"(?<=: )#[0-9a-f]{6}\b",
+        lambda found: f"var({names[found[0]]})" if found[0] in names else found[0],
+        text,
+    )
+
+
+def _figure(panels: list[Panel], tips: dict[str, str] | None = None) -> Figure:
+    columns = min(2, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    height = 4.2 if not panels[0].labels else 1.3 + 0.32 * len(panels[0].labels)
+    width = 6.2 * columns if columns > 1 else 8.0 if tips is None or panels[0].labels else 6.2
+    figure = Figure(figsize=(width, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis, panel in zip(axes, panels, strict=False):
+        _draw(axis, panel)
+        if tips is not None:
+            _add_tips(axis, panel, tips)
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    if not panels[0].labels:
+        _add_legend(figure)
+    return figure
+
+
+def _draw(axis: Axes, panel: Panel) -> None:
+    for series in panel.series:
+        _line(axis, series) if series.line else _points(axis, series)
+    dress(axis, figure_label(panel.title), figure_label(panel.y_label))
+    axis.set_xlabel(figure_label(panel.x_label))
+    if not any(series.line for series in panel.series):
+        axis.xaxis.set_major_locator(
+            AutoLocator()
+        )  # seconds and gigabytes are no whole numbers, as steps are
+    if panel.labels:
+        axis.axvline(0, color=_ZERO, linewidth=1)
+        names = [figure_label(textwrap.shorten(name, 70, placeholder=" …")) for name in panel.labels]
+        axis.set_yticks(range(len(names)), names[::-1])
+        axis.set_ylim(-0.7, len(names) - 0.3)
+
+
+def _line(axis: Axes, series: Series) -> None:
+    color = COLORS[series.color % len(COLORS)]
+    style: dict[str, Any] = dict(marker="o", markersize=4) if len(series.x) <= _FEW else {}
+    axis.plot(series.x, series.y, color=color, linewidth=1.8, label=figure_label(series.name), **style)
+    if series.low is not None and series.high is not None:
+        axis.fill_between(series.x, series.low, series.high, color=color, alpha=0.15, linewidth=0)
+
+
+def _points(axis: Axes, series: Series) -> None:
+    axis.errorbar(
+        series.x,
+        series.y,
+        xerr=_reach(series.x, series.x_low, series.x_high),
+        yerr=_reach(series.y, series.low, series.high),
+        color=COLORS[series.color % len(COLORS)],
+        linestyle="none",
+        marker=_MARKERS[series.color // len(COLORS) % len(_MARKERS)],
+        markersize=6,
+        capsize=3,
+        label=figure_label(series.name),
+    )
+
+
+def _reach(
+    middle: Sequence[float], low: Sequence[float] | None, high: Sequence[float] | None
+) -> list[list[float]] | None:
+    """Error bars as matplotlib has them: how far below and above the point they reach."""
+    if low is None or high is None:
+        return None
+    return [
+        [m - end if math.isfinite(end) else 0.0 for m, end in zip(middle, low, strict=True)],
+        [end - m if math.isfinite(end) else 0.0 for m, end in zip(middle, high, strict=True)],
+    ]
+
+
+def _add_tips(axis: Axes, panel: Panel, tips: dict[str, str]) -> None:
+    """An invisible mark on every point that carries its numbers."""
+    for series in panel.series:
+        for n, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
+            if series.line and len(series.x) > _FEW:
+                continue
+            name = f"{panel.labels[n]}: " if panel.labels else f"{series.name}: {x:.4g}, "
+            tips[gid := f"tip_{len(tips)}_"] = f"{name}{x if panel.labels else y:.4g}"
+            axis.plot([x], [y], "o", color=COLORS[0], markersize=10, alpha=0, gid=gid, label="_none")
+
+
+def _add_legend(figure: Figure) -> None:
+    """One for the page: the panels show the same variants in the same colours."""
+    found = {}
+    for axis in figure.axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if len(found) > 1:
+        names = [textwrap.shorten(label, 60, placeholder=" …") for label in found]
+        figure.legend(found.values(), names, loc="outside lower center", ncols=2, frameon=False)

@@ -1,0 +1,76 @@
+"""The two reports of an ablation study, from its folder: report.html and report.md with its figures."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from mezo.ablation.report.charts.drawing import write_figure
+from mezo.ablation.report.comparisons import compare
+from mezo.ablation.report.document import Document, document
+from mezo.ablation.report.pages import html, markdown
+from mezo.ablation.run import results_file as results
+from mezo.errors import MezoError
+from mezo.util.atomic_files import write_text
+from mezo.util.parsing import printable
+from mezo.util.secrets import hidden
+
+HTML, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
+
+
+def check_libraries() -> None:
+    """Raises MezoError if a library of the reports is missing. Call it before hours of runs."""
+    missing = [name for name in ("jinja2", "scipy") if find_spec(name) is None]
+    if missing:
+        raise MezoError(
+            f"the report of an ablation study needs {', '.join(missing)}: pip install 'mezo[ablation]'"
+        )
+
+
+def write_report(folder: Path | str) -> list[Path]:
+    """Write FOLDER/report.html, report.md and figures/ from FOLDER/results.jsonl; the paths written.
+
+    Runs that are not finished are left out. Learning curves come from the run folders; a run whose folder is gone is
+    still in the tables.
+
+    Raises MezoError if there is no results.jsonl, it holds no finished run, or a library is missing.
+    """
+    folder = Path(folder)
+    check_libraries()
+    compared = compare([_shown(line) for line in read_lines(folder)])
+    if not any(run.status == "ok" for run in compared.runs):
+        failed = next((run.error for run in compared.runs if run.error), None)
+        raise MezoError(
+            f"{folder}: no finished run to report{f'; the first error: {failed}' if failed else ''}"
+        )
+    said = document(compared, folder)
+    pictures, figures = _figures(said, folder)
+    write_text(folder / HTML, html(said))
+    write_text(folder / MARKDOWN, markdown(said, pictures))
+    return [folder / HTML, folder / MARKDOWN, *figures]
+
+
+def read_lines(folder: Path) -> list[dict[str, Any]]:
+    """The records of FOLDER/results.jsonl. Raises MezoError without any, or if a line is no object."""
+    path = folder / results.NAME
+    if not path.exists():
+        raise MezoError(f"{path}: no such results; give the --output of a `mezo ablate`")
+    return results.read(path)
+
+
+def _shown(value: Any) -> Any:
+    """`value` with every text printable and without secrets: names and errors come from other people."""
+    if isinstance(value, str):
+        return hidden(printable(value))
+    if isinstance(value, dict):
+        return {_shown(key): _shown(item) for key, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, list) else value
+
+
+def _figures(said: Document, folder: Path) -> tuple[dict[str, str], list[Path]]:
+    """Relative paths of the PNGs by name, and all paths written."""
+    pages = {} if said.differences is None else {"differences": [said.differences]}
+    pages |= {f"study-{s.number}": list(s.panels) for s in said.sections if s.panels}
+    written: list[Path] = []
+    for name, panels in pages.items():
+        written += write_figure(panels, folder / FIGURES / name)
+    return {name: f"{FIGURES}/{name}.png" for name in pages}, written

@@ -1,0 +1,98 @@
+"""What a run of each case costs: from a few steps in a process, or from the finished runs of the study."""
+
+import json
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mezo.ablation.run.budget import Cost, scaled
+from mezo.ablation.run.cases import Case, Run
+from mezo.ablation.run.folder import REQUEST, StudyFolder
+from mezo.ablation.run.outcome import NAME, read_outcome
+from mezo.ablation.run.processes import Processes, environment
+from mezo.config import MeZOConfig
+from mezo.errors import MezoError
+from mezo.runs.folder import RunFolder
+from mezo.runs.metrics_file import read_metrics
+from mezo.util.atomic_files import write_text
+from mezo.util.json_text import to_json
+
+Say = Callable[[str], None]
+
+
+def costs_by_timing(
+    cases: Sequence[Case], config: MeZOConfig, say: Say, *, every: bool
+) -> tuple[dict[str, Cost], dict[str, str]]:
+    """(costs, errors) by a case's key. every: time every case; else the baseline, from which the others are estimated.
+
+    Raises MezoError if the baseline cannot make a step.
+    """
+    timed = list({case.key: case for case in cases}.values()) if every else [cases[0]]
+    costs: dict[str, Cost] = {}
+    errors: dict[str, str] = {}
+    for number, case in enumerate(timed, start=1):
+        say(f"timing a few steps, {number} of {len(timed)}: {case.name}")
+        found = time_case(case, config)
+        if isinstance(found, Cost):
+            costs[case.key] = found
+            say(f"{case.name}: {found.step:.3g} s a step, {found.evaluation:.3g} s an evaluation")
+        elif case.key == cases[0].key:
+            raise MezoError(f"the baseline cannot make a step: {found}")
+        else:
+            errors[case.key] = found
+    return (costs if every else _with_estimates(cases, costs)), errors
+
+
+def costs_of_runs(
+    cases: Sequence[Case], runs: Sequence[Run], folder: StudyFolder, config: MeZOConfig, say: Say
+) -> dict[str, Cost]:
+    """Costs by a case's key, from the finished runs of a study; the baseline is timed if none of its runs is finished."""
+    found: dict[str, Cost] = {}
+    for run in runs:
+        if folder.is_finished(run.key) and run.case.key not in found:
+            found[run.case.key] = _measured(folder.run(run.key))
+    if cases[0].key not in found:
+        found |= costs_by_timing(cases[:1], config, say, every=True)[0]
+    return _with_estimates(cases, found)
+
+
+def time_case(case: Case, config: MeZOConfig) -> Cost | str:
+    """The cost of a run of the case, from a process that makes a few steps; or why it fails."""
+    with tempfile.TemporaryDirectory(prefix="mezo-timing-") as name:
+        folder = Path(name)
+        request = {
+            "config": case.config.model_dump(mode="json"),
+            "evaluation_seed": config.seed,
+            "output": str(folder / "cost.json"),
+        }
+        write_text(folder / REQUEST, to_json(request))
+        processes = Processes(trusting=config.trust_remote_code)
+        try:
+            ended = processes.run(folder / REQUEST, folder / "log.txt", environment(None))
+        finally:
+            processes.stop()
+        if not ended.ok:
+            return str(ended.error)
+        found = json.loads((folder / "cost.json").read_text())
+    return found["error"] if "error" in found else Cost(**found)
+
+
+def _with_estimates(cases: Sequence[Case], known: dict[str, Cost]) -> dict[str, Cost]:
+    """`known`, and the other cases' costs estimated from the baseline's."""
+    base = cases[0]
+    return {
+        case.key: known.get(case.key) or scaled(known[base.key], base.config, case.config) for case in cases
+    }
+
+
+def _measured(folder: Path) -> Cost:
+    """The cost of a finished run."""
+    metrics, outcome = read_metrics(RunFolder(folder).metrics), read_outcome(folder)
+    whole = (folder / NAME).stat().st_mtime - (folder / REQUEST).stat().st_mtime
+    return Cost(
+        step=statistics.fmean(step.seconds for step in metrics.steps),
+        fixed=max(0.0, whole - outcome.seconds),  # starting the process, loading the model
+        evaluation=statistics.fmean(record.seconds for record in metrics.evals) if metrics.evals else 0.0,
+        passes=outcome.forward_passes / len(metrics.steps),
+    )

@@ -1,0 +1,157 @@
+"""Running a study: every run in its own process, each result written as soon as it is known."""
+
+import queue
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from mezo.ablation.run.cases import Run
+from mezo.ablation.run.costs import Say
+from mezo.ablation.run.folder import REQUEST
+from mezo.ablation.run.journal import Journal, threshold_of
+from mezo.ablation.run.measures import Threshold
+from mezo.ablation.run.prepare import Prepared, threads
+from mezo.ablation.run.processes import PROGRAM, Ended, Processes, environment
+from mezo.runs.folder import RunFolder
+from mezo.runs.metrics_file import read_metrics
+from mezo.util.json_text import to_json
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The result of running a study."""
+
+    made: int  # runs that ended well, this time
+    failed: tuple[tuple[str, str], ...]  # (run, error), this time
+    left: int  # runs that are still to be made
+    stopped: bool  # by Ctrl-C
+    threshold: Threshold | None = None
+
+
+def run_study(
+    prepared: Prepared,
+    command: Sequence[str] = (),
+    *,
+    say: Say = lambda text: None,
+    program: Sequence[str] = PROGRAM,
+) -> Finished:
+    """Make every run that is not finished; runs that failed before are tried again.
+
+    command: the user's, for the report. say: receives a line for each run that ends. program: of a run's process; its
+    argument is the path of the request.
+
+    Ctrl-C ends the unfinished runs, which resume with the study. Raises MezoError if another process works in the
+    folder, or a result cannot be written.
+    """
+    folder = prepared.folder
+    with folder.locked():
+        if not folder.request.exists():
+            folder.agree(prepared.agreed)
+        folder.take_over()
+        study = _Study(prepared, Processes(program, trusting=prepared.config.trust_remote_code), say)
+        study.journal.begin(list(command))
+        stopped = False
+        try:
+            study.make(prepared.left())
+        except KeyboardInterrupt:
+            stopped = True
+        study.record(final=not stopped)
+        left = len(prepared.left())
+        return Finished(study.made, tuple(study.failed.values()), left, stopped, study.threshold)
+
+
+class _Study:
+    """One execution of a study: which runs have ended in it, and which of them are recorded."""
+
+    def __init__(self, prepared: Prepared, processes: Processes, say: Say) -> None:
+        self.prepared, self.processes, self.say = prepared, processes, say
+        self.journal = Journal(prepared)
+        self.threshold: Threshold | None = None
+        self.made = 0
+        self.failed: dict[str, tuple[str, str]] = {}  # by key
+        self._ended: dict[str, Ended] = {}  # by key, in this process
+        self._recorded: set[str] = set()  # keys
+        self._devices: queue.SimpleQueue[str] = queue.SimpleQueue()
+        for device in prepared.devices:
+            self._devices.put(device)
+
+    def make(self, runs: Sequence[Run]) -> None:
+        """Make runs, as many at a time as there are devices; an interrupt ends all of them."""
+        with ThreadPoolExecutor(len(self.prepared.devices)) as pool:
+            futures: dict[Future[Ended], Run] = {pool.submit(self._one, run): run for run in runs}
+            try:
+                for number, future in enumerate(as_completed(futures), start=1):
+                    self._take(futures[future], future.result(), f"{number}/{len(runs)}")
+            except BaseException:
+                self.processes.stop()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def record(self, *, final: bool = False) -> None:
+        """Record the ended runs, once the baseline's have ended: its threshold is among their numbers.
+
+        A kill before that loses nothing, because a finished run's folder contains its numbers.
+        """
+        folder = self.prepared.folder
+        over = {r.key for r in self.prepared.runs if r.key in self._ended or folder.is_finished(r.key)}
+        baseline = {run.key for run in self.prepared.runs if run.case.study is None}
+        if not (final or baseline <= over):
+            return
+        if not self._recorded:
+            self.threshold = threshold_of(self.prepared)
+            if self.threshold is not None:
+                self.journal.add_threshold(self.threshold)
+        for run in self.prepared.runs:
+            if run.key in over - self._recorded:
+                self.journal.add_run(run, self._ended.get(run.key, Ended(True)), self.threshold)
+        self._recorded |= over
+
+    def _one(self, run: Run) -> Ended:
+        """A run from its request to the folder under its name. Called in a thread."""
+        folder, device = self.prepared.folder, self._devices.get()
+        try:
+            request = {
+                "config": {**run.config.model_dump(mode="json"), "device": device},
+                "evaluation_seed": self.prepared.config.seed,
+                "metrics": list(self.prepared.metrics),
+            }
+            text = to_json(request) + "\n"
+            part, resumes = folder.begin(run.key, text)
+            ended = self._process(part)
+            if resumes and not (ended.ok or ended.killed or self.processes.stopped):
+                folder.begin_again(part, text)  # the unfinished run may be the reason
+                ended = self._process(part)
+            if ended.ok:
+                folder.finish(run.key, part)
+            elif not self.processes.stopped:
+                folder.fail(run.key, part, killed=ended.killed)
+            return ended
+        finally:
+            self._devices.put(device)
+
+    def _process(self, part: Path) -> Ended:
+        """The process of the request in `part`, to its end."""
+        limits = environment(threads(self.prepared.config, len(self.prepared.devices)))
+        return self.processes.run(part / REQUEST, part / "log.txt", limits)
+
+    def _take(self, run: Run, ended: Ended, number: str) -> None:
+        self._ended[run.key] = ended
+        if ended.ok:
+            self.made += 1
+            self.say(f"[{number}] {run.name}: {_summary(self.prepared.folder.run(run.key))}")
+        else:
+            self.failed[run.key] = (run.name, ended.error or "")
+            self.say(f"[{number}] {run.name}: failed: {ended.error}")
+        self.record()
+
+
+def _summary(folder: Path) -> str:
+    """The last evaluation of a run, and the time of its steps."""
+    metrics = read_metrics(RunFolder(folder).metrics)
+    took = f"{len(metrics.steps):,} steps in {sum(step.seconds for step in metrics.steps):.1f} s"
+    if not metrics.evals:
+        return took
+    last = metrics.evals[-1]
+    score = f"{last.headline.name} {last.headline}" if last.headline is not None else ""
+    return f"{score} loss {last.loss:.4f}, {took}".lstrip()

@@ -18,8 +18,8 @@ from rich.text import Text
 from typer.main import get_command
 
 from mezo.cli import app
-from mezo.cli.options import SETTINGS, choices_of, described, flags_of, panel_of
-from mezo.config import MeZOConfig
+from mezo.cli.options import SETTINGS, described, flags_of, panel_of
+from mezo.config import MeZOConfig, choices_of
 from mezo.tasks import TASKS
 from mezo.util.registry import names_in
 

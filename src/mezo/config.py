@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -404,6 +404,16 @@ class MeZOConfig(BaseModel):
 
     def to_yaml(self) -> str:
         return dump_yaml(self.model_dump(mode="json"))
+
+
+def choices_of(name: str) -> tuple[str, ...]:
+    """The names that a setting may have: those in its registry, or those of its type; () where there is no list."""
+    field = MeZOConfig.model_fields[name]
+    extra: Any = field.json_schema_extra
+    if extra["choices"]:
+        return names_in(extra["choices"])
+    found = (field.annotation, *get_args(field.annotation))
+    return tuple(choice for kind in found if get_origin(kind) is Literal for choice in get_args(kind))
 
 
 def reaching(values: Mapping[str, Any]) -> dict[str, str]:

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.ablation.made_study import run_line
 
+from mezo.ablation.comparison.comparisons import Results, compare
 from mezo.ablation.report.claims import claims, costs, error_note, judged_by, missing, verdict
-from mezo.ablation.report.comparisons import Results, compare
 
 # Seeds differ by much, pairs by little: what pairing is for.
 SHARED = (0.60, 0.70, 0.65)

@@ -13,10 +13,10 @@ from markdown_it import MarkdownIt
 from scipy import stats
 from tests.ablation.made_study import NASTY, made, run_line, write_lines
 
-from mezo.ablation.report.comparisons import compare
+from mezo.ablation.comparison.comparisons import compare
+from mezo.ablation.comparison.quantities import quantity
 from mezo.ablation.report.document import document
 from mezo.ablation.report.pages import html, markdown
-from mezo.ablation.report.quantities import quantity
 from mezo.ablation.report.report import read_lines, write_report
 from mezo.errors import MezoError
 from mezo.util.escaping import markdown_text

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mezo.ablation.report.statistics import accuracy_error, holm, paired, spread
+from mezo.ablation.comparison.statistics import accuracy_error, holm, paired, spread
 
 finite = st.floats(-1e6, 1e6, allow_nan=False).map(lambda x: round(x, 3))
 seeded = st.dictionaries(st.integers(0, 9), finite, max_size=8)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
-from mezo.config import WHAT, MeZOConfig
+from mezo.config import WHAT, MeZOConfig, choices_of
 from mezo.errors import MezoError
 from mezo.util.parsing import parse_yaml
 from mezo.util.registry import names_in
@@ -28,12 +28,6 @@ def panel_of(name: str) -> str:
 def flags_of(name: str) -> tuple[str, ...]:
     """The options that set it, as typer takes them: "--audit/--no-audit" for one that can be turned off."""
     return tuple(_extra(name)["flags"]) or (f"--{name.replace('_', '-')}",)
-
-
-def choices_of(name: str) -> tuple[str, ...]:
-    """The names that a setting may have: those of its type, or those in its registry; () where there is no list."""
-    registry = _extra(name)["choices"]
-    return names_in(registry) if registry else _kind_of(MeZOConfig.model_fields[name].annotation)[1]
 
 
 def described(name: str) -> str:

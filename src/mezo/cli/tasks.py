@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mezo.cli.options import paragraphs
-from mezo.util.registry import names_in
 
 if TYPE_CHECKING:
     from mezo.tasks import Row, Task, TextExample
@@ -24,8 +23,7 @@ _EPILOG = r"""
 
 def register(app: typer.Typer) -> None:
     group = typer.Typer(rich_markup_mode="rich")
-    words = f"{tasks.__doc__}\n\nMetrics that a task may name: {', '.join(names_in('mezo.metrics:METRICS'))}."
-    group.callback(invoke_without_command=True, help=paragraphs(words), epilog=_EPILOG)(tasks)
+    group.callback(invoke_without_command=True, help=paragraphs(tasks.__doc__ or ""), epilog=_EPILOG)(tasks)
     group.command("show", help=paragraphs(show.__doc__ or ""), epilog=_EPILOG)(show)
     app.add_typer(group, name="tasks")
 
@@ -34,6 +32,7 @@ def tasks(context: typer.Context) -> None:
     """List the tasks: what each row of data must hold, what there is to choose from, how it is judged."""
     if context.invoked_subcommand is not None:
         return
+    from mezo.metrics import METRICS
     from mezo.tasks import TASKS, HubDataset, Task
 
     for name, task in TASKS.items():
@@ -44,6 +43,7 @@ def tasks(context: typer.Context) -> None:
         print(f"  judged   {', '.join(task.metrics) or 'loss'}\n  models   {forms}")
         if isinstance(task.home, HubDataset):
             print(f"  data     {' '.join(filter(None, (task.home.id, task.home.config)))}")
+    print(f"  (metrics that a task of your own may name: {', '.join(METRICS)})")
 
 
 def show(

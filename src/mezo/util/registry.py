@@ -4,10 +4,10 @@ import ast
 import sys
 from collections.abc import Mapping
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
+import mezo
 from mezo.errors import MezoError, near
 
 T = TypeVar("T")
@@ -21,19 +21,16 @@ def look_up(table: Mapping[str, T], name: str, what: str) -> T:
 
 
 def names_in(registry: str) -> tuple[str, ...]:
-    """The names in a registry, given as module:NAME.
+    """The names in a registry, given as module:NAME of this package.
 
     A table that is written out is read from its source: some modules import torch, and --help should not wait for that.
     """
     module, _, table = registry.partition(":")
     if module in sys.modules:
         return tuple(getattr(sys.modules[module], table))
-    spec = find_spec(module)
-    tree = (
-        ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-        if spec and spec.origin
-        else ast.Module([], [])
-    )
+    place = Path(mezo.__file__).parent.joinpath(*module.split(".")[1:])
+    source = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    tree = ast.parse(source.read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == table:
             keys = node.value.keys if isinstance(node.value, ast.Dict) else []

@@ -9,10 +9,9 @@ from itertools import product
 from typing import Literal
 
 from mezo.ablation.binding.part import NumberSetting, Part, Settings, part_with, parts
-from mezo.ablation.binding.settings_table import choices
 from mezo.ablation.binding.text import folded
 from mezo.ablation.binding.tokens import Token, tokens
-from mezo.config import MeZOConfig
+from mezo.config import MeZOConfig, choices_of
 
 LONGEST = 14  # words of a phrase
 
@@ -113,7 +112,7 @@ def _phrases(part: Part) -> Iterator[tuple[str, Meaning]]:
         if "_" in name and all(name != number.setting for number in part.numbers):
             yield name, Meaning("name", part)
         yield from (
-            (value, Meaning("own", part, {name: value})) for value in choices(name) if value not in said
+            (value, Meaning("own", part, {name: value})) for value in choices_of(name) if value not in said
         )
     yield from ((phrase, Meaning("value", part, settings)) for phrase, settings in part.values)
     yield from ((phrase, Meaning("own", part, settings)) for phrase, settings in part.own)

@@ -1,10 +1,10 @@
 """The settings that a plan can change, described from MeZOConfig: name, type, range, default."""
 
 import json
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args
 
 from mezo.ablation.binding.part import parts
-from mezo.config import MeZOConfig
+from mezo.config import MeZOConfig, choices_of
 
 
 def settable() -> tuple[str, ...]:
@@ -12,25 +12,11 @@ def settable() -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for part in parts() if not part.reason for name in part.settings))
 
 
-def choices(name: str) -> tuple[str, ...]:
-    """The values of a setting that is one of a few names; empty for any other setting."""
-    from mezo.estimators import ESTIMATORS
-    from mezo.objectives import OBJECTIVES
-    from mezo.optimizers import OPTIMIZERS
-
-    registries = {"estimator": ESTIMATORS, "optimizer": OPTIMIZERS, "objective": OBJECTIVES}
-    if name in registries:
-        return tuple(registries[name])
-    annotation = MeZOConfig.model_fields[name].annotation
-    found = [annotation, *get_args(annotation)]
-    return tuple(c for a in found if get_origin(a) is Literal for c in get_args(a))
-
-
 def described(name: str) -> str:
     """What values a setting takes: "a number above 0, at most 1000", "one of full, lora, prefix, head"."""
     field = MeZOConfig.model_fields[name]
     kinds = set(get_args(field.annotation)) or {field.annotation}
-    if names := choices(name):
+    if names := choices_of(name):
         text = f"one of {', '.join(names)}"
     elif bool in kinds:
         text = "true or false"

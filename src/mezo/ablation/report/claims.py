@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from mezo.ablation.report.comparisons import Comparison, Results, StudyResult
-from mezo.ablation.report.quantities import Quantity
-from mezo.ablation.report.statistics import LEVEL, accuracy_error
+from mezo.ablation.comparison.comparisons import Comparison, Results, StudyResult
+from mezo.ablation.comparison.quantities import Quantity
+from mezo.ablation.comparison.statistics import LEVEL, accuracy_error
 
 Verdict = Literal["held", "beaten", "differs", "inconclusive", "untested"]
 _LEVEL = f"{100 * LEVEL:.0f} %"

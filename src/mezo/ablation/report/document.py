@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mezo.ablation.comparison.comparisons import ALWAYS, Comparison, Results, StudyResult, VariantResult
+from mezo.ablation.comparison.quantities import quantity
 from mezo.ablation.report import claims
 from mezo.ablation.report.charts.differences import differences
 from mezo.ablation.report.charts.panel import Panel
 from mezo.ablation.report.charts.registry import study_panels
-from mezo.ablation.report.comparisons import ALWAYS, Comparison, Results, StudyResult, VariantResult
-from mezo.ablation.report.quantities import quantity
 from mezo.ablation.run.cases import BASELINE
 from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import read_metrics

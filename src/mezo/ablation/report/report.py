@@ -4,8 +4,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from mezo.ablation.comparison.comparisons import compare
 from mezo.ablation.report.charts.drawing import write_figure
-from mezo.ablation.report.comparisons import compare
 from mezo.ablation.report.document import Document, document
 from mezo.ablation.report.pages import html, markdown
 from mezo.ablation.run import results_file as results

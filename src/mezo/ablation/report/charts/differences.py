@@ -2,8 +2,8 @@
 
 import math
 
+from mezo.ablation.comparison.comparisons import Results
 from mezo.ablation.report.charts.panel import Panel, Series
-from mezo.ablation.report.comparisons import Results
 
 
 def differences(results: Results) -> Panel | None:

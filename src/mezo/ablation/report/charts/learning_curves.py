@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mezo.ablation.comparison.comparisons import StudyResult, VariantResult
+from mezo.ablation.comparison.quantities import Quantity
 from mezo.ablation.report.charts.panel import Panel, band, panel_of
-from mezo.ablation.report.comparisons import StudyResult, VariantResult
-from mezo.ablation.report.quantities import Quantity
 from mezo.errors import MezoError
 from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import read_metrics

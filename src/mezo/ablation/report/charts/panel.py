@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mezo.ablation.report.statistics import spread
+from mezo.ablation.comparison.statistics import spread
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from mezo.ablation.comparison.comparisons import StudyResult
+from mezo.ablation.comparison.quantities import Quantity
 from mezo.ablation.report.charts.learning_curves import loss_curve, score_curve
 from mezo.ablation.report.charts.panel import Panel
 from mezo.ablation.report.charts.score_against_cost import score_against_memory, score_against_time
-from mezo.ablation.report.comparisons import StudyResult
-from mezo.ablation.report.quantities import Quantity
 
 # From the study, its folder and the metric that the task is judged by; None if there is nothing to draw.
 CHARTS: tuple[Callable[[StudyResult, Path, Quantity], Panel | None], ...] = (

@@ -3,10 +3,10 @@
 import math
 from pathlib import Path
 
+from mezo.ablation.comparison.comparisons import StudyResult, by_seed
+from mezo.ablation.comparison.quantities import Quantity, quantity
+from mezo.ablation.comparison.statistics import spread
 from mezo.ablation.report.charts.panel import Panel, Series, panel_of
-from mezo.ablation.report.comparisons import StudyResult, by_seed
-from mezo.ablation.report.quantities import Quantity, quantity
-from mezo.ablation.report.statistics import spread
 
 
 def score_against_memory(study: StudyResult, folder: Path, headline: Quantity) -> Panel | None:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mezo.ablation.report.quantities import Quantity, quantity
-from mezo.ablation.report.statistics import Paired, Spread, holm, paired, spread
+from mezo.ablation.comparison.quantities import Quantity, quantity
+from mezo.ablation.comparison.statistics import Paired, Spread, holm, paired, spread
 from mezo.ablation.run.cases import BASELINE
 
 # Shown in every table, if they were measured.

@@ -112,17 +112,17 @@ class Soak:
                 self.drawn.setdefault(name, Counter())[str(value)] += 1
 
     def _tell(self, number: int, run: Run, wrong: str | None) -> None:
-        told: dict[str, Any] = {
+        found: dict[str, Any] = {
             "run": number,
             "processes": run.processes,
             "settings": run.settings,
             "deaths": run.events,
         }
         if wrong is not None:
-            told["wrong"] = wrong
-            self.wrong.append(told)
+            found["wrong"] = wrong
+            self.wrong.append(found)
         self.runs += 1
-        print(json.dumps(told), flush=True)
+        print(json.dumps(found), flush=True)
 
 
 def what_counts(run: Path) -> dict[str, Any]:

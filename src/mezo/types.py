@@ -71,5 +71,5 @@ class Update:
     learning_rate: float
     directions: tuple[Direction, ...]
     n: int  # of n-SPSA: the estimated gradient is sum(projected_grad * z) / n over the directions
-    values: tuple[float, ...] = ()  # what the estimator told and the trajectory has: float32
+    values: tuple[float, ...] = ()  # what `tell` returned and the trajectory holds: float32
     heading_beta: float | None = None  # the share of m that remains after the step; None: there is no m

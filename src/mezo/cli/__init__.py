@@ -98,7 +98,7 @@ def main(
 ) -> int:
     """Run the command line; the exit status. `program` and `name`: another app that reports errors the same way.
 
-    0: done. 2: a mistake of the person, told in one line on stderr. 130: stopped by Ctrl-C. 143: by SIGTERM.
+    0: done. 2: a mistake of the person, reported in one line on stderr. 130: stopped by Ctrl-C. 143: by SIGTERM.
     """
     # Said before transformers is imported, which reads them then; what a person has set wins.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

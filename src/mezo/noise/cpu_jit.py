@@ -38,12 +38,12 @@ class _Announcer(event.Listener):
     A wait of seconds that nobody announced looks like a hang.
     """
 
-    told = False
+    announced = False
     how_often = "once"
 
     def on_start(self, event: Any) -> None:
-        if not self.told and event.data["dispatcher"].py_func.__module__.startswith("mezo.noise."):
-            self.told = True
+        if not self.announced and event.data["dispatcher"].py_func.__module__.startswith("mezo.noise."):
+            self.announced = True
             mezo.noise.announce(
                 f"compiling the noise kernels for this CPU, {self.how_often} (about {_SECONDS} s)"
             )

@@ -1,7 +1,7 @@
 """What each thread does for an operation: take a piece of a tensor, work on it, take the next.
 
 A kernel is handed one address (`cpu_table` says of what): that is all an OpenMP runtime passes on,
-and boxing arrays costs more than a small LoRA tensor's noise. Work goes by blocks of the global
+and boxing arrays costs more than a small LoRA tensor's noise. Work is divided into blocks of the global
 index, in float32 buffers that stay in the first-level cache; a block's input is read before its
 output is written, so output may be the input itself.
 

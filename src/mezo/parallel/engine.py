@@ -1,7 +1,7 @@
 """An engine that evaluates its share of a step, and hears of the rest.
 
 Every process poses the same questions, since a batch is a function of the step's number, evaluates its own
-units (`mezo.parallel.work`), and is told the losses of the others. From there on all of them compute the
+units (`mezo.parallel.work`), and receives the losses of the others. From there on all of them compute the
 same: slopes, update, theta. What a step sends is one message of each process:
 
     status      8 bytes: the step's number, whether to stop after it, whether this process failed
@@ -81,7 +81,7 @@ class ParallelEngine(Engine):
             for unit in work[self.group.copy]:
                 mine += self.inner.losses(batches[unit.batch], [probes[p] for p in unit.probes])
         except Exception as caught:
-            if self.group.tensor > 1:  # those who share this copy of the weights wait in the midst of a pass
+            if self.group.tensor > 1:  # those who share this copy of the weights wait within a pass
                 raise
             error, mine = caught, []
         room = max(sum(len(unit.probes) for unit in of_rank) for of_rank in work)

@@ -1,6 +1,6 @@
 """Ctrl-C and SIGTERM where several processes run in step: a signal to one of them ends all after the same step.
 
-A process that is told to stop says so with its next losses, and only what all have heard counts. So nobody
+A process that receives a signal says so with its next losses, and only what all have heard counts. So nobody
 leaves while another still waits for its losses; the price is the rest of a step, or of an evaluation.
 """
 
@@ -15,7 +15,7 @@ INTERRUPTED, TERMINATED = 1, 2
 
 
 class Signals:
-    """What this process was told, and what all of them agreed on."""
+    """What this process received, and what all of them agreed on."""
 
     def __init__(self) -> None:
         self.asked = 0

@@ -6,10 +6,10 @@ and made again: batches, directions and learning rates are functions of the step
 come out. What can happen, and what comes of it:
 
 - between the record and the metrics: the step is done again.
-- in the midst of a record, a line, a block: the torn end is dropped, and the step is done again.
+- within a record, a line, a block: the torn end is dropped, and the step is done again.
 - between sealing a block and emptying the journal: the records are in both; those of the file count.
 - between a snapshot's rename and the removal of the third newest: three are there; the next one tidies up.
-- in the midst of a snapshot or of the final weights: a temporary file, removed when the run is resumed; the
+- within a snapshot or of the final weights: a temporary file, removed when the run is resumed; the
   steps are replayed from the snapshot before, and the weights written again.
 - after the last step, before everything is saved: the steps are replayed and everything is saved.
 - while resuming: the files are cut in an order in which any of them may be left as it was (trajectory, metrics).
@@ -36,7 +36,7 @@ from mezo.estimators import Estimator
 from mezo.estimators.base import losses_of
 from mezo.events import EvalRecord, StepRecord
 from mezo.noise.spec import VERSION as NOISE_VERSION
-from mezo.resume.replay_steps import Folding, Told, configs_of
+from mezo.resume.replay_steps import Folding, Progress, configs_of
 from mezo.runs import snapshots, trajectory
 from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import record_of
@@ -110,7 +110,7 @@ def plan(
 ) -> ResumePlan:
     """How the run in the folder can be taken up again.
 
-    remembers: whether its estimator has a state that records do not hold. note: told of damaged snapshots.
+    remembers: whether its estimator has a state that records do not hold. note: called for each damaged snapshot.
     Raises MezoError if what is there is damaged beyond what a crash does.
     """
     header = header_of(run)
@@ -182,13 +182,13 @@ def _check_place(record: StepRecord | EvalRecord, done: int, where: str) -> None
         raise MezoError(f"{where}: expected a record of step {done}, found one of step {record.step}")
 
 
-def restore(plan: ResumePlan, fresh: FreshRun, told: Told | None = None) -> Any:
+def restore(plan: ResumePlan, fresh: FreshRun, progress: Progress | None = None) -> Any:
     """Take theta, m and the optimizer's state to where the run is.
 
     Args:
         plan: how far the run is.
         fresh: changed in place, but for its estimator.
-        told: called with the progress of the replay (`Folding.take`).
+        progress: called with the progress of the replay (`Folding.take`).
 
     Returns:
         The estimator's state.
@@ -213,7 +213,7 @@ def restore(plan: ResumePlan, fresh: FreshRun, told: Told | None = None) -> Any:
             _, state = estimator.tell(folding.draw(step), losses, state)
 
     if engine.holds_theta:
-        folding.take(plan.records[folding.step :], told, remember)
+        folding.take(plan.records[folding.step :], progress, remember)
         engine.restore(folding.optimizer_state)
         return state
     for record in plan.records[folding.step :]:

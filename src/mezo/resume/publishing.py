@@ -42,7 +42,7 @@ def publish(run: Path | str, output: Path | str, *, base: str | None = None) -> 
 
 
 def _shared(config: dict[str, Any], base: str) -> dict[str, Any]:
-    """What a replay goes by, without what is this machine's alone."""
+    """The settings that a replay reads, without those of this machine alone."""
     own = ("data", "device", "engine", "server", "server_args", "tensor_parallel")
     return {**{key: value for key, value in config.items() if key not in own}, "model": base}
 

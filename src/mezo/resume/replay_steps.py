@@ -25,7 +25,7 @@ from mezo.types import Draw, Update
 from mezo.weights.multi_step import Sum, update_sequence_
 from mezo.weights.weights import Weights
 
-Told = Callable[[int, int], object]  # of the steps done, and of the steps there are
+Progress = Callable[[int, int], object]  # of the steps done, and of the steps there are
 
 _NOISE = 1 << 29  # normal numbers a thread in a pass: half a second between two words of progress
 _MOST = 1024  # steps in a pass; by then the pass itself costs nothing
@@ -54,7 +54,7 @@ class Part:
 class Folding:
     """theta and the optimizer's state after `step` of a run's records.
 
-    header: of the trajectory. weights: as they are before the first step, since layer scaling goes by
+    header: of the trajectory. weights: as they are before the first step, since layer scaling reads
     them; then moved by `apply`. Where a fork changed the optimizer, the new one begins without a past.
     """
 
@@ -78,17 +78,17 @@ class Folding:
     def take(
         self,
         records: np.ndarray,
-        told: Told | None = None,
+        progress: Progress | None = None,
         before: Callable[[int], object] = lambda step: None,
     ) -> None:
         """Take the steps of all these records, (steps, width) float32.
 
-        told: called at first, and every second or so. before: called with each step's number while m is what it was
+        progress: called at first, and every second or so. before: called with each step's number while m is what it was
         before that step; theta may be later steps', since steps that are sums of noise are taken many at a time.
         """
         first = self.step
-        if told is not None:
-            told(0, len(records))
+        if progress is not None:
+            progress(0, len(records))
         while (at := self.step - first) < len(records):
             sums = list(self._sums(records[at : at + self._in_a_pass()]))
             for number in range(self.step, self.step + max(1, len(sums))):
@@ -99,8 +99,8 @@ class Folding:
                     self.passed()
             else:
                 self.apply(self.next(records[at]))
-            if told is not None:
-                told(self.step - first, len(records))
+            if progress is not None:
+                progress(self.step - first, len(records))
 
     def _sums(self, records: np.ndarray) -> Iterator[Sum]:
         """The next steps, as long as they are sums under one config."""

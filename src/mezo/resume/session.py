@@ -15,7 +15,7 @@ from mezo.parallel.environment import rank_of_environment
 from mezo.resume.compatibility import check_base, check_data, check_fork, check_model, check_settings
 from mezo.resume.plan import FreshRun, ResumePlan, config_of, header_of, plan, restore
 from mezo.resume.recorder import Recorder
-from mezo.resume.replay_steps import Told
+from mezo.resume.replay_steps import Progress
 from mezo.runs import event_log, trajectory
 from mezo.runs.folder import RunFolder
 from mezo.runs.locking import RunLock
@@ -111,7 +111,7 @@ def take_up(
     *,
     note: Callable[[str], None],
     ready: Callable[[], object] = lambda: None,
-    told: Told | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Recorder, ResumePlan, Any]:
     """Resume or fork a run, on the process that writes it.
 
@@ -120,7 +120,7 @@ def take_up(
         fresh: its weights and its engine are taken to where the run is.
         note: called with what a person should know.
         ready: called when everything is read and nothing is written yet.
-        told: called with the progress of the replay.
+        progress: called with the progress of the replay.
 
     Returns:
         The run's files, what the run has done, and the estimator's state.
@@ -138,7 +138,7 @@ def take_up(
             )
         if found.repeated:
             note(f"step {found.done}: the {found.repeated} steps after the last snapshot are done again")
-        state = restored(resume, found, fresh, told)
+        state = restored(resume, found, fresh, progress)
         ready()
         if resume.fork is None:
             return Recorder.go_on(found, lock, resume.config, fresh.header, fresh.width), found, state
@@ -152,12 +152,12 @@ def take_up(
     return recorder, found, state
 
 
-def restored(resume: Resume, found: ResumePlan, fresh: FreshRun, told: Told | None = None) -> Any:
+def restored(resume: Resume, found: ResumePlan, fresh: FreshRun, progress: Progress | None = None) -> Any:
     """Take theta and the optimizer to where the run is, and return the estimator's state.
 
     A fork has a new estimator, and a new optimizer where its config names another one.
     """
-    state = restore(found, fresh, told)
+    state = restore(found, fresh, progress)
     if resume.fork is None or found.header is None:
         return state
     if fresh.engine.holds_theta and found.header["config"]["optimizer"] != resume.config.optimizer:

@@ -78,7 +78,7 @@ def _statistics(records: np.ndarray) -> dict[str, float | int | None]:
 def cut(run: Path | str, steps: int, output: Path | str) -> Path:
     """Write the first `steps` steps of a run as a trajectory file of their own.
 
-    The header stays as it was: a learning rate that falls towards the run's last step goes by the run's
+    The header stays as it was: a learning rate that falls towards the run's last step follows the run's
     length, not by what is left of it. Raises MezoError if the run has fewer, or `output` exists.
     """
     found = trajectory.read(file_of(run))

@@ -39,7 +39,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def environment(device: str) -> dict[str, Any]:
-    """What the last digits of a loss may hang on, besides the run itself."""
+    """What the last digits of a loss may depend on, besides the run itself."""
     import torch
 
     import mezo

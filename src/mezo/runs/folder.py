@@ -39,7 +39,7 @@ class RunFolder:
         self.logs = self.path / "logs"  # for other tools, if that was asked for: see `mezo.sinks`
 
     def clean(self) -> None:
-        """Remove what a death in the midst of writing has left, under temporary names, and nothing through a link."""
+        """Remove temporary files left by a crash while writing, and nothing through a link."""
         names = {path.name for path in self._owned()}
         for folder in (self.path, self.plots, self.snapshots):
             for path in folder.glob(".*") if folder.is_dir() and not folder.is_symlink() else ():

@@ -17,7 +17,7 @@ from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import Metrics, read_metrics
 from mezo.util.atomic_files import replacing
 
-# Okabe and Ito's palette: told apart by colour-blind readers, and in grey.
+# Okabe and Ito's palette: distinct for colour-blind readers, and in grey.
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#9AA5B1"
 _COLORS = (_BLUE, _ORANGE, _GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 

@@ -24,7 +24,7 @@ class TrainResult:
     engine: Any = None  # a serving engine that was left open (`serve_as`); its close() ends it
     peak_memory_bytes: int = 0
     seconds: float = 0.0
-    notices: list[Notice] = field(default_factory=list)  # what a person was told of it on the way
+    notices: list[Notice] = field(default_factory=list)  # messages to people during the run
 
     @property
     def losses(self) -> list[float]:

@@ -143,7 +143,7 @@ class Snapshot:
 def newest(
     folder: Path, fits: Callable[[Snapshot], bool], note: Callable[[str], None] = lambda text: None
 ) -> Snapshot | None:
-    """The newest snapshot that is sound and fits; None without one. note: told of damaged ones."""
+    """The newest snapshot that is sound and fits; None without one. note: called for each damaged one."""
     for path in _paths(folder):
         try:
             snapshot = Snapshot(path)

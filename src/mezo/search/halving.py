@@ -71,7 +71,7 @@ def tune(
     steps: of the longest trials (200); or minutes: the time that all of it may take here.
     output: a folder for search.yaml, trials.jsonl and best.yaml. A search that was stopped goes on
         when it is asked for again; finished trials are not run twice.
-    observer: told of the plan, the time it will take, and each finished trial.
+    observer: called with the plan, the time it will take, and each finished trial.
 
     Raises MezoError for settings or data that cannot be used, a folder with another search, or if
     every setting diverges.
@@ -82,7 +82,7 @@ def tune(
     settings = grid(config.tuning, learning_rates, epsilons)
     steps = STEPS if steps is None and minutes is None else steps
     if steps is not None:
-        plan_by_steps(settings, steps)  # a mistake is told before the data are read
+        plan_by_steps(settings, steps)  # mistakes are reported before the data are read
     folder = SearchFolder(output)
     asked = _asked(config, settings, {"steps": steps} if minutes is None else {"minutes": minutes})
     rungs = folder.open(asked)

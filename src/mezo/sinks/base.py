@@ -17,7 +17,7 @@ class SinkPoint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """What a sink is told when its run begins or goes on."""
+    """What a sink receives when its run begins or goes on."""
 
     run: Path  # the RUN folder
     logs: Path  # RUN/logs

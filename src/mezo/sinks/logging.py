@@ -75,7 +75,7 @@ def logging_to(
     metrics_file: Path | str | None = None,
     note: Callable[[str], None] = print,
 ) -> Iterator[Observer]:
-    """An observer for MeZOTrainer that logs to these sinks. What fails is told to `note`, once, and left out.
+    """An observer for MeZOTrainer that logs to these sinks. What fails is reported to `note`, once, and left out.
 
     run: the RUN folder; under its logs/ are files of the logs, and the ids by which a resumed run goes on with
     them. metrics_file: for Prometheus.

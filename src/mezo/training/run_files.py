@@ -133,7 +133,7 @@ def _resume(to: Destination, resume: Resume, run: FreshRun, result: TrainResult)
     recorder, tell = None, to.observer
     if to.group.leads:
         recorder, found, state = take_up(
-            resume, run, note=tell.on_note, ready=lambda: meet(to.group), told=tell.on_replay
+            resume, run, note=tell.on_note, ready=lambda: meet(to.group), progress=tell.on_replay
         )
     else:
         found, state = follow(resume, run, ready=lambda: meet(to.group))

@@ -1,7 +1,7 @@
 """Keys and values in front of every layer's own, seen by every token of every row (Li & Liang 2021).
 
 transformers asks its cache, layer by layer, which keys and values the queries of this pass see; here
-it is told of the prefix first. To whoever calls the model nothing of this shows: they give masks,
+it gets the prefix first. To whoever calls the model nothing of this shows: they give masks,
 positions and caches of their own tokens, and get such caches back. As in peft, the prefix takes up
 the first positions: a row's own tokens are counted from `num_tokens` on.
 """

@@ -71,9 +71,9 @@ def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
     try:
         tokenizer.save_pretrained(folder)
     except Exception as error:
-        if (told := system_error(error)) is None:
+        if (found := system_error(error)) is None:
             raise
-        raise told from None
+        raise found from None
 
 
 def _save_prefix(model: Any, prefix: AttachedPrefix, folder: Path) -> None:

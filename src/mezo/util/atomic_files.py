@@ -59,8 +59,8 @@ def system_error(error: Exception) -> OSError | None:
 
 def reason(error: Exception) -> str:
     """Why something could not be read or written, on one line: the system's own words where it was the system."""
-    told = system_error(error)
-    return told.strerror if told and told.strerror else " ".join(str(error).split())
+    found = system_error(error)
+    return found.strerror if found and found.strerror else " ".join(str(error).split())
 
 
 def _umask() -> int:

@@ -37,7 +37,7 @@ Note = Callable[[str], None]
 
 
 def start(spec: EngineSpec, note: Note | None = None) -> "Http":
-    """note: told of servers that are lost and found; default: warnings.
+    """note: called when a server is lost or found; default: warnings.
 
     Raises MezoError for an address or option that is wrong, a server that refuses or has another model, and
     EngineDied if no server is there.

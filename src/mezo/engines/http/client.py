@@ -1,6 +1,6 @@
 """One server's HTTP interface: time limits, another try where that can help, and errors of one line.
 
-Three endings of a request are told apart. An answer; a refusal (HTTP 3xx and 4xx: `RequestRefused`, asking again
+A request ends in one of three ways. An answer; a refusal (HTTP 3xx and 4xx: `RequestRefused`, asking again
 would change nothing); and trouble that may pass (no connection, no whole answer in time, HTTP 429 and 5xx, or
 a connection that broke in the middle of one) is tried again with growing pauses, and is `ServerDown` if it lasts.
 

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Dialect(ABC):
-    """One kind of server. Adapters go by the names that the server knows.
+    """One kind of server. Adapters have the names that the server knows.
 
     Every method is one try: it raises Trouble for what may pass, and Refused (a MezoError) for what will not.
     """

@@ -91,7 +91,7 @@ class Backend(ABC):
 
         tensors: under the names of peft's adapter_model.safetensors. config: its adapter_config.json.
         An engine's cache is keyed by name: keys and values computed under one belong to it for good, so
-        a name is used once in an engine's life, and `Names` sees to that.
+        a name is used once in an engine's life, which `Names` checks.
         """
 
     @abstractmethod

@@ -26,7 +26,7 @@ from mezo.util.profiling import span
 class ServedPoint:
     """A probe that the engine's model can be asked at now."""
 
-    adapter: str | None  # the name it goes by; None: the engine's own weights are at the probe
+    adapter: str | None  # its name; None: the engine's own weights are at the probe
     fresh: bool  # whether nothing of it was computed before
 
 

@@ -28,7 +28,7 @@ class InWorkers(Placement):
     ):
         """checkpoint: loads the model that the run began with, made ready for tuning, and its weights.
 
-        note: told how far a walk had strayed when theta was made again.
+        note: called with how far a walk had strayed when theta was made again.
         """
         self.backend, self.workers, self.optimizer = backend, workers, optimizer
         self.checkpoint, self.note = checkpoint, note

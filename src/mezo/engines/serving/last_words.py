@@ -12,7 +12,7 @@ _TAIL = (
 _LONGEST = 300  # characters
 
 # Best first. An engine dies in stages, and each says less of why: memory runs out, so a worker is killed, so the process
-# over it is told of a pipe that ended, and whoever waits there is told that a process died.
+# over it sees a pipe that ended, and whoever waits there sees that a process died.
 _KINDS = (
     re.compile(
         r"out of memory|OutOfMemory|MemoryError|bad_alloc|annot allocate memory|[Nn]ot enough (?:GPU )?memory"

@@ -51,7 +51,7 @@ def start(
     """Start an engine ("sglang", "vllm", or any module of `mezo.engines`) in a process of its own.
 
     python: the interpreter it is installed for; default: $MEZO_SGLANG_PYTHON, $MEZO_VLLM_PYTHON and so
-    on, else this one. note: told what takes a while.
+    on, else this one. note: called with what takes a while.
     Raises MezoError if the engine refuses, EngineDied if it dies at it.
     """
     python = python or os.environ.get(f"MEZO_{engine.upper()}_PYTHON") or sys.executable
@@ -110,7 +110,7 @@ class Hosted(Backend):
         for end in (ours_in, ours_out):
             os.set_blocking(end, False)
         self._open = True
-        self._why: EngineDied | None = None  # of a death that was told, to be told again
+        self._why: EngineDied | None = None  # of a death that was reported, to be reported again
         self._seconds = float(os.environ.get("MEZO_ENGINE_SECONDS") or CALL_SECONDS)
         self._finalizer = weakref.finalize(self, _end, self._child, folder)
 

@@ -58,7 +58,7 @@ class Watch:
         note: Callable[[str], None],
         log: Callable[..., None] | None = None,
     ) -> None:
-        """note: told for people; log: told (kind, step=, what=, text=), for RUN/events.jsonl.
+        """note: called with a text for people; log: called with (kind, step=, what=, text=), for RUN/events.jsonl.
 
         Raises ExplodingLoss if the run has exploded.
         """

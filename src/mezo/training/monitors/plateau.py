@@ -7,7 +7,7 @@ half W, from 2 W on, and never in its last W: there is nothing left to be change
 
 A loss that falls by 5 standard errors in W steps is taken for a plateau with a chance of 3 in 100,000 a look
 (the fall would have to come out 4 standard errors too small); one that does not move, in 5 looks of 6. In
-between the message is true as it stands: what the run gains is less than what can be told.
+between the message is true as it stands: what the run gains is less than what can be measured.
 """
 
 import math

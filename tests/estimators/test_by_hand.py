@@ -11,6 +11,7 @@ from mezo import noise
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.estimators import ESTIMATORS, Estimator, Normalized, build, norms_of
+from mezo.estimators.base import losses_of
 from mezo.estimators.fzoo import FZOO
 from mezo.estimators.one_point import OnePoint
 from mezo.estimators.one_sided import OneSided
@@ -87,8 +88,10 @@ def test_fzoo_divides_by_the_spread() -> None:
 def test_slopes_are_what_a_trajectory_can_hold(name: str) -> None:
     estimator = built(estimator=name, epsilon=1e-3)
     state = estimator.init()
-    for losses in ([0.1, 0.3, 0.7, 0.2], [0.4, 0.9, 0.3, 0.1]):
-        values, state = estimator.tell(DRAW, losses[: len(estimator.ask(DRAW, state))], state)
+    for found in ([0.1, 0.3, 0.7, 0.2, 0.6], [0.4, 0.9, 0.3, 0.1, 0.5]):
+        rest = iter(found)
+        losses = losses_of(estimator, DRAW, state, lambda probes, rest=rest: [next(rest) for _ in probes])
+        values, state = estimator.tell(DRAW, losses, state)
         assert len(values) == estimator.width(2) == 2 + (name == "cone")  # which records its drift
         assert all(value == float(np.float32(value)) for value in values)
 
@@ -101,8 +104,8 @@ def test_a_loss_that_is_not_finite_is_not_hidden(name: str, bad: float, settings
     estimator = built(estimator=name, **settings)
     state = estimator.init()
     for _ in range(2):
-        number = len(estimator.ask(DRAW, state))
-        values, state = estimator.tell(DRAW, [1.0] * (number - 1) + [bad], state)
+        losses = losses_of(estimator, DRAW, state, lambda probes: [1.0] * len(probes))
+        values, state = estimator.tell(DRAW, [*losses[:-1], bad], state)
     assert len(values) == estimator.width(2)
 
 

@@ -210,7 +210,10 @@ def test_an_optimizer_that_rebuilds_its_moments_is_refused() -> None:
             {"noise": "low-rank"},
             "cone' needs noise=gaussian or rademacher, found low-rank: m is not of low rank",
         ),
-        ({"optimizer": "adam-rebuilt"}, "needs optimizer=sgd or momentum or adam, found adam-rebuilt"),
+        (
+            {"optimizer": "adam-rebuilt"},
+            "needs an optimizer that is not rebuilt from past steps, found adam-rebuilt",
+        ),
         ({"normalize_perturbations": True}, "needs normalize_perturbations=False, found True"),
         ({"cone_angle": 0.0}, "cone_angle=0.0: input should be greater than 0"),
         ({"cone_angle": 1.6}, "cone_angle=1.6: input should be less than or equal to 1.57"),

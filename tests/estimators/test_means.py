@@ -11,6 +11,7 @@ from tests.tiers import mostly_slow
 from mezo import noise
 from mezo.config import MeZOConfig
 from mezo.estimators import ESTIMATORS, build
+from mezo.estimators.base import losses_of
 from mezo.noise.where import Where
 from mezo.types import Direction, Draw, Probe, Scaling
 from mezo.weights.weights import Weights
@@ -83,9 +84,13 @@ def mean_estimate(kind: noise.Kind = "gaussian", **settings: object) -> torch.Te
     estimator = build(config, weights())
     state = estimator.init()
     for _ in range(2):  # twice, for the sake of those that remember the step before
-        probes = estimator.ask(DRAW, state)
-        points = theta() + along(probes, [p.scale for p in probes], kind)
-        values, state = estimator.tell(DRAW, loss(points).tolist(), state)
+        losses = losses_of(
+            estimator,
+            DRAW,
+            state,
+            lambda probes: loss(theta() + along(probes, [p.scale for p in probes], kind)).tolist(),
+        )
+        values, state = estimator.tell(DRAW, losses, state)
     directions = estimator.directions(DRAW, values)
     assert len(directions) == sum(estimator.are_slopes(MANY))
     return along(directions, [d.projected_grad for d in directions], kind).sum(0) / MANY

@@ -47,9 +47,13 @@ class Cone(Estimator):
     @classmethod
     def configured(cls, config: MeZOConfig, weights: "Weights") -> Self:
         """Raises MezoError for what the method does not go with."""
+        if config.optimizer.endswith("-rebuilt"):
+            raise MezoError(
+                f"estimator 'cone' needs an optimizer that is not rebuilt from past steps, found {config.optimizer}: "
+                "m of past steps is not kept"
+            )
         for setting, works, why in (
             ("noise", ("gaussian", "rademacher"), "m is not of low rank"),
-            ("optimizer", ("sgd", "momentum", "adam"), "m of past steps is not kept"),
             ("normalize_perturbations", (False,), "its directions are all of about the same length"),
         ):
             if (found := getattr(config, setting)) not in works:

@@ -277,6 +277,23 @@ def test_the_bare_prompt_is_that_of_the_task_and_the_model(tmp_path: Path) -> No
     assert "not known" in item.reason
 
 
+@pytest.mark.parametrize(
+    ("part", "settings"),
+    [
+        ("momentum 0.5", {"optimizer": "momentum", "beta1": 0.5}),
+        ("weight decay 0.1", {"weight_decay": 0.1}),
+        ("learning rate warmup of 100 steps", {"warmup_steps": 100}),
+        ("4 directions", {"num_directions": 4}),
+        ("gradient clipping at 1", None),
+        ("number of directions 2, 4", None),
+    ],
+)
+def test_a_number_in_the_name_of_what_is_added_is_not_lost(
+    part: str, settings: dict[str, Any] | None
+) -> None:
+    assert settings_of(bound(part, action="ADD")) == ([] if settings is None else [settings])
+
+
 def test_studies_without_a_word_on_how() -> None:
     assert settings_of(bound("momentum", action="ADD")) == [{"optimizer": "momentum"}]
     assert settings_of(bound("stochastic rounding", action="ADD")) == [{"rounding": "stochastic"}]

@@ -12,6 +12,7 @@ from tests.ablation.plans import PATHS, SAID, VALUES, plans
 from tests.shared import shared
 
 from mezo.ablation.binding.bind import bind
+from mezo.ablation.binding.lexicon import expanded
 from mezo.ablation.binding.metric_names import metric_names
 from mezo.ablation.binding.part import parts
 from mezo.ablation.binding.tokens import numbers
@@ -277,6 +278,23 @@ def test_the_bare_prompt_is_that_of_the_task_and_the_model(tmp_path: Path) -> No
     assert "not known" in item.reason
 
 
+@pytest.mark.parametrize(
+    ("part", "settings"),
+    [
+        ("momentum 0.5", {"optimizer": "momentum", "beta1": 0.5}),
+        ("weight decay 0.1", {"weight_decay": 0.1}),
+        ("learning rate warmup of 100 steps", {"warmup_steps": 100}),
+        ("4 directions", {"num_directions": 4}),
+        ("gradient clipping at 1", None),
+        ("number of directions 2, 4", None),
+    ],
+)
+def test_a_number_in_the_name_of_what_is_added_is_not_lost(
+    part: str, settings: dict[str, Any] | None
+) -> None:
+    assert settings_of(bound(part, action="ADD")) == ([] if settings is None else [settings])
+
+
 def test_studies_without_a_word_on_how() -> None:
     assert settings_of(bound("momentum", action="ADD")) == [{"optimizer": "momentum"}]
     assert settings_of(bound("stochastic rounding", action="ADD")) == [{"rounding": "stochastic"}]
@@ -375,3 +393,49 @@ def test_a_stub_is_yaml_whatever_its_values_are() -> None:
     assert yaml.safe_load(found.stubs["s"]) == {
         "set": [{"template": "{sentence}: it was"}, {"template": "..."}]
     }
+
+
+VALUES_OF = [
+    (part, " ".join(spelling), values)
+    for part in parts()
+    for phrase, values in (*part.values, *part.own)
+    for spelling in sorted(expanded(phrase))[:3]
+]
+NUMBERS_OF = [
+    (part, number, " ".join(sorted(expanded(phrase))[0]))
+    for part in parts()
+    for number in part.numbers
+    for phrase in (*number.symbols, *part.names[:2])
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(one=st.sampled_from(VALUES_OF), other=st.sampled_from(VALUES_OF))
+def test_two_values_together_set_both_or_are_refused(one: Any, other: Any) -> None:
+    part, words, values = one
+    _, more, others = other
+    for variant in bound(part.title, [f"{words} with {more}"]).variants:
+        assert variant.settings.items() >= values.items()
+        assert variant.settings.items() >= others.items()
+
+
+@settings(max_examples=300, deadline=None)
+@given(one=st.sampled_from(VALUES_OF), other=st.sampled_from(NUMBERS_OF), value=st.integers(1, 30))
+def test_a_value_with_a_number_sets_both_or_is_refused(one: Any, other: Any, value: int) -> None:
+    part, words, values = one
+    symbol = other[2]
+    for variant in bound(part.title, [f"{words} with {symbol} {value}"]).variants:
+        assert variant.settings.items() >= values.items()
+        assert value in [v for v in variant.settings.values() if not isinstance(v, bool)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    one=st.sampled_from(VALUES_OF),
+    more=st.sampled_from(["twice", "unless n", "for biases", "7", "0.37", "not"]),
+)
+def test_a_word_more_is_refused(one: Any, more: str) -> None:
+    part, words, _ = one
+    found = bound(part.title, [f"{words} {more}"])
+    for variant in found.variants:
+        assert float(more) in variant.settings.values()

@@ -72,7 +72,7 @@ def _summary(outcome: Outcome, metrics: Metrics) -> str:
         "head": "The language-model head",
     }
     text = (
-        f"{what[config.tuning]} tuned with forward passes only (MeZO, {_PAPER}): {done} of {config.num_steps}"
+        f"{what.get(config.tuning, f'Parameters of tuning mode {config.tuning}')} tuned with forward passes only (MeZO, {_PAPER}): {done} of {config.num_steps}"
         f" steps{', then stopped by hand' if outcome.interrupted else ''}; {config.batch_size} examples and"
         f" {config.num_directions} direction{'s' if config.num_directions > 1 else ''} a step;"
         f" {outcome.seconds:.0f} s, at most {outcome.peak_memory_bytes / 2**30:.2f} GiB of memory.\n"

@@ -14,6 +14,7 @@ from mezo.ablation.binding.metric_names import metric_names
 from mezo.ablation.binding.part import Part, Reading, Refused
 from mezo.ablation.binding.part_names import part_of, settings_in_name
 from mezo.ablation.binding.replacements import read, takes
+from mezo.ablation.binding.tokens import numbers
 from mezo.ablation.binding.variants import Bound, Unbound, Variant
 from mezo.ablation.plans.fields import is_nothing
 from mezo.ablation.plans.plan import Plan, Study
@@ -186,6 +187,11 @@ def _without_words(study: Study, part: Part, config: MeZOConfig) -> Reading:
         raise Refused(part.reason)
     if _ABSENT.search(study.ablated_part):
         raise Refused(f"{study.action} of what is not there: say what comes instead as a replacement")
+    if study.action == "ADD" and numbers(study.ablated_part):  # "momentum 0.5": the name is the value
+        readings = read(study.ablated_part, part, config)
+        if len(readings) != 1:
+            raise Refused("the plan names several values: list them as replacements")
+        return readings[0]
     said = settings_in_name(study.ablated_part, part)
     if study.action == "ADD":
         found = said if any(getattr(config, name) != value for name, value in said.items()) else part.switch

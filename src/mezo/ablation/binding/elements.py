@@ -36,7 +36,7 @@ class Name:
     """A part's name that sets nothing."""
 
     text: str
-    parts: frozenset[Part]
+    meanings: tuple[Meaning, ...]
 
 
 Element = Value | Number | Name
@@ -73,8 +73,8 @@ def _element(words: tuple[Token, ...], i: int, part: Part) -> tuple[Element | No
         text = _shown(words[i : i + length])
         if values:
             return Value(text, values), length
-        named = frozenset(m.part for m in meanings if m.kind in _IN_ANY_STUDY)
-        if reason := next((p.reason for p in named if not p.settings), ""):
+        named = tuple(m for m in meanings if m.kind in _IN_ANY_STUDY)
+        if reason := next((m.part.reason for m in named if not m.part.settings), ""):
             raise Refused(f"'{text}': {reason}")
         if named:
             return Name(text, named), length

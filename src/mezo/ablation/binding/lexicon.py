@@ -96,7 +96,7 @@ def nearest(text: str, count: int = 3) -> tuple[str, ...]:
 
 
 def _phrases(part: Part) -> Iterator[tuple[str, Meaning]]:
-    named = Meaning("name", part, number=part.numbers[0] if part.numbers else None)
+    named = Meaning("name", part, number=next((number for number in part.numbers[:1] if number.bare), None))
     for name in (re.sub("[()]", " ", part.title), *part.names):
         yield name, named
     yield from ((name, Meaning("present", part)) for name in part.present)

@@ -145,7 +145,10 @@ def _check(settings: Settings, parsed: list[Element], part: Part) -> None:
     """Raises Refused for names without a value, and for values that do not set the study's part."""
     for element in parsed:
         if isinstance(element, Name) and not any(
-            p is part or p.settable & settings.keys() for p in element.parts
+            m.number.setting in settings
+            if m.number
+            else m.part is part or settings.keys() & set(m.part.settings)
+            for m in element.meanings
         ):
             raise Refused(f"'{element.text}' is not understood")
     if not settings:

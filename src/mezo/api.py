@@ -53,22 +53,39 @@ def mezo_finetune(
 ) -> TrainResult:
     """Tune a language model with forward passes only; the defaults are the paper's.
 
-    model_path: a folder, a hub id, or "smollm2-135m".
-    train_dataset: a file of {"prompt", "completion"} rows, a folder, a hub data set, a list of dicts,
-        or a MeZODataset; with task="sst2" (or another) the rows have that task's fields.
-    lora_rank: 0 tunes all parameters. A LoRA adapter starts at zero and needs a larger learning rate
-        than the default (the paper: 5e-5 to 1e-4); a MezoWarning says so.
-    learning_rate, num_steps, epsilon, batch_size, max_length (tokens), normalize_perturbations: see
-        MeZOConfig.
-    server_args: options of a serving engine's own, such as SGLang's mem_fraction_static, by name; the
-        transformers engine takes none.
-    serve_as: with a serving engine, the tuned adapter stays loaded in it under this name; the result's
-        `engine` is that engine, and its close() ends it.
-    kwargs: any other field of MeZOConfig, and validation_dataset, output (the RUN folder; nothing is
-        written without it), overwrite, observer, tokenizer, model (an object to use instead of
-        loading model_path), profile, trace_steps, resume, fork (see MeZOTrainer).
+    Args:
+        model_path: a folder, a hub id, or "smollm2-135m".
+        train_dataset: a file of {"prompt", "completion"} rows, a folder, a hub data set, a list of dicts, or a
+            MeZODataset. With task="sst2" (or another) the rows have that task's fields.
+        lora_rank: 0 tunes all parameters. A LoRA adapter starts at zero and needs a larger learning rate than
+            the default (the paper: 5e-5 to 1e-4); a MezoWarning says so.
+        learning_rate: the step size.
+        num_steps: updates.
+        epsilon: the size of the perturbation, in units of the weights.
+        batch_size: examples a step.
+        max_length: tokens of an example; longer ones are cut.
+        normalize_perturbations: directions of unit length.
+        server_args: options of a serving engine, such as SGLang's mem_fraction_static, by name.
+        serve_as: with a serving engine, the tuned adapter stays loaded in it under this name. The result's `engine`
+            is that engine; its close() ends it.
+        kwargs: any other field of MeZOConfig, and validation_dataset, output (the RUN folder; without it nothing is
+            written), overwrite, observer, model (an object), tokenizer, profile, trace_steps, resume, fork (see
+            MeZOTrainer).
 
-    Raises MezoError for anything a person can mend.
+    Returns:
+        What the run came to: losses, metrics, the tuned model.
+
+    Raises:
+        MezoError: a setting, the data or the model cannot be used.
+
+    Reference:
+        Malladi et al. 2023, arXiv:2305.17333, Algorithm 1.
+
+    Example:
+        >>> import mezo
+        >>> result = mezo.mezo_finetune("./my-model", "tickets.jsonl", learning_rate=1e-3, num_steps=3)
+        >>> len(result.losses)
+        3
     """
     if server_args is not None:
         kwargs["server_args"] = server_args

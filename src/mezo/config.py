@@ -79,7 +79,27 @@ ASKED = ("server", "server_args", "task", "objective")
 
 
 class MeZOConfig(BaseModel):
-    """The settings of one run. Saved as RUN/config.yaml; unknown fields are errors."""
+    """The settings of one run; every field is described in `mezo train --help` and in the reference.
+
+    Saved as RUN/config.yaml. Unknown fields are errors.
+
+    Args:
+        values: the fields by name. `MeZOConfig.build(**values)` reports a mistake in one line.
+
+    Raises:
+        MezoError: by `build`, `load` and `paper`: a value that a field does not take.
+
+    Reference:
+        Malladi et al. 2023, arXiv:2305.17333, appendix E.3: the values of `MeZOConfig.paper`.
+
+    Example:
+        >>> import mezo
+        >>> config = mezo.MeZOConfig.build(task="sst2", tuning="lora", learning_rate=1e-3, num_steps=100)
+        >>> config.epsilon
+        0.001
+        >>> mezo.MeZOConfig.paper("opt", "lora").learning_rate
+        0.0001
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 

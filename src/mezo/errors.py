@@ -5,7 +5,16 @@ from collections.abc import Iterable
 
 
 class MezoError(ValueError):
-    """What was expected, what was found, where, and what to do about it."""
+    """What was expected, what was found, where, and what to do about it.
+
+    The command line prints it in one line and exits with 2.
+
+    Example:
+        >>> import mezo
+        >>> mezo.MeZOConfig.build(tuning="lorra")
+        Traceback (most recent call last):
+        mezo.errors.MezoError: unknown tuning mode 'lorra'; did you mean 'lora'? Choices: full, head, lora, prefix
+    """
 
     of_all_ranks = False  # raised by every process of a run alike: the first one's word is enough
 

@@ -47,35 +47,46 @@ _OF_WEIGHTS = ("noise", "noise_rank", "rounding")  # not read from the config he
 class MeZO(torch.optim.Optimizer):
     """Algorithm 1 of Malladi et al. 2023 behind `torch.optim`'s interface.
 
-    >>> opt = mezo.MeZO(model, lr=1e-6, eps=1e-3)
-    >>> loss = opt.step(lambda: model(**batch).loss)
+    Args:
+        model_or_params: an nn.Module, whose trainable parameters are tuned and whose forward passes are evaluated at
+            theta + eps z without writing theta; or an iterable of tensors or (name, tensor) pairs, which hold the
+            probe while it is evaluated and get their exact bytes back from a second copy.
+        lr: the learning rate; torch's schedulers may change it between steps.
+        eps: the size of the perturbation, in units of the weights.
+        seed: with the step number it determines every direction.
+        num_directions: n of n-SPSA, 2n forward passes a step with the two-point estimator.
+        weight_decay: decoupled, times the learning rate.
+        optimizer: its name, or one with settings of its own: `mezo.optimizers.Adam(beta2=0.99)`. Its weight decay and
+            rounding are those given here.
+        memory: "materialize", or "regenerate" for the paper's in-place walk (no second copy, but 16-bit weights
+            drift), or "store", "store-layer": see docs/memory.md.
+        settings: how directions are drawn and slopes are read, see `Settings`.
 
-    model_or_params: an nn.Module, whose trainable parameters are tuned and whose forward passes are
-        evaluated at theta + eps z without writing theta; or an iterable of tensors or (name, tensor)
-        pairs, which hold the probe themselves while it is evaluated and get their exact bytes back from a
-        second copy.
-    lr, weight_decay: as in the paper; they may be changed between steps (torch's schedulers work).
-    eps: the size of the perturbation.
-    seed: with the step number it determines every direction.
-    num_directions: n of n-SPSA, 2n forward passes a step with the two-point estimator.
-    optimizer: its name, or one with settings of its own: `mezo.optimizers.Adam(beta2=0.99)`, whose weight
-        decay and rounding are those given here.
-    memory: "materialize", or "regenerate" for the paper's in-place walk (modules and tensors alike;
-        no second copy, but 16-bit weights drift), or "store", "store-layer": see docs/memory.md.
-    settings: how directions are drawn and slopes are read, see `Settings`.
+    Raises:
+        MezoError: tensors or settings that cannot be used.
 
-    Every probe of a step sees the same random state, so dropout masks do not differ between them, and the
-    same buffers: what a forward writes into those (BatchNorm's running statistics) is undone after each probe,
-    so that they stay what they were. In train mode BatchNorm normalises by the batch all the same.
+    Reference:
+        Malladi et al. 2023, arXiv:2305.17333, Algorithm 1. Departure: a probe does not write theta, so that theta is
+        exact after any number of probes.
 
-    Weights that a closure reads past the module that owns them (a parameter in a list, a view of a flat
-    buffer, functional calls) are noticed in whatever step it happens; they hold the probe themselves from then
-    on, and get their exact bytes back. The first probe of all is evaluated a second time with every weight
-    written, which shows what nobody can watch (a NumPy view, a C++ extension): then all weights are written,
-    with a MezoWarning. Compiled modules (torch.jit, torch.compile) are served like that from the start. This
-    takes a second copy of those weights.
+    Example:
+        >>> import mezo, torch
+        >>> model = torch.nn.Linear(4, 1)
+        >>> x, y = torch.randn(8, 4), torch.randn(8, 1)
+        >>> optimizer = mezo.MeZO(model, lr=1e-2, eps=1e-3)
+        >>> loss = optimizer.step(lambda: torch.nn.functional.mse_loss(model(x), y))
+        >>> optimizer.steps_done
+        1
 
-    Raises MezoError for tensors or settings that cannot be used.
+    Every probe of a step sees the same random state, so dropout masks do not differ between them, and the same
+    buffers: what a forward writes into those (BatchNorm's running statistics) is undone after each probe. In train
+    mode BatchNorm normalises by the batch all the same.
+
+    Weights that a closure reads past the module that owns them (a parameter in a list, a view of a flat buffer,
+    functional calls) are noticed in whatever step it happens. They hold the probe themselves from then on, and get
+    their exact bytes back. The first probe of all is evaluated a second time with every weight written, which shows
+    what nobody can watch (a NumPy view, a C++ extension): then all weights are written, with a MezoWarning. Compiled
+    modules (torch.jit, torch.compile) are served like that from the start. This takes a second copy of those weights.
     """
 
     def __init__(

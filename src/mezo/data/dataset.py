@@ -20,21 +20,28 @@ Source = str | PathLike[str] | Sequence[Mapping[str, Any]] | Mapping[str, Any] |
 class MeZODataset:
     """The examples of one split of a data set, for one task.
 
-    source: a .jsonl or .json file (or .gz of it); a folder of {split}.jsonl files; a list of
-        dicts; a `datasets.Dataset`; the name of a data set on the Hugging Face Hub; or None for
-        the task's own data.
-    task: a Task, or what `mezo.tasks.task_for` takes: a name in TASKS, a YAML file, or module:Class.
-    split: "train", "validation" (also found as valid, val, dev) or "test". A single file or list
-        is taken as the split that is asked for.
-    split_sizes: (train, validation, test): the split is drawn by `seed`, none of it shared with another:
-        validation from the data's training split, train from the rest of that, test from the data's
-        test split (or validation split, where there is no other); all three from a single file or list.
-        (1000, 500, 1000) are the paper's sizes.
-    max_examples: a random subset of this size, by `seed`; all if there are fewer.
-    shots_per_class: a random subset of this many examples of every class, by `seed`; all of a class
-        that has fewer, with a MezoWarning. The train size of `split_sizes` does not bound it.
+    Args:
+        source: a .jsonl or .json file (or .gz of it); a folder of {split}.jsonl files; a list of dicts; a
+            `datasets.Dataset`; the name of a data set on the Hugging Face Hub; or None for the task's own data.
+        task: a Task, or what `mezo.tasks.task_for` takes: a name in TASKS, a YAML file, or module:Class.
+        split: "train", "validation" (also found as valid, val, dev) or "test". A single file or list is taken as
+            the split that is asked for.
+        seed: of every random choice.
+        max_examples: a random subset of this size; all if there are fewer.
+        shots_per_class: a random subset of this many examples of every class; all of a class that has fewer, with a
+            MezoWarning. The train size of `split_sizes` does not bound it.
+        split_sizes: (train, validation, test) drawn by `seed`, none shared: validation from the data's training
+            split, train from the rest of that, test from the data's test split (or its validation split, where
+            there is no other); all three from a single file or list. (1000, 500, 1000) are the paper's sizes.
 
-    Raises MezoError, which names the row, if anything in the data is not as the task expects.
+    Raises:
+        MezoError: anything in the data is not as the task expects; it names the row.
+
+    Example:
+        >>> import mezo
+        >>> rows = [{"prompt": "Ticket: I was charged twice\\nTeam:", "completion": " billing"}]
+        >>> len(mezo.MeZODataset(rows))
+        1
     """
 
     def __init__(

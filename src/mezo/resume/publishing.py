@@ -56,9 +56,23 @@ def load_finetuned(
 ) -> Any:
     """The fine-tuned model of a published file, or of a RUN, made in memory from its base.
 
-    model: the base, by default the one that the file names. trust_remote_code: run Python code that the base brings
-    along, once its files are known to be those of the run; whatever the file says of that is ignored. Returns
-    (model, tokenizer), the model in evaluation mode. Raises MezoError as `replay` does.
+    Args:
+        file: a trajectory, or a RUN folder.
+        model: the base model; by default the one that the file names.
+        observer: called with notes and with the progress of the replay.
+        trust_remote_code: run Python code that the base brings along, once its files are known to be those of the
+            run. Whatever the file says of that is ignored.
+
+    Returns:
+        (model, tokenizer), the model in evaluation mode.
+
+    Raises:
+        MezoError: the file is damaged, or the base is another model than the run's.
+
+    Example:
+        >>> import mezo
+        >>> _ = mezo.mezo_finetune("./my-model", "tickets.jsonl", num_steps=3, learning_rate=1e-3, output="runs/shared")
+        >>> model, tokenizer = mezo.load_finetuned("runs/shared")
     """
     from mezo.resume.replay import replayed
 

@@ -10,7 +10,25 @@ from mezo.events import EvalRecord, Notice, StepRecord, token_reuse
 
 @dataclass
 class TrainResult:
-    """What a run came to."""
+    """What a run came to.
+
+    Args:
+        config, output: the settings, and the RUN folder; None where nothing was written.
+        steps, evals: a record for each step and each evaluation.
+        interrupted: Ctrl-C or SIGTERM ended the run early.
+        terminated: SIGTERM ended it; only what resuming takes was saved.
+        trajectory: the file from which the weights can be made again.
+        model, tokenizer: the tuned model, with its adapter if it has one.
+        engine: a serving engine that was left open (`serve_as`).
+        peak_memory_bytes, seconds: of the whole run.
+        notices: messages to people during the run.
+
+    Example:
+        >>> import mezo
+        >>> result = mezo.mezo_finetune("./my-model", "tickets.jsonl", learning_rate=1e-3, num_steps=3)
+        >>> sorted(result.metrics)[:2]
+        ['accuracy_after', 'accuracy_before']
+    """
 
     config: MeZOConfig
     output: Path | None

@@ -60,6 +60,14 @@ class MeZOTrainer:
     Raises:
         MezoError: the config, the data or the model cannot be used. Nothing has been written then.
         Changed: the run to resume has other settings, another base model or other examples.
+
+    Example:
+        >>> import mezo
+        >>> config = mezo.MeZOConfig.build(model="./my-model", task="prompt-completion", data="tickets.jsonl",
+        ...     learning_rate=1e-5, num_steps=3)
+        >>> result = mezo.MeZOTrainer(config, output="runs/tickets").train()
+        >>> result.output.name
+        'tickets'
     """
 
     def __init__(

@@ -8,6 +8,7 @@ import re
 
 from mezo.util.parsing import one_line, printable
 
+_ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$&!])")
 _START = re.compile(r"^(\d*)([-+=.)])(?=[-+=\s]|$)")  # of a list, a rule, a heading
 # HTML, code, emphasis, entities, links, images and their definitions; at the start of a line also lists, quotes, headings
@@ -24,7 +25,9 @@ def html_text(text: object) -> str:
 
 def markdown_text(text: object) -> str:
     """`text` on one line of Markdown, also in a table; every character that Markdown or HTML reads is escaped."""
-    return _START.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", one_line(text)))
+    # < > & as entities: not every reader of Markdown takes a backslash before them for an escape
+    escaped = _SPECIAL.sub(lambda mark: _ENTITIES.get(mark[1], f"\\{mark[1]}"), one_line(text))
+    return _START.sub(r"\1\\\2", escaped)
 
 
 def code_span(text: object, *, table: bool = False) -> str:

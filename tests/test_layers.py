@@ -18,7 +18,7 @@ LAYERS = (
     {"errors", "events", "scoring"},
     {"metrics", "util"},
     {"config", "models", "noise", "objectives", "tasks"},
-    {"data", "types"},
+    {"combinations", "data", "types"},
     {"weights"},
     {"estimators", "optimizers", "runs", "tuning"},
     {"engines", "sinks"},

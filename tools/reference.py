@@ -19,6 +19,7 @@ from typer.main import get_command
 
 from mezo.cli import app
 from mezo.cli.options import SETTINGS, described, flags_of, panel_of
+from mezo.combinations import RULES
 from mezo.config import MeZOConfig, choices_of
 from mezo.tasks import TASKS
 from mezo.util.registry import names_in
@@ -63,6 +64,11 @@ _REGISTRIES = """## What there is
 The names in each registry. [Contributing](../contributing.md) says how to add one.
 """
 
+_COMBINATIONS = """## What goes with what
+
+Everything else goes together. What does not is refused before a model is loaded.
+"""
+
 _COMMANDS = """# Commands
 
 What `--help` prints, in one place. Exit status: 0, done; 2, a mistake, told in one line on stderr; 130,
@@ -82,7 +88,18 @@ def settings() -> str:
                 values = f"`{_shown(field.default)}`<br>{_NAMES.get(name) or ', '.join(choices_of(name)) or _values(field)}"
                 rows.append((f"`{name}`<br>{flags}", values, _cell(described(name))))
         parts.append(_table(("setting, option", "default, values", "what it is"), rows))
-    return "\n".join((*parts, _PRESETS, _presets(), _REGISTRIES, _registries()))
+    return "\n".join(
+        (*parts, _PRESETS, _presets(), _COMBINATIONS, _combinations(), _REGISTRIES, _registries())
+    )
+
+
+def _combinations() -> str:
+    """The table of `mezo.combinations`."""
+    rows = [
+        (" and ".join(f"`{values}`" for values in rule.when), f"`{rule.needs}`", _cell(rule.why))
+        for rule in RULES
+    ]
+    return _table(("with", "is needed", "because"), rows)
 
 
 def _registries() -> str:

@@ -148,7 +148,7 @@ def test_a_run_of_one_goes_on_in_two(arguments: list[str], tmp_path: Path) -> No
 def test_what_cannot_run_so_says_so(arguments: list[str]) -> None:
     for more, message in (
         (["--tp", "2"], "tensor_parallel=2 needs 2 processes, found one: start them with torchrun"),
-        (["--tp", "2", "--tuning", "lora"], "tuning='lora' is not available with tensor_parallel=2"),
+        (["--tp", "2", "--tuning", "lora"], "tensor_parallel=2 needs tuning=full, found tuning='lora'"),
     ):
         done = train(1, *arguments, *more)
         assert done.returncode == 2

@@ -8,6 +8,7 @@ import os
 import sys
 from typing import Literal, NamedTuple
 
+from mezo.combinations import check_combination
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.util.registry import look_up
@@ -51,11 +52,10 @@ def check(config: MeZOConfig) -> None:
             f"engine {name!r} starts its own processes (--tp), and this run is one of several: start it without "
             "torchrun"
         )
-    if config.tuning not in ("lora", "full") or (config.tuning == "full" and not kind.full):
-        able = "lora and full" if kind.full else "lora"
+    check_combination(config)
+    if config.tuning == "full" and not kind.full:
         raise MezoError(
-            f"engine {name!r} cannot tune tuning={config.tuning!r}; it tunes {able}: use one of them, or "
-            "--engine transformers"
+            f"engine {name!r} cannot tune tuning='full'; it tunes lora: use that, or --engine transformers"
         )
     if bool(config.server) != (name == "http"):
         raise MezoError(
@@ -63,13 +63,6 @@ def check(config: MeZOConfig) -> None:
             if name == "http"
             else f"--server is for engine http, and the engine is {name!r}: use --engine http, or leave it out"
         )
-    if name == "http" and config.tensor_parallel != 1:
-        raise MezoError(
-            f"tensor_parallel={config.tensor_parallel}: running servers have their own; leave it out"
-        )
-    if config.activation_cache_mb:
-        raise MezoError(f"activation_cache_mb is for engine transformers: leave it out with engine {name!r}")
-    _check_method(config)
     _check_installed(name, kind.package)
 
 
@@ -84,30 +77,6 @@ def _check_plain(config: MeZOConfig) -> None:
                 f"{field}={value!r} ({flag}) is for serving engines ({', '.join(SERVING)}), and the engine is "
                 "'transformers': choose one with --engine, or leave it out"
             )
-
-
-def _check_method(config: MeZOConfig) -> None:
-    if config.tuning == "lora":
-        if config.memory != "materialize":
-            raise MezoError(
-                f"memory={config.memory!r} is for engine transformers: an adapter's probes are adapters of their own"
-            )
-        return
-    if config.memory not in KEEP:
-        raise MezoError(
-            f"memory={config.memory!r} is for engine transformers; engine {config.engine!r} has materialize (theta "
-            "is kept once more) and regenerate (the paper's walk)"
-        )
-    if config.noise == "low-rank":
-        raise MezoError(
-            f"noise='low-rank' of all parameters is for engine transformers: engine {config.engine!r} has gaussian "
-            "and rademacher, and low-rank for --tuning lora"
-        )
-    if config.layer_scaling != "none":
-        raise MezoError(
-            f"layer_scaling={config.layer_scaling!r} needs the norms of all weights, which engine "
-            f"{config.engine!r} holds: use --engine transformers or --tuning lora"
-        )
 
 
 def _check_installed(name: str, package: str | None) -> None:

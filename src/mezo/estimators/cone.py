@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from math import cos, isfinite, pi, sin, sqrt
 from typing import TYPE_CHECKING, Any, Self
 
+from mezo.combinations import check_combination
 from mezo.config import MeZOConfig
-from mezo.errors import MezoError
 from mezo.estimators.base import Estimator, as_float32
 from mezo.types import Direction, Draw, Probe
 
@@ -47,19 +47,7 @@ class Cone(Estimator):
     @classmethod
     def configured(cls, config: MeZOConfig, weights: "Weights") -> Self:
         """Raises MezoError for what the method does not go with."""
-        if config.optimizer.endswith("-rebuilt"):
-            raise MezoError(
-                f"estimator 'cone' needs an optimizer that is not rebuilt from past steps, found {config.optimizer}: "
-                "m of past steps is not kept"
-            )
-        for setting, works, why in (
-            ("noise", ("gaussian", "rademacher"), "m is not of low rank"),
-            ("normalize_perturbations", (False,), "its directions are all of about the same length"),
-        ):
-            if (found := getattr(config, setting)) not in works:
-                raise MezoError(
-                    f"estimator 'cone' needs {setting}={' or '.join(map(str, works))}, found {found}: {why}"
-                )
+        check_combination(config)
         return cls(
             config.epsilon,
             weights.num_elements,

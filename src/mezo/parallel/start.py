@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import mezo
+from mezo.combinations import check_combination
 from mezo.config import MeZOConfig
 from mezo.engines.base import Engine
 from mezo.engines.registry import is_served
@@ -21,17 +22,6 @@ from mezo.weights.weights import Weights
 # Of the settings: where a process finds its files, and what no number depends on.
 _OWN = ("model", "data", "snapshot_every")
 
-# What a model that is cut into parts cannot do yet, and the one value of the setting that it can.
-_WITH_TENSOR_PARALLEL: dict[str, tuple[Any, ...]] = {
-    "tuning": ("full",),
-    "memory": ("materialize",),
-    "optimizer": ("sgd",),
-    "noise": ("gaussian", "rademacher"),
-    "blocks": ("all",),
-    "layer_scaling": ("none",),
-    "activation_cache_mb": (0,),
-}
-
 
 def group_for(config: MeZOConfig) -> ProcessGroup:
     """The processes of this run; this one alone unless torchrun started it.
@@ -45,20 +35,8 @@ def group_for(config: MeZOConfig) -> ProcessGroup:
                 "--engine transformers"
             )
         return ProcessGroup()
-    if config.tensor_parallel > 1:
-        _check_tensor_parallel(config)
+    check_combination(config)
     return join(config.tensor_parallel, config.rank_timeout, cuda=_on_cuda(config.device))
-
-
-def _check_tensor_parallel(config: MeZOConfig) -> None:
-    for name, able in _WITH_TENSOR_PARALLEL.items():
-        if (value := getattr(config, name)) not in able:
-            raise MezoError(
-                f"{name}={value!r} is not available with tensor_parallel={config.tensor_parallel} on engine transformers, "
-                f"which has {name}={' or '.join(repr(a) for a in able)}: change one of them"
-            )
-    if config.estimator == "cone":
-        raise MezoError("estimator 'cone' is not available with tensor_parallel: change one of them")
 
 
 def _on_cuda(device: str) -> bool:

@@ -26,20 +26,35 @@ from mezo.weights.fingerprint import fingerprint
         ({"server": ("http://a",)}, r"\(--server\) is for serving engines \(sglang, vllm, http\)"),
         (
             {"engine": "http", "tuning": "lora", "server": ("http://a",), "tensor_parallel": 2},
-            "tensor_parallel=2: running servers have their own",
+            "engine='http' needs tensor_parallel=1, found tensor_parallel=2: running servers have their own",
         ),
         ({"server_args": {"a": 1}}, r"server_args=.* \(--server-args\) is for serving engines"),
-        ({"engine": "sglang", "tuning": "prefix"}, "cannot tune tuning='prefix'; it tunes lora and full"),
-        ({"engine": "http", "tuning": "full"}, "engine 'http' cannot tune tuning='full'; it tunes lora"),
+        (
+            {"engine": "sglang", "tuning": "prefix"},
+            "engine='sglang' needs tuning=lora or full, found tuning='prefix'",
+        ),
+        ({"engine": "http", "tuning": "full"}, "engine='http' needs tuning=lora, found tuning='full'"),
         ({"engine": "http", "tuning": "lora"}, "needs the addresses of running servers: --server http://"),
         (
             {"engine": "sglang", "server": ("http://a",)},
             "--server is for engine http, and the engine is 'sglang'",
         ),
-        ({"engine": "sglang", "activation_cache_mb": 5}, "activation_cache_mb is for engine transformers"),
-        ({"engine": "sglang", "memory": "store"}, "engine 'sglang' has materialize .* and regenerate"),
-        ({"engine": "vllm", "noise": "low-rank"}, "engine 'vllm' has gaussian and rademacher"),
-        ({"engine": "vllm", "layer_scaling": "variance"}, "needs the norms of all weights"),
+        (
+            {"engine": "sglang", "activation_cache_mb": 5},
+            "engine='sglang' needs activation_cache_mb=0, found activation_cache_mb=5",
+        ),
+        (
+            {"engine": "sglang", "memory": "store"},
+            "needs memory=materialize or regenerate, found memory='store'",
+        ),
+        (
+            {"engine": "vllm", "noise": "low-rank"},
+            "needs noise=gaussian or rademacher, found noise='low-rank'",
+        ),
+        (
+            {"engine": "vllm", "layer_scaling": "variance"},
+            "needs layer_scaling=none, found layer_scaling='variance': the norms of all weights are in the engine",
+        ),
         ({"engine": "sglang", "tuning": "lora", "memory": "store"}, "probes are adapters of their own"),
     ],
 )

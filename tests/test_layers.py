@@ -137,6 +137,32 @@ def test_files_are_short() -> None:
     assert long == {"config"}, "only a table may have more lines"
 
 
+TREES = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
+# Kernels take addresses; commands have a parameter an option; these two are what programs call.
+MANY_PARAMETERS = ("noise.cpu", "noise.gpu", "cli.")
+PUBLIC = {"api.mezo_finetune", "training.trainer.__init__", "engines.transformers.engine.__init__"}
+
+
+def test_no_function_has_many_parameters() -> None:
+    many = set()
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and not module.startswith(MANY_PARAMETERS):
+                names = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+                if len(names) - (names[:1] in (["self"], ["cls"])) > 8:
+                    many.add(f"{module}.{node.name}")
+    assert many == PUBLIC
+
+
+def test_no_public_class_has_the_name_of_another() -> None:
+    found: dict[str, list[str]] = {}
+    for module, tree in TREES.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(module)
+    assert {name: modules for name, modules in found.items() if len(modules) > 1} == {}
+
+
 def test_an_import_in_a_function_or_for_types_is_seen() -> None:
     tree = ast.parse(
         "def f():\n    from mezo import cli\n    import mezo.engines.base, os\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mezo.ablation.plans.plan import Plan
-from mezo.ablation.run.prepare import Options, Prepared, prepare
+from mezo.ablation.run.prepare import Options, PreparedStudy, prepare
 from mezo.ablation.run.runner import run_study
 from mezo.config import MeZOConfig
 
@@ -23,7 +23,7 @@ def plan(*epsilons: float, **more: Any) -> Plan:
     return Plan.build(title="A plan", studies=[{**study, "replacement": list(epsilons), **more}])
 
 
-def prepared(folder: Path, *epsilons: float, seeds: int = 2, **options: Any) -> Prepared:
+def prepared(folder: Path, *epsilons: float, seeds: int = 2, **options: Any) -> PreparedStudy:
     asked = {"jobs": 1, "estimate": False, **options}
     return prepare(plan(*epsilons), CONFIG, folder, Options(seeds=seeds, **asked))
 

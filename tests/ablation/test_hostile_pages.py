@@ -16,7 +16,7 @@ from mezo.ablation.formats.files import parse
 from mezo.ablation.formats.page_text import to_markdown
 from mezo.ablation.plans.plan import Plan
 from mezo.ablation.report.report import write_report
-from mezo.baselines.compare import Line, markdown
+from mezo.baselines.compare import MethodLine, markdown
 
 pytest.importorskip("jinja2")
 
@@ -186,7 +186,7 @@ def test_a_card_and_a_comparison(tmp_path: Path) -> None:
         return Counter(rendered(text).found)
 
     def of_comparison(name: str) -> Counter[Any]:
-        line = Line(name, name, name, name, None, 0.5, 0.5, 1, 1.0, None)
+        line = MethodLine(name, name, name, name, None, 0.5, 0.5, 1, 1.0, None)
         return Counter(rendered(markdown([line])).found)
 
     assert of_card(ALL, "hostile") == of_card("x", "plain")

@@ -18,7 +18,7 @@ COLUMNS = ("run", "task", "method", "metric", "start", "end", "best", "steps", "
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class MethodLine:
     """One run. Scores are those of the task's headline metric on the split it was judged on."""
 
     name: str
@@ -40,7 +40,7 @@ class Line:
         return (self.name, self.task, self.method, self.metric, *scores, f"{self.steps:,}", minutes, peak)
 
 
-def compare(places: Sequence[Path | str]) -> list[Line]:
+def compare(places: Sequence[Path | str]) -> list[MethodLine]:
     """A line for each place: the folder of a run or a baseline, or a file that `mezo eval --json` printed.
 
     Raises MezoError for anything else.
@@ -51,7 +51,7 @@ def compare(places: Sequence[Path | str]) -> list[Line]:
     return [_of_file(p, n) if p.is_file() else _of_run(p, n) for p, n in zip(paths, shown, strict=True)]
 
 
-def markdown(lines: Sequence[Line]) -> str:
+def markdown(lines: Sequence[MethodLine]) -> str:
     """The table as a page has it."""
     rows = [
         COLUMNS,
@@ -61,7 +61,7 @@ def markdown(lines: Sequence[Line]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _of_run(path: Path, name: str) -> Line:
+def _of_run(path: Path, name: str) -> MethodLine:
     run = RunFolder.open(path)
     config, metrics, summary = MeZOConfig.read(run.config), read_metrics(run.metrics), read_summary(run.path)
     splits = [e.split for e in metrics.evals]
@@ -71,7 +71,7 @@ def _of_run(path: Path, name: str) -> Line:
     scores = [x for e in evals if (x := _score(e, metric)) is not None and math.isfinite(x)]
     best = min if metric == "loss" else max
     spent = math.fsum(s.seconds for s in metrics.steps) + math.fsum(e.seconds for e in metrics.evals)
-    return Line(
+    return MethodLine(
         name=name,
         task=config.task,
         method=summary.method if summary else f"MeZO {config.tuning}",
@@ -85,7 +85,7 @@ def _of_run(path: Path, name: str) -> Line:
     )
 
 
-def _of_file(path: Path, name: str) -> Line:
+def _of_file(path: Path, name: str) -> MethodLine:
     try:
         values = parse_json(path.read_text(encoding="utf-8"))
         metrics = values.get("metrics") or {"accuracy": values["accuracy"]}
@@ -96,7 +96,7 @@ def _of_file(path: Path, name: str) -> Line:
         method = f"{shots}-shot" if shots else "zero-shot"
         if values.get("adapter"):
             method += " with adapter"
-        return Line(
+        return MethodLine(
             Path(name).stem, str(values["task"]), str(values.get("method", method)), metric,
             None, score, score, 0, float(values["seconds"]), None if peak is None else int(peak),
         )  # fmt: skip

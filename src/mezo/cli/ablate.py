@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mezo.ablation.plans.plan import Plan
-    from mezo.ablation.run.prepare import Prepared
+    from mezo.ablation.run.prepare import PreparedStudy
     from mezo.ablation.run.runner import Finished
 
 _EPILOG = r"""
@@ -196,7 +196,7 @@ def _say(text: str) -> None:
     say(text, sys.stderr)
 
 
-def _show(prepared: "Prepared") -> None:
+def _show(prepared: "PreparedStudy") -> None:
     """The variants, what is not bound, the number of runs, and the estimated time."""
     from rich.console import Console
 
@@ -221,7 +221,7 @@ def _show(prepared: "Prepared") -> None:
         )
 
 
-def _table(prepared: "Prepared") -> "Table":
+def _table(prepared: "PreparedStudy") -> "Table":
     from rich.table import Table
 
     timed = any(prepared.seconds(run) is not None for run in prepared.runs)

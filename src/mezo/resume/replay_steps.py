@@ -33,7 +33,7 @@ _FEWEST = 4  # of a model so large that its noise takes long
 
 
 @dataclass(frozen=True)
-class Part:
+class ReplayPart:
     """The steps before `end`, from the end of the part before, which were made under one config."""
 
     end: float  # inf: no end
@@ -61,7 +61,7 @@ class Folding:
     def __init__(self, header: Mapping[str, Any], weights: Weights) -> None:
         self.weights, self.step = weights, 0
         self.parts = [
-            Part(end, config, estimator_for(config, weights), optimizer_for(config))
+            ReplayPart(end, config, estimator_for(config, weights), optimizer_for(config))
             for end, config in configs_of(header)
         ]
         self.part = self._part_at(0)
@@ -138,7 +138,7 @@ class Folding:
         if self.part.config.optimizer != before.config.optimizer:
             self.optimizer_state = self.part.optimizer.init(self.weights)
 
-    def _part_at(self, step: int) -> Part:
+    def _part_at(self, step: int) -> ReplayPart:
         return next(part for part in self.parts if step < part.end)
 
 

@@ -19,7 +19,7 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _EMBEDDED = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
 
-class Outcome(Protocol):
+class RunOutcome(Protocol):
     """What the card needs to know of a run besides its metrics; a TrainResult is one."""
 
     config: MeZOConfig
@@ -28,7 +28,7 @@ class Outcome(Protocol):
     peak_memory_bytes: int
 
 
-def write_card(run: RunFolder, outcome: Outcome) -> None:
+def write_card(run: RunFolder, outcome: RunOutcome) -> None:
     """Write the card from the run's settings, its outcome and its metrics.jsonl.
 
     Raises MezoError if the metrics cannot be read.
@@ -62,7 +62,7 @@ def _base(config: MeZOConfig) -> str | None:
     return config.model if _HUB_ID.fullmatch(config.model) else None
 
 
-def _summary(outcome: Outcome, metrics: Metrics) -> str:
+def _summary(outcome: RunOutcome, metrics: Metrics) -> str:
     config = outcome.config
     done = metrics.steps[-1].step + 1 if metrics.steps else 0
     what = {

@@ -128,7 +128,7 @@ def _promised(steps: Sequence[StepRecord]) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class TrialCost:
     """What trials take here, in seconds."""
 
     per_step: float
@@ -137,7 +137,7 @@ class Cost:
 
 def measure(
     config: MeZOConfig, train: MeZODataset, validation: MeZODataset, setting: SearchedSetting
-) -> Cost:
+) -> TrialCost:
     """Time a few steps that do not move (their learning rate is 0)."""
     began = time.monotonic()
     still = trial_config(config, setting._replace(learning_rate=0.0), _TIMED)
@@ -146,4 +146,4 @@ def measure(
         raise KeyboardInterrupt
     steps = [s.seconds for s in result.steps]
     per_step = measured(statistics.median(steps[1:]), "a step")
-    return Cost(per_step, max(0.0, since(began) - math.fsum(steps)))
+    return TrialCost(per_step, max(0.0, since(began) - math.fsum(steps)))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.engines.perturb.test_forward import PROBES, engine_for, reference
 from tests.tiny_models import ARCHITECTURES, MASKED, VOCABULARY
 
+from mezo.engines.transformers.form import Form
 from mezo.engines.transformers.packing import lay_out
 from mezo.engines.transformers.prefix_tree import grow
 from mezo.scoring import Example, ScoringBatch, pose
@@ -49,17 +50,9 @@ def test_the_tree_holds_every_row_and_every_beginning_once(rows: list[tuple[int,
 def test_each_token_sees_its_own_row_up_to_itself(
     rows: list[tuple[int, ...]], width: int, shared: bool, packed: bool
 ) -> None:
-    layout = lay_out(
-        rows,
-        pad=9,
-        causal=True,
-        packed=packed,
-        shared=shared,
-        attention_share=0.01,
-        key_share=0.01,
-        limit=1 << 30,
-        width=width if shared and packed else None,
-    )
+    wide = width if shared and packed else None
+    form = Form(packed=packed, shared=shared, attention_share=0.01, key_share=0.01, width=wide)
+    layout = lay_out(rows, form, pad=9, causal=True)
     ids, positions = layout.input_ids.flatten(), layout.position_ids.flatten()
     num_rows, size = layout.input_ids.shape
     keys = layout.keys

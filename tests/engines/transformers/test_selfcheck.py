@@ -150,10 +150,7 @@ def test_the_check_has_unequal_rows_beside_one_another() -> None:
 
     engine, _ = engine_for("roberta")
     rows = check_rows.check_batch(engine).rows
-    laid = lay_out(
-        rows, pad=0, causal=True, packed=True, shared=False, attention_share=0, key_share=0, limit=99,
-        width=check_rows.PACKED_WIDTH,
-    )  # fmt: skip
+    laid = lay_out(rows, Form(packed=True, pack_limit=99, width=check_rows.PACKED_WIDTH), pad=0, causal=True)
     assert laid.input_ids.shape == (2, check_rows.PACKED_WIDTH)
     assert sorted(map(len, rows))[0] < sorted(map(len, rows))[1]
 

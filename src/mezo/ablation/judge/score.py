@@ -12,7 +12,7 @@ Likeness = Callable[[Plan, Plan], Sequence[Sequence[float]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class MatchedPair:
     """A study of the plan and the matching study of the reference; places in their order, from 0."""
 
     study: int
@@ -29,7 +29,7 @@ class Score:
     a plan whose first min(studies, studies of the reference) places all match.
     """
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[MatchedPair, ...]
     studies: int
     gold: int
     precision: float
@@ -54,7 +54,7 @@ def score(plan: Plan, gold: Plan, likeness: Likeness) -> Score:
     return Score(pairs, many, wanted, precision, recall, f1, _gain(pair.study for pair in pairs) / ideal)
 
 
-def matched(likeness: Sequence[Sequence[float]]) -> tuple[Pair, ...]:
+def matched(likeness: Sequence[Sequence[float]]) -> tuple[MatchedPair, ...]:
     """The largest one-to-one matching of likenesses above 0; of the largest, the most alike."""
     try:
         import numpy as np
@@ -66,7 +66,7 @@ def matched(likeness: Sequence[Sequence[float]]) -> tuple[Pair, ...]:
     weights = np.where(values > 0, values + min(values.shape) + 1, 0)
     rows, columns = linear_sum_assignment(weights, maximize=True)
     return tuple(
-        Pair(int(r), int(c), float(values[r, c]))
+        MatchedPair(int(r), int(c), float(values[r, c]))
         for r, c in zip(rows, columns, strict=True)
         if values[r, c] > 0
     )

@@ -10,7 +10,7 @@ from mezo.ablation.run import results_file
 from mezo.ablation.run.cases import Run
 from mezo.ablation.run.measures import Threshold, curve_metric, mean_at_the_end, measure
 from mezo.ablation.run.outcome import read_outcome
-from mezo.ablation.run.prepare import Prepared
+from mezo.ablation.run.prepare import PreparedStudy
 from mezo.ablation.run.processes import Ended
 from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import read_metrics
@@ -23,7 +23,7 @@ class Journal:
     So a study that continues repeats nothing. The subject of a run's record is its study, variant and seed.
     """
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: PreparedStudy) -> None:
         self._prepared, self._path = prepared, prepared.folder.results
         self._last = {_subject(record): record for record in results_file.read(self._path)}
 
@@ -98,7 +98,7 @@ class Journal:
         )
 
 
-def threshold_of(prepared: Prepared) -> Threshold | None:
+def threshold_of(prepared: PreparedStudy) -> Threshold | None:
     """The threshold of the study: the value that was given, or the baseline's at the end of its runs.
 
     The latter is the mean of the task's headline metric over the finished seeds; None without a finished run.

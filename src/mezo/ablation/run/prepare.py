@@ -44,7 +44,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedStudy:
     """A study that can begin or continue."""
 
     plan: Plan
@@ -98,7 +98,7 @@ def prepare(
     output: Path | str,
     options: Options,
     say: Say = lambda text: None,
-) -> Prepared:
+) -> PreparedStudy:
     """Bind the plan, time what the options ask for, and divide the budget. Writes nothing to `output`.
 
     Raises MezoError if nothing of the plan can be bound (or, with `strict`, not all of it), if its words and `set`
@@ -135,7 +135,7 @@ def prepare(
         found = costs_of_runs(cases, runs, folder, config, say)
         timed_by = "from the finished runs, and the baseline by forward passes and examples"
         agreed = replace(agreed, costs={**found, **agreed.costs})
-    return Prepared(
+    return PreparedStudy(
         plan,
         bound,
         config,

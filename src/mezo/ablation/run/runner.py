@@ -11,7 +11,7 @@ from mezo.ablation.run.costs import Say
 from mezo.ablation.run.folder import REQUEST
 from mezo.ablation.run.journal import Journal, threshold_of
 from mezo.ablation.run.measures import Threshold
-from mezo.ablation.run.prepare import Prepared, threads
+from mezo.ablation.run.prepare import PreparedStudy, threads
 from mezo.ablation.run.processes import PROGRAM, Ended, Processes, environment
 from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import read_metrics
@@ -30,7 +30,7 @@ class Finished:
 
 
 def run_study(
-    prepared: Prepared,
+    prepared: PreparedStudy,
     command: Sequence[str] = (),
     *,
     say: Say = lambda text: None,
@@ -64,7 +64,7 @@ def run_study(
 class _Study:
     """One execution of a study: which runs have ended in it, and which of them are recorded."""
 
-    def __init__(self, prepared: Prepared, processes: Processes, say: Say) -> None:
+    def __init__(self, prepared: PreparedStudy, processes: Processes, say: Say) -> None:
         self.prepared, self.processes, self.say = prepared, processes, say
         self.journal = Journal(prepared)
         self.threshold: Threshold | None = None

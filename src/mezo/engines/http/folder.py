@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from mezo.engines.http.settings import Settings
+from mezo.engines.http.settings import ServerSettings
 from mezo.errors import MezoError
 from mezo.util.atomic_files import replacing, write_text
 
@@ -24,7 +24,7 @@ _MEMORY = Path("/dev/shm")
 
 
 class AdapterFolder:
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: ServerSettings):
         """Raises MezoError if the folder cannot be written."""
         self._own = settings.adapter_folder is None
         try:

@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any, TypeVar
 
 from mezo.engines.http.client import Client, RequestRefused, Trouble, api_key
-from mezo.engines.http.settings import Settings, check_model
+from mezo.engines.http.settings import ServerSettings, check_model
 from mezo.engines.serving.backend import Answer, Ask, Tokens
 from mezo.errors import MezoError
 from mezo.util.secrets import hidden
@@ -54,7 +54,7 @@ class Server:
     that in its cache, so what is tried again is loaded again, under another name.
     """
 
-    def __init__(self, client: Client, settings: Settings, model: str):
+    def __init__(self, client: Client, settings: ServerSettings, model: str):
         self.client, self.settings, self.model = client, settings, model
         self.address = client.address
         self.why: str | None = None  # how it was lost, if it was

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mezo.errors import MezoError, near
 
 
-class Settings(BaseModel):
+class ServerSettings(BaseModel):
     """Of the way to running servers. Folders are absolute: a server has a working directory of its own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -26,15 +26,15 @@ class Settings(BaseModel):
     model_there: str | None = None  # the path or name by which the servers know the model
 
 
-def settings_of(given: Mapping[str, Any]) -> Settings:
+def settings_of(given: Mapping[str, Any]) -> ServerSettings:
     """Raises MezoError for an option that there is not, or a value out of its range."""
     for name in given:
-        if name not in Settings.model_fields:
+        if name not in ServerSettings.model_fields:
             raise MezoError(
-                f"server_args: engine http has no option {name!r}{near(name, Settings.model_fields)}"
+                f"server_args: engine http has no option {name!r}{near(name, ServerSettings.model_fields)}"
             )
     try:
-        found = Settings(**given)
+        found = ServerSettings(**given)
     except ValidationError as error:
         first = error.errors()[0]
         name = first["loc"][0]

@@ -1,7 +1,7 @@
 """A batch made ready for the model before its step: posed, laid out, its tensors on the device."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,17 +70,13 @@ def prepare(
         rows = tuple(posed.rows[r] for r in members)
         # what is longer than positions or an attention window allow is left to the model's own masks
         packed = form.packed and int(lengths[members].max()) <= form.pack_limit
-        layout = lay_out(
-            rows,
-            pad=pad,
-            causal=causal,
+        allowed = replace(
+            form,
             packed=packed,
             shared=packed and form.shared and share_prefixes,
-            attention_share=form.attention_share,
-            key_share=form.key_share,
-            limit=form.pack_limit if packed or form.padded else int(lengths[members].max()),
-            width=form.width,
+            pack_limit=form.pack_limit if packed or form.padded else int(lengths[members].max()),
         )
+        layout = lay_out(rows, allowed, pad=pad, causal=causal)
         if layout.computed * num_probes > max_tokens and len(members) > 1:
             todo += np.array_split(members, 2)[::-1]
             continue

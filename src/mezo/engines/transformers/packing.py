@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mezo.engines.transformers.form import Form
 from mezo.engines.transformers.prefix_tree import Tree, grow
 
 # What goes through the model at once is a multiple of about this many tokens: matrix libraries keep
@@ -43,38 +44,27 @@ class Layout:
         return self.input_ids.numel()
 
 
-def lay_out(
-    rows: Sequence[Sequence[int]],
-    *,
-    pad: int,
-    causal: bool,
-    packed: bool,
-    shared: bool,
-    attention_share: float,
-    key_share: float,
-    limit: int,
-    width: int | None = None,
-) -> Layout:
-    """The cheapest layout of token rows.
+def lay_out(rows: Sequence[Sequence[int]], form: Form, *, pad: int, causal: bool) -> Layout:
+    """The cheapest layout of token rows that a form allows.
 
-    packed: rows may stand beside one another. shared: leading tokens may be computed once; causal
-    models only. attention_share: cost of one query-key pair relative to one token through all the
-    rest; key_share: of handing one token's keys and values to one row. limit: the widest rectangle (but a row is never cut for it unless sharing is allowed).
-    width: take the shared form, or if that is not allowed the packed one, this wide.
+    form: with `packed` rows may stand beside one another; with `shared` leading tokens may be computed once, of causal
+    models only. `pack_limit` is the widest rectangle (but a row is never cut for it unless sharing is allowed). With
+    a `width`, the shared layout, or if that is not allowed the packed one, this wide.
     """
-    lengths = [len(row) for row in rows]
+    lengths, width, limit = [len(row) for row in rows], form.width, form.pack_limit
     bins = [[r] for r in range(len(rows))]
-    if not packed:
+    if not form.packed:
         return _stand(rows, bins, pad=pad, causal=causal, limit=limit)
-    if width is not None and not shared:
+    if width is not None and not form.shared:
         return _stand(rows, _first_fit(lengths, max(width, *lengths)), pad=pad, causal=causal, limit=width)
-    plans = [(cost, 0, bins) for cost, bins in _packings(lengths, causal, attention_share, limit)]
+    plans = [(cost, 0, bins) for cost, bins in _packings(lengths, causal, form.attention_share, limit)]
     best_cost, _, bins = min(plans)
-    if shared and causal:
+    if form.shared and causal:
         tree = grow(rows)
         if width is None:
             options = [
-                (_shared_cost(tree, w, attention_share, key_share), w) for w in _shared_widths(tree, limit)
+                (_shared_cost(tree, w, form.attention_share, form.key_share), w)
+                for w in _shared_widths(tree, limit)
             ]
             cost, width = min(options, default=(np.inf, 0))
         else:

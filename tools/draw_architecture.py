@@ -22,7 +22,7 @@ FLOW = (
     ("theta", "weights/weights.py"),
     ("a RUN", "runs/folder.py"),
 )
-WIDTH, BOX, HIGH, GAP, ROW = 1040, 92, 30, 14, 64
+WIDTH, BOX, HIGH, ROW = 1080, 112, 30, 64
 LEFT, TOP = 20, 46
 
 

@@ -1,6 +1,7 @@
 """Docstrings of the public names follow one template, and their examples run."""
 
 import doctest
+import inspect
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,9 @@ import pytest
 from tests.resumed import base
 
 import mezo
+from mezo.estimators import ESTIMATORS
+from mezo.objectives import OBJECTIVES
+from mezo.optimizers import OPTIMIZERS
 
 NEEDED = {
     "MeZO": {"Args", "Raises", "Reference", "Example"},
@@ -45,11 +49,30 @@ def test_it_follows_the_template(name: str) -> None:
     assert set(re.findall(r"^    (\w+):$", doc, re.MULTILINE)) == NEEDED[name]
 
 
+ENTRIES = {
+    **{f"estimator {name}": kind for name, kind in ESTIMATORS.items()},
+    **{f"optimizer {name}": kind for name, kind in OPTIMIZERS.items()},
+    **{f"objective {name}": type(objective) for name, objective in OBJECTIVES.items()},
+}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_an_entry_of_a_registry_has_a_reference_and_an_example_that_runs(name: str) -> None:
+    doc = inspect.cleandoc(ENTRIES[name].__dict__["__doc__"])
+    assert {"Reference", "Example"} <= set(re.findall(r"^(\w+):$", doc, re.MULTILINE))
+    run(doc, name)
+
+
 @pytest.mark.filterwarnings("ignore::mezo.events.MezoWarning")
 @pytest.mark.parametrize("name", mezo.__all__)
 def test_its_example_runs(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    test = doctest.DocTestParser().get_doctest(getattr(mezo, name).__doc__, {}, name, None, 0)
+    run(getattr(mezo, name).__doc__, name)
+
+
+def run(doc: str, name: str) -> None:
+    """Run the examples in a docstring."""
+    test = doctest.DocTestParser().get_doctest(doc, {}, name, None, 0)
     assert test.examples
     said: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)

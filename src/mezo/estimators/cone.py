@@ -34,7 +34,28 @@ class Cone(Estimator):
     code: its first m is a random vector, here it is zero as in the paper; it estimates ||m||, here it
     is computed.
 
-    norm: ||m||, which `ask` reads besides its arguments.
+
+
+    Args:
+        epsilon: the size of the perturbation, in units of the weights.
+        size: d, the number of tuned elements.
+        norm: ||m||.
+        angle: radians, above 0, at most pi / 2.
+        beta: how much of m a step keeps.
+        warmup: steps over which beta rises.
+
+    Raises:
+        MezoError: by `configured`, settings that the method does not go with.
+
+    Reference:
+        Behric et al. 2025, arXiv:2511.02757, Algorithm 1.
+
+    Example:
+        >>> from mezo.estimators.cone import Cone
+        >>> from mezo.types import Draw
+        >>> estimator = Cone(0.5, size=4, norm=lambda: 0.0)  # the first step: m is zero
+        >>> estimator.tell(Draw(0, (7,)), [1.5, 0.5])[0]
+        (1.0, 0.0)
     """
 
     epsilon: float

@@ -29,6 +29,19 @@ class FZOO(OneSided):
     does not depend on it: eta there is lr = eta / eps here. A learning rate that matches two-point's is
     that one times the typical |projected gradient|, as for `sign`. Where all n losses are equal the
     slopes are 0.
+
+    Args:
+        epsilon: the size of the perturbation, in units of the weights.
+
+    Reference:
+        Dang et al. 2025, arXiv:2506.09034. Departure: eps is left out of the slope.
+
+    Example:
+        >>> from mezo.estimators.fzoo import FZOO
+        >>> from mezo.types import Draw
+        >>> values, _ = FZOO(0.5).tell(Draw(0, (7, 8)), [1.0, 2.0, 0.0])
+        >>> [round(value, 3) for value in values]
+        [0.707, -0.707]
     """
 
     @classmethod

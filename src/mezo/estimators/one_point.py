@@ -21,6 +21,20 @@ class OnePoint(Estimator):
     The first step has nothing to subtract: its slopes are 0, and it moves nothing. Later ones carry,
     divided by eps, all by which the batches of two steps differ: use large batches, a larger epsilon
     and a learning rate tens of times smaller than for two-point.
+
+    Args:
+        epsilon: the size of the perturbation, in units of the weights.
+
+    Reference:
+        Zhang, Zhou, Ji & Zavlanos 2022, arXiv:2006.10820; Malladi et al. 2023, appendix B.
+
+    Example:
+        >>> from mezo.estimators.one_point import OnePoint
+        >>> from mezo.types import Draw
+        >>> estimator = OnePoint(0.5)
+        >>> values, state = estimator.tell(Draw(0, (7,)), [1.0])
+        >>> estimator.tell(Draw(1, (8,)), [1.5], state)[0]
+        (1.0,)
     """
 
     epsilon: float = 1e-3

@@ -16,6 +16,21 @@ class OneSided(Estimator):
     Definition 1) costs 2n. Its error is of first order in eps, (eps / 2) z^T H z, where the two-point
     form's is of second: that is even in z, so the mean over directions stays the gradient, and only
     the noise of g_k grows. The same learning rates serve.
+
+    Args:
+        epsilon: the size of the perturbation, in units of the weights.
+
+    Reference:
+        Nesterov & Spokoiny 2017, the forward difference.
+
+    Example:
+        >>> from mezo.estimators.one_sided import OneSided
+        >>> from mezo.types import Draw
+        >>> estimator, draw = OneSided(0.5), Draw(0, (7,))
+        >>> [probe.scale for probe in estimator.ask(draw)]
+        [0.0, 0.5]
+        >>> estimator.tell(draw, [1.0, 1.5])[0]
+        (1.0,)
     """
 
     epsilon: float = 1e-3

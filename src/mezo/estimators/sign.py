@@ -19,6 +19,21 @@ class Sign(TwoPoint):
     the same length everywhere: lr * |z|, where two-point's are lr * |g| * |z|. So the learning rate
     that matches is two-point's times the typical |projected gradient|, and it must decay for the loss
     to settle. No batch with an odd loss can throw theta far.
+
+    Args:
+        epsilon: the size of the perturbation, in units of the weights.
+
+    Reference:
+        FeedSign, arXiv:2501.17610; Liu et al. 2019 (ZO-signSGD).
+
+    Example:
+        >>> from mezo.estimators.sign import Sign
+        >>> from mezo.types import Draw
+        >>> estimator, draw = Sign(0.5), Draw(0, (7,))
+        >>> [probe.scale for probe in estimator.ask(draw)]
+        [0.5, -0.5]
+        >>> estimator.tell(draw, [1.5, 0.5])[0]
+        (1.0,)
     """
 
     @property

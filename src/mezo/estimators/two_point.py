@@ -10,7 +10,23 @@ from mezo.types import Draw, Probe
 
 @dataclass(frozen=True)
 class TwoPoint(Estimator):
-    """g_k = (L(theta + eps z_k) - L(theta - eps z_k)) / (2 eps): 2n losses for n directions."""
+    """g_k = (L(theta + eps z_k) - L(theta - eps z_k)) / (2 eps): 2n losses for n directions.
+
+    Args:
+        epsilon: the size of the perturbation, in units of the weights.
+
+    Reference:
+        Malladi et al. 2023, arXiv:2305.17333, Definition 1; Spall 1992.
+
+    Example:
+        >>> from mezo.estimators.two_point import TwoPoint
+        >>> from mezo.types import Draw
+        >>> estimator, draw = TwoPoint(0.5), Draw(0, (7,))
+        >>> [probe.scale for probe in estimator.ask(draw)]
+        [0.5, -0.5]
+        >>> estimator.tell(draw, [1.5, 0.5])[0]
+        (1.0,)
+    """
 
     epsilon: float = 1e-3
 

@@ -15,6 +15,17 @@ class NegativeAccuracy(LogprobObjective):
     It moves in steps of 1/N, so a small epsilon often gives two equal losses and no update. Of
     equal scores the first wins, as in `scoring.predictions`. An undefined score makes it undefined
     (nan) rather than wrong, so that a model gone astray is noticed.
+
+    Reference:
+        Malladi et al. 2023, arXiv:2305.17333, section 3.3.
+
+    Example:
+        >>> import numpy as np
+        >>> from mezo.objectives import NegativeAccuracy
+        >>> from mezo.scoring import Example, pose
+        >>> batch = pose([Example(prompt=(5, 6), candidates=((7,), (8,)), answer=0)])
+        >>> round(NegativeAccuracy()(batch, np.array([-1.0, -2.0])), 4)
+        -1.0
     """
 
     name: str = "accuracy"

@@ -15,6 +15,17 @@ class AnswerCrossEntropy(LogprobObjective):
     Every token weighs the same, so long answers weigh more than short ones. Wrong candidates,
     where the batch holds any, are left out. Of several right candidates all count, where the
     published code trains on the first.
+
+    Reference:
+        Malladi et al. 2023, arXiv:2305.17333, appendix E.
+
+    Example:
+        >>> import numpy as np
+        >>> from mezo.objectives import AnswerCrossEntropy
+        >>> from mezo.scoring import Example, pose
+        >>> batch = pose([Example(prompt=(5, 6), candidates=((7,), (8,)), answer=0)])
+        >>> round(AnswerCrossEntropy()(batch, np.array([-1.0, -2.0])), 4)
+        1.0
     """
 
     name: str = "answer-ce"

@@ -17,6 +17,17 @@ class CandidateCrossEntropy(LogprobObjective):
     RoBERTa experiments too: the softmax over the label words' logits at the mask. Where several
     candidates are right (ReCoRD), their shares of the softmax are added up: the published code takes
     the first of them as the answer and thereby counts the others as wrong.
+
+    Reference:
+        Malladi et al. 2023, arXiv:2305.17333, appendix E.
+
+    Example:
+        >>> import numpy as np
+        >>> from mezo.objectives import CandidateCrossEntropy
+        >>> from mezo.scoring import Example, pose
+        >>> batch = pose([Example(prompt=(5, 6), candidates=((7,), (8,)), answer=0)])
+        >>> round(CandidateCrossEntropy()(batch, np.array([-1.0, -2.0])), 4)
+        0.3133
     """
 
     name: str = "candidate-ce"

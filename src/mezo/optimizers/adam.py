@@ -72,7 +72,22 @@ class Moments:
 
 @dataclass(frozen=True)
 class Adam(AdamRule):
-    """State: m and v, 8 bytes an element."""
+    """State: m and v, 8 bytes an element.
+
+    Reference:
+        Kingma & Ba 2015, arXiv:1412.6980. Departure: beta2 is 0.95.
+
+    Example:
+        >>> import torch
+        >>> from mezo.optimizers import Adam
+        >>> from mezo.types import Direction, Update
+        >>> from mezo.weights.weights import Weights
+        >>> weights, optimizer = Weights([("w", torch.zeros(2, 2))]), Adam()
+        >>> update = Update(0, 0.1, (Direction(7, 1.0),), 1)
+        >>> state = optimizer.apply_(weights, optimizer.init(weights), update)
+        >>> bool(weights.tunables[0].tensor.any())
+        True
+    """
 
     def init(self, weights: Weights) -> Moments:
         return Moments(weights.zeros(), weights.zeros())

@@ -24,6 +24,20 @@ class AdamRebuilt(AdamRule):
     the bias correction counts the gradients that are there, so their scale is right all the same.
 
     Every step makes the noise of `history` steps: it costs arithmetic instead of memory.
+
+    Reference:
+        Malladi et al. 2023, arXiv:2305.17333, appendix B: Adam without stored moments.
+
+    Example:
+        >>> import torch
+        >>> from mezo.optimizers import AdamRebuilt
+        >>> from mezo.types import Direction, Update
+        >>> from mezo.weights.weights import Weights
+        >>> weights, optimizer = Weights([("w", torch.zeros(2, 2))]), AdamRebuilt()
+        >>> update = Update(0, 0.1, (Direction(7, 1.0),), 1)
+        >>> state = optimizer.apply_(weights, optimizer.init(weights), update)
+        >>> bool(weights.tunables[0].tensor.any())
+        True
     """
 
     history: int = 64

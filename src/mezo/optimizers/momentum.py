@@ -17,6 +17,20 @@ class Momentum(Optimizer):
 
     State: m, 4 bytes an element. The factor 1 - beta1, which torch's SGD does not have, lets SGD's
     learning rates carry over. m starts at 0, so the first 1 / (1 - beta1) steps are shorter.
+
+    Reference:
+        Polyak 1964; with the factor 1 - beta1 of Adam.
+
+    Example:
+        >>> import torch
+        >>> from mezo.optimizers import Momentum
+        >>> from mezo.types import Direction, Update
+        >>> from mezo.weights.weights import Weights
+        >>> weights, optimizer = Weights([("w", torch.zeros(2, 2))]), Momentum()
+        >>> update = Update(0, 0.1, (Direction(7, 1.0),), 1)
+        >>> state = optimizer.apply_(weights, optimizer.init(weights), update)
+        >>> bool(weights.tunables[0].tensor.any())
+        True
     """
 
     beta1: float = 0.9

@@ -17,6 +17,20 @@ class MomentumRebuilt(Optimizer):
     One pass over memory, with the noise of the last `history` steps. State: a few numbers a step. What
     momentum weights with beta1^history and less is left out: 0.1% of all at 0.9 and 64. All of the sum
     is rounded into 16-bit weights at once, so `rounding="matched"` works as with SGD.
+
+    Reference:
+        The same rule as `Momentum`; rebuilding it is not in a paper.
+
+    Example:
+        >>> import torch
+        >>> from mezo.optimizers import MomentumRebuilt
+        >>> from mezo.types import Direction, Update
+        >>> from mezo.weights.weights import Weights
+        >>> weights, optimizer = Weights([("w", torch.zeros(2, 2))]), MomentumRebuilt()
+        >>> update = Update(0, 0.1, (Direction(7, 1.0),), 1)
+        >>> state = optimizer.apply_(weights, optimizer.init(weights), update)
+        >>> bool(weights.tunables[0].tensor.any())
+        True
     """
 
     beta1: float = 0.9

@@ -15,6 +15,20 @@ class SGD(Optimizer):
 
     Along directions that drift (`mezo.weights.gradient_mean`), "matched" rounding is stochastic: what moves theta is
     no sum of z.
+
+    Reference:
+        Malladi et al. 2023, arXiv:2305.17333, Algorithm 1.
+
+    Example:
+        >>> import torch
+        >>> from mezo.optimizers import SGD
+        >>> from mezo.types import Direction, Update
+        >>> from mezo.weights.weights import Weights
+        >>> weights, optimizer = Weights([("w", torch.zeros(2, 2))]), SGD()
+        >>> update = Update(0, 0.1, (Direction(7, 1.0),), 1)
+        >>> state = optimizer.apply_(weights, optimizer.init(weights), update)
+        >>> bool(weights.tunables[0].tensor.any())
+        True
     """
 
     def step_(self, weights: Weights, state: None, update: Update) -> None:

@@ -5,7 +5,7 @@ its cache, and goes on to the next. Elements know nothing of each other, and eac
 order, every one rounded as if it came alone: the same bits as one pass for each.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import carray  # pyright: ignore[reportPrivateImportUsage]
@@ -20,33 +20,47 @@ from mezo.noise.rounding import MATCHED, NEAREST, STOCHASTIC
 _BF16, _FP16 = np.uint16(0), np.int16(0)  # their bits
 
 
+class Span(NamedTuple):
+    """Elements [first, last) of a block of a tensor's stream."""
+
+    tensor: Any  # its id
+    block: Any
+    first: Any
+    last: Any
+    fresh: Any  # whether the block before was another tensor's or row's
+
+
+class Change(NamedTuple):
+    """One update: decay, then the sum of coefficients[k] z(seeds[k]), then rounding."""
+
+    kind: Any  # of noise
+    seeds: Any
+    coefficients: Any
+    decay: Any
+    rounding: Any
+    rounding_seed: Any
+    by: Any  # thresholds of matched rounding
+
+
+class Scratch(NamedTuple):
+    """A thread's own memory: z, y, w, r are (BLOCK,); words is (directions, 64) and kept from block to block."""
+
+    z: Any
+    words: Any
+    y: Any
+    w: Any
+    r: Any
+
+
 @inline
-def _step(
-    xs: Any,
-    block: Any,
-    first: Any,
-    last: Any,
-    fresh: Any,
-    tensor: Any,
-    kind: Any,
-    seeds: Any,
-    coefficients: Any,
-    decay: Any,
-    rounding: Any,
-    rounding_seed: Any,
-    by: Any,
-    z: Any,
-    words: Any,
-    y: Any,
-    w: Any,
-    r: Any,
-    like: Any,
-) -> None:
+def _step(xs: Any, at: Any, change: Any, scratch: Any, like: Any) -> None:
     """xs = round(xs decay + a_1 z_1 + a_2 z_2 ...), summed in this order; matched, round(xs decay) + (a_1 z_1 ...).
 
-    xs: elements [first, last) of a block. z, y, w, r (BLOCK,) are scratch; words (directions, 64) is kept
-    from one block to the next unless `fresh`.
+    xs: the elements of `at`, a Span; change, scratch: a Change and a Scratch.
     """
+    tensor, block, first, last, fresh = at
+    kind, seeds, coefficients, decay, rounding, rounding_seed, by = change
+    z, words, y, w, r = scratch
     directions = len(seeds)
     zs, n = z[first:last], last - first
     ys, rs = y[:n], r[first:last]
@@ -93,6 +107,7 @@ def _update(address: Any, like: Any) -> None:
     directions, rounding, rounding_seed = call[t.DIRECTIONS], call[t.ROUNDING], call[t.ROUNDING_SEED]
     z, words = np.empty(BLOCK, np.float32), np.empty((directions, 64), np.uint32)
     y, w, r = np.zeros(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.uint32)
+    scratch = Scratch(z, words, y, w, r)
     seeds = carray(pointer(call[t.SEEDS], L(0)), (directions,))
     coefficients = carray(pointer(call[t.COEFFICIENTS], F(0)), (directions,))
     by = thresholds(call[t.LEVELS])
@@ -105,7 +120,7 @@ def _update(address: Any, like: Any) -> None:
         a = table[at]
         tensor = U(a[t.ID])
         top, rows, left, cols = t.piece(a, number - a[t.BEFORE])
-        decay = from_bits(U(a[t.DECAY]))
+        change = Change(kind, seeds, coefficients, from_bits(U(a[t.DECAY])), rounding, rounding_seed, by)
         for row in range(top, top + rows):
             g = a[t.START] + row * a[t.ROW_STRIDE] + left
             x = t.row_of(a[t.WEIGHT] + row * a[t.WEIGHT_STRIDE], like, a[t.WIDTH], left, left + cols)
@@ -113,21 +128,18 @@ def _update(address: Any, like: Any) -> None:
                 base = (block << 9) - g
                 first, last = max(0, -base), min(BLOCK, cols - base)
                 xs, fresh = x[base + first : base + last], block == g >> 9
-                _step(
-                    xs, block, first, last, fresh, tensor, kind,
-                    seeds, coefficients, decay, rounding, rounding_seed, by,
-                    z, words, y, w, r, like,
-                )  # fmt: skip
+                _step(xs, Span(tensor, block, first, last, fresh), change, scratch, like)
 
 
 @inline
-def _update_in_turn(address: Any, like: Any) -> None:
+def _update_sequence(address: Any, like: Any) -> None:
     """`_update` by the steps of each tensor, one after another. DIRECTIONS: the most that a step has."""
     call = t.words(address)
     table = t.table(call)
     pieces, kind = call[t.PIECES], call[t.KIND]
     z, words = np.empty(BLOCK, np.float32), np.empty((call[t.DIRECTIONS], 64), np.uint32)
     y, w, r = np.zeros(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.uint32)
+    scratch = Scratch(z, words, y, w, r)
     at = 0
     while True:
         number = atomic_add(address, L(1))
@@ -143,6 +155,7 @@ def _update_in_turn(address: Any, like: Any) -> None:
             coefficients = carray(pointer(s[t.STEP_COEFFICIENTS], F(0)), (directions,))
             by, decay = thresholds(s[t.STEP_LEVELS]), from_bits(U(s[t.STEP_DECAY]))
             rounding, rounding_seed = s[t.STEP_ROUNDING], s[t.STEP_ROUNDING_SEED]
+            change = Change(kind, seeds, coefficients, decay, rounding, rounding_seed, by)
             for row in range(top, top + rows):
                 g = a[t.START] + row * a[t.ROW_STRIDE] + left
                 x = t.row_of(a[t.WEIGHT] + row * a[t.WEIGHT_STRIDE], like, a[t.WIDTH], left, left + cols)
@@ -150,11 +163,7 @@ def _update_in_turn(address: Any, like: Any) -> None:
                     base = (block << 9) - g
                     first, last = max(0, -base), min(BLOCK, cols - base)
                     xs, fresh = x[base + first : base + last], block == g >> 9
-                    _step(
-                        xs, block, first, last, fresh, tensor, kind,
-                        seeds, coefficients, decay, rounding, rounding_seed, by,
-                        z, words, y, w, r, like,
-                    )  # fmt: skip
+                    _step(xs, Span(tensor, block, first, last, fresh), change, scratch, like)
 
 
 # Numba keeps module-level functions, hence one for each type.
@@ -177,14 +186,14 @@ def update_fp16(address: int) -> None:
 
 @kernel
 def update_sequence_fp32(address: int) -> None:
-    _update_in_turn(address, F(0))
+    _update_sequence(address, F(0))
 
 
 @kernel
 def update_sequence_bf16(address: int) -> None:
-    _update_in_turn(address, _BF16)
+    _update_sequence(address, _BF16)
 
 
 @kernel
 def update_sequence_fp16(address: int) -> None:
-    _update_in_turn(address, _FP16)
+    _update_sequence(address, _FP16)

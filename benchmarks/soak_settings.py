@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 def drawn(random: random.Random) -> dict[str, Any]:
     """Random settings of a run, from every registry and choice that affects its numbers."""
-    from mezo.config import MeZOConfig
+    from mezo.config import MeZOConfig, choices_of
     from mezo.estimators import ESTIMATORS
     from mezo.optimizers import OPTIMIZERS
 
@@ -18,7 +18,7 @@ def drawn(random: random.Random) -> dict[str, Any]:
         "optimizer": random.choice([*OPTIMIZERS]),
     }
     for name in ("tuning", "noise", "dtype", "rounding", "memory", "schedule"):
-        values[name] = random.choice(get_args(MeZOConfig.model_fields[name].annotation))
+        values[name] = random.choice(choices_of(name))
     for name in ("blocks", "layer_scaling"):
         choices = get_args(MeZOConfig.model_fields[name].annotation)
         values[name] = random.choice([choices[0]] * 2 * len(choices) + [*choices])

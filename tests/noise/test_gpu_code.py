@@ -80,7 +80,7 @@ elif part == "groups":
         ws = [weights(shape, dtype) for shape in shapes]
         wheres = [Where(i, 50 * i) for i in range(len(ws))]
         view = [w if w.dim() == 2 else w.view(1, -1) for w in ws]
-        group = noise.Group(ws, wheres)
+        group = noise.TensorGroup(ws, wheres)
         plus, minus = ([torch.empty(len(w), w.shape[1] + extra, dtype=dtype)[:, :w.shape[1]] if w.dim() == 2
                         else torch.empty_like(w) for w in ws] for _ in range(2))
         noise.perturb_pair_all(group, SEED, 1e-2, plus, minus, kind=kind)

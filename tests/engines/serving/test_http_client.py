@@ -137,4 +137,5 @@ def test_no_piece_of_the_key_shows_where_words_are_cut(
         pytest.raises((MezoError, Trouble)) as caught,
     ):
         Client(address, timeout=30, retries=0).once("GET", "/a")
-    assert not any(SECRET[at : at + 4] in str(caught.value) for at in range(len(SECRET) - 3))
+    said = str(caught.value).replace(address, "")  # whose port may have four digits of the key
+    assert not any(SECRET[at : at + 4] in said for at in range(len(SECRET) - 3))

@@ -41,7 +41,7 @@ def is_served(config: MeZOConfig) -> bool:
 
 
 def check(config: MeZOConfig) -> None:
-    """Raises MezoError for an engine that there is not, or that cannot do what the config asks of it."""
+    """Raises MezoError for an unknown engine, or one that does not support this config."""
     look_up(ENGINES, config.engine, "engine")
     if not is_served(config):
         _check_plain(config)

@@ -32,9 +32,9 @@ class RunFolder:
         self.card = self.path / "README.md"  # the model card
         self.profile = self.path / "profile.json"  # where a step's time went, if that was asked for
         self.trace = self.path / "trace.json.gz"  # some steps in Chrome's trace format, if asked for
-        self.summary = self.path / "summary.json"  # how it was made and what it took: see `summary`
+        self.summary = self.path / "summary.json"  # how it was made and what it took: see `mezo.runs.summary`
         self.probe = self.path / "probe.npz"  # a linear probe, where the run is one
-        self.events = self.path / "events.jsonl"  # when it was started, resumed, stopped: see `logbook`
+        self.events = self.path / "events.jsonl"  # starts, resumptions, stops: `mezo.runs.event_log`
         self.snapshots = self.path / "snapshots"  # while it goes on: see `mezo.runs.snapshots`
         self.logs = self.path / "logs"  # for other tools, if that was asked for: see `mezo.sinks`
 

@@ -1,6 +1,6 @@
 """What a serving engine must do to be tuned on: score rows, write text, take adapters, reach its workers.
 
-One file an engine (`sglang.py`, `vllm.py`, `http.py`) implements `Backend` and ends with
+Each engine's `engines/NAME/backend.py` implements `Backend` and ends with
 
     def start(spec: EngineSpec) -> Backend
 

@@ -62,7 +62,7 @@ def _actions(one: _Side, other: _Side) -> bool:
 
 
 def _shared(one: _Side, other: _Side) -> float:
-    """The share of the other side's replacements that both have; 1 if there are none to compare."""
+    """The share of the other side's replacements that both have; 1 if there is nothing to compare."""
     if not one.texts and not other.texts:
         return 1.0
     common = len(_common(one, other))

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def object_in(answer: str, key: str) -> dict[str, Any]:
-    """The first JSON object with `key` in a text. Raises ValueError if there is none."""
+    """The first JSON object with `key` in a text. Raises ValueError if no object has it."""
     decoder = json.JSONDecoder()
     place = answer.find("{")
     while place >= 0:

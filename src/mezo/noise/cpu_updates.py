@@ -30,7 +30,7 @@ class Span(NamedTuple):
     fresh: Any  # whether the block before was another tensor's or row's
 
 
-class Change(NamedTuple):
+class KernelUpdate(NamedTuple):
     """One update: decay, then the sum of coefficients[k] z(seeds[k]), then rounding."""
 
     kind: Any  # of noise
@@ -42,7 +42,7 @@ class Change(NamedTuple):
     by: Any  # thresholds of matched rounding
 
 
-class Scratch(NamedTuple):
+class KernelScratch(NamedTuple):
     """A thread's own memory: z, y, w, r are (BLOCK,); words is (directions, 64) and kept from block to block."""
 
     z: Any
@@ -56,7 +56,7 @@ class Scratch(NamedTuple):
 def _step(xs: Any, at: Any, change: Any, scratch: Any, like: Any) -> None:
     """xs = round(xs decay + a_1 z_1 + a_2 z_2 ...), summed in this order; matched, round(xs decay) + (a_1 z_1 ...).
 
-    xs: the elements of `at`, a Span; change, scratch: a Change and a Scratch.
+    xs: the elements of `at`, a Span; change, scratch: a KernelUpdate and a KernelScratch.
     """
     tensor, block, first, last, fresh = at
     kind, seeds, coefficients, decay, rounding, rounding_seed, by = change
@@ -107,7 +107,7 @@ def _update(address: Any, like: Any) -> None:
     directions, rounding, rounding_seed = call[t.DIRECTIONS], call[t.ROUNDING], call[t.ROUNDING_SEED]
     z, words = np.empty(BLOCK, np.float32), np.empty((directions, 64), np.uint32)
     y, w, r = np.zeros(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.uint32)
-    scratch = Scratch(z, words, y, w, r)
+    scratch = KernelScratch(z, words, y, w, r)
     seeds = carray(pointer(call[t.SEEDS], L(0)), (directions,))
     coefficients = carray(pointer(call[t.COEFFICIENTS], F(0)), (directions,))
     by = thresholds(call[t.LEVELS])
@@ -120,7 +120,9 @@ def _update(address: Any, like: Any) -> None:
         a = table[at]
         tensor = U(a[t.ID])
         top, rows, left, cols = t.piece(a, number - a[t.BEFORE])
-        change = Change(kind, seeds, coefficients, from_bits(U(a[t.DECAY])), rounding, rounding_seed, by)
+        change = KernelUpdate(
+            kind, seeds, coefficients, from_bits(U(a[t.DECAY])), rounding, rounding_seed, by
+        )
         for row in range(top, top + rows):
             g = a[t.START] + row * a[t.ROW_STRIDE] + left
             x = t.row_of(a[t.WEIGHT] + row * a[t.WEIGHT_STRIDE], like, a[t.WIDTH], left, left + cols)
@@ -139,7 +141,7 @@ def _update_sequence(address: Any, like: Any) -> None:
     pieces, kind = call[t.PIECES], call[t.KIND]
     z, words = np.empty(BLOCK, np.float32), np.empty((call[t.DIRECTIONS], 64), np.uint32)
     y, w, r = np.zeros(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.uint32)
-    scratch = Scratch(z, words, y, w, r)
+    scratch = KernelScratch(z, words, y, w, r)
     at = 0
     while True:
         number = atomic_add(address, L(1))
@@ -155,7 +157,7 @@ def _update_sequence(address: Any, like: Any) -> None:
             coefficients = carray(pointer(s[t.STEP_COEFFICIENTS], F(0)), (directions,))
             by, decay = thresholds(s[t.STEP_LEVELS]), from_bits(U(s[t.STEP_DECAY]))
             rounding, rounding_seed = s[t.STEP_ROUNDING], s[t.STEP_ROUNDING_SEED]
-            change = Change(kind, seeds, coefficients, decay, rounding, rounding_seed, by)
+            change = KernelUpdate(kind, seeds, coefficients, decay, rounding, rounding_seed, by)
             for row in range(top, top + rows):
                 g = a[t.START] + row * a[t.ROW_STRIDE] + left
                 x = t.row_of(a[t.WEIGHT] + row * a[t.WEIGHT_STRIDE], like, a[t.WIDTH], left, left + cols)

@@ -22,7 +22,7 @@ def load(model: str):
         from mezo.models.load import load as built_in
 
         loaded = built_in(model, "float32", "cpu")
-        return loaded.model, loaded.tokenizer
+        return loaded.model.requires_grad_(True), loaded.tokenizer  # it comes frozen
     return AutoModelForCausalLM.from_pretrained(model), AutoTokenizer.from_pretrained(model)
 
 

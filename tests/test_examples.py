@@ -34,6 +34,16 @@ def test_it_runs(
     assert re.search(r"\d", capsys.readouterr().out)
 
 
+@pytest.mark.slow
+def test_the_loop_runs_on_the_built_in_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is loaded in another way than a folder."""
+    monkeypatch.setattr(sys, "argv", ["own_loop.py", "--steps", "1"])
+    runpy.run_path(str(EXAMPLES / "own_loop.py"), run_name="__main__")
+    assert "step 0: loss" in capsys.readouterr().out
+
+
 def test_each_is_in_the_list() -> None:
     listed = set(re.findall(r"\]\(([\w.]+)\)", (EXAMPLES / "README.md").read_text(encoding="utf-8")))
     assert {path.name for path in EXAMPLES.iterdir() if path.is_file()} - {"README.md"} == listed

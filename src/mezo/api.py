@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from mezo.build.schedule import objective_for
-from mezo.build.setup import check_limits, encode, engine_at, with_matmul
+from mezo.build.setup import check_limits, encode, engine_at, load_model, with_matmul
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
 from mezo.data.demonstrations import Demonstrated, demonstrate, draw
-from mezo.data.from_config import training_set
+from mezo.data.from_config import task_of, training_set, validation_set
+from mezo.data.sources import has_splits
 from mezo.errors import MezoError, near
 from mezo.events import Observer
-from mezo.models.load import LoadedModel, load
+from mezo.models.load import LoadedModel
 from mezo.parallel.group import ProcessGroup
 from mezo.resume.replay import replay as replay
-from mezo.tasks import task_for
 from mezo.training.evaluation import evaluate as score
 from mezo.training.trainer import MeZOTrainer, TrainResult
 from mezo.util import memory
@@ -55,8 +55,9 @@ def mezo_finetune(
 
     Args:
         model_path: a folder, a hub id, or "smollm2-135m".
-        train_dataset: a file of {"prompt", "completion"} rows, a folder, a hub data set, a list of dicts, or a
-            MeZODataset. With task="sst2" (or another) the rows have that task's fields.
+        train_dataset: a file, a folder, a hub data set, a list of dicts, a frame, or a MeZODataset, which says what rows
+            may look like. With task="sst2" (or another) the rows have that task's fields. A validation split of it is
+            evaluated on.
         lora_rank: 0 tunes all parameters. A LoRA adapter starts at zero and needs a larger learning rate than
             the default (the paper: 5e-5 to 1e-4); a MezoWarning says so.
         learning_rate: the step size.
@@ -102,9 +103,7 @@ def mezo_finetune(
     config = MeZOConfig.build(
         **{
             "model": str(model_path),
-            "task": train_dataset.task.name
-            if isinstance(train_dataset, MeZODataset)
-            else "prompt-completion",
+            "task": train_dataset.task.name if isinstance(train_dataset, MeZODataset) else "auto",
             "data": str(train_dataset) if isinstance(train_dataset, str | PathLike) else None,
             "learning_rate": learning_rate,
             "num_steps": num_steps,
@@ -116,18 +115,16 @@ def mezo_finetune(
             **kwargs,
         }
     )
-    drawn: dict[str, Any] = {"seed": config.seed, "split_sizes": config.split_sizes}
-    sampling: dict[str, Any] = {
-        "max_examples": config.train_examples,
-        "shots_per_class": config.shots_per_class,
-    }
-    task = task_for(config.task, config.label_words, config.template)
-    train = train_dataset if given else MeZODataset(train_dataset, task=task, **drawn, **sampling)
-    if validation is None and config.split_sizes and not given:
-        validation = train_dataset
-    if validation is not None and not isinstance(validation, MeZODataset):
+    train = train_dataset if given else training_set(config, task_of(config), train_dataset)
+    if validation is None and not given:
+        validation = validation_set(config, train.task, train_dataset)
+    elif validation is not None and not isinstance(validation, MeZODataset):
         validation = MeZODataset(
-            validation, task=train.task, split="validation", max_examples=config.eval_examples, **drawn
+            validation,
+            task=train.task,
+            split="validation",
+            seed=config.eval_seed,
+            max_examples=config.eval_examples,
         )
     runner = MeZOTrainer(config, train=train, validation=validation, **trainer)
     try:
@@ -159,16 +156,16 @@ def evaluate(
     """
     dataset = MeZODataset(
         config.data,
-        task=task_for(config.task, config.label_words, config.template),
+        task=task_of(config),
         split=split,
-        seed=config.seed,
+        seed=config.eval_seed,
         max_examples=config.eval_examples,
         split_sizes=config.split_sizes,
     )
+    if dataset.words and observer:
+        observer.on_note(dataset.words)
     objective = objective_for(config, dataset.task)
-    loaded = load(
-        config.model, config.dtype, config.device, config.trust_remote_code, observer and observer.on_note
-    )
+    loaded = load_model(config, observer and observer.on_note)
     with_matmul(
         config,
         loaded,
@@ -214,7 +211,7 @@ def _with_shots(dataset: MeZODataset, loaded: LoadedModel, config: MeZOConfig, s
         raise MezoError(
             "demonstrations are drawn from the split 'train': evaluate on another, or without shots"
         )
-    if config.split_sizes is None and config.data is not None and Path(config.data).is_file():
+    if config.split_sizes is None and not has_splits(config.data, dataset.task):
         raise MezoError(
             f"{config.data}: demonstrations need a training split of their own, found one file;"
             " give a folder with train.jsonl and the split to evaluate on"

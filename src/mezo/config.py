@@ -1,6 +1,7 @@
 """Every setting of a run, validated, with the paper's values as presets."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
@@ -107,17 +108,42 @@ class MeZOConfig(BaseModel):
         "smollm2-135m", WHAT, "Model folder, hub id, or smollm2-135m (built in).", flags=("--model", "-m")
     )
     task: str = setting(
-        "sst2",
+        "auto",
         WHAT,
-        "Task by name (`mezo tasks` lists them), YAML file, or module:Class.",
+        "Task by name (`mezo tasks` lists them), YAML file, or module:Class; auto: the one whose fields the rows have.",
         flags=("--task", "-t"),
     )
     data: str | None = setting(
         None,
         WHAT,
-        "Folder or file of examples; default: the task's own data. Files:",
+        "Examples: a file, a glob, a folder of train and validation files, a folder of save_to_disk, or a hub data set as "
+        "name, name:config or name:config@revision; default: the task's own data. Files:",
         flags=("--data", "-d"),
         listed="mezo.data.formats:FORMATS",
+    )
+    columns: dict[str, str] = setting(
+        {}, WHAT, "Columns of the data that are the task's fields: prompt=instruction,completion=output."
+    )
+    splits: dict[str, str] = setting(
+        {}, WHAT, "Splits of the data by its own names: train=train_sft,validation=test_sft."
+    )
+    chat_template: str | None = setting(
+        None,
+        WHAT,
+        "Chat template of a model that has none, or another one: a Jinja file, or a name:",
+        listed="mezo.data.chat_templates:CHAT_TEMPLATES",
+    )
+    turns: Literal["all", "last"] = setting(
+        "all", WHAT, "Turns of the assistant to learn in a conversation: all of them, or the last."
+    )
+    append_eos: bool = setting(
+        True,
+        WHAT,
+        "End the answers of chat, prompt-completion and other free-text rows with the model's end token. On by default.",
+        flags=("--append-eos/--no-append-eos",),
+    )
+    special_tokens: bool = setting(
+        False, WHAT, "Take control tokens that are written out in the data, such as <|im_end|>, as such."
     )
     label_words: tuple[str, ...] | None = setting(
         None, WHAT, "Words that stand for the classes, by comma, in the task's order; default: its own."
@@ -315,8 +341,10 @@ class MeZOConfig(BaseModel):
     shots_per_class: int | None = setting(
         None, BUDGET, "Train on this many examples of every label.", ge=1, le=MANY
     )
-    split_sizes: tuple[Size, Size, Size] | None = setting(
-        None, BUDGET, "Draw train, validation and test of these sizes by seed; the paper: 1000,500,1000."
+    split_sizes: tuple[Size, Size, Size] | str | None = setting(
+        None,
+        BUDGET,
+        "Draw train, validation and test of these sizes (the paper: 1000,500,1000), or hold out a share: 10%.",
     )
     eval_examples: int | None = setting(
         None, BUDGET, "Evaluate on at most this many examples.", ge=1, le=MANY
@@ -324,7 +352,20 @@ class MeZOConfig(BaseModel):
     eval_every: int = setting(
         0, BUDGET, "Evaluate every so many steps; 0: only before and after.", ge=0, le=MANY
     )
-    seed: int = setting(0, BUDGET, "All randomness follows from it.", ge=0, lt=2**64)
+    seed: int = setting(
+        0,
+        BUDGET,
+        "All randomness follows from it, but for the choice of evaluation examples.",
+        ge=0,
+        lt=2**64,
+    )
+    eval_seed: int = setting(
+        0,
+        BUDGET,
+        "Which examples are held out and evaluated on; the same for all runs that compare.",
+        ge=0,
+        lt=2**64,
+    )
     snapshot_every: int | None = setting(
         None,
         BUDGET,
@@ -351,6 +392,21 @@ class MeZOConfig(BaseModel):
                 "name", "{text}", {"text": f"unknown {what} {value!r}{near(value, names)}"}
             )
         return value
+
+    @field_validator("split_sizes", mode="before")
+    @classmethod
+    def _is_sizes_or_a_share(cls, value: Any) -> Any:
+        """From the command line, too: text, or a list of texts."""
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            return parts
+        if len(parts) == 1 and re.fullmatch(r"(?!0+(\.0*)?%)\d{1,2}(\.\d+)?%", str(parts[0]).strip()):
+            return str(parts[0]).strip()
+        if len(parts) != 3:
+            shown = ",".join(map(str, parts))
+            text = f"split_sizes={shown}: expected three sizes (train,validation,test) or a share such as 10%"
+            raise PydanticCustomError("name", "{text}", {"text": text})
+        return tuple(parts)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -29,6 +29,9 @@ class Example:
     fields: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     answers: tuple[int, ...] = ()  # all right candidates where several are; () means `answer` alone
     group: str | int | None = None  # examples judged together, such as the answers to one question
+    # Places in the candidates that are scored, ascending, the last one last; None: all. Of a conversation, the
+    # assistant's turns.
+    scored: tuple[int, ...] | None = None
 
     @property
     def right(self) -> tuple[int, ...]:
@@ -84,7 +87,8 @@ def pose(examples: Sequence[Example], *, answers_only: bool = False) -> ScoringB
         for c in chosen:
             tokens = example.candidates[c]
             first = len(example.prompt) - 1 if example.mask_position is None else example.mask_position
-            queries += [(row_of[c], first + i, t, len(candidate_example)) for i, t in enumerate(tokens)]
+            places = range(len(tokens)) if example.scored is None else example.scored
+            queries += [(row_of[c], first + i, tokens[i], len(candidate_example)) for i in places]
             candidate_example.append(number)
             is_answer.append(c in right)
     table = np.array(queries, dtype=np.int64).reshape(-1, 4)

@@ -42,7 +42,7 @@ def test_mistakes_are_found_before_anything_is_encoded(tmp_path: Path) -> None:
     with pytest.raises(
         MezoError, match=r"train\.jsonl:1: expected a field 'prompt', found fields 'sentence', 'l"
     ):
-        MeZODataset(path)
+        MeZODataset(path, task="prompt-completion")
 
 
 @given(size=st.integers(1, 30), seed=st.integers(0, 2**64 - 1))

@@ -1,7 +1,7 @@
 """Tokens: prompt + candidate are those of the joined text, on three kinds of tokenizer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from mezo.data import MeZODataset, encode
 from mezo.errors import MezoError
-from mezo.scoring import Example
+from mezo.events import MezoWarning
+from mezo.scoring import Example, pose
 from mezo.tasks import MASK, TASKS, Row, Task, TextExample
 from mezo.tasks.sst2 import SST2
 
-REVIEW, COMPLETION = TASKS["sst2"], TASKS["prompt-completion"]
+REVIEW = TASKS["sst2"]
+COMPLETION = replace(TASKS["prompt-completion"], append_eos=False, special_tokens=True)
 BYTES = byte_tokenizer()
 WORDS = byte_tokenizer(words=(" great", " terrible"))
 
@@ -88,7 +90,9 @@ def test_a_prompt_that_begins_with_bos_gets_no_second_one() -> None:
 
 
 def test_a_masked_prompt_that_begins_with_bos_gets_no_second_one() -> None:
-    twice, once = (one(REVIEW, review(text), WORDS, "masked") for text in ("<s>ab", "ab"))
+    twice, once = (
+        one(replace(REVIEW, special_tokens=True), review(text), WORDS, "masked") for text in ("<s>ab", "ab")
+    )
     assert (twice.prompt, twice.mask_position) == (once.prompt, once.mask_position)
 
 
@@ -218,10 +222,65 @@ def test_masked_in_bytes() -> None:
 
 
 def test_a_mask_that_the_sentence_spells_is_not_the_templates() -> None:
-    example = one(REVIEW, review("a <mask> b"), WORDS, "masked")
+    example = one(replace(REVIEW, special_tokens=True), review("a <mask> b"), WORDS, "masked")
     masks = [i for i, t in enumerate(example.prompt) if t == WORDS.mask_token_id]
     assert len(masks) == 2
     assert example.mask_position == masks[1]
+
+
+def test_control_tokens_in_the_data_are_text_unless_asked_for() -> None:
+    example = one(COMPLETION, pair("a</s>b", " <s>c"), BYTES)
+    assert 2 in example.prompt
+    assert 1 in example.candidates[0]
+    plain = replace(COMPLETION, special_tokens=False)
+    example = one(plain, pair("a</s>b", " <s>c"), BYTES)
+    assert example.prompt == (1, *(4 + b for b in b"a</s>b"))
+    assert example.candidates == (tuple(4 + b for b in b" <s>c"),)
+    assert example.references == ("<s>c",)
+    assert example.fields == {"prompt": "a</s>b", "completion": " <s>c"}
+    masked = one(REVIEW, review("a <mask> b"), WORDS, "masked")
+    assert sum(t == WORDS.mask_token_id for t in masked.prompt) == 1
+
+
+def test_rows_that_write_out_control_tokens_are_counted() -> None:
+    rows = [pair("a", "b"), pair("<s>a", "b")]
+    with pytest.warns(
+        MezoWarning, match=r"1 of 2 rows write out control tokens such as '<s>', .* --special-tokens"
+    ):
+        encode(TASKS["prompt-completion"], rows, BYTES, "causal", 50)
+
+
+def test_an_answer_ends_with_the_end_token_once() -> None:
+    ended = TASKS["prompt-completion"]
+    assert one(ended, pair("a", "b"), BYTES).candidates == ((4 + ord("b"), 2),)
+    assert one(replace(ended, special_tokens=True), pair("a", "b</s>"), BYTES).candidates == (
+        (4 + ord("b"), 2),
+    )
+    assert one(REVIEW, review("a"), BYTES).candidates[0][-1] != 2
+
+
+def test_a_completion_on_a_masked_model_has_a_mask_for_each_of_its_tokens() -> None:
+    example = one(TASKS["prompt-completion"], pair("what?", " abc"), WORDS, "masked")
+    assert text_of(WORDS, example.prompt) == "<s>what? <mask><mask><mask><mask>"
+    assert example.mask_position == 1 + len("what? ")
+    assert example.candidates == (tuple(4 + b for b in b" abc"),)
+    posed = pose([example])
+    assert posed.query_position.tolist() == [7, 8, 9, 10]
+    assert posed.query_token.tolist() == list(example.candidates[0])
+    cut = one(TASKS["prompt-completion"], pair("q" * 50, " abc"), WORDS, "masked", 20)
+    assert len(cut.prompt) == 20
+    assert sum(t == WORDS.mask_token_id for t in cut.prompt) == 4
+
+
+def test_a_text_is_learned_whole_and_cut_at_its_end() -> None:
+    text = TASKS["text"]
+    row = Row({"text": "abcdef"}, "data.jsonl", 3, is_line=True)
+    example = one(text, row, BYTES)
+    assert (example.prompt, example.candidates) == ((1,), ((*(4 + b for b in b"abcdef"), 2),))
+    example = one(text, row, byte_tokenizer(bos=False))
+    assert example.prompt == (4 + ord("a"),)
+    assert example.candidates[0][:5] == tuple(4 + b for b in b"bcdef")
+    assert one(text, row, BYTES, max_length=4).candidates == (tuple(4 + b for b in b"abc"),)
 
 
 def test_a_mask_cut_off_with_the_sentence_is_not_counted() -> None:
@@ -319,7 +378,7 @@ def test_every_row_may_bring_its_own_candidates() -> None:
 
 def test_a_mask_may_come_before_the_text() -> None:
     row = Row({"question": "<mask> " + "q" * 40, "choices": ["great", "terrible"], "answer": 0}, "data", 0)
-    example = one(Choice(), row, WORDS, "masked", 20)
+    example = one(Choice(special_tokens=True), row, WORDS, "masked", 20)
     assert text_of(WORDS, example.prompt) == "<s><mask>: <mask> " + "q" * 13 + "?"
     assert example.mask_position == 1
 

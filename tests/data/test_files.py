@@ -124,7 +124,7 @@ def test_any_bytes_are_rows_or_one_line_of_complaint(tmp_path: Path, content: by
         ("a.json", f"[{ONE},\n", r"a\.json: .*broken JSON: .* \(line 2 column 1\)"),
         ("a.jsonl", "9" * 5000, r"a\.jsonl:1: expected a JSON value of ordinary size"),
         ("a.jsonl", "[" * 100_000, r"a\.jsonl:1: expected a JSON value of ordinary size"),
-        ("a.txt", ONE, r"a\.txt: expected a file name ending in \.jsonl, "),
+        ("a.md", ONE, r"a\.md: expected a file name ending in \.jsonl, "),
     ],
 )
 def test_broken_files_are_named_to_the_line(tmp_path: Path, name: str, content: str, message: str) -> None:

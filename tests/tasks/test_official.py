@@ -34,11 +34,23 @@ def test_official_spellings(name: str, label: object, number: int) -> None:
     assert TASKS[name].causal(data.rows[0]).answer == number
 
 
-@pytest.mark.parametrize("label", [7, "perhaps", None, 0.5, [0], "", "1", {}])
+@pytest.mark.parametrize("label", [7, "perhaps", None, 0.5, [0], "", "9", {}])
 @pytest.mark.parametrize("name", [name for name, _ in LABELS])
 def test_other_labels_are_named_with_the_row(name: str, label: object) -> None:
     with pytest.raises(MezoError, match=r"^data\[0\]: expected field 'label' to be one of 0 \(.*; found "):
         MeZODataset([{**TASKS[name].samples[0], "label": label}], task=name)
+
+
+@pytest.mark.parametrize("name", [name for name, _ in LABELS])
+def test_a_number_of_a_class_may_be_text_as_in_a_csv(name: str) -> None:
+    found = [MeZODataset([{**TASKS[name].samples[0], "label": label}], task=name) for label in (1, "1")]
+    assert TASKS[name].label(found[0].rows[0]) == TASKS[name].label(found[1].rows[0]) == 1
+
+
+def test_trecs_numbers_of_coarse_classes_are_the_hubs_also_as_text() -> None:
+    rows = [[{"text": "who?", "coarse_label": label}] for label in (3, "3")]
+    found = [MeZODataset(each, task="trec") for each in rows]
+    assert TASKS["trec"].label(found[0].rows[0]) == TASKS["trec"].label(found[1].rows[0])
 
 
 @pytest.mark.parametrize("name", ["rte", "mnli", "cb", "sst2", "sst5", "copa", "trec"])

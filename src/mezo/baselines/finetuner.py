@@ -11,15 +11,13 @@ import torch
 from mezo.algorithm import check_finite
 from mezo.baselines.gradients import DIFFERENTIABLE, loss_of
 from mezo.build.schedule import learning_rate, objective_for
-from mezo.build.setup import encode, set_up
+from mezo.build.setup import encode, load_model, set_up
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
-from mezo.data.from_config import training_set, validation_set
+from mezo.data.from_config import task_of, training_set, validation_set
 from mezo.events import EvalRecord, Observer, StepRecord, WarningObserver
-from mezo.models.load import load
 from mezo.objectives import OBJECTIVES
 from mezo.scoring import Example, pose
-from mezo.tasks import task_for
 from mezo.training.evaluation import evaluate
 from mezo.util.clock import since
 from mezo.util.registry import look_up
@@ -57,16 +55,15 @@ class FineTuner:
         make = look_up(OPTIMIZERS, optimizer, "optimizer")
         self.config, self.observer = config, observer or WarningObserver()
         self.name, self.max_grad_norm, self.dropout = optimizer, max_grad_norm, dropout
-        task = train.task if train else task_for(config.task, config.label_words, config.template)
+        given, train = train, train or training_set(config, task_of(config))
+        task = train.task
         objective = objective_for(config, task)
         look_up(DIFFERENTIABLE, objective.name, "differentiable objective")
         self.task, self.objective = task, OBJECTIVES[objective.name]
-        if validation is None and train is None:
+        if validation is None and given is None:
             validation = validation_set(config, task)
-        loaded = load(
-            config.model, config.dtype, config.device, config.trust_remote_code, self.observer.on_note
-        )
-        self.train_set = encode(train or training_set(config, task), loaded, config)
+        loaded = load_model(config, self.observer.on_note)
+        self.train_set = encode(train, loaded, config)
         self.validation_set = None if validation is None else encode(validation, loaded, config)
         self.pad, self.tokenizer = loaded.pad_token_id, loaded.tokenizer
         # the engine evaluates; its own optimizer is never asked

@@ -14,18 +14,18 @@ import numpy as np
 
 from mezo.baselines.folder import write_folder
 from mezo.baselines.probe import STRENGTHS, LinearProbe
-from mezo.build.setup import encode
+from mezo.build.setup import encode, load_model
 from mezo.config import MeZOConfig
-from mezo.data.from_config import training_set, validation_set
+from mezo.data.from_config import task_of, training_set, validation_set
 from mezo.errors import MezoError
 from mezo.events import EvalRecord, Observer
 from mezo.metrics import METRICS, ChoiceMetric
 from mezo.metrics.accuracy import ACCURACY
-from mezo.models.load import LoadedModel, load
+from mezo.models.load import LoadedModel
 from mezo.runs.folder import RunFolder
 from mezo.runs.summary import Summary
 from mezo.scoring import Example
-from mezo.tasks import Task, task_for
+from mezo.tasks import Task
 from mezo.util import memory
 from mezo.util.atomic_files import replacing
 from mezo.util.clock import since
@@ -51,13 +51,13 @@ def linear_probe(
     observer = observer or Observer()
     if output is not None:
         RunFolder.check(output, overwrite=overwrite)
-    task = task_for(config.task, config.label_words, config.template)
-    if not task.has_candidates:
-        raise MezoError(f"linear probing chooses between candidates, and task {task.name!r} has none")
-    train, held_out = training_set(config, task), validation_set(config, task)
+    task = _with_candidates(task_of(config))
+    train = training_set(config, task)
+    task = _with_candidates(train.task)
+    held_out = validation_set(config, task)
     if held_out is None:
         raise MezoError("linear probing needs a validation split: give a folder that has validation.jsonl")
-    loaded = load(config.model, config.dtype, config.device, config.trust_remote_code, observer.on_note)
+    loaded = load_model(config, observer.on_note)
     known, asked = encode(train, loaded, config), encode(held_out, loaded, config)
     began = time.monotonic()
     probe = LinearProbe(shared=len({e.candidates for e in (*known, *asked)}) == 1, strengths=strengths)
@@ -81,6 +81,12 @@ def linear_probe(
         "seconds": summary.seconds,
         "peak_memory_bytes": summary.peak_memory_bytes,
     }
+
+
+def _with_candidates(task: Task) -> Task:
+    if not task.has_candidates:
+        raise MezoError(f"linear probing chooses between candidates, and task {task.name!r} has none")
+    return task
 
 
 def _judged(

@@ -1,7 +1,8 @@
 """From a config to the objects of a run: model, weights, engine, estimator."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 from mezo.build.schedule import most_directions, optimizer_for
 from mezo.config import MeZOConfig, Shortcut
 from mezo.data import EncodedDataset, MeZODataset
+from mezo.data.chat_templates import with_chat_template
+from mezo.data.lazy import LazyExamples
 from mezo.engines.base import Engine
 from mezo.engines.perturb import matmul as product
 from mezo.engines.registry import check, is_served
@@ -24,6 +27,7 @@ from mezo.objectives import Objective, OutputObjective
 from mezo.optimizers import SGD
 from mezo.parallel.group import ProcessGroup
 from mezo.parallel.tensor_parallel import cut_
+from mezo.scoring import Example
 from mezo.tuning import tune, with_adapter
 from mezo.weights.fingerprint import fingerprint
 from mezo.weights.weights import Weights
@@ -68,14 +72,23 @@ def base_model(
             raise MezoError(
                 f"engine {config.engine!r} loads its model from a folder or the hub: pass its path, not model="
             )
-        return outline(config, note)
+        outlined = outline(config, note)
+        with_chat_template(outlined.tokenizer, config.chat_template)
+        return outlined
     if model is None:
         note(f"loading {config.model} in {config.dtype}")
-        return load(config.model, config.dtype, config.device, config.trust_remote_code, note)
+        return load_model(config, note)
     if tokenizer is None:
         raise MezoError("a model object needs its tokenizer: pass tokenizer=")
     kind = kind_of(model.config, config.model)
-    return LoadedModel(frozen(model), tokenizer, kind, config.model)
+    return LoadedModel(frozen(model), with_chat_template(tokenizer, config.chat_template), kind, config.model)
+
+
+def load_model(config: MeZOConfig, note: Callable[[str], None] | None) -> LoadedModel:
+    """The config's model, whose tokenizer has the config's chat template. Raises MezoError as `load` does."""
+    loaded = load(config.model, config.dtype, config.device, config.trust_remote_code, note)
+    with_chat_template(loaded.tokenizer, config.chat_template)
+    return loaded
 
 
 def base_fingerprint(base: LoadedModel | Outline) -> str:
@@ -226,6 +239,9 @@ def encode(
         MezoError: a row, which is named, is too long or has a token that the model lacks.
     """
     encoded = dataset.encode(loaded.tokenizer, loaded.kind, config.max_length)
+    if isinstance(encoded.examples, LazyExamples):  # each is checked when it is drawn
+        check = limits_check(dataset, loaded, config, objective)
+        return EncodedDataset(encoded.examples.checked(lambda example, where: check([example], [where])))
     check_limits(encoded, dataset, loaded, config, objective)
     return encoded
 
@@ -238,13 +254,22 @@ def check_limits(
     objective: Objective | None = None,
 ) -> None:
     """Raises MezoError, which names the row, for a token or a position that the model's tables lack."""
+    limits_check(dataset, loaded, config, objective)(examples, (row.where for row in dataset.rows))
+
+
+def limits_check(
+    dataset: MeZODataset,
+    loaded: LoadedModel | Outline,
+    config: MeZOConfig,
+    objective: Objective | None = None,
+) -> Callable[[Iterable[Example], Iterable[str]], None]:
+    """What `check_limits` does, for examples and their places."""
     writes = isinstance(objective, OutputObjective) or any(
         isinstance(METRICS.get(name), TextMetric) for name in dataset.task.metrics or ()
     )
-    Limits.of(loaded.model).check(
-        examples,
-        (row.where for row in dataset.rows),
-        loaded.tokenizer,
+    return partial(
+        Limits.of(loaded.model).check,
+        tokenizer=loaded.tokenizer,
         prefix_tokens=config.prefix_tokens if config.tuning == "prefix" else 0,
         new_tokens=config.max_new_tokens if writes else 0,
     )

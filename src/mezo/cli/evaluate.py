@@ -5,33 +5,12 @@ from pathlib import Path
 
 import typer
 
-from mezo.cli.options import with_config
+from mezo.cli.options import READING, with_config
 from mezo.cli.progress import PlainObserver
 from mezo.config import MeZOConfig
 from mezo.events import Headline
 
-_FIELDS = (
-    "model",
-    "task",
-    "data",
-    "label_words",
-    "template",
-    "dtype",
-    "device",
-    "trust_remote_code",
-    "objective",
-    "max_new_tokens",
-    "batch_size",
-    "max_length",
-    "audit",
-    "disable_shortcuts",
-    "matmul",
-    "split_sizes",
-    "train_examples",
-    "shots_per_class",
-    "eval_examples",
-    "seed",
-)
+_FIELDS = (*READING, "objective", "max_new_tokens", "batch_size", "audit", "disable_shortcuts", "matmul")
 _EPILOG = r"""
 [bold]Examples[/bold]
 

@@ -18,6 +18,12 @@ from mezo.util.parsing import parse_yaml
 from mezo.util.registry import names_in
 
 SETTINGS = tuple(MeZOConfig.model_fields)
+# Which model reads which rows, and how.
+READING = (
+    *("model", "task", "data", "columns", "splits", "chat_template", "turns", "append_eos", "special_tokens"),
+    *("label_words", "template", "dtype", "device", "trust_remote_code", "max_length", "train_examples"),
+    *("shots_per_class", "split_sizes", "eval_examples", "seed", "eval_seed"),
+)
 
 
 def panel_of(name: str) -> str:
@@ -124,7 +130,7 @@ def _kind_of(annotation: Any) -> tuple[type, tuple[str, ...]]:
 def _parsed(name: str, value: Any) -> Any:
     if name == "template":
         return value.replace("\\n", "\n")  # a shell has no easy way to write a new line
-    if name == "server_args":
+    if name in ("server_args", "columns", "splits"):
         return mapping(value, name)
     annotation = MeZOConfig.model_fields[name].annotation
     is_list = any(get_origin(a) is tuple for a in (annotation, *get_args(annotation)))

@@ -81,7 +81,7 @@ def show(
         _print(row.where, _prompt(example), example.candidates, example.answers or (example.answer,))
 
 
-def _rows(task: "Task", data: str | None, split: str, count: int) -> "list[Row]":
+def _rows(task: "Task", data: str | None, split: str, count: int) -> "Sequence[Row]":
     from mezo.data import MeZODataset
     from mezo.errors import MezoError
     from mezo.tasks import Row
@@ -99,7 +99,7 @@ def _prompt(example: "TextExample") -> str:
     return example.prompt.replace(MASK, "[MASK]")
 
 
-def _show_encoded(task: "Task", rows: "list[Row]", model: str, max_length: int) -> None:
+def _show_encoded(task: "Task", rows: "Sequence[Row]", model: str, max_length: int) -> None:
     from mezo.data import encode
     from mezo.models.load import load
 

@@ -13,13 +13,18 @@ if TYPE_CHECKING:
 
 
 def encode_causal(
-    texts: Sequence[TextExample], places: Sequence[str], tokenizer: "PreTrainedTokenizerBase", max_length: int
+    texts: Sequence[TextExample],
+    places: Sequence[str],
+    tokenizer: "PreTrainedTokenizerBase",
+    max_length: int,
+    end: tuple[int, ...] = (),
 ) -> list[Example]:
     """Prompt + candidate has the tokens of the two texts joined, wherever the prompt's own tokens allow.
 
     A prompt that begins with the tokenizer's own first token (a chat template has rendered it) gets no second one.
     A prompt that is too long with its longest candidate loses the beginning of its `text`, but not its
     head and tail (the question, the template) nor the tokens that the tokenizer puts before every text.
+    end: the tokens that every candidate ends with.
     """
     first = beginning(tokenizer)
     prompts = _own(tokenizer, first, [t.prompt for t in texts])
@@ -30,7 +35,14 @@ def encode_causal(
         endings = _endings(prompt, wholes)
         if endings is None:
             prompt, endings = _apart(tokenizer, first, text, prompt, wholes)
+        if text.cuts_answer:
+            prompt, endings = _given_first(first, prompt, endings)
         _check(first, prompt, endings, text, where)
+        endings = [
+            ending if end and tuple(ending[-len(end) :]) == end else [*ending, *end] for ending in endings
+        ]
+        if text.cuts_answer:
+            endings = [ending[: max(1, max_length - len(first) - len(prompt))] for ending in endings]
         room = max_length - len(first) - max(map(len, endings))
         if room < (0 if first else 1):
             raise MezoError(
@@ -85,6 +97,15 @@ def _apart(
     if shorter and endings is not None:
         return shorter, endings
     return prompt, [continuation(tokenizer, c) for c in text.candidates]
+
+
+def _given_first(
+    first: tuple[int, ...], prompt: list[int], endings: list[list[int]]
+) -> tuple[list[int], list[list[int]]]:
+    """Of a text without a prompt, the first token as the prompt, where the tokenizer puts none before it."""
+    if first or prompt or len(endings[0]) < 2:
+        return prompt, endings
+    return endings[0][:1], [ending[1:] for ending in endings]
 
 
 def _check(

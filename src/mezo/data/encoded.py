@@ -13,7 +13,7 @@ from mezo.scoring import Example
 class EncodedDataset(Sequence[Example]):
     """Examples in the order of their source; `batch` draws from them without replacement."""
 
-    examples: tuple[Example, ...]
+    examples: Sequence[Example]
 
     def batch(self, step: int, batch_size: int, seed: int) -> list[Example]:
         """The examples of a step; see `batch_indices`."""
@@ -49,6 +49,6 @@ class EncodedDataset(Sequence[Example]):
     @overload
     def __getitem__(self, index: int) -> Example: ...
     @overload
-    def __getitem__(self, index: slice) -> tuple[Example, ...]: ...
-    def __getitem__(self, index: int | slice) -> Example | tuple[Example, ...]:
+    def __getitem__(self, index: slice) -> Sequence[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | Sequence[Example]:
         return self.examples[index]

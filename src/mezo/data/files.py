@@ -6,7 +6,7 @@ What is held is the rows and one line, however long the file: it may be other pe
 import contextlib
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,8 +22,8 @@ EXPANSION, ALWAYS = 50, 64 << 20  # times the file's size; bytes
 _CHUNK = 1 << 20
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The objects of a .jsonl or .json file, either of them gzipped.
+def read_rows(path: Path) -> Sequence[Row]:
+    """The rows of a file of one of the FORMATS, which may be gzipped. Rows of a table stay in it until asked for.
 
     JSON Lines: one object a line, blank lines between them allowed. JSON: one list of objects, or an
     object with the list under "data" (as SQuAD has it) or with nothing but objects in it (DROP).
@@ -35,8 +35,9 @@ def read_rows(path: Path) -> list[Row]:
         raise MezoError(f"{path}: expected a file name ending in {', '.join(SUFFIXES)}")
     with _reading(path) as file:
         plain = path.name.removesuffix(".gz")
-        rows = list(next(read for suffix, read in FORMATS.items() if plain.endswith(suffix))(path, file))
-    if not rows:
+        found = next(read for suffix, read in FORMATS.items() if plain.endswith(suffix))(path, file)
+        rows = found if isinstance(found, Sequence) else list(found)
+    if not len(rows):
         raise MezoError(f"{path}: expected at least one example, found none; give a file that is not empty")
     return rows
 

@@ -1,36 +1,51 @@
 """The data that a config names."""
 
-from pathlib import Path
-
 from mezo.config import MeZOConfig
-from mezo.data.dataset import MeZODataset
+from mezo.data.dataset import MeZODataset, Source
+from mezo.data.sources import has_splits
 from mezo.errors import MissingSplit
-from mezo.tasks import Task
+from mezo.tasks import RowOptions, Task, task_for
 
 
-def training_set(config: MeZOConfig, task: Task) -> MeZODataset:
-    """The examples to tune on. Raises MezoError without any, or if they are not what the task expects."""
+def task_of(config: MeZOConfig) -> Task:
+    """The task that a config names, with its rows read as the config says. Raises MezoError as `task_for` does."""
+    reading = RowOptions(
+        label_words=config.label_words,
+        template=config.template,
+        columns=config.columns,
+        splits=config.splits,
+        append_eos=config.append_eos,
+        special_tokens=config.special_tokens,
+        turns=config.turns,
+    )
+    return task_for(config.task, reading=reading)
+
+
+def training_set(config: MeZOConfig, task: Task, source: Source = None) -> MeZODataset:
+    """The examples to tune on, of `source` in place of the config's data where it is given. Raises MezoError without any, or if they are not what the task expects."""
     return MeZODataset(
-        config.data,
+        config.data if source is None else source,
         task=task,
         split="train",
         seed=config.seed,
+        eval_seed=config.eval_seed,
         max_examples=config.train_examples,
         shots_per_class=config.shots_per_class,
         split_sizes=config.split_sizes,
     )
 
 
-def validation_set(config: MeZOConfig, task: Task) -> MeZODataset | None:
-    """The examples to evaluate on; None where the data is one file that is not split, or has no such split."""
-    if config.split_sizes is None and config.data is not None and Path(config.data).is_file():
+def validation_set(config: MeZOConfig, task: Task, source: Source = None) -> MeZODataset | None:
+    """The examples to evaluate on, drawn by the config's `eval_seed`; None where the data have no such split."""
+    source = config.data if source is None else source
+    if config.split_sizes is None and not has_splits(source, task):
         return None
     try:
         return MeZODataset(
-            config.data,
+            source,
             task=task,
             split="validation",
-            seed=config.seed,
+            seed=config.eval_seed,
             max_examples=config.eval_examples,
             split_sizes=config.split_sizes,
         )

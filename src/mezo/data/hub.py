@@ -3,19 +3,23 @@
 from collections.abc import Callable
 from typing import Any
 
+from mezo.data.formats.tables import library
 from mezo.errors import MezoError
 from mezo.tasks import HubDataset
 
 
+def named(name: str) -> HubDataset:
+    """The data set called `owner/name`, `owner/name:config` or `owner/name:config@revision`."""
+    name, _, revision = name.partition("@")
+    name, _, config = name.partition(":")
+    return HubDataset(name, config or None, revision=revision or None)
+
+
 def load(home: HubDataset, split: str) -> Any:
     """One split, a `datasets.Dataset`. Raises MezoError if `datasets`, the network or the data set is missing."""
-    try:
-        from datasets import load_dataset  # heavy, and only needed here
-    except ImportError:
-        raise MezoError(
-            f"{home.id!r} is no file or folder here, and to look on the Hugging Face Hub needs the package "
-            "'datasets': pip install 'mezo[hub]', or give a .jsonl file"
-        ) from None
+    load_dataset = library(
+        f"{home.id!r} is no file or folder here, and to look on the Hugging Face Hub"
+    ).load_dataset
     theirs = home.splits.get(split, split)
     try:
         return _loaded(load_dataset, home, theirs)
@@ -29,7 +33,8 @@ def load(home: HubDataset, split: str) -> Any:
 
 def _loaded(load_dataset: Callable[..., Any], home: HubDataset, split: str) -> Any:
     try:
-        return load_dataset(home.id, home.config, split=split)
+        revision = {"revision": home.revision} if home.revision else {}
+        return load_dataset(home.id, home.config, split=split, **revision)
     except RuntimeError as error:
         # Some of the older repositories hold a script, which `datasets` no longer runs; the hub keeps
         # the data of each as Parquet files on a branch of its own.

@@ -14,22 +14,41 @@ if TYPE_CHECKING:
 
 
 def encode_masked(
-    texts: Sequence[TextExample], places: Sequence[str], tokenizer: "PreTrainedTokenizerBase", max_length: int
+    texts: Sequence[TextExample],
+    places: Sequence[str],
+    tokenizer: "PreTrainedTokenizerBase",
+    max_length: int,
+    end: tuple[int, ...] = (),
 ) -> list[Example]:
-    """One mask a prompt, and one token a candidate. The end of `text` is cut where it is too long."""
+    """One mask a prompt, and one token a candidate. The end of `text` is cut where it is too long.
+
+    A single candidate of several tokens has as many masks. end: not used; a mask says where an answer ends.
+    """
     if tokenizer.mask_token is None:
         raise MezoError(
             f"expected a tokenizer with a mask token, found none in {type(tokenizer).__name__}; "
             "choose a masked language model such as roberta-large, or another model kind"
         )
-    words = {word: _label_token(tokenizer, word) for word in {c for t in texts for c in t.candidates}}
+    words = {
+        word: (_label_token(tokenizer, word),)
+        for t in texts
+        for word in t.candidates
+        if len(t.candidates) > 1
+    }
+    words |= {
+        text.candidates[0]: _answer_tokens(tokenizer, text.candidates[0], where)
+        for text, where in zip(texts, places, strict=True)
+        if len(text.candidates) == 1
+    }
     prompts = _with_special(tokenizer, [t.prompt for t in texts])
     examples = []
     for text, where, prompt in zip(texts, places, prompts, strict=True):
-        if len(prompt) > max_length:
-            text, prompt = _cut(text, where, tokenizer, max_length)
-        candidates = tuple((words[c],) for c in text.candidates)
+        candidates = tuple(words[c] for c in text.candidates)
+        more = len(candidates[0]) - 1  # masks beyond the first
+        if len(prompt) > max_length - more:
+            text, prompt = _cut(text, where, tokenizer, max_length - more)
         position = _mask_position(text, where, prompt, tokenizer)
+        prompt = prompt[:position] + [prompt[position]] * (1 + more) + prompt[position + 1 :]
         examples.append(
             Example(
                 tuple(prompt),
@@ -64,6 +83,15 @@ def _label_token(tokenizer: "PreTrainedTokenizerBase", word: str) -> int:
             "choose another word, or a causal model"
         )
     return ids[0]
+
+
+def _answer_tokens(tokenizer: "PreTrainedTokenizerBase", answer: str, where: str) -> tuple[int, ...]:
+    tokens = tuple(continuation(tokenizer, answer))
+    if not tokens:
+        raise MezoError(
+            f"{where}: expected an answer with at least one token, found {answer!r}, which has none"
+        )
+    return tokens
 
 
 def _cut(

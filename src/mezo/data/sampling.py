@@ -64,8 +64,30 @@ def shots(labels: Sequence[int], words: Sequence[str], k: int, seed: int) -> lis
     return sorted(chosen)
 
 
-def split_indices(n: int, split: str, sizes: tuple[int, int, int], seed: int, *, whole: bool) -> list[int]:
-    """Which of n rows are in a split of (train, validation, test) `sizes`, by seed, ascending.
+def share_of(text: str) -> float:
+    """The share in "10%", between 0 and 1. Raises MezoError if it is anything else."""
+    try:
+        share = float(text.removesuffix("%")) / 100
+    except ValueError:
+        share = 0.0
+    if not text.endswith("%") or not 0 < share < 1:
+        raise MezoError(f"expected split_sizes as three numbers or a share such as 10%, found {text!r}")
+    return share
+
+
+def sizes_of(sizes: tuple[int, int, int] | str, n: int, *, all_left: bool) -> tuple[int, int, int]:
+    """(train, validation, test) sizes for n rows. all_left: what is not held out is all to train on."""
+    if isinstance(sizes, str):
+        return n, max(1, round(share_of(sizes) * n)), 0
+    return (n if all_left else sizes[0], *sizes[1:])
+
+
+def split_indices(
+    n: int, split: str, sizes: tuple[int, int, int], seed: int, *, whole: bool, eval_seed: int | None = None
+) -> list[int]:
+    """Which of n rows are in a split of (train, validation, test) `sizes`, ascending.
+
+    What is held out is drawn by `eval_seed` (default: `seed`), and the rows to train on by `seed` from the rest.
 
     whole: the rows are all there is, and the three splits are drawn from them, none shared. Else they
     are those of the split that this one is drawn from: the training rows for "train" and "validation".
@@ -74,7 +96,7 @@ def split_indices(n: int, split: str, sizes: tuple[int, int, int], seed: int, *,
     Raises MezoError if nothing is left to train on, or the split is not one of these.
     """
     train, validation, test = sizes
-    order = permutation(n, "split", seed).tolist()
+    order = permutation(n, "split", seed if eval_seed is None else eval_seed).tolist()
     if split == "test" and not whole:
         return sorted(order[:test])
     held_out = validation + (test if whole else 0)
@@ -83,9 +105,10 @@ def split_indices(n: int, split: str, sizes: tuple[int, int, int], seed: int, *,
             f"expected more than {held_out} examples, to hold out that many and train on the rest, found {n}; "
             "ask for smaller split_sizes"
         )
+    out = set(order[:held_out])
     parts = {
         "validation": order[:validation],
         "test": order[validation:held_out],
-        "train": order[held_out : held_out + train],
+        "train": [i for i in permutation(n, "split", seed).tolist() if i not in out][:train],
     }
     return sorted(look_up(parts, split, "split"))

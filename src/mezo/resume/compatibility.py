@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset
+from mezo.data.lazy import LAZY_FROM, LazyExamples
 from mezo.errors import MezoError
 from mezo.models.identity import changes
 
@@ -147,12 +148,17 @@ def data_of(train: EncodedDataset, validation: EncodedDataset | None) -> dict[st
 
 
 def _fingerprint(examples: EncodedDataset) -> str:
-    """Of what a model is asked, in order, and of the fields that a reward function sees."""
+    """Of what a model is asked, in order, and of the fields that a reward function sees.
+
+    Of a large table, whose examples are made when they are drawn, every k-th example stands for the rest.
+    """
     digest = blake2b(digest_size=8)
-    for e in examples:
+    apart = max(1, len(examples) // LAZY_FROM * 100) if isinstance(examples.examples, LazyExamples) else 1
+    for e in (examples[i] for i in range(0, len(examples), apart)):
         fields = json.dumps(dict(e.fields or {}), sort_keys=True, default=lambda value: type(value).__name__)
         asked = (e.prompt, e.candidates, e.answer, e.mask_position, e.references, e.answers)
-        digest.update(f"{asked!r} {fields}\n".encode("utf-8", "surrogatepass"))
+        scored = "" if e.scored is None else repr(e.scored)
+        digest.update(f"{asked!r}{scored} {fields}\n".encode("utf-8", "surrogatepass"))
     return f"{len(examples)} ({digest.hexdigest()})"
 
 

@@ -64,6 +64,8 @@ class Resume:
         if overwrite and fork is None:
             raise MezoError(f"{run.path}: resume it or overwrite it: give one of --resume and --overwrite")
         config, own = config or MeZOConfig.load(run.config), config_of(run)
+        if config.task == "auto":
+            config = config.model_copy(update={"task": own.task})
         if config.matmul == "auto":  # as the run has it, whatever would be faster here
             config = config.model_copy(update={"matmul": own.matmul})
         if fork is None:

@@ -2,9 +2,8 @@
 
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
-from mezo.data.from_config import training_set, validation_set
+from mezo.data.from_config import task_of, training_set, validation_set
 from mezo.data.sampling import permutation
-from mezo.tasks import task_for
 
 _JUDGES = 256  # validation examples, unless the config says how many
 _SHARE = 5  # of data without a validation split, one in so many is held out
@@ -17,8 +16,8 @@ def search_data(config: MeZOConfig) -> tuple[MeZODataset, MeZODataset]:
     mean loss, whose error falls slowly. Data without that split (a single file) give up a fifth of
     their training examples, by seed.
     """
-    task = task_for(config.task, config.label_words, config.template)
-    train = training_set(config, task)
+    train = training_set(config, task_of(config))
+    task = train.task
     most = config.eval_examples or _JUDGES
     validation = validation_set(config.model_copy(update={"eval_examples": most}), task)
     if validation is not None:

@@ -1,20 +1,26 @@
 """The tasks by name. A new one is one file and one line here."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mezo.errors import MezoError
 from mezo.tasks.base import MASK, HubDataset, PackagedDataset, Task, TextExample, placed
 from mezo.tasks.boolq import BoolQ
 from mezo.tasks.cb import CB
+from mezo.tasks.chat import Chat
 from mezo.tasks.classification import Classification
 from mezo.tasks.copa import COPA
 from mezo.tasks.demo import DEMO
 from mezo.tasks.drop import DROP
+from mezo.tasks.instruction import Instruction
+from mezo.tasks.labelled import Labelled
 from mezo.tasks.mnli import MNLI
 from mezo.tasks.multirc import MultiRC
+from mezo.tasks.plain_text import PlainText
 from mezo.tasks.prompt_completion import PromptCompletion
+from mezo.tasks.question_answer import QuestionAnswer
+from mezo.tasks.recognise import Auto, recognised
 from mezo.tasks.record import ReCoRD
 from mezo.tasks.row import Row
 from mezo.tasks.rte import RTE
@@ -33,24 +39,79 @@ TASKS: dict[str, Task] = {
     for task in (
         *(SST2(), SST5(), SNLI(), MNLI(), RTE(), TREC()),  # the paper's for masked models
         *(CB(), BoolQ(), WSC(), WiC(), MultiRC(), COPA(), ReCoRD(), SQuAD(), DROP()),  # and for causal ones
-        *(DEMO, PromptCompletion()),
+        *(DEMO, PromptCompletion(), Chat(), Instruction(), QuestionAnswer(), PlainText(), Labelled()),
     )
 }
 
 
-def task_for(name: str, label_words: Sequence[str] | None = None, template: str | None = None) -> Task:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowOptions:
+    """How rows are read, beyond the task's name.
+
+    Args:
+        label_words: one a class, in the order of the task's own; the space before a word is added.
+        template: see `Templated`. Words and template matter more than any other setting: docs/results.md.
+        columns: field -> the column of the data that it is in.
+        splits: split -> what the data call it.
+        append_eos: end the answers of free-text tasks with the model's end token.
+        special_tokens: take control tokens that are written out in the data as such.
+        turns: of a conversation, learn "all" the assistant's turns or the "last".
+    """
+
+    label_words: Sequence[str] | None = None
+    template: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    splits: Mapping[str, str] = field(default_factory=dict)
+    append_eos: bool = True
+    special_tokens: bool = False
+    turns: str = "all"
+
+    def of(self, task: Task) -> Task:
+        """The task, read like this. Raises MezoError for words that are not one for each class, or a broken template."""
+        reading = {
+            "columns": tuple((theirs, ours) for ours, theirs in self.columns.items()),
+            "splits": tuple(self.splits.items()),
+            "append_eos": task.append_eos and self.append_eos,
+            "special_tokens": self.special_tokens,
+            "turns": self.turns,
+        }
+        if any(getattr(task, name) != value for name, value in reading.items()):
+            task = replace(task, **reading)
+        if self.label_words:
+            task = _with_words(task, self.label_words)
+        return with_template(task, self.template) if self.template else task
+
+
+def task_for(
+    name: str,
+    label_words: Sequence[str] | None = None,
+    template: str | None = None,
+    *,
+    reading: RowOptions | None = None,
+) -> Task:
     """The task called `name`, with other words for its classes, or another prompt, where they are given.
 
-    name: one of TASKS, a YAML file (`mezo.tasks.yaml_task` says what it holds), or `module:Class`.
-    label_words: one a class, in the order of the task's own; the space before a word is added.
-    template: see `Templated`. Words and template matter more than any other setting: docs/results.md.
+    name: one of TASKS, a YAML file (`mezo.tasks.yaml_task` says what it holds), `module:Class`, or "auto": the task that
+        the first rows of the data turn out to be of.
+    reading: instead of words and template, all of how rows are read.
 
     Raises MezoError for an unknown name, words that are not one for each class, or a broken template.
     """
-    task = _named(name)
-    if label_words:
-        task = _with_words(task, label_words)
-    return with_template(task, template) if template else task
+    reading = reading or RowOptions(label_words=label_words, template=template)
+    return (
+        Auto(reading=reading, splits=tuple(reading.splits.items()))
+        if name == "auto"
+        else reading.of(_named(name))
+    )
+
+
+def resolved(task: Task, rows: Sequence[Row]) -> tuple[Task, str | None]:
+    """The task of these rows, the first of the data: of "auto" the one they are recognised as, with a word about it."""
+    if not isinstance(task, Auto):
+        return task, None
+    reading: RowOptions = task.reading
+    name, words = recognised(rows, TASKS, {theirs: ours for ours, theirs in reading.columns.items()})
+    return reading.of(TASKS[name]), words
 
 
 def _named(name: str) -> Task:
@@ -66,6 +127,8 @@ def _named(name: str) -> Task:
 
 
 def _with_words(task: Task, words: Sequence[str]) -> Task:
+    if isinstance(task, Labelled):
+        return replace(task, label_words=tuple(words))
     if not task.label_words:
         raise MezoError(f"task {task.name!r} has no label words to replace: its rows bring their own answers")
     if len(words) != len(task.label_words) or len(set(words)) != len(words):
@@ -80,13 +143,16 @@ def _with_words(task: Task, words: Sequence[str]) -> Task:
 __all__ = [
     "MASK",
     "TASKS",
+    "Auto",
     "Classification",
     "HubDataset",
     "PackagedDataset",
     "Row",
+    "RowOptions",
     "Task",
     "Templated",
     "TextExample",
     "placed",
+    "resolved",
     "task_for",
 ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mezo.errors import MezoError
+from mezo.tasks.conversation import Conversation
 from mezo.tasks.row import Row
 
 # Stands for the mask token in a masked template. A Unicode noncharacter: no text contains it, and
@@ -29,6 +30,7 @@ class TextExample:
     references: tuple[str, ...] = ()  # accepted answers as text, where the answer is to be generated
     answers: tuple[int, ...] = ()  # all right candidates where several are; () means `answer` alone
     group: str | int | None = None  # examples judged together, such as the answers to one question
+    cuts_answer: bool = False  # a candidate that is too long loses its end
 
     @property
     def prompt(self) -> str:
@@ -42,6 +44,7 @@ class HubDataset:
     id: str
     config: str | None = None
     splits: Mapping[str, str] = field(default_factory=dict)  # ours -> theirs, where they differ
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,13 @@ class Task(ABC):
         True  # there is a choice to be made: accuracy and candidate objectives mean something
     )
     metrics: tuple[str, ...] = ("accuracy",)  # it is judged by, the headline one first
+    fits: bool = False  # its classes are those of the training rows: see `fitted`
+    # How a run reads its rows; set by `task_for`.
+    columns: tuple[tuple[str, str], ...] = ()  # (column of the data, field): read whatever else the row has
+    splits: tuple[tuple[str, str], ...] = ()  # (split, what the data call it), where they differ
+    append_eos: bool = False  # an answer ends with the model's end token
+    special_tokens: bool = False  # control tokens that are written out in the data count as such
+    turns: str = "all"  # of a conversation: "all" the assistant's turns are learned, or the "last"
     # Made-up rows, for a look at the prompts without data.
     samples: tuple[Mapping[str, Any], ...] = field(default=(), compare=False, repr=False)
 
@@ -85,6 +95,14 @@ class Task(ABC):
             f"{row.where}: task {self.name!r} continues its prompts, which a masked language model cannot; "
             "choose a causal model, or another task"
         )
+
+    def conversation(self, row: Row) -> Conversation | None:
+        """The row as a conversation, for models with a chat template; None where it is always a plain prompt."""
+        return None
+
+    def fitted(self, rows: Sequence[Row]) -> "Task":
+        """The task as the training rows define it: its classes, where they are those that the data have."""
+        return self
 
     def unfold(self, fields: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         """The examples in one raw object: most often itself; several where a passage holds questions."""

@@ -1,11 +1,11 @@
-"""A person's own data: a prompt and the completion that is wanted."""
+"""A prompt and the completion that is wanted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mezo.errors import MezoError
-from mezo.tasks.base import Task, TextExample
+from mezo.tasks.base import TextExample
+from mezo.tasks.free_text import FreeText, answered
 from mezo.tasks.row import Row
 
 _SAMPLES = (
@@ -15,22 +15,18 @@ _SAMPLES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptCompletion(Task):
-    """`prompt`, `completion`: both exactly as written, so the space between them is the writer's."""
+class PromptCompletion(FreeText):
+    """`prompt`, `completion`: both exactly as written, so the space between them is the writer's.
+
+    A masked model sees as many masks after the prompt as the completion has tokens, and learns each at its place.
+    """
 
     name: str = "prompt-completion"
     fields: tuple[str, ...] = ("prompt", "completion")
-    has_candidates: bool = False
-    metrics: tuple[str, ...] = ()  # the loss alone
     samples: tuple[Mapping[str, Any], ...] = field(default=_SAMPLES, compare=False, repr=False)
 
-    def label(self, row: Row) -> None:
-        return None
-
     def causal(self, row: Row) -> TextExample:
-        completion = row.text("completion")
-        if not completion:
-            raise MezoError(f"{row.where}: expected some text in field 'completion', found none")
-        return TextExample(
-            row.text("prompt"), candidates=(completion,), answer=0, references=(completion.strip(),)
-        )
+        return answered(row, row.text("prompt"), row.text("completion"), "completion")
+
+    def masked(self, row: Row) -> TextExample:
+        return answered(row, row.text("prompt"), row.text("completion"), "completion", masked=True)

@@ -55,6 +55,8 @@ class Row:
                 return number
             if spelled is not None and spelled.strip() in (s.casefold() for s in spellings):
                 return number
+        if spelled is not None and spelled.strip().isdecimal() and int(spelled) < len(classes):
+            return int(spelled)  # as a CSV has it
         choices = ", ".join(f"{i} ({spellings[0]})" for i, spellings in enumerate(classes))
         unlabelled = isinstance(value, Integral) and not isinstance(value, bool) and int(value) == -1
         raise MezoError(

@@ -40,6 +40,9 @@ class Templated(Task):
         example = replace(self.inner.causal(row), candidates=self.inner.label_words)
         return self._filled(row, example)
 
+    def fitted(self, rows: Sequence[Row]) -> Task:
+        return with_template(self.inner.fitted(rows), self.template)
+
     def unfold(self, fields: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         return self.inner.unfold(fields)
 

@@ -49,6 +49,8 @@ class TREC(Classification):
         coarse = fields.get("coarse_label", fields.get("label-coarse"))
         if "label" in fields or coarse is None:
             return (fields,)
+        if isinstance(coarse, str) and coarse.isdecimal():
+            coarse = int(coarse)  # as a CSV has it
         in_order = isinstance(coarse, int) and coarse in range(len(_HUB_ORDER))
         return ({**fields, "label": _HUB_ORDER[coarse] if in_order else coarse},)
 

@@ -18,7 +18,7 @@ from mezo.parallel.start import around, check_alike, settled
 from mezo.resume.compatibility import data_of
 from mezo.resume.plan import FreshRun, remembers
 from mezo.resume.session import Resume
-from mezo.tasks import Task, task_for
+from mezo.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,20 @@ def prepare_run(
     resuming = resume is not None
     config = settled(config, group, resuming=resuming, note=note)
     train, validation = given.train, given.validation
-    task = train.task if train is not None else task_for(config.task, config.label_words, config.template)
-    objective = objective_for(config, task)
     if train is None:
-        train = from_config.training_set(config, task)
-        validation = from_config.validation_set(config, task) if validation is None else validation
+        train = from_config.training_set(config, from_config.task_of(config))
+        validation = from_config.validation_set(config, train.task) if validation is None else validation
+    task = train.task
+    if config.task == "auto":
+        config = config.model_copy(update={"task": task.name})
+    objective = objective_for(config, task)
+    if train.words and not resuming:
+        note(train.words)
+    if config.eval_every and validation is None:
+        note(
+            f"warning: eval_every={config.eval_every}, and there is nothing to evaluate on: give a folder with a validation "
+            "file, or hold out a share of the data (--split-sizes 10%)"
+        )
     _tell_of_a_small_set(config, len(train), note)
     base = base_model(config, given.model, given.tokenizer, note)
     config = with_matmul(config, base, group, resuming=resuming, note=note, profile=profile)

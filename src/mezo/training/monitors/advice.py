@@ -16,11 +16,17 @@ WINDOW = 50  # steps
 # step, toys that learn by heart up to 0.15; runs that diverged 0.1 as their loss began to rise, then 0.4.
 TOO_MUCH = 0.2
 GOOD = 0.02
+_FOR_GAUSSIAN = 1e-5  # the largest that the paper has for full tuning, without normalisation
 RISE = 1.5  # times the loss of the first steps
 
 
 def before_the_start(config: MeZOConfig) -> str | None:
-    """A warning if the learning rate is one for full tuning, and something far smaller is tuned."""
+    """A warning if the learning rate is one for full tuning, and something far smaller is tuned, or moves far less."""
+    if config.normalize_perturbations and config.learning_rate <= _FOR_GAUSSIAN:
+        return (
+            f"warning: a learning rate of {config.learning_rate:g} will hardly move the weights along normalised directions, "
+            "which are shorter by the root of the number of elements: begin with 1e-3"
+        )
     if config.tuning not in ("lora", "prefix") or config.normalize_perturbations:
         return None
     usual = {family: MeZOConfig.paper(family, config.tuning).learning_rate for family in ("roberta", "opt")}

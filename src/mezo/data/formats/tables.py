@@ -1,0 +1,95 @@
+"""Tables: CSV, TSV, Parquet and Arrow, read by the `datasets` library, which maps them from disk."""
+
+import contextlib
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mezo.data.formats.json_values import decoded
+from mezo.data.formats.table_rows import TableRows
+from mezo.errors import MezoError
+from mezo.tasks import Row
+
+INSTALL = "pip install 'mezo[hub]'"
+_LONGEST_HEADER = 1 << 20  # bytes
+
+
+def read_csv(path: Path, file: BinaryIO) -> Sequence[Row]:
+    """Comma-separated, its first line naming the columns. Every value is text, as it is written."""
+    return _delimited(path, file, ",")
+
+
+def read_tsv(path: Path, file: BinaryIO) -> Sequence[Row]:
+    """Tab-separated, its first line naming the columns. Every value is text, as it is written."""
+    return _delimited(path, file, "\t")
+
+
+def read_parquet(path: Path, file: BinaryIO) -> Sequence[Row]:
+    return _table(path, lambda datasets: datasets.Dataset.from_parquet(str(path)))
+
+
+def read_arrow(path: Path, file: BinaryIO) -> Sequence[Row]:
+    return _table(path, lambda datasets: datasets.Dataset.from_file(str(path)))
+
+
+def _delimited(path: Path, file: BinaryIO, separator: str) -> Sequence[Row]:
+    columns = _header(path, file, separator)
+
+    def read(datasets: Any) -> Any:
+        # no guessing of types: "007", "NA" and "1.0" are what somebody wrote
+        text = datasets.Features({name: datasets.Value("string") for name in columns})
+        reading = {"sep": separator, "features": text, "na_filter": False, "encoding": "utf-8-sig"}
+        return datasets.Dataset.from_csv(str(path), **reading)
+
+    return _table(path, read)
+
+
+def _header(path: Path, file: BinaryIO, separator: str) -> list[str]:
+    """The names of the columns, from the first line."""
+    first = decoded(file.readline(_LONGEST_HEADER), str(path), first=True)
+    columns = next(csv.reader([first], delimiter=separator), [])
+    if not any(name.strip() for name in columns):
+        raise MezoError(f"{path}: expected the names of the columns in the first line, found an empty one")
+    if len(set(columns)) < len(columns):
+        twice = next(name for n, name in enumerate(columns) if name in columns[:n])
+        raise MezoError(f"{path}: expected each column once, found {twice!r:.60} twice: rename one")
+    return columns
+
+
+def _table(path: Path, read: Callable[[Any], Any]) -> Sequence[Row]:
+    datasets = library(f"{path}: reading it")
+    try:
+        with quiet(datasets):
+            return TableRows(read(datasets), str(path))
+    except MezoError:
+        raise
+    except Exception as error:  # whatever the reader of the format raises
+        cause = error.__cause__ or error
+        if "corresponds to no data" in str(cause):
+            return []
+        raise MezoError(f"{path}: not a readable table: {' '.join(str(cause).split())[:300]}") from None
+
+
+def library(what: str) -> Any:
+    """The module `datasets`. Raises MezoError, which says how to install it."""
+    try:
+        import datasets  # heavy, and only needed for tables and the hub
+
+        return datasets
+    except ImportError:
+        raise MezoError(f"{what} needs the package 'datasets': {INSTALL}") from None
+
+
+@contextlib.contextmanager
+def quiet(datasets: Any) -> Iterator[None]:
+    """No progress bars and no log of the library's own."""
+    shown, verbosity = datasets.is_progress_bar_enabled(), datasets.logging.get_verbosity()
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(verbosity)
+        if shown:
+            datasets.enable_progress_bars()

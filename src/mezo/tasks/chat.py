@@ -1,0 +1,56 @@
+"""Conversations, of which the assistant's turns are learned through the model's chat template."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mezo.errors import MezoError
+from mezo.tasks.base import TextExample
+from mezo.tasks.conversation import Conversation, conversation_in, messages_in
+from mezo.tasks.free_text import FreeText
+from mezo.tasks.row import Row
+
+_SAMPLES = (
+    {
+        "messages": [
+            {"role": "system", "content": "Answer in one word."},
+            {"role": "user", "content": "Which team takes a ticket about an invoice?"},
+            {"role": "assistant", "content": "Billing."},
+        ]
+    },
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chat(FreeText):
+    """`messages` (OpenAI), `conversations` (ShareGPT), or TRL's `prompt` and `completion` as lists of messages.
+
+    System prompts and tool messages are context. `turns` says which of the assistant's turns are learned.
+    """
+
+    name: str = "chat"
+    fields: tuple[str, ...] = ("messages",)
+    aliases: tuple[tuple[str, str], ...] = (("conversations", "messages"), ("conversation", "messages"))
+    samples: tuple[Mapping[str, Any], ...] = field(default=_SAMPLES, compare=False, repr=False)
+
+    def unfold(self, fields: Mapping[str, Any]) -> tuple[Mapping[str, Any]]:
+        if "messages" in fields or not {"prompt", "completion"} <= set(fields):
+            return (fields,)
+        rest = {name: value for name, value in fields.items() if name not in ("prompt", "completion")}
+        # a message list, for which the border between context and answer is kept
+        return ({**rest, "messages": fields["completion"], "before": fields["prompt"]},)
+
+    def conversation(self, row: Row) -> Conversation:
+        found = conversation_in(row, "messages")
+        if "before" in row.fields:
+            before = messages_in(row, "before")
+            found = Conversation((*before, *found.messages), found.tools, first_learned=len(before))
+        if not found.learned(self.turns):
+            raise MezoError(f"{row.where}: expected a turn of the assistant to learn, found none")
+        return found
+
+    def causal(self, row: Row) -> TextExample:
+        raise MezoError(
+            f"{row.where}: a conversation is written out by a chat template, and this model's tokenizer has none: "
+            "give --chat-template chatml (or plain, or a FILE)"
+        )

@@ -197,7 +197,7 @@ def evaluate(
     return {
         "model": config.model,
         "adapter": adapter and str(adapter),
-        "task": config.task,
+        "task": task.name if config.task == "auto" else config.task,
         **values,
         "shots": shots,
         "shots_shown": shown.mean if shown else 0.0,

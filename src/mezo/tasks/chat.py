@@ -18,6 +18,14 @@ _SAMPLES = (
             {"role": "assistant", "content": "Billing."},
         ]
     },
+    {
+        "messages": [
+            {"role": "user", "content": "The login page is blank."},
+            {"role": "assistant", "content": "Web."},
+            {"role": "user", "content": "And a wrong address?"},
+            {"role": "assistant", "content": "Billing."},
+        ]
+    },
 )
 
 

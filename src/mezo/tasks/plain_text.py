@@ -9,6 +9,8 @@ from mezo.tasks.base import TextExample
 from mezo.tasks.free_text import FreeText
 from mezo.tasks.row import Row
 
+_SAMPLES = ({"text": "Tickets about invoices go to billing."}, {"text": "A blank page is for the web team."})
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlainText(FreeText):
@@ -19,9 +21,7 @@ class PlainText(FreeText):
 
     name: str = "text"
     fields: tuple[str, ...] = ("text",)
-    samples: tuple[Mapping[str, Any], ...] = field(
-        default=({"text": "Tickets about invoices go to billing."},), compare=False, repr=False
-    )
+    samples: tuple[Mapping[str, Any], ...] = field(default=_SAMPLES, compare=False, repr=False)
 
     def causal(self, row: Row) -> TextExample:
         text = row.text("text")

@@ -9,7 +9,10 @@ from mezo.tasks.conversation import Conversation
 from mezo.tasks.free_text import FreeText, answered
 from mezo.tasks.row import Row
 
-_SAMPLES = ({"question": "Which team takes a ticket about an invoice?", "answer": "billing"},)
+_SAMPLES = (
+    {"question": "Which team takes a ticket about an invoice?", "answer": "billing"},
+    {"question": "Which team takes a ticket about a blank page?", "answer": "web"},
+)
 
 
 @dataclass(frozen=True, kw_only=True)

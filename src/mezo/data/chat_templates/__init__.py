@@ -6,7 +6,7 @@ from typing import Any
 from mezo.errors import MezoError, near
 
 # name -> file in this folder
-CHAT_TEMPLATES = {"chatml": "chatml.jinja", "plain": "plain.jinja"}
+CHAT_TEMPLATES: dict[str, str] = {"chatml": "chatml.jinja", "plain": "plain.jinja"}
 _MOST = 1 << 20  # bytes of a file; templates have a few thousand
 
 

@@ -1,4 +1,4 @@
-"""A person's own data: a prompt and the completion that is wanted."""
+"""Your own data: a prompt and its completion."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,12 @@ _SAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class PromptCompletion(Task):
-    """`prompt`, `completion`: both exactly as written, so the space between them is the writer's."""
+    """`prompt`, `completion`: both exactly as written, including the space between them.
+
+    Example:
+        >>> PromptCompletion().causal(Row(_SAMPLES[0], "samples", 0)).candidates
+        (' web',)
+    """
 
     name: str = "prompt-completion"
     fields: tuple[str, ...] = ("prompt", "completion")

@@ -36,7 +36,7 @@ def evaluate(
         0,
         "--shots",
         min=0,
-        help="Show so many solved training examples before each prompt, as far as they fit.",
+        help="Number of solved training examples before each prompt; those that do not fit are left out.",
     ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 def plan(
     paper: Path = typer.Argument(..., help="A .md, .txt, .tex or .pdf file, or a folder of LaTeX."),
-    count: int = typer.Option(5, "--number", "-n", min=1, max=50, help="The most studies."),
+    count: int = typer.Option(5, "--number", "-n", min=1, max=50, help="Maximum number of studies."),
     model: str = typer.Option(..., "--model", "-m", help="The endpoint's model, or a local one."),
     base_url: str | None = typer.Option(
         None, "--base-url", help="The OpenAI-compatible endpoint; without it the model runs here."
@@ -46,15 +46,17 @@ def plan(
         None,
         "--paper-tokens",
         min=100,
-        help="The most tokens of the paper's text. [dim]\\[30000, or what fits][/dim]",
+        help="Maximum tokens of the paper's text. [dim]\\[30000, or what fits][/dim]",
     ),
     max_tokens: int | None = typer.Option(
         None,
         "--max-tokens",
         min=1,
-        help="The most tokens of an answer. [dim]\\[the endpoint's own; 2048 here][/dim]",
+        help="Maximum tokens of an answer. [dim]\\[the endpoint's own; 2048 here][/dim]",
     ),
-    timeout: float = typer.Option(300.0, "--timeout", min=0.01, help="Seconds for an answer of an endpoint."),
+    timeout: float = typer.Option(
+        300.0, "--timeout", min=0.01, help="Seconds to wait for an endpoint's answer."
+    ),
     retries: int = typer.Option(
         4, "--retries", min=0, help="Retries after rate limits, errors 5xx, lost connections."
     ),

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 def plan_eval(
     plan: Path = typer.Argument(..., help="The plan to judge: YAML, JSON, JSONL, Markdown or HTML."),
-    gold: Path = typer.Option(..., "--gold", "-g", help="The plan to judge it by."),
+    gold: Path = typer.Option(..., "--gold", "-g", help="The reference plan."),
     judge: str = typer.Option(
         "rules", "--judge", help="rules: the table of parts. lm: a language model, blinded."
     ),
@@ -43,7 +43,9 @@ def plan_eval(
     base_url: str | None = typer.Option(
         None, "--base-url", help="The OpenAI-compatible endpoint; without it the model runs here."
     ),
-    votes: int = typer.Option(3, "--votes", min=1, max=99, help="How often --judge lm asks."),
+    votes: int = typer.Option(
+        3, "--votes", min=1, max=99, help="Number of answers that --judge lm asks for."
+    ),
     seed: int = typer.Option(0, "--seed", min=0, help="Shuffles studies and sides for --judge lm."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of a table."),
 ) -> None:

@@ -20,9 +20,9 @@ def register(app: typer.Typer) -> None:
 
 
 def plot(
-    runs: list[Path] = typer.Argument(..., metavar="RUN...", help="Folders of runs; they may be going on."),
+    runs: list[Path] = typer.Argument(..., metavar="RUN...", help="Folders of runs, finished or not."),
     output: Path = typer.Option(
-        Path("comparison"), "--output", "-o", help="Of several runs: name of the files, without its ending."
+        Path("comparison"), "--output", "-o", help="With several runs: the files' name, without ending."
     ),
 ) -> None:
     """Draw loss, accuracy, projected gradients and zero gradients of a run, as PNG and SVG; or loss and

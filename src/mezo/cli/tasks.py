@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def tasks(context: typer.Context) -> None:
-    """List the tasks: what each row of data must hold, what there is to choose from, how it is judged."""
+    """List the tasks with the fields of a row, the answers to choose from, and the metrics."""
     if context.invoked_subcommand is not None:
         return
     from mezo.metrics import METRICS
@@ -67,7 +67,7 @@ def show(
     label_words: Annotated[str | None, typer.Option(help="Words for the classes, by comma.")] = None,
     template: Annotated[str | None, typer.Option(help="A prompt of your own, as in mezo train.")] = None,
 ) -> None:
-    """Print real prompts of a task, filled in, with the candidates and a star at the right answer."""
+    """Print filled-in prompts of a task, with the candidates and a star at the right answer."""
     from mezo.tasks import task_for
 
     words = [word.strip() for word in label_words.split(",")] if label_words else None

@@ -38,7 +38,7 @@ The same run again, with another seed.
 
   mezo train --config runs/lora/config.yaml --seed 1 --output runs/seed1
 
-A run that was killed goes on; and from its last step, in a run of its own, at another learning rate.
+Continue a killed run; or fork it at its last step, with another learning rate.
 
   mezo train --resume runs/lora
   mezo train --resume runs/lora --fork runs/slower --learning-rate 1e-5
@@ -55,19 +55,19 @@ def train(
     output: Path | None = typer.Option(
         None, "--output", "-o", help="Folder for everything the run writes; default: runs/TASK-TUNING-SEED."
     ),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run that is in the folder."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a run in the folder."),
     resume: Path | None = typer.Option(
         None,
         "--resume",
         metavar="RUN",
-        help="Go on with a run that was broken off, under its own settings, to the bytes of one never left.",
+        help="Continue an interrupted run with its own settings, to the bytes of an uninterrupted one.",
         show_default=False,
     ),
     fork: Path | None = typer.Option(
         None,
         "--fork",
         metavar="NEW_RUN",
-        help="With --resume: go on in a folder of its own, under settings that may differ from here on.",
+        help="With --resume: continue in a new folder, with settings that may differ from here on.",
         show_default=False,
     ),
     profile: bool = typer.Option(
@@ -86,21 +86,21 @@ def train(
         "--log",
         metavar="NAME",
         show_default=False,
-        help="Log to tensorboard, wandb or mlflow as well; may be given more than once.",
+        help="Log to tensorboard, wandb or mlflow as well; may be repeated.",
     ),
     metrics_file: Path | None = typer.Option(
         None,
         "--metrics-file",
         metavar="FILE",
         show_default=False,
-        help="Keep a file of the run's numbers for Prometheus.",
+        help="Write the run's numbers to a file for Prometheus.",
     ),
 ) -> None:
     """Fine-tune a model with forward passes only.
 
-    Writes the tuned weights, the trajectory (from which they can be replayed), metrics, plots and a
-    model card into one folder. Ctrl-C stops after the step under way and saves everything; SIGTERM saves
-    what it takes to go on, and exits with 143.
+    Writes the tuned weights, the trajectory (which replays to the same weights), metrics, plots and a
+    model card into one folder. Ctrl-C stops after the current step and saves everything; SIGTERM saves what
+    --resume needs, and exits with 143.
     """
     from mezo.resume.compatibility import Changed
     from mezo.runs.folder import RunFolder

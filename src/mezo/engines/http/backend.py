@@ -1,12 +1,4 @@
-"""Running SGLang and vLLM servers, one or several, as one engine: LoRA through their HTTP interfaces.
-
-    mezo train --engine http --server http://a:30000,http://b:30000 --tuning lora ...
-
-The adapters of a step's probes are dealt out to the servers. One that fails for good is left out, with a
-note, and what it was asked is asked of the others: a step is a function of the probes, not of who computes
-them, so the trajectory is that of a run without the failure, to rounding. Its adapters are loaded there
-under names that were never used.
-"""
+"""The engine `http`."""
 
 import contextlib
 import re
@@ -52,6 +44,15 @@ def start(spec: EngineSpec, note: Note | None = None) -> "Http":
 
 
 class Http(Backend):
+    """Running SGLang and vLLM servers, one or several, as one engine: LoRA by their HTTP interfaces.
+
+    A server that fails for good is left out with a note; the others take its requests, under new adapter
+    names. A step is a function of the probes, so the trajectory is the same to rounding.
+
+    Example:
+        mezo train --engine http --server http://a:30000,http://b:30000 --tuning lora --model ./my-model
+    """
+
     def __init__(self, servers: Sequence[Server], folder: AdapterFolder, note: Note):
         self.servers, self.folder, self.note = list(servers), folder, note
         self.names = Names()

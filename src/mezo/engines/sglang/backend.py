@@ -81,6 +81,12 @@ def lora_options(lora: LoraSpec) -> dict[str, Any]:
 
 
 class SGLang(Backend):
+    """A model in SGLang's processes: LoRA by adapters in memory, all parameters inside the workers.
+
+    Example:
+        mezo train --engine sglang --tuning lora --model ./my-model --task sst2
+    """
+
     def __init__(self, engine: Any, spec: EngineSpec):
         self.engine, self.spec = engine, spec
         self.names, self._open = Names(), True

@@ -39,11 +39,13 @@ from mezo.weights.weights import Weights
 
 
 class TransformersEngine(Engine):
-    """theta lives in `model`; probes never write it unless `memory` asks for a walk (`engines.in_place.modes`).
+    """The default engine: theta is in `model`; probes never write it unless `memory` asks for a walk.
 
-    How far the model's structure lets probes share a pass is found out by `selfcheck` on a few
-    tokens, by comparing numbers: packed or padded rows, probes stacked or one after another, the
-    head in blocks or whole. The slowest form is the model's own forward, which is right for any model.
+    `selfcheck` compares each shortcut with the model's own forward on a few tokens: packed or padded rows,
+    probes stacked or in turn, the head in blocks or whole. The slowest form works with any model.
+
+    Example:
+        mezo train --task demo --engine transformers --steps 3
     """
 
     def __init__(

@@ -89,6 +89,12 @@ def lora_options(lora: LoraSpec) -> dict[str, Any]:
 
 
 class VLLM(Backend):
+    """A model in vLLM's processes: LoRA by adapters in memory, all parameters inside the workers.
+
+    Example:
+        mezo train --engine vllm --tuning lora --model ./my-model --task sst2
+    """
+
     def __init__(self, llm: Any, spec: EngineSpec):
         self.llm, self.spec = llm, spec
         self.names, self._open = Names(), True

@@ -17,6 +17,7 @@ import mezo
 from mezo.cli import (
     ablate,
     baseline,
+    data,
     evaluate,
     plan,
     plan_eval,
@@ -55,6 +56,7 @@ app = typer.Typer(
 for command in (train, evaluate, tune, ablate, replay, plot, tasks, plan, plan_eval):
     command.register(app)
 app.add_typer(baseline.app, name="baseline")
+app.add_typer(data.app, name="data")
 app.add_typer(trajectory.app, name="trajectory")
 bound(app)
 

@@ -87,7 +87,7 @@ def _nearest(fields: list[str]) -> str:
     if set(fields) >= _PREFERENCES:
         return (
             f"fields {_listed(fields)} are preferences, which no task here learns from; to learn the chosen answers alone: "
-            "--columns prompt=prompt,completion=chosen"
+            "--columns completion=chosen"
         )
     best = max(FORMS, key=lambda form: _likeness(form[0], fields))[0]
     missing = [name for name in best if name not in fields]

@@ -20,9 +20,10 @@ def read_csv(path: Path, file: BinaryIO) -> Sequence[Row]:
 
     Raises: MezoError without the package `datasets`, or if a line has more values than there are columns.
     Example:
+        >>> from mezo.data.files import read_rows
         >>> path = Path("a.csv")
         >>> _ = path.write_text("prompt,completion\\nwhat?,007\\n")
-        >>> [row.fields for row in read_csv(path, path.open("rb"))]
+        >>> [row.fields for row in read_rows(path)]
         [{'prompt': 'what?', 'completion': '007'}]
     """
     return _delimited(path, file, ",")
@@ -33,9 +34,10 @@ def read_tsv(path: Path, file: BinaryIO) -> Sequence[Row]:
 
     Raises: MezoError without the package `datasets`, or if a line has more values than there are columns.
     Example:
+        >>> from mezo.data.files import read_rows
         >>> path = Path("a.tsv")
         >>> _ = path.write_text("prompt\\tcompletion\\nwhat?\\t007\\n")
-        >>> [row.fields for row in read_tsv(path, path.open("rb"))]
+        >>> [row.fields for row in read_rows(path)]
         [{'prompt': 'what?', 'completion': '007'}]
     """
     return _delimited(path, file, "\t")
@@ -46,8 +48,9 @@ def read_parquet(path: Path, file: BinaryIO) -> Sequence[Row]:
 
     Raises: MezoError without the package `datasets`, or if it is not a Parquet file.
     Example:
+        >>> from mezo.data.files import read_rows
         >>> _ = library("this").Dataset.from_dict({"a": [1]}).to_parquet("a.parquet")
-        >>> [row.fields for row in read_parquet(Path("a.parquet"), Path("a.parquet").open("rb"))]
+        >>> [row.fields for row in read_rows(Path("a.parquet"))]
         [{'a': 1}]
     """
     return _table(path, lambda datasets: datasets.Dataset.from_parquet(str(path)))
@@ -58,9 +61,10 @@ def read_arrow(path: Path, file: BinaryIO) -> Sequence[Row]:
 
     Raises: MezoError without the package `datasets`, or if it is not an Arrow stream.
     Example:
+        >>> from mezo.data.files import read_rows
         >>> library("this").Dataset.from_dict({"a": [1]}).save_to_disk("saved")
         >>> path = Path("saved/data-00000-of-00001.arrow")
-        >>> [row.fields for row in read_arrow(path, path.open("rb"))]
+        >>> [row.fields for row in read_rows(path)]
         [{'a': 1}]
     """
     return _table(path, lambda datasets: datasets.Dataset.from_file(str(path)))

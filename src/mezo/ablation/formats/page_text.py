@@ -16,14 +16,8 @@ def to_markdown(plan: Plan) -> str:
     if plan.extra:
         parts.append("\n".join(_item(*pair) for pair in plan.extra.items()))
     for study in plan.studies:
-        fields = {
-            "ablated_part": study.ablated_part,
-            "action": study.action,
-            "replacement": study.replacement,
-            "metrics": ", ".join(study.metrics),
-            **({} if study.set is None else {"set": study.set}),
-            **study.extra,
-        }
+        fields = {name: value for name, value in study.fields.items() if name != "name"}
+        fields["metrics"] = ", ".join(study.metrics)
         parts += [f"### {markdown_text(study.name)}", "\n".join(_item(*pair) for pair in fields.items())]
     return "\n\n".join(parts) + "\n"
 

@@ -40,6 +40,13 @@ class Study(BaseModel):
         """The fields that a study does not define."""
         return dict(self.__pydantic_extra__ or {})
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """All fields, as a file has them."""
+        own = {name: getattr(self, name) for name in ("name", "ablated_part", "action", "replacement")}
+        settings = {} if self.set is None else {"set": self.set}
+        return {**own, "metrics": list(self.metrics), **settings, **self.extra}
+
 
 class Plan(BaseModel):
     """Studies by importance, with the reasoning behind them. A repeated study name gets a number."""
@@ -58,21 +65,13 @@ class Plan(BaseModel):
         rest = json_values({key: value for key, value in values.items() if key != "studies"})
         return {**rest, "studies": values.get("studies", ())}
 
-    @model_validator(mode="after")
-    def _unique_names(self) -> Self:
-        if not self.studies:
+    @field_validator("studies")
+    @classmethod
+    def _unique_names(cls, studies: tuple[Study, ...]) -> tuple[Study, ...]:
+        if not studies:
             raise ValueError("expected at least one study, found none")
         taken: set[str] = set()
-        studies = []
-        for study in self.studies:
-            name, number = study.name, 1
-            while name in taken:
-                number += 1
-                name = f"{study.name} ({number})"
-            taken.add(name)
-            studies.append(study if name == study.name else study.model_copy(update={"name": name}))
-        object.__setattr__(self, "studies", tuple(studies))
-        return self
+        return tuple(study.model_copy(update={"name": unique(study.name, taken)}) for study in studies)
 
     @property
     def extra(self) -> dict[str, Any]:
@@ -86,6 +85,16 @@ class Plan(BaseModel):
             return cls(**values)
         except ValidationError as error:
             raise MezoError(_one_line(error)) from None
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """The name, with a number behind it if it is taken; it is taken then."""
+    found, number = name, 1
+    while found in taken:
+        number += 1
+        found = f"{name} ({number})"
+    taken.add(found)
+    return found
 
 
 def _one_line(error: ValidationError) -> str:

@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 from tests.ablation.plans import PATHS, SAID, VALUES, plans
 from tests.shared import shared
 
-from mezo.ablation.binding.bind import bind
+from mezo.ablation.binding.bind import Bound, bind
 from mezo.ablation.binding.lexicon import expanded
 from mezo.ablation.binding.metric_names import metric_names
 from mezo.ablation.binding.part import parts
-from mezo.ablation.binding.tokens import numbers
-from mezo.ablation.binding.variants import Bound
+from mezo.ablation.binding.text import numbers
 from mezo.ablation.formats.files import read_plan
 from mezo.ablation.plans.plan import Plan
 from mezo.cli.options import SETTINGS, panel_of
@@ -201,7 +200,7 @@ def test_every_setting_of_the_method_is_of_a_part() -> None:
 
 @pytest.mark.parametrize("part", parts(), ids=lambda part: part.title)
 def test_a_part_goes_by_its_own_title_and_settings(part: Any) -> None:
-    from mezo.ablation.binding.part_names import part_of
+    from mezo.ablation.binding.lexicon import part_of
 
     assert part_of(part.title) is part
     assert all(part_of(name) is not None for name in part.settings)

@@ -28,10 +28,6 @@ PASSES = [2.0, 4.0, 8.0, 1.0]
 COSTS = st.lists(st.builds(Cost, *[st.floats(1e-3, 10)] * 3, passes=st.floats(1, 64)), min_size=4, max_size=4)
 
 
-def test_equal_steps_are_equal() -> None:
-    assert set(budget.by_steps(DIRECTIONS, 120).values()) == {120}
-
-
 def test_equal_passes_are_equal() -> None:
     costs = {case.key: Cost(1, 1, 1, p) for case, p in zip(DIRECTIONS, PASSES, strict=True)}
     assert list(budget.by_passes(DIRECTIONS, 120, costs).values()) == [120, 60, 30, 240]
@@ -60,11 +56,6 @@ def test_equal_minutes_are_used_up_and_not_overrun(
         # Seconds of up to 6e5 are summed and divided: relative roundings of 2^-53, well below 1e-9.
         assert cost.seconds(steps, evaluations) <= share * (1 + 1e-9)
         assert cost.seconds(steps + 1, evaluations) > share * (1 - 1e-9)
-
-
-def test_a_case_without_costs_has_no_share() -> None:
-    with pytest.raises(MezoError, match="study: 0: its steps could not be timed"):
-        budget.by_passes(DIRECTIONS, 120, {DIRECTIONS[0].key: Cost(1, 1, 1, 2)})
 
 
 def test_cases_of_equal_settings_count_once() -> None:

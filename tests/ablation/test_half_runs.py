@@ -17,7 +17,7 @@ from tests.tiers import mostly_slow
 
 from mezo.ablation.run import training
 from mezo.ablation.run.folder import REQUEST, StudyFolder
-from mezo.ablation.run.outcome import read_outcome
+from mezo.ablation.run.measures import read_outcome
 from mezo.ablation.run.training import train_one
 from mezo.config import MeZOConfig
 from mezo.events import StepRecord

@@ -6,7 +6,7 @@ A plan may come from anywhere, so settings that run code or reach other machines
 from functools import cache
 from typing import Any
 
-from mezo.ablation.binding.model_facts import facts_of
+from mezo.ablation.binding.literal_values import facts_of
 from mezo.config import MeZOConfig, is_import
 from mezo.errors import MezoError
 

@@ -1,17 +1,18 @@
 """The judge by rules: two studies are the same ablation if part, action and a replacement agree."""
 
+import re
 from collections.abc import Iterator
+from difflib import SequenceMatcher
 from typing import Any
 
-from mezo.ablation.binding.bind import bind_study
+from mezo.ablation.binding.bind import Variant, bind_study
 from mezo.ablation.binding.lexicon import ranked
-from mezo.ablation.binding.text import similarity
-from mezo.ablation.binding.tokens import numbers
-from mezo.ablation.binding.variants import Variant
+from mezo.ablation.binding.text import folded, numbers
 from mezo.ablation.plans.plan import Plan, Study
 from mezo.config import MeZOConfig
 
 ALIKE = 0.6  # similarity of two texts that say the same in other words
+_STOP = re.compile("a|an|and|by|for|from|in|instead|is|its?|of|on|or|that|the|this|to|used|using|use|with|vs")
 _OTHER_PARTS = 0.85  # the same, where the table has two different parts
 
 
@@ -89,3 +90,19 @@ def _texts(replacement: Any) -> Iterator[str]:
             yield from (f"{key}: {inner}" for inner in (value if isinstance(value, list) else [value]))
     elif replacement is not None:
         yield from map(str, replacement)
+
+
+def similarity(one: str, other: str) -> float:
+    """From 0 to 1: shared words (Dice), or shared letters in order if that is more."""
+    left, right = _stems(one), _stems(other)
+    if not left or not right:
+        return float(folded(one) == folded(other))
+    dice = 2 * len(left & right) / (len(left) + len(right))
+    letters = SequenceMatcher(None, folded(one)[:500], folded(other)[:500], autojunk=False).ratio()
+    return max(dice, letters if letters > 0.8 else 0.0)  # unrelated texts share half of their letters
+
+
+def _stems(text: str) -> frozenset[str]:
+    """The content words, without the endings of plurals and verbs."""
+    words = (word for word in folded(text).split() if not _STOP.fullmatch(word))
+    return frozenset(re.sub(r"(?:ations?|ators?|ings?|ed|es|s)$", "", w) if len(w) > 4 else w for w in words)

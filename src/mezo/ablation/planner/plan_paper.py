@@ -4,9 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mezo.ablation.binding.bind import bind
-from mezo.ablation.binding.settings_table import table
-from mezo.ablation.binding.variants import Bound
+from mezo.ablation.binding.bind import Bound, bind
+from mezo.ablation.binding.part import table
 from mezo.ablation.formats.files import parse, write_plan
 from mezo.ablation.planner.endpoint import Answers, Messages, Truncated
 from mezo.ablation.planner.papers import Paper

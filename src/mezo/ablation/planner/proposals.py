@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mezo.ablation.binding.bind import stated
+from mezo.ablation.binding.bind import Bound, Unbound, stated
 from mezo.ablation.binding.checks import problem_of
-from mezo.ablation.binding.settings_table import settable, table
-from mezo.ablation.binding.variants import Bound, Unbound
+from mezo.ablation.binding.part import settable, table
 from mezo.ablation.planner.answers import object_in
 from mezo.ablation.planner.endpoint import Answers
 from mezo.ablation.planner.prompts import prompt

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mezo.ablation.binding.variants import Bound
+from mezo.ablation.binding.bind import Bound
 from mezo.config import MeZOConfig
 
 BASELINE = "baseline"

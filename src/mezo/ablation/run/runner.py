@@ -9,7 +9,7 @@ from pathlib import Path
 from mezo.ablation.run.cases import Run
 from mezo.ablation.run.costs import Say
 from mezo.ablation.run.folder import REQUEST
-from mezo.ablation.run.journal import Journal, threshold_of
+from mezo.ablation.run.journal import Journal, run_record, study_records, threshold_of, threshold_record
 from mezo.ablation.run.measures import Threshold
 from mezo.ablation.run.prepare import PreparedStudy, threads
 from mezo.ablation.run.processes import PROGRAM, Ended, Processes, environment
@@ -50,7 +50,8 @@ def run_study(
             folder.agree(prepared.agreed)
         folder.take_over()
         study = _Study(prepared, Processes(program, trusting=prepared.config.trust_remote_code), say)
-        study.journal.begin(list(command))
+        for record in study_records(prepared, list(command)):
+            study.journal.add(record)
         stopped = False
         try:
             study.make(prepared.left())
@@ -66,7 +67,7 @@ class _Study:
 
     def __init__(self, prepared: PreparedStudy, processes: Processes, say: Say) -> None:
         self.prepared, self.processes, self.say = prepared, processes, say
-        self.journal = Journal(prepared)
+        self.journal = Journal(prepared.folder.results)
         self.threshold: Threshold | None = None
         self.made = 0
         self.failed: dict[str, tuple[str, str]] = {}  # by key
@@ -101,10 +102,11 @@ class _Study:
         if not self._recorded:
             self.threshold = threshold_of(self.prepared)
             if self.threshold is not None:
-                self.journal.add_threshold(self.threshold)
+                self.journal.add(threshold_record(self.threshold))
         for run in self.prepared.runs:
             if run.key in over - self._recorded:
-                self.journal.add_run(run, self._ended.get(run.key, Ended(True)), self.threshold)
+                error = self._ended[run.key].error if run.key in self._ended else None
+                self.journal.add(run_record(self.prepared, run, error, self.threshold))
         self._recorded |= over
 
     def _one(self, run: Run) -> Ended:

@@ -1,7 +1,10 @@
-"""One run of a study, in its own process: trained, evaluated, measured."""
+"""What the process of a run does: one run trained, evaluated and measured; or a few steps of it, to time them."""
 
 import dataclasses
 import platform
+import re
+import statistics
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +13,13 @@ import torch
 import transformers
 
 import mezo
+from mezo.ablation.run.budget import Cost
 from mezo.ablation.run.folder import is_resumable
-from mezo.ablation.run.outcome import Outcome, write_outcome
-from mezo.ablation.run.peak_memory import StepPeak
-from mezo.algorithm import draw_of
-from mezo.build.schedule import directions_at
+from mezo.ablation.run.measures import Outcome
+from mezo.algorithm import draw_of, mezo_step
+from mezo.build.schedule import directions_at, learning_rate
 from mezo.config import MeZOConfig
-from mezo.data import MeZODataset
+from mezo.data import EncodedDataset, MeZODataset
 from mezo.data.from_config import validation_set
 from mezo.errors import MezoError
 from mezo.estimators.base import Estimator, Wrapper
@@ -26,6 +29,16 @@ from mezo.runs.summary import Summary, write_summary
 from mezo.tasks import task_for
 from mezo.training.trainer import MeZOTrainer
 from mezo.types import Draw, Probe
+from mezo.util.atomic_files import write_text
+from mezo.util.clock import measured, since
+from mezo.util.json_text import to_json
+from mezo.util.memory import peak_bytes
+from mezo.util.parsing import parse_json
+
+TIMED = 2  # steps, after one that is not timed: it compiles kernels and fills caches
+_LONG = 5.0  # seconds: a first step that takes longer is timed itself
+_EXAMPLES = 64  # of the timed evaluation
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +52,52 @@ class Counting(Wrapper):
         probes = super().ask(draw, state)
         self.asked.append(len(probes))
         return probes
+
+
+class StepPeak:
+    """The peak memory of a run's steps, apart from loading the model and evaluations, which need more.
+
+    Follows the system's high-water mark of resident memory, which is reset before the steps (Linux). Where it cannot be
+    reset, `of_steps` stays None and `whole` is still right.
+    """
+
+    def __init__(self, file: Path) -> None:
+        """file: keeps the marks for a process that resumes the run."""
+        self._file, self._fresh = file, False
+        self._whole: int = 0
+        self.of_steps: int | None = None  # bytes
+        if file.is_file():
+            found = parse_json(file.read_text(encoding="utf-8"))
+            self._whole, self.of_steps = found["whole"], found["steps"]
+
+    def begin(self) -> None:
+        """Call before steps: resets the mark to what is resident now (5: see proc(5))."""
+        before, self._whole = _high_water(), self.whole()
+        try:
+            _RESET.write_text("5")
+            self._fresh = (_high_water() or before + 1) <= before
+        except OSError:
+            self._fresh = False
+        write_text(self._file, to_json({"whole": self._whole, "steps": self.of_steps}) + "\n")
+
+    def stepped(self) -> None:
+        """Call after each step."""
+        if self._fresh:
+            self.of_steps = max(self.of_steps or 0, _high_water())
+
+    def whole(self) -> int:
+        """The peak of the process in bytes, since its start."""
+        # The kernel adds up its counts of pages now and then, so a later mark may be a little lower.
+        return max(self._whole, self.of_steps or 0, _high_water() or peak_bytes())
+
+
+def _high_water() -> int:
+    """The most resident memory of this process since the last reset, in bytes; 0 except on Linux."""
+    try:
+        found = re.search(r"^VmHWM:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0
 
 
 class _Log(Observer):
@@ -127,7 +186,7 @@ def train_one(request: dict[str, Any], folder: Path, *, trusting: bool = False) 
         peak_memory_bytes=log.peak.whole(),
         device=torch.cuda.get_device_name(device) if on_gpu else device.type,
         device_memory_bytes=torch.cuda.max_memory_allocated(device) if on_gpu else None,
-        step_memory_bytes=log.peak.of_steps(),
+        step_memory_bytes=log.peak.of_steps,
         threads=torch.get_num_threads(),
         versions={
             "mezo": mezo.__version__,
@@ -137,7 +196,7 @@ def train_one(request: dict[str, Any], folder: Path, *, trusting: bool = False) 
             "system": f"{platform.system()} {platform.machine()}",
         },
     )
-    write_outcome(folder, outcome)
+    outcome.write(folder)
 
 
 def _probes_before(result: TrainResult, counting: Counting) -> int:
@@ -150,3 +209,51 @@ def _probes_before(result: TrainResult, counting: Counting) -> int:
         else len(s.losses)
         for s in before
     )
+
+
+def time_to(request: dict[str, Any], output: Path, *, began: float, trusting: bool = False) -> None:
+    """Write the Cost of the request's config to `output`. began: `time.monotonic()` at the start of this process."""
+    starting = since(began)
+    config = MeZOConfig.build(**{**request["config"], "trust_remote_code": trusting})
+    cost = time_one(config, request["evaluation_seed"], starting)
+    write_text(output, to_json(dataclasses.asdict(cost)) + "\n")
+
+
+def time_one(config: MeZOConfig, evaluation_seed: int, starting: float) -> Cost:
+    """The cost of a run of `config`. starting: seconds that its process takes to start."""
+    began = time.monotonic()
+    trainer = trainer_for(config, evaluation_seed, (), observer=Observer())
+    loading = since(began)
+    trainer.estimator = counting = Counting(trainer.estimator)
+    seconds = [_step(trainer, 0)]
+    if seconds[0] < _LONG:
+        seconds = [_step(trainer, step) for step in range(1, TIMED + 1)]
+    timed = passes = statistics.fmean(counting.asked)
+    if config.final_directions is not None:  # n grows linearly, so the mean is that of its ends
+        last = draw_of(config.seed, config.num_steps - 1, directions_at(config, config.num_steps - 1))
+        passes = (counting.asked[0] + len(trainer.estimator.ask(last, trainer.estimator_state))) / 2
+    evaluation, examples = 0.0, trainer.validation_set
+    if examples is not None:  # estimated from its first examples
+        few = EncodedDataset(examples[:_EXAMPLES])
+        evaluation = trainer.evaluate(few).seconds * len(examples) / len(few)
+    return Cost(
+        step=measured(statistics.median(seconds), "a step") * passes / timed,
+        fixed=starting + loading,
+        evaluation=evaluation,
+        passes=passes * config.gradient_accumulation,
+    )
+
+
+def _step(trainer: MeZOTrainer, step: int) -> float:
+    """Seconds of a step as the trainer makes it, its batch included."""
+    c, began = trainer.config, time.monotonic()
+    batches = trainer.train_set.microbatches(step, c.batch_size, c.gradient_accumulation, c.seed)
+    _, _, trainer.estimator_state = mezo_step(
+        trainer.engine,
+        trainer.estimator,
+        [trainer.engine.prepare(batch) for batch in batches],
+        draw_of(c.seed, step, directions_at(c, step)),
+        learning_rate(c, step),
+        trainer.estimator_state,
+    )
+    return since(began)

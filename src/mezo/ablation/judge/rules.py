@@ -46,35 +46,21 @@ class _Side:
 
 
 def _alike(one: _Side, other: _Side) -> float:
-    part, share = _parts(one, other), _shared(one, other)
-    return (part + share) / 2 if part and share and _actions(one, other) else 0.0
-
-
-def _parts(one: _Side, other: _Side) -> float:
     words = similarity(one.study.ablated_part, other.study.ablated_part)
-    if one.parts & other.parts:
-        return 1.0
-    return words if words >= (_OTHER_PARTS if one.parts and other.parts else ALIKE) else 0.0
-
-
-def _actions(one: _Side, other: _Side) -> bool:
+    least = _OTHER_PARTS if one.parts and other.parts else ALIKE
+    part = 1.0 if one.parts & other.parts else words if words >= least else 0.0
+    common = sum(settings in one.settings for settings in other.settings)
     actions = {one.study.action, other.study.action}
-    return len(actions) == 1 or ("REPLACE" in actions and bool(_common(one, other)))
-
-
-def _shared(one: _Side, other: _Side) -> float:
-    """The share of the other side's replacements that both have; 1 if there is nothing to compare."""
-    if not one.texts and not other.texts:
-        return 1.0
-    common = len(_common(one, other))
+    if len(actions) > 1 and not (common and "REPLACE" in actions):
+        return 0.0
     texts = sum(any(_same(mine, theirs) for mine in one.texts) for theirs in other.texts)
-    if not common and not texts and not (one.texts and other.texts):
-        return 1.0 if one.study.action == other.study.action != "REPLACE" else 0.0
-    return min(1.0, max(common, texts) / max(len(other.settings), len(other.texts), 1))
-
-
-def _common(one: _Side, other: _Side) -> list[dict[str, Any]]:
-    return [settings for settings in other.settings if settings in one.settings]
+    if not one.texts and not other.texts:
+        share = 1.0
+    elif common or texts or (one.texts and other.texts):
+        share = min(1.0, max(common, texts) / max(len(other.settings), len(other.texts), 1))
+    else:  # only one side says something
+        share = float(actions in ({"REMOVE"}, {"ADD"}))
+    return (part + share) / 2 if part and share else 0.0
 
 
 def _same(mine: str, theirs: str) -> bool:

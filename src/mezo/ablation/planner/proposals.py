@@ -8,9 +8,8 @@ from typing import Any
 from mezo.ablation.binding.bind import Bound, Unbound, stated
 from mezo.ablation.binding.checks import problem_of
 from mezo.ablation.binding.part import settable, table
-from mezo.ablation.planner.answers import object_in
 from mezo.ablation.planner.endpoint import Answers
-from mezo.ablation.planner.prompts import prompt
+from mezo.ablation.planner.prompts import object_in, prompt
 from mezo.ablation.plans.plan import Plan, Study
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError

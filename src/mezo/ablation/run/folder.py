@@ -135,12 +135,6 @@ class StudyFolder:
             (part / _KILLED).unlink(missing_ok=True)
         return part, found is not None
 
-    def begin_again(self, part: Path, request: str) -> None:
-        """Empty the folder of a run in progress that cannot be resumed."""
-        shutil.rmtree(part)
-        part.mkdir()
-        write_text(part / REQUEST, request)
-
     def finish(self, key: str, part: Path) -> None:
         """Give a finished run its name, and remove its earlier failure."""
         if self.run(key).exists():  # without an outcome, or the run would not have been made again

@@ -1,6 +1,7 @@
 """Running a study: every run in its own process, each result written as soon as it is known."""
 
 import queue
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -111,19 +112,21 @@ class _Study:
 
     def _one(self, run: Run) -> Ended:
         """A run from its request to the folder under its name. Called in a thread."""
-        folder, device = self.prepared.folder, self._devices.get()
+        folder, config, device = self.prepared.folder, self.prepared.config, self._devices.get()
+        request = {
+            "config": {**run.config.model_dump(mode="json"), "device": device},
+            "evaluation_seed": config.seed,
+            "metrics": list(self.prepared.metrics),
+        }
+        text = to_json(request) + "\n"
+        variables = environment(threads(config, len(self.prepared.devices)))
         try:
-            request = {
-                "config": {**run.config.model_dump(mode="json"), "device": device},
-                "evaluation_seed": self.prepared.config.seed,
-                "metrics": list(self.prepared.metrics),
-            }
-            text = to_json(request) + "\n"
             part, resumes = folder.begin(run.key, text)
-            ended = self._process(part)
+            ended = self.processes.run(part / REQUEST, part / "log.txt", variables)
             if resumes and not (ended.ok or ended.killed or self.processes.stopped):
-                folder.begin_again(part, text)  # the unfinished run may be the reason
-                ended = self._process(part)
+                shutil.rmtree(part)  # the unfinished run may be the reason
+                folder.begin(run.key, text)
+                ended = self.processes.run(part / REQUEST, part / "log.txt", variables)
             if ended.ok:
                 folder.finish(run.key, part)
             elif not self.processes.stopped:
@@ -132,19 +135,14 @@ class _Study:
         finally:
             self._devices.put(device)
 
-    def _process(self, part: Path) -> Ended:
-        """The process of the request in `part`, to its end."""
-        limits = environment(threads(self.prepared.config, len(self.prepared.devices)))
-        return self.processes.run(part / REQUEST, part / "log.txt", limits)
-
     def _take(self, run: Run, ended: Ended, number: str) -> None:
         self._ended[run.key] = ended
         if ended.ok:
             self.made += 1
-            self.say(f"[{number}] {run.name}: {_summary(self.prepared.folder.run(run.key))}")
         else:
             self.failed[run.key] = (run.name, ended.error or "")
-            self.say(f"[{number}] {run.name}: failed: {ended.error}")
+        said = _summary(self.prepared.folder.run(run.key)) if ended.ok else f"failed: {ended.error}"
+        self.say(f"[{number}] {run.name}: {said}")
         self.record()
 
 

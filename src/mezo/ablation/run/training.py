@@ -13,6 +13,7 @@ import torch
 import transformers
 
 import mezo
+from mezo.ablation.binding.checks import mean_probes, probes_at
 from mezo.ablation.run.budget import Cost
 from mezo.ablation.run.folder import is_resumable
 from mezo.ablation.run.measures import Outcome
@@ -22,13 +23,10 @@ from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset, MeZODataset
 from mezo.data.from_config import validation_set
 from mezo.errors import MezoError
-from mezo.estimators.base import Estimator, Wrapper
 from mezo.events import EvalRecord, Observer, StepRecord
-from mezo.runs.result import TrainResult
 from mezo.runs.summary import Summary, write_summary
 from mezo.tasks import task_for
 from mezo.training.trainer import MeZOTrainer
-from mezo.types import Draw, Probe
 from mezo.util.atomic_files import write_text
 from mezo.util.clock import measured, since
 from mezo.util.json_text import to_json
@@ -39,19 +37,6 @@ TIMED = 2  # steps, after one that is not timed: it compiles kernels and fills c
 _LONG = 5.0  # seconds: a first step that takes longer is timed itself
 _EXAMPLES = 64  # of the timed evaluation
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
-
-@dataclasses.dataclass(frozen=True)
-class Counting(Wrapper):
-    """An estimator that counts the probes of each step."""
-
-    inner: Estimator
-    asked: list[int] = dataclasses.field(default_factory=list, compare=False)  # probes of each step
-
-    def ask(self, draw: Draw, state: Any = None) -> tuple[Probe, ...]:
-        probes = super().ask(draw, state)
-        self.asked.append(len(probes))
-        return probes
 
 
 class StepPeak:
@@ -171,18 +156,21 @@ def train_one(request: dict[str, Any], folder: Path, *, trusting: bool = False) 
             f"{config.data}: a study compares runs on validation examples, found none; give a folder with a"
             " validation split, or --split-sizes"
         )
-    trainer.estimator = counting = Counting(trainer.estimator)
     result = trainer.train()
     if result.interrupted:
         raise MezoError("the run was interrupted from outside")
     batches = trainer.train_set.microbatches(0, config.batch_size, config.gradient_accumulation, config.seed)
+    probes = [
+        probes_at(trainer.estimator, config, s.step) if s.losses is None else len(s.losses)
+        for s in result.steps
+    ]
     # The trainer's own summary has the peak since the last evaluation alone, because `StepPeak` resets the mark.
     write_summary(folder, Summary(f"MeZO {config.tuning}", result.seconds, log.peak.whole()))
     device = next(trainer.bench.model.parameters()).device
     on_gpu = device.type == "cuda"
     outcome = Outcome(
         seconds=result.seconds,
-        forward_passes=(_probes_before(result, counting) + sum(counting.asked)) * len(batches),
+        forward_passes=len(batches) * sum(probes),
         peak_memory_bytes=log.peak.whole(),
         device=torch.cuda.get_device_name(device) if on_gpu else device.type,
         device_memory_bytes=torch.cuda.max_memory_allocated(device) if on_gpu else None,
@@ -199,18 +187,6 @@ def train_one(request: dict[str, Any], folder: Path, *, trusting: bool = False) 
     outcome.write(folder)
 
 
-def _probes_before(result: TrainResult, counting: Counting) -> int:
-    """The probes of the steps that earlier processes of the run have made."""
-    config, before = result.config, result.steps[: len(result.steps) - len(counting.asked)]
-    inner = counting.inner
-    return sum(
-        len(inner.ask(draw_of(config.seed, s.step, directions_at(config, s.step)), inner.init()))
-        if s.losses is None
-        else len(s.losses)
-        for s in before
-    )
-
-
 def time_to(request: dict[str, Any], output: Path, *, began: float, trusting: bool = False) -> None:
     """Write the Cost of the request's config to `output`. began: `time.monotonic()` at the start of this process."""
     starting = since(began)
@@ -224,14 +200,12 @@ def time_one(config: MeZOConfig, evaluation_seed: int, starting: float) -> Cost:
     began = time.monotonic()
     trainer = trainer_for(config, evaluation_seed, (), observer=Observer())
     loading = since(began)
-    trainer.estimator = counting = Counting(trainer.estimator)
-    seconds = [_step(trainer, 0)]
+    steps, seconds = [0], [_step(trainer, 0)]
     if seconds[0] < _LONG:
-        seconds = [_step(trainer, step) for step in range(1, TIMED + 1)]
-    timed = passes = statistics.fmean(counting.asked)
-    if config.final_directions is not None:  # n grows linearly, so the mean is that of its ends
-        last = draw_of(config.seed, config.num_steps - 1, directions_at(config, config.num_steps - 1))
-        passes = (counting.asked[0] + len(trainer.estimator.ask(last, trainer.estimator_state))) / 2
+        steps = list(range(1, TIMED + 1))
+        seconds = [_step(trainer, step) for step in steps]
+    timed = statistics.fmean(probes_at(trainer.estimator, config, step) for step in steps)
+    passes = mean_probes(trainer.estimator, config)
     evaluation, examples = 0.0, trainer.validation_set
     if examples is not None:  # estimated from its first examples
         few = EncodedDataset(examples[:_EXAMPLES])

@@ -261,21 +261,20 @@ def _stub(study: Study, results: list[Result]) -> str:
     """`set:` for a study of which something is not bound, to fill in where "..." stands."""
     part = part_of(study.ablated_part)
     open_setting = part.settings[0] if part and part.settings else "SETTING"
-    lines = ["set:"]
-    for result in results:
-        if isinstance(result, Variant):
-            lines.append(f"- {stated(result.settings)}")
-        else:
-            lines.append(f"- {{{open_setting}: ...}}  # {' '.join(result.text.split())}")
-    return "\n".join(lines)
+    lines = [
+        stated(each.settings)
+        if isinstance(each, Variant)
+        else f"{{{open_setting}: ...}}  # {' '.join(each.text.split())}"
+        for each in results
+    ]
+    return "\n- ".join(["set:", *lines])
 
 
 def stated(settings: dict[str, Any]) -> str:
     """Settings as one line of YAML."""
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
-    return yaml.safe_dump(
-        values, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000
-    ).strip()
+    flow = {"default_flow_style": True, "width": 10_000}
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, **flow).strip()
 
 
 def shown_settings(settings: dict[str, Any]) -> str:

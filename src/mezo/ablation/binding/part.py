@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
+
+from pydantic import BeforeValidator, Field, TypeAdapter
+from pydantic.dataclasses import dataclass
 
 from mezo.config import MeZOConfig, choices_of
 from mezo.util.parsing import parse_yaml
@@ -13,11 +15,23 @@ from mezo.util.parsing import parse_yaml
 Settings = dict[str, Any]
 
 
+def _phrases(text: str) -> tuple[str, ...]:
+    return tuple(phrase.strip() for phrase in text.split(";") if phrase.strip())
+
+
+def _sayings(entries: list[dict[str, Any]]) -> list[tuple[str, Settings]]:
+    return [(phrase, each["set"]) for each in entries for phrase in _phrases(each["say"])]
+
+
+Phrases = Annotated[tuple[str, ...], BeforeValidator(_phrases)]
+Sayings = Annotated[tuple[tuple[str, Settings], ...], BeforeValidator(_sayings)]  # (phrase, what it sets)
+
+
 @dataclass(frozen=True)
 class Reading:
     """The settings that a replacement's words stand for, and a note on how they were read."""
 
-    settings: Settings = field(hash=False)
+    settings: Settings
     note: str = ""
 
 
@@ -30,9 +44,9 @@ class NumberSetting:
     """A setting that is a number, and the phrases around the number. parts.yaml explains the fields."""
 
     setting: str
-    symbols: tuple[str, ...] = ()
-    units: tuple[str, ...] = ()
-    needs: Mapping[str, list[str]] = field(default_factory=dict)
+    symbols: Phrases = ()
+    units: Phrases = ()
+    needs: Mapping[str, list[str]] = Field(default_factory=dict)
     implied: bool = False
     bare: bool = True
 
@@ -43,10 +57,10 @@ class Part:
 
     title: str
     settings: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
-    present: tuple[str, ...] = ()
-    values: tuple[tuple[str, Settings], ...] = ()  # (phrase, what it sets)
-    own: tuple[tuple[str, Settings], ...] = ()
+    names: Phrases = ()
+    present: Phrases = ()
+    values: Sayings = ()
+    own: Sayings = ()
     numbers: tuple[NumberSetting, ...] = ()
     off: Settings | str = "no value stands for its absence"
     switch: Settings | None = None
@@ -93,7 +107,7 @@ def table() -> str:
 def parts() -> tuple[Part, ...]:
     """Every part; where a text names two of them equally, the earlier one counts."""
     text = files("mezo.ablation.binding").joinpath("parts.yaml").read_text(encoding="utf-8")
-    return tuple(_part(entry) for entry in parse_yaml(text))
+    return TypeAdapter(tuple[Part, ...]).validate_python(parse_yaml(text))
 
 
 def part_with(setting: str) -> Part | None:
@@ -109,30 +123,3 @@ def settable() -> tuple[str, ...]:
 def _bounds(item: Any) -> list[str]:
     words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
     return [f"{said} {getattr(item, name):.6g}" for name, said in words.items() if hasattr(item, name)]
-
-
-def _part(entry: dict[str, Any]) -> Part:
-    numbers = tuple(_number(number) for number in entry.get("numbers", ()))
-    said = {
-        kind: tuple(
-            (phrase, _values(each["set"])) for each in entry.get(kind, ()) for phrase in _phrases(each["say"])
-        )
-        for kind in ("values", "own")
-    }
-    lists = {kind: _phrases(entry.get(kind, "")) for kind in ("names", "present")}
-    reason = {"off": entry["reason"]} if "reason" in entry else {}
-    settings = tuple(entry.get("settings", ()))
-    return Part(**{**entry, **reason, **said, **lists, "numbers": numbers, "settings": settings})
-
-
-def _number(entry: dict[str, Any]) -> NumberSetting:
-    phrases: dict[str, Any] = {kind: _phrases(entry[kind]) for kind in ("symbols", "units") if kind in entry}
-    return NumberSetting(**{**entry, **phrases})
-
-
-def _phrases(text: str) -> tuple[str, ...]:
-    return tuple(phrase.strip() for phrase in text.split(";") if phrase.strip())
-
-
-def _values(settings: Settings) -> Settings:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}

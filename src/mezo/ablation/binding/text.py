@@ -5,7 +5,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mezo.ablation.plans.encoding import repaired
+from mezo.ablation.plans.fields import repaired
 
 # Both as letters and as LaTeX has them. The word stands apart, so that "ε=1e-3" names epsilon.
 _SIGNS = {

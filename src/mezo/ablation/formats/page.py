@@ -15,8 +15,7 @@ from typing import Any
 
 from mezo.ablation.formats.blocks import Block, html_blocks, markdown_blocks, shown
 from mezo.ablation.formats.tables import studies_in
-from mezo.ablation.plans.encoding import repaired
-from mezo.ablation.plans.fields import is_nothing, split, study_field, study_values
+from mezo.ablation.plans.fields import is_nothing, repaired, split, study_field, study_values
 from mezo.ablation.plans.plan import Plan
 from mezo.errors import MezoError
 from mezo.util.parsing import parse_json, parse_yaml

@@ -34,6 +34,9 @@ _ACTIONS = {
     "REPLACE": ("replac", "vary", "varie", "chang", "swap", "substitut", "modif", "tun"),
     "ADD": ("add", "insert", "includ", "introduc", "enabl"),
 }
+_UNDEFINED = {0x81, 0x8D, 0x8F, 0x90, 0x9D}  # Windows-1252 has no letter there
+_LETTERS = {(bytes([b]).decode("cp1252") if b not in _UNDEFINED else chr(b)): b for b in range(0x80, 0x100)}
+_LETTER_RUN = re.compile(f"[{re.escape(''.join(_LETTERS))}]{{2,}}")
 _NOTHING = {"", "none", "null", "n/a", "na", "nil", "-", "–", "—"}
 
 
@@ -89,6 +92,21 @@ def study_values(found: Any, where: str) -> dict[str, Any]:
     values["replacement"] = replacement if isinstance(replacement, list | dict | None) else [replacement]
     values["metrics"] = _metrics(values.get("metrics"), where)
     return values
+
+
+def repaired(text: str) -> str:
+    """`text` with UTF-8 that was read as Windows-1252 corrected: "ðŸ§\\xa0" is "🧠".
+
+    Only runs of letters that are whole UTF-8 are changed; "naïve café" is not.
+    """
+
+    def back(match: re.Match[str]) -> str:
+        try:
+            return bytes(_LETTERS[letter] for letter in match[0]).decode("utf-8")
+        except UnicodeDecodeError:
+            return match[0]
+
+    return _LETTER_RUN.sub(back, text)
 
 
 def is_nothing(text: str) -> bool:

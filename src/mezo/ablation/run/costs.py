@@ -6,8 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mezo.ablation.run.budget import Cost, scaled
-from mezo.ablation.run.cases import Case, Run
+from mezo.ablation.run.cases import Case, Cost, Run, scaled
 from mezo.ablation.run.folder import REQUEST, StudyFolder
 from mezo.ablation.run.measures import OUTCOME, read_outcome
 from mezo.ablation.run.processes import Processes, environment

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mezo.ablation.run.budget import Cost
+from mezo.ablation.run.cases import Cost
 from mezo.ablation.run.measures import OUTCOME
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError

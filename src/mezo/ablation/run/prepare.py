@@ -7,9 +7,17 @@ from pathlib import Path
 
 from mezo.ablation.binding.bind import Bound, bind
 from mezo.ablation.plans.plan import Plan
-from mezo.ablation.run import budget
-from mezo.ablation.run.budget import Cost, Equal
-from mezo.ablation.run.cases import Case, Run, cases_of, runs_of
+from mezo.ablation.run.cases import (
+    Case,
+    Cost,
+    Equal,
+    Run,
+    budget_words,
+    by_minutes,
+    by_passes,
+    cases_of,
+    runs_of,
+)
 from mezo.ablation.run.costs import Say, costs_by_timing, costs_of_runs
 from mezo.ablation.run.folder import Agreed, StudyFolder
 from mezo.config import MeZOConfig
@@ -68,7 +76,7 @@ class PreparedStudy:
     def budget(self) -> str:
         if self.options.divides and not self.agreed.costs:
             return "divided by the cost of a step of each variant when the study begins; --estimate measures it now"
-        return budget.words(self.cases, self.agreed.steps, self.options.equal, self.options.minutes)
+        return budget_words(self.cases, self.agreed.steps, self.options.equal, self.options.minutes)
 
     def left(self) -> list[Run]:
         """The runs that are not finished, each once. The baseline's come first, as they set the threshold."""
@@ -199,9 +207,9 @@ def _steps(
         return {case.key: config.num_steps for case in cases}
     timed = [case for case in cases if case.key in costs]
     if options.minutes is None:
-        found = budget.by_passes(timed, config.num_steps, costs)
+        found = by_passes(timed, config.num_steps, costs)
     else:
         each = evaluations(config) if config.eval_every else _EVALUATIONS
         shared = {"at_once": at_once, "evaluations": each}
-        found = budget.by_minutes(timed, options.seeds, options.minutes, costs, **shared)
+        found = by_minutes(timed, options.seeds, options.minutes, costs, **shared)
     return {case.key: found.get(case.key, found[cases[0].key]) for case in cases}

@@ -14,7 +14,7 @@ import transformers
 
 import mezo
 from mezo.ablation.binding.checks import mean_probes, probes_at
-from mezo.ablation.run.budget import Cost
+from mezo.ablation.run.cases import Cost
 from mezo.ablation.run.folder import is_resumable
 from mezo.ablation.run.measures import Outcome
 from mezo.algorithm import draw_of, mezo_step

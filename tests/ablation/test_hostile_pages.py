@@ -12,8 +12,7 @@ from markdown_it import MarkdownIt
 from tests.ablation.made_study import made
 from tests.runs.test_card import card
 
-from mezo.ablation.formats.files import parse
-from mezo.ablation.formats.page_text import to_markdown
+from mezo.ablation.formats.files import parse, to_markdown
 from mezo.ablation.plans.plan import Plan
 from mezo.ablation.report.report import write_report
 from mezo.baselines.compare import MethodLine, markdown

@@ -28,9 +28,15 @@ _CAUTIONS: dict[str, dict[Any, str]] = {
 
 def problem_of(settings: dict[str, Any], config: MeZOConfig) -> tuple[str, MeZOConfig | None]:
     """("", the baseline with `settings`), or (what is wrong with them, None)."""
+    for name, value in settings.items():
+        if getattr(config, name, ...) == value:
+            continue
+        if name in _NOT_FROM_A_PLAN:
+            what = f"set {name}, which may run code or reach other machines"
+            return f"a plan cannot {what}: give --{name.replace('_', '-')} yourself", None
+        if is_import(name, value):
+            return f"a plan cannot have code run as its {name} {value!r}: give --{name} yourself", None
     try:
-        for name, value in settings.items():
-            _check_harmless(name, value, config)
         built = MeZOConfig.build(**{**config.model_dump(), **settings})
         _check_together(built)
     except MezoError as error:
@@ -80,18 +86,6 @@ def probes_at(estimator: "Estimator", config: MeZOConfig, step: int) -> int:
     from mezo.build.schedule import directions_at
 
     return len(estimator.ask(draw_of(config.seed, step, directions_at(config, step)), estimator.init()))
-
-
-def _check_harmless(name: str, value: Any, config: MeZOConfig) -> None:
-    if getattr(config, name, ...) == value:
-        return
-    if name in _NOT_FROM_A_PLAN:
-        option = f"--{name.replace('_', '-')}"
-        raise MezoError(
-            f"a plan cannot set {name}, which may run code or reach other machines: give {option} yourself"
-        )
-    if is_import(name, value):
-        raise MezoError(f"a plan cannot have code run as its {name} {value!r}: give --{name} yourself")
 
 
 def _check_together(config: MeZOConfig) -> None:

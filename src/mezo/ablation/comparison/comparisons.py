@@ -150,6 +150,15 @@ def _study(
     asked = tuple(str(metric) for metric in described.get("metrics") or ())
     measured = dict.fromkeys(key for variant in variants for run in variant.finished for key in run.metrics)
     wanted = dict.fromkeys([headline.name, *asked, *ALWAYS, *measured])
+    comparisons = []
+    for metric in wanted:
+        base = by_seed(baseline, metric)
+        for variant in variants if metric in measured else ():
+            values = by_seed(variant, metric)
+            pair = None if variant.is_baseline else paired(values, base)
+            comparisons.append(
+                Comparison(variant.label, quantity(metric), spread(list(values.values())), pair)
+            )
     return StudyResult(
         name=name,
         part=str(described.get("ablated_part") or ""),
@@ -157,19 +166,8 @@ def _study(
         variants=tuple(variants),
         asked=asked,
         uncomputed=tuple(str(metric) for metric in described.get("uncomputed") or ()),
-        comparisons=tuple(
-            _comparison(variant, baseline, quantity(metric))
-            for metric in wanted
-            if metric in measured
-            for variant in variants
-        ),
+        comparisons=tuple(comparisons),
     )
-
-
-def _comparison(variant: VariantResult, baseline: VariantResult, metric: Quantity) -> Comparison:
-    values = by_seed(variant, metric.name)
-    against = None if variant.is_baseline else paired(values, by_seed(baseline, metric.name))
-    return Comparison(variant.label, metric, spread(list(values.values())), against)
 
 
 def by_seed(variant: VariantResult, metric: str) -> dict[int, float]:

@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 
 from mezo.ablation.formats.page import parse_html, parse_markdown
-from mezo.ablation.formats.page_text import to_markdown
 from mezo.ablation.formats.predictions import has_predictions, parse_predictions
 from mezo.ablation.plans.fields import plan_values
 from mezo.ablation.plans.plan import Plan
 from mezo.errors import MezoError, near
 from mezo.util.atomic_files import write_text
+from mezo.util.escaping import markdown_prose, markdown_text
 from mezo.util.parsing import CoreDumper, parse_json, parse_yaml
 
 MOST_BYTES = 1 << 20  # of a plan's file; a plan of a hundred studies has about 50 kB
@@ -64,6 +64,38 @@ def _values(plan: Plan) -> dict[str, Any]:
     head = {"title": plan.title, "reasoning": plan.reasoning}
     known = {name: value for name, value in head.items() if value or plan.extra or value == ""}
     return {**known, **plan.extra, "studies": [study.fields for study in plan.studies]}
+
+
+def to_markdown(plan: Plan) -> str:
+    """A page to look at. The plan itself is kept as YAML or JSON."""
+    parts = [f"# {markdown_text(plan.title)}"] if plan.title else []
+    if plan.reasoning is not None:
+        trace = markdown_prose(plan.reasoning)
+        parts += ["## Reasoning Trace", markdown_text(plan.reasoning) if trace is None else trace]
+    parts.append("## Ablation Plan")
+    if plan.extra:
+        parts.append("\n".join(_item(*pair) for pair in plan.extra.items()))
+    for study in plan.studies:
+        fields = {name: value for name, value in study.fields.items() if name != "name"}
+        fields["metrics"] = ", ".join(study.metrics)
+        parts += [f"### {markdown_text(study.name)}", "\n".join(_item(*pair) for pair in fields.items())]
+    return "\n\n".join(parts) + "\n"
+
+
+def _item(name: str, value: Any) -> str:
+    head = f"- **{markdown_text(name.replace('_', ' ').title())}**:"
+    if not isinstance(value, list | dict):
+        return f"{head} {_shown(value)}"
+    inner = value if isinstance(value, list) else [f"{key}: {_plain(each)}" for key, each in value.items()]
+    return "\n".join((head, *(f"  - {_shown(each)}" for each in inner)))
+
+
+def _shown(value: Any) -> str:
+    return markdown_text(_plain(value))
+
+
+def _plain(value: Any) -> str:
+    return "None" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mezo.ablation.comparison.comparisons import ALWAYS, Comparison, Results, StudyResult, VariantResult
+from mezo.ablation.comparison.comparisons import ALWAYS, Comparison, Results, StudyResult
 from mezo.ablation.comparison.quantities import quantity
 from mezo.ablation.report import claims
 from mezo.ablation.report.charts.panels import differences, study_panels
@@ -27,6 +27,7 @@ _HEADINGS: dict[claims.Verdict, str] = {
     "inconclusive": "Inconclusive at this budget",
     "untested": "No interval, so no finding",
 }
+_SAME = "equal to the baseline, whose runs these are"
 _FACTS = ("model", "task", "tuning", "num_steps", "batch_size", "learning_rate", "epsilon", "dtype")
 Cells = tuple[str, ...]
 
@@ -69,7 +70,10 @@ def _section(number: int, study: StudyResult, results: Results, folder: Path) ->
         "studied": " ".join(filter(None, (study.action, study.part))) or study.name,
         "asked": study.asked,
         "uncomputed": study.uncomputed,
-        "settings": [(v.label, settings(v.settings), _note(v)) for v in study.variants[1:]],
+        "settings": [
+            (v.label, settings(v.settings), "; ".join(filter(None, (v.note, _SAME if v.is_baseline else ""))))
+            for v in study.variants[1:]
+        ],
         "groups": tables,
         "panels": study_panels(study, folder, results.headline),
     }
@@ -89,11 +93,6 @@ def _row(c: Comparison) -> Cells:
 def settings(values: Mapping[str, Any]) -> str:
     """`epsilon: 0.001, memory: store`."""
     return ", ".join(f"{name}: {_text(value)}" for name, value in values.items()) or "as the baseline"
-
-
-def _note(variant: VariantResult) -> str:
-    same = "equal to the baseline, whose runs these are" if variant.is_baseline else ""
-    return "; ".join(filter(None, (variant.note, same)))
 
 
 def _facts(results: Results) -> Iterator[Cells]:

@@ -13,6 +13,7 @@ from mezo.ablation.comparison.comparisons import compare
 from mezo.ablation.report.charts.drawing import inline_svg, write_figure
 from mezo.ablation.report.document import ALONE, COLUMNS, COSTS, Document, document
 from mezo.ablation.run import journal
+from mezo.ablation.run.folder import RESULTS
 from mezo.errors import MezoError
 from mezo.util.atomic_files import write_text
 from mezo.util.escaping import code_block, code_span, markdown_text
@@ -56,7 +57,7 @@ def write_report(folder: Path | str) -> list[Path]:
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:
     """The records of FOLDER/results.jsonl. Raises MezoError without any, or if a line is no object."""
-    path = folder / journal.NAME
+    path = folder / RESULTS
     if not path.exists():
         raise MezoError(f"{path}: no such results; give the --output of a `mezo ablate`")
     return journal.read(path)

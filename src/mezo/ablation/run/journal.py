@@ -8,12 +8,10 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mezo.ablation.run.cases import Run
-from mezo.ablation.run.folder import RESULTS
 from mezo.ablation.run.measures import Threshold, curve_metric, mean_at_the_end, measure, read_outcome
 from mezo.ablation.run.prepare import PreparedStudy
 from mezo.errors import MezoError
@@ -21,8 +19,6 @@ from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import read_metrics
 from mezo.util.atomic_files import write_all
 from mezo.util.json_text import to_json
-
-NAME = RESULTS
 
 
 def append(path: Path, record: Mapping[str, Any]) -> None:
@@ -98,10 +94,6 @@ def study_records(p: PreparedStudy, command: list[str]) -> Iterator[dict[str, An
             "notes": {c.label: c.note for c in p.cases if c.study == study.name and c.note},
             "unbound": [{"text": u.text, "reason": u.reason, "nearest": list(u.nearest)} for u in unbound],
         }
-
-
-def threshold_record(threshold: Threshold) -> dict[str, Any]:
-    return {"kind": "meta", "threshold": asdict(threshold)}
 
 
 def run_record(p: PreparedStudy, run: Run, error: str | None, threshold: Threshold | None) -> dict[str, Any]:

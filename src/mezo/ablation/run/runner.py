@@ -4,13 +4,13 @@ import queue
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mezo.ablation.run.cases import Run
 from mezo.ablation.run.costs import Say
 from mezo.ablation.run.folder import REQUEST
-from mezo.ablation.run.journal import Journal, run_record, study_records, threshold_of, threshold_record
+from mezo.ablation.run.journal import Journal, run_record, study_records, threshold_of
 from mezo.ablation.run.measures import Threshold
 from mezo.ablation.run.prepare import PreparedStudy, threads
 from mezo.ablation.run.processes import PROGRAM, Ended, Processes, environment
@@ -103,7 +103,7 @@ class _Study:
         if not self._recorded:
             self.threshold = threshold_of(self.prepared)
             if self.threshold is not None:
-                self.journal.add(threshold_record(self.threshold))
+                self.journal.add({"kind": "meta", "threshold": asdict(self.threshold)})
         for run in self.prepared.runs:
             if run.key in over - self._recorded:
                 error = self._ended[run.key].error if run.key in self._ended else None

@@ -101,21 +101,12 @@ def loss_curve(study: StudyResult, folder: Path, headline: Quantity) -> Panel | 
     return _panel("loss", "Training loss, running mean", _STEP, "loss", series)
 
 
-def score_against_memory(study: StudyResult, folder: Path, headline: Quantity) -> Panel | None:
-    memory = "device_memory_gb" if study.of_metric("device_memory_gb") else "peak_memory_gb"
-    return _against(study, headline, quantity(memory), "memory")
-
-
-def score_against_time(study: StudyResult, folder: Path, headline: Quantity) -> Panel | None:
-    return _against(study, headline, quantity("train_seconds"), "time")
-
-
 # From the study, its folder and the metric that the task is judged by; None if there is nothing to draw.
 CHARTS: tuple[Callable[[StudyResult, Path, Quantity], Panel | None], ...] = (
     score_curve,
     loss_curve,
-    score_against_memory,
-    score_against_time,
+    lambda study, folder, headline: _against(study, headline, _memory(study), "memory"),
+    lambda study, folder, headline: _against(study, headline, "train_seconds", "time"),
 )
 
 
@@ -124,9 +115,13 @@ def study_panels(study: StudyResult, folder: Path, headline: Quantity) -> tuple[
     return tuple(panel for chart in CHARTS if (panel := chart(study, folder, headline)) is not None)
 
 
-def _against(study: StudyResult, score: Quantity, cost: Quantity, key: str) -> Panel | None:
+def _memory(study: StudyResult) -> str:
+    return "device_memory_gb" if study.of_metric("device_memory_gb") else "peak_memory_gb"
+
+
+def _against(study: StudyResult, score: Quantity, metric: str, key: str) -> Panel | None:
     """A point for each variant: means over the seeds that have both, bars of one standard deviation."""
-    series = []
+    cost, series = quantity(metric), []
     for n, variant in study.drawn:
         scores, costs = by_seed(variant, score.name), by_seed(variant, cost.name)
         if both := sorted(scores.keys() & costs.keys()):

@@ -151,9 +151,8 @@ def _metrics(found: Any, where: str) -> list[str]:
 
 def _renamed(found: Mapping[Any, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """`found` with aliases replaced by field names. A field under its own name wins over an alias."""
-    own = set(names.values())
     values: dict[str, Any] = {str(key): value for key, value in found.items()}
-    for key in [key for key in values if key not in own]:
+    for key in [key for key in values if key not in names.values()]:
         name = names.get(_folded(key))
         if name is not None and name not in values:
             values[name] = values.pop(key)

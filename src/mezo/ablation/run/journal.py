@@ -17,6 +17,7 @@ from mezo.ablation.run.prepare import PreparedStudy
 from mezo.errors import MezoError
 from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import read_metrics
+from mezo.tasks import task_for
 from mezo.util.atomic_files import write_all
 from mezo.util.json_text import to_json
 
@@ -78,6 +79,8 @@ def study_records(p: PreparedStudy, command: list[str]) -> Iterator[dict[str, An
     """The plan, its budget, what is not bound."""
     meta = {"title": p.plan.title, "command": command, "budget": p.budget, "equal": p.options.equal}
     config = p.config.model_dump(mode="json")
+    own = task_for(p.config.task, p.config.label_words, p.config.template).metrics
+    rouge = [name for name in (*own, *p.metrics) if name.startswith("rouge")]
     yield {"kind": "meta", **meta, "seeds": p.options.seeds, "jobs": len(p.devices), "config": config}
     for study in p.plan.studies:
         asked = p.bound.metrics.get(study.name, ())
@@ -89,7 +92,7 @@ def study_records(p: PreparedStudy, command: list[str]) -> Iterator[dict[str, An
             "action": study.action,
             "replacement": study.replacement,
             # ROUGE is of several kinds, and runs have one of them
-            "metrics": [n for name in asked for n in (p.rouge if name == "rouge" else (name,))],
+            "metrics": [n for name in asked for n in (rouge if name == "rouge" else (name,))],
             "uncomputed": list(p.bound.uncomputed.get(study.name, ())),
             "notes": {c.label: c.note for c in p.cases if c.study == study.name and c.note},
             "unbound": [{"text": u.text, "reason": u.reason, "nearest": list(u.nearest)} for u in unbound],

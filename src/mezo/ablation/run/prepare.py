@@ -67,12 +67,6 @@ class PreparedStudy:
     timed_by: str = ""  # where the costs come from, for people
 
     @property
-    def rouge(self) -> list[str]:
-        """The kinds of ROUGE among the metrics of an evaluation."""
-        own = task_for(self.config.task, self.config.label_words, self.config.template).metrics
-        return [name for name in (*own, *self.metrics) if name.startswith("rouge")]
-
-    @property
     def budget(self) -> str:
         if self.options.divides and not self.agreed.costs:
             return "divided by the cost of a step of each variant when the study begins; --estimate measures it now"

@@ -39,41 +39,51 @@ _EXAMPLES = 64  # of the timed evaluation
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-class StepPeak:
-    """The peak memory of a run's steps, apart from loading the model and evaluations, which need more.
+class _Log(Observer):
+    """Prints the run's log, and follows the peak memory of its steps, apart from that of loading and evaluations.
 
-    Follows the system's high-water mark of resident memory, which is reset before the steps (Linux). Where it cannot be
-    reset, `of_steps` stays None and `whole` is still right.
+    It is the system's high-water mark of resident memory, which is reset before the steps (Linux). Where it cannot be
+    reset, `of_steps` stays None and `peak` is still right. A file keeps the marks for a process that resumes the run.
     """
 
-    def __init__(self, file: Path) -> None:
-        """file: keeps the marks for a process that resumes the run."""
-        self._file, self._fresh = file, False
+    def __init__(self, folder: Path) -> None:
+        self._file, self._fresh = folder / "peaks.json", False
         self._whole: int = 0
         self.of_steps: int | None = None  # bytes
-        if file.is_file():
-            found = parse_json(file.read_text(encoding="utf-8"))
+        if self._file.is_file():
+            found = parse_json(self._file.read_text(encoding="utf-8"))
             self._whole, self.of_steps = found["whole"], found["steps"]
 
-    def begin(self) -> None:
-        """Call before steps: resets the mark to what is resident now (5: see proc(5))."""
-        before, self._whole = _high_water(), self.whole()
-        try:
-            _RESET.write_text("5")
-            self._fresh = (_high_water() or before + 1) <= before
-        except OSError:
-            self._fresh = False
-        write_text(self._file, to_json({"whole": self._whole, "steps": self.of_steps}) + "\n")
-
-    def stepped(self) -> None:
-        """Call after each step."""
-        if self._fresh:
-            self.of_steps = max(self.of_steps or 0, _high_water())
-
-    def whole(self) -> int:
+    @property
+    def peak(self) -> int:
         """The peak of the process in bytes, since its start."""
         # The kernel adds up its counts of pages now and then, so a later mark may be a little lower.
         return max(self._whole, self.of_steps or 0, _high_water() or peak_bytes())
+
+    def on_start(self, first_step: int, num_steps: int, summary: str) -> None:
+        print(summary)
+        self._reset()
+
+    def on_note(self, text: str) -> None:
+        print(text)
+
+    def on_step(self, record: StepRecord) -> None:
+        if self._fresh:
+            self.of_steps = max(self.of_steps or 0, _high_water())
+
+    def on_eval(self, record: EvalRecord) -> None:
+        print(f"step {record.step}: {record.headline or ''} loss {record.loss:.4f}")
+        self._reset()
+
+    def _reset(self) -> None:
+        """Set the mark to what is resident now (5: see proc(5))."""
+        before, self._whole = _high_water(), self.peak
+        try:
+            _RESET.write_text("5")
+            self._fresh = 0 < _high_water() <= before
+        except OSError:
+            self._fresh = False
+        write_text(self._file, to_json({"whole": self._whole, "steps": self.of_steps}) + "\n")
 
 
 def _high_water() -> int:
@@ -83,27 +93,6 @@ def _high_water() -> int:
     except OSError:
         return 0
     return int(found[1]) * 1024 if found else 0
-
-
-class _Log(Observer):
-    """Prints the run's log, and follows the memory of its steps."""
-
-    def __init__(self, folder: Path) -> None:
-        self.peak = StepPeak(folder / "peaks.json")
-
-    def on_start(self, first_step: int, num_steps: int, summary: str) -> None:
-        print(summary)
-        self.peak.begin()
-
-    def on_note(self, text: str) -> None:
-        print(text)
-
-    def on_step(self, record: StepRecord) -> None:
-        self.peak.stepped()
-
-    def on_eval(self, record: EvalRecord) -> None:
-        print(f"step {record.step}: {record.headline or ''} loss {record.loss:.4f}")
-        self.peak.begin()
 
 
 def trainer_for(
@@ -164,17 +153,17 @@ def train_one(request: dict[str, Any], folder: Path, *, trusting: bool = False) 
         probes_at(trainer.estimator, config, s.step) if s.losses is None else len(s.losses)
         for s in result.steps
     ]
-    # The trainer's own summary has the peak since the last evaluation alone, because `StepPeak` resets the mark.
-    write_summary(folder, Summary(f"MeZO {config.tuning}", result.seconds, log.peak.whole()))
+    # The trainer's own summary has the peak since the last evaluation alone, because `_Log` resets the mark.
+    write_summary(folder, Summary(f"MeZO {config.tuning}", result.seconds, log.peak))
     device = next(trainer.bench.model.parameters()).device
     on_gpu = device.type == "cuda"
     outcome = Outcome(
         seconds=result.seconds,
         forward_passes=len(batches) * sum(probes),
-        peak_memory_bytes=log.peak.whole(),
+        peak_memory_bytes=log.peak,
         device=torch.cuda.get_device_name(device) if on_gpu else device.type,
         device_memory_bytes=torch.cuda.max_memory_allocated(device) if on_gpu else None,
-        step_memory_bytes=log.peak.of_steps,
+        step_memory_bytes=log.of_steps,
         threads=torch.get_num_threads(),
         versions={
             "mezo": mezo.__version__,

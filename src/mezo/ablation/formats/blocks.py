@@ -96,11 +96,11 @@ class _Reader(HTMLParser):
         super().__init__()
         self.blocks: list[Block] = []
         self._parts: list[str] = []  # of the line that is open
-        self._level = self._boxes = self._floor = self._tables = 0
+        self._level = self._floor = self._tables = 0
         self._gap = self._pre = False
-        self._lists: list[
-            list[Any]
-        ] = []  # of each open list: the number of its next item (0: none), its open item
+        # of each open list: the number of its next item (0: not numbered, -1: a list without a tag), its last item
+        self._lists: list[list[Any]] = []
+        self._boxes: list[int] = []  # of each open box: how many lists are open around it
         self._hidden: list[str] = []
         self._rows: list[list[list[str]]] = []  # of the open table: rows of cells of texts
 
@@ -149,7 +149,7 @@ class _Reader(HTMLParser):
         elif tag in _BLOCKS:
             self.end_line(gap=tag not in ("br", "li"))
             self._level = int(tag[1]) if tag in _HEADINGS else 0
-            self._boxes += tag in _BOXES
+            self._boxes += [len(self._lists)] if tag in _BOXES else []
             self._pre = self._pre or tag == "pre"
             if tag in ("ul", "ol"):
                 self._lists.append([0 if tag == "ul" else int(dict(attrs).get("start") or 1), None])
@@ -174,31 +174,31 @@ class _Reader(HTMLParser):
         elif tag in _BLOCKS and not self._tables:
             self.end_line(gap=tag != "li")
             self._level = 0
-            self._boxes = max(0, self._boxes - (tag in _BOXES))
-            self._floor = min(self._floor, self._boxes)
             self._pre = self._pre and tag != "pre"
-            if tag == "li" and self._lists:
-                self._lists[-1][1] = None
-            elif tag in ("ul", "ol") and self._lists:
+            if tag in _BOXES and self._boxes:
+                del self._lists[self._boxes.pop() :]
+                self._floor = min(self._floor, len(self._boxes))
+            elif self._lists and (tag in ("ul", "ol") or (tag == "li" and self._lists[-1][0] < 0)):
                 self._lists.pop()
 
     def _item(self) -> Block | None:
-        """The innermost item that is open."""
+        """The last item of the innermost list: text between two items belongs to the first."""
         return next((item for _, item in reversed(self._lists[:_DEEPEST]) if item is not None), None)
 
     def _add(self, block: Block) -> None:
         item = self._item()
         (self.blocks if item is None else item.inner).append(block)
-        block.gap, block.boxes, block.floor = self._gap or bool(block.grid), self._boxes, self._floor
-        self._gap, self._floor = False, self._boxes
+        block.gap, block.boxes, block.floor = self._gap or bool(block.grid), len(self._boxes), self._floor
+        self._gap, self._floor = False, len(self._boxes)
 
     def _begin_item(self) -> None:
         if not self._lists:
-            self._lists.append([0, None])
+            self._lists.append([-1, None])
         opened = self._lists[-1]
-        opened[1], block = None, Block(marker=f"{opened[0]}." if opened[0] else "-")
+        number = opened[0]
+        opened[1], block = None, Block(marker=f"{number}." if number > 0 else "-")
         self._add(block)
-        opened[:] = opened[0] + bool(opened[0]), block
+        opened[:] = number + (number > 0), block
 
     def _in_table(self, tag: str) -> None:
         if tag == "tr" or not self._rows:

@@ -215,7 +215,7 @@ def _study(section: _Section, number: int) -> dict[str, Any]:
         if key == "metrics":
             found = literal(each.text)
             whole = found if isinstance(found, list) else split(each.text, ",")
-            values[key] = [str(literal(i)) for i in each.items] or whole
+            values[key] = [*whole, *(str(literal(item)) for item in each.items)]
         elif key in ("name", "ablated_part"):
             values[key] = _text(" ".join((each.text, *each.items)).strip())
         else:

@@ -128,6 +128,14 @@ def test_set_adds_to_words_that_agree_with_it() -> None:
     assert agreeing.disagreements == added.disagreements == []
 
 
+def test_a_list_in_set_agrees_with_words_that_say_the_same() -> None:
+    (words,) = bound("parameters that are tuned", ["attention only"]).variants
+    given = {"train": list(words.settings["train"])}
+    found = bound("parameters that are tuned", ["attention only"], set=[given])
+    assert found.disagreements == []
+    assert settings_of(found) == [given]
+
+
 def test_a_null_in_set_leaves_a_variant_to_its_words() -> None:
     found = bound("epsilon", ["1e-2", "far"], set=[None, {"epsilon": 0.5}])
     assert settings_of(found) == [{"epsilon": 0.01}, {"epsilon": 0.5}]

@@ -186,7 +186,7 @@ def _readings(study: Study, item: _Item, part: Part | None, config: MeZOConfig) 
     for reading in readings:
         for name, value in reading.settings.items():
             other = stated.get(name, getattr(config, name) if listed else value)
-            if other != value:
+            if _plain(other) != _plain(value):
                 raise Disagreement(
                     f"the words say {name}={_shown(value)}, set: says {name}={_shown(other)}: change one of them"
                 )
@@ -272,13 +272,18 @@ def _stub(study: Study, results: list[Result]) -> str:
 
 def stated(settings: dict[str, Any]) -> str:
     """Settings as one line of YAML."""
-    values = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+    values = {name: _plain(value) for name, value in settings.items()}
     flow = {"default_flow_style": True, "width": 10_000}
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, **flow).strip()
 
 
 def shown_settings(settings: dict[str, Any]) -> str:
     return ", ".join(f"{key}={_shown(value)}" for key, value in settings.items())
+
+
+def _plain(value: Any) -> Any:
+    """A tuple of the config as the list of a plan."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _shown(value: Any) -> str:

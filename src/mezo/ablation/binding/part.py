@@ -20,7 +20,9 @@ def _phrases(text: str) -> tuple[str, ...]:
 
 
 def _sayings(entries: list[dict[str, Any]]) -> list[tuple[str, Settings]]:
-    return [(phrase, each["set"]) for each in entries for phrase in _phrases(each["say"])]
+    # a list in the file is a tuple in the config
+    sets = [{n: tuple(v) if isinstance(v, list) else v for n, v in each["set"].items()} for each in entries]
+    return [(phrase, s) for each, s in zip(entries, sets, strict=True) for phrase in _phrases(each["say"])]
 
 
 Phrases = Annotated[tuple[str, ...], BeforeValidator(_phrases)]

@@ -35,7 +35,12 @@ def stopped(model: Any, tokenizer: Any, examples: Sequence[Example]) -> float:
         rows = torch.tensor([[pad] * (width - len(p)) + p for p in prompts])
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
         written = model.generate(
-            rows, attention_mask=mask, max_new_tokens=LONGEST, do_sample=False, pad_token_id=pad, use_cache=True
+            rows,
+            attention_mask=mask,
+            max_new_tokens=LONGEST,
+            do_sample=False,
+            pad_token_id=pad,
+            use_cache=True,
         )[:, width:]
         ended += int((written == tokenizer.eos_token_id).any(dim=1).sum())
     return ended / len(examples)

@@ -13,14 +13,11 @@ from tests.tiers import mostly_slow
 
 from mezo.ablation.binding.bind import bind
 from mezo.ablation.formats.files import read_plan
-from mezo.ablation.run import results_file as results
-from mezo.ablation.run.budget import Cost, distinct
-from mezo.ablation.run.cases import cases_of
-from mezo.ablation.run.measures import scores
-from mezo.ablation.run.outcome import read_outcome
+from mezo.ablation.run import journal as results
+from mezo.ablation.run.cases import Cost, cases_of, distinct
+from mezo.ablation.run.measures import read_outcome, scores
 from mezo.ablation.run.processes import environment
-from mezo.ablation.run.timing import time_one
-from mezo.ablation.run.training import evaluation_set, train_one, trainer_for
+from mezo.ablation.run.training import evaluation_set, time_one, train_one, trainer_for
 from mezo.cli import main
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError

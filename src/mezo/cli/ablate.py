@@ -148,7 +148,7 @@ def _propose(
     """Show what a model proposes for what is not bound, and write a plan with it; False if everything is bound."""
     from mezo.ablation.binding.bind import bind
     from mezo.ablation.formats.files import write_plan
-    from mezo.ablation.planner.local_model import model_for
+    from mezo.ablation.planner.endpoint import model_for
     from mezo.ablation.planner.proposals import propose, proposed_path, proposed_plan
 
     bound, target = bind(plan, config), proposed_path(path)

@@ -66,8 +66,7 @@ def plan(
     Writes plan.yaml (to edit and run), plan.md (to look at) and reply.txt (the model's answer). After an
     invalid answer the model is asked once more, with the reason.
     """
-    from mezo.ablation.planner.endpoint import Endpoint
-    from mezo.ablation.planner.local_model import LocalModel
+    from mezo.ablation.planner.endpoint import Endpoint, LocalModel
     from mezo.ablation.planner.papers import read_paper
     from mezo.ablation.planner.plan_paper import (
         PLAN,

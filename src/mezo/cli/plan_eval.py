@@ -57,7 +57,7 @@ def plan_eval(
     from mezo.ablation.formats.files import read_plan
     from mezo.ablation.judge.judges import JUDGES
     from mezo.ablation.judge.score import score
-    from mezo.ablation.planner.local_model import model_for
+    from mezo.ablation.planner.endpoint import model_for
     from mezo.util.registry import look_up
 
     chosen = look_up(JUDGES, judge, "judge")

@@ -2,9 +2,17 @@
 
 from mezo.config import MeZOConfig
 from mezo.data.dataset import MeZODataset, Source
-from mezo.data.sources import has_splits
+from mezo.data.sources import DEFAULT, has_splits
 from mezo.errors import MissingSplit
 from mezo.tasks import RowOptions, Task, task_for
+
+
+def with_task(config: MeZOConfig) -> MeZOConfig:
+    """The config with the task that the rows of its data are of, in place of "auto"."""
+    if config.task != "auto":
+        return config
+    task = DEFAULT if config.data is None else training_set(config, task_of(config)).task.name
+    return config.model_copy(update={"task": task})
 
 
 def task_of(config: MeZOConfig) -> Task:
@@ -18,7 +26,9 @@ def task_of(config: MeZOConfig) -> Task:
         special_tokens=config.special_tokens,
         turns=config.turns,
     )
-    return task_for(config.task, reading=reading)
+    return task_for(
+        DEFAULT if config.data is None and config.task == "auto" else config.task, reading=reading
+    )
 
 
 def training_set(config: MeZOConfig, task: Task, source: Source = None) -> MeZODataset:

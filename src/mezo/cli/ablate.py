@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mezo.ablation.run.prepare import PreparedStudy
     from mezo.ablation.run.runner import Finished
 
-_EPILOG = r"""
+EPILOG = r"""
 [bold]Examples[/bold]
 
 What a plan comes to, without a run (--estimate adds about how long it takes):
@@ -39,10 +39,6 @@ Settings for what the plan's words do not say exactly, proposed by a model and w
 
   mezo ablate plan.md --binder-model NAME --base-url http://localhost:8000/v1
 """
-
-
-def register(app: typer.Typer) -> None:
-    app.command("ablate", epilog=_EPILOG)(ablate)
 
 
 @with_config(SETTINGS)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from mezo.cli.options import SETTINGS, panel_of, with_config
+from mezo.cli.options import DATA_SETTINGS, SETTINGS, panel_of, with_config
 from mezo.cli.output import cell, say
 from mezo.cli.progress import PlainObserver, duration, observer_for
 from mezo.config import METHOD, MeZOConfig
@@ -30,10 +30,6 @@ app = typer.Typer(
     epilog=_EPILOG,
 )
 
-_DATA = (
-    *("model", "task", "data", "label_words", "template", "dtype", "device", "trust_remote_code"),
-    *("max_length", "train_examples", "shots_per_class", "split_sizes", "eval_examples", "seed"),
-)
 # Of the method, what gradients share with MeZO; not the learning rate, which has another size here.
 _SHARED = {
     *("schedule", "warmup_steps", "weight_decay", "objective", "max_new_tokens"),
@@ -47,7 +43,7 @@ _Json = typer.Option(False, "--json", help="Print one JSON object.")
 
 
 @app.command("linear-probe")
-@with_config(_DATA)
+@with_config(DATA_SETTINGS)
 def linear_probe(
     config: MeZOConfig,
     output: Path | None = _Output,

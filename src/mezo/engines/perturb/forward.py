@@ -20,44 +20,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from mezo import noise
 from mezo.engines.perturb import layer_forwards
-from mezo.engines.perturb.biased_pairs import BiasedOutputs, perturb_biased_pair
 from mezo.engines.perturb.layer_forwards import CannotStack
 from mezo.engines.perturb.lora_forward import LastCast, LoraForward, is_plain_lora
-from mezo.engines.perturb.low_rank_factors import Factors
-from mezo.engines.perturb.pairs import Pair, pair_up
+from mezo.engines.perturb.pairs import pair_up
+from mezo.engines.perturb.probed import Probed
 from mezo.engines.perturb.raw_reads import knowing
-from mezo.engines.perturb.scratch import BLOCK_ELEMENTS, Scratch
-from mezo.engines.perturb.small_tensors import SmallTensors
-from mezo.noise.where import Where
 from mezo.types import Probe
-from mezo.util.profiling import span
 from mezo.weights.tunable import Tunable
 from mezo.weights.weights import Weights
 
 
-class Probing:
+class Probing(Probed):
     """Evaluates any nn.Module at probes. `weights` must be tensors of `model`."""
 
     def __init__(self, model: nn.Module, weights: Weights):
-        self.model, self.weights = model, weights
-        self.scratch = Scratch()
-        self._of = {id(t.tensor): t for t in weights.tunables}
-        self._place = {t.name: n for n, t in enumerate(weights.tunables)}
-        self._whole: set[str] = set()  # tensors that are read outside their owner's forward
+        tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}  # by rows, not whole
+        super().__init__(weights, tables)
+        self.model = model
         self._owners = [(m, keys) for m in model.modules() if (keys := self._keys_of(m))]
         self._cast = LastCast()
         self.use_products(True)
-        tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}  # by rows, not whole
-        self._small = SmallTensors(weights, without=tables)
-        self._small_values: list[list[torch.Tensor]] = []
-        self.factors = Factors()  # of the directions at hand, where they are of low rank
-        self.probes: Sequence[Probe] = ()
-        self.pairs: list[Pair] = []
-        self.rows: int | None = None
-
-    # ---------------------------------------------------------------- for whoever runs the model
 
     @contextmanager
     def at(
@@ -110,7 +93,7 @@ class Probing:
                     tunable.rows().copy_(theta)
             self.probes, self.pairs, self.rows = (), [], None
             self._small_values = []
-            self.factors.forget()
+            self._factors.clear()
             self._cast.forget()
 
     def use_products(self, use: bool) -> None:
@@ -142,130 +125,6 @@ class Probing:
     def whole(self) -> frozenset[str]:
         """The names that `write_whole` was given."""
         return frozenset(self._whole)
-
-    @contextmanager
-    def only(self, i: int) -> Iterator[None]:
-        """Inside the block there is one probe, the i-th: for the forward of a module that holds others."""
-        probes, pairs, rows, small = self.probes, self.pairs, self.rows, self._small_values
-        self.probes, self._small_values = [probes[i]], [small[i]]
-        self.pairs, self.rows = pair_up(self.probes), None if rows is None else rows // len(probes)
-        try:
-            yield
-        finally:
-            self.probes, self.pairs, self.rows, self._small_values = probes, pairs, rows, small
-
-    # ---------------------------------------------------------------- for the layer handlers
-
-    def tunable(self, module: nn.Module, key: str) -> Tunable | None:
-        """The tuned tensor that `module` holds under `key`; None without one that a handler perturbs."""
-        found = self._of.get(id(module._parameters.get(key)))
-        return None if found is None or found.name in self._whole else found
-
-    def scale_of(self, pair: Pair, tunable: Tunable) -> float:
-        """The scale of z, or of m + z / drift, in a tensor at the pair's probes."""
-        return pair.at.scale_in(self._place[tunable.name])
-
-    def perturbed(
-        self, tunable: Tunable, start: int = 0, stop: int | None = None
-    ) -> Iterator[tuple[int, torch.Tensor]]:
-        """(probe index, rows start:stop of the tensor at that probe), for every probe.
-
-        Each tensor yielded is valid until the next one is asked for.
-        """
-        if (n := self._small.of(tunable)) is not None:
-            for i, values in enumerate(self._small_values):
-                yield i, values[n].view(tunable.rows().shape)[start:stop]
-            return
-        if tunable.low_rank is not None:
-            yield from self._summed(tunable, start, stop)
-            return
-        block, where = tunable.rows()[start:stop], tunable.where(start)
-        with (
-            self.scratch.take(tuple(block.shape), block) as plus,
-            self.scratch.take(tuple(block.shape), block) as minus,
-        ):
-            for pair in self.pairs:
-                if self.scale_of(pair, tunable) == 0:
-                    yield from ((i, block) for i in pair.plus + pair.minus)
-                else:
-                    yield from self._at_pair(pair, tunable, block, where, plus, minus)
-
-    def _at_pair(
-        self,
-        pair: Pair,
-        tunable: Tunable,
-        theta: torch.Tensor,
-        where: Where,
-        plus: torch.Tensor,
-        minus: torch.Tensor,
-        rows: torch.Tensor | None = None,
-    ) -> Iterator[tuple[int, torch.Tensor]]:
-        """(probe index, plus or minus) of one direction, which makes its noise once.
-
-        theta: a block of the tensor, which begins at `where`; or the whole table, of which `rows` are wanted.
-        """
-        scale, kind = self.scale_of(pair, tunable), self.weights.entrywise
-        with span("noise"):
-            if pair.at.drift:
-                values = theta if rows is None else theta.index_select(0, rows)
-                into = BiasedOutputs(plus, minus, where.start, rows)
-                perturb_biased_pair(self.weights, self._place[tunable.name], pair, values, into, self.scratch)
-            elif pair.plus and pair.minus:
-                noise.perturb_pair(theta, where, pair.at.seed, scale, plus, minus, rows=rows, kind=kind)
-            elif pair.plus:
-                noise.perturb(theta, where, pair.at.seed, scale, plus, rows=rows, kind=kind)
-            else:
-                noise.perturb(theta, where, pair.at.seed, -scale, minus, rows=rows, kind=kind)
-        yield from ((i, plus) for i in pair.plus)
-        yield from ((i, minus) for i in pair.minus)
-
-    def _summed(self, tunable: Tunable, start: int, stop: int | None) -> Iterator[tuple[int, torch.Tensor]]:
-        """`perturbed` with low-rank noise, for a module that must be given its weight."""
-        block = tunable.rows()[start:stop]
-        with self.scratch.take(tuple(block.shape), block) as out:
-            for pair in self.pairs:
-                for sign, members in ((1, pair.plus), (-1, pair.minus)):
-                    for i in members:
-                        scale, begin = sign * self.scale_of(pair, tunable), start * block.shape[1]
-                        with span("noise"), knowing():
-                            self.weights.perturb(tunable, pair.at.seed, scale, out.view(1, -1), start=begin)
-                        yield i, out
-
-    def perturbed_rows(self, tunable: Tunable, rows: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
-        """(probe index, the given rows of the tensor at that probe): what an embedding needs."""
-        table = tunable.rows()
-        shape, where = (len(rows), table.shape[1]), Where(tunable.tensor_id)
-        with self.scratch.take(shape, table) as plus, self.scratch.take(shape, table) as minus:
-            for pair in self.pairs:
-                if self.scale_of(pair, tunable) == 0:
-                    plus.copy_(table.index_select(0, rows))
-                    yield from ((i, plus) for i in pair.plus + pair.minus)
-                else:
-                    yield from self._at_pair(pair, tunable, table, where, plus, minus, rows)
-
-    def perturbed_copies(self, tunable: Tunable) -> list[torch.Tensor]:
-        """The whole tensor at each probe, in probe order: for small tensors and unknown modules.
-
-        Not to be written; those of small tensors are valid as long as the block of `at`.
-        """
-        if (n := self._small.of(tunable)) is not None:
-            return [values[n] for values in self._small_values]
-        copies = [torch.empty_like(tunable.tensor.detach()) for _ in self.probes]
-        flat = [copy.view(tunable.rows().shape) for copy in copies]
-        with knowing():  # block by block, so that scratch memory stays small beside the copies
-            for start, stop in self.blocks(tunable.rows()):
-                for i, values in self.perturbed(tunable, start, stop):
-                    flat[i][start:stop] = values
-        return copies
-
-    @staticmethod
-    def blocks(weight: torch.Tensor, limit: int | None = None) -> Iterator[tuple[int, int]]:
-        """(start, stop) of row blocks of a matrix of at most `limit` elements, by default as many as
-        its device likes."""
-        num_rows, row_length = weight.shape
-        step = max(1, (limit or BLOCK_ELEMENTS * (4 if weight.is_cuda else 1)) // max(1, row_length))
-        for start in range(0, num_rows, step):
-            yield start, min(start + step, num_rows)
 
     def _keys_of(self, module: nn.Module) -> list[str]:
         """The tuned tensors a module owns and does not merely share with a module inside it (BERT's

@@ -71,7 +71,7 @@ def terms(
     for pair in probing.pairs:
         scale = probing.scale_of(pair, t)
         if scale:
-            left, right = probing.factors.of(t, pair.at.seed, dtype)
+            left, right = probing.factors(t, pair.at.seed, dtype)
             for sign, members in ((1, pair.plus), (-1, pair.minus)):
                 for i in members:
                     yield i, sign * scale, left, right

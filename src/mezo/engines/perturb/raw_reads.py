@@ -7,6 +7,7 @@ times that price; it is on while the engine checks itself.
 """
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,37 +23,12 @@ from mezo.errors import MezoError
 from mezo.weights.weights import Weights
 
 # these take a tensor for its shape, dtype and device alone
-_LIKE = (
-    *(
-        "new_empty",
-        "new_zeros",
-        "new_ones",
-        "new_full",
-        "new_tensor",
-        "empty_like",
-        "zeros_like",
-        "ones_like",
-    ),
-    *("full_like", "rand_like", "randn_like", "randint_like", "new_empty_strided"),
-)
-_METADATA_ONLY = {f"aten::{name}" for name in _LIKE}
+_METADATA_ONLY = re.compile(r"(aten::)?(new_\w+|(empty|zeros|ones|full|rand|randn|randint)_like)")
 _LIKE_THE_SECOND = frozenset(("expand_as", "view_as", "reshape_as", "type_as"))  # and read the first
 # these give Python the values, or the memory that they are in
-_WAYS_OUT = frozenset(
-    (
-        *("numpy", "tolist", "item", "data_ptr", "untyped_storage", "storage", "_typed_storage", "equal"),
-        *(
-            "allclose",
-            "is_nonzero",
-            "__array__",
-            "__dlpack__",
-            "__float__",
-            "__int__",
-            "__bool__",
-            "__index__",
-        ),
-        *("__contains__", "__complex__", "__reduce_ex__", "const_data_ptr"),
-    )
+_WAYS_OUT = re.compile(
+    r"numpy|tolist|item|(const_)?data_ptr|(untyped_|_typed_)?storage|equal|allclose|is_nonzero"
+    r"|__(array|dlpack|float|int|bool|index|contains|complex|reduce_ex)__"
 )
 _WRITES_NOTHING = frozenset(("requires_grad_", "detach_", "rename_", "share_memory_", "retain_grad_"))
 
@@ -176,9 +152,9 @@ class RawReads(TorchFunctionMode):
             return
 
     def _reads(self, name: str, leaf: torch.Tensor, result: Any) -> bool:
-        if name in _WAYS_OUT:
+        if _WAYS_OUT.fullmatch(name):
             return True
-        if name in _LIKE or name in _WRITES_NOTHING:
+        if _METADATA_ONLY.fullmatch(name) or name in _WRITES_NOTHING:
             return False
         if name == "__setitem__" or (name.endswith("_") and not name.endswith("__")):
             return True  # in place: an operand is read, or theta itself is written
@@ -215,7 +191,7 @@ class Dispatched(TorchDispatchMode):
         returns = func._schema.returns
         # an in-place or out= operation returns an alias, too, but one that it has written
         is_view = any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
-        if not _knowing.depth and not is_view and func._schema.name not in _METADATA_ONLY:
+        if not _knowing.depth and not is_view and not _METADATA_ONLY.fullmatch(func._schema.name):
             with torch._C.DisableTorchFunction():
                 for leaf in tree_leaves((args, kwargs or {})):
                     if isinstance(leaf, torch.Tensor) and leaf.device.type != "meta":

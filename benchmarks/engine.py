@@ -29,7 +29,6 @@ from mezo.algorithm import draw_of, mezo_step
 from mezo.build.setup import base_model, set_up
 from mezo.config import MeZOConfig
 from mezo.engines.registry import TRANSFORMERS, check
-from mezo.engines.serving.meta_model import Outline
 from mezo.errors import MezoError
 from mezo.estimators import TwoPoint
 from mezo.models.load import LoadedModel
@@ -243,7 +242,7 @@ def _opened(name: str, config: MeZOConfig, stack: contextlib.ExitStack, note: No
     base = base_model(config, None, None, note)
     engine = set_up(config, base, OBJECTIVES[OBJECTIVE]).engine
     stack.callback(engine.close)
-    return Case(name, engine, base.loaded if isinstance(base, Outline) else base)
+    return Case(name, engine, base)
 
 
 @contextlib.contextmanager

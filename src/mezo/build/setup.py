@@ -45,9 +45,7 @@ class Prepared:
         return torch.device("cpu") if tensor.is_meta else tensor.device
 
 
-def base_model(
-    config: MeZOConfig, model: Any, tokenizer: Any, note: Callable[[str], None]
-) -> LoadedModel | Outline:
+def base_model(config: MeZOConfig, model: Any, tokenizer: Any, note: Callable[[str], None]) -> LoadedModel:
     """The model that a run starts from.
 
     Args:
@@ -78,14 +76,14 @@ def base_model(
     return LoadedModel(frozen(model), tokenizer, kind, config.model)
 
 
-def base_fingerprint(base: LoadedModel | Outline) -> str:
+def base_fingerprint(base: LoadedModel) -> str:
     """The fingerprint of the weights that a run starts from: the same for every engine."""
     return base.fingerprint() if isinstance(base, Outline) else fingerprint(base.model.named_parameters())
 
 
 def with_matmul(
     config: MeZOConfig,
-    loaded: LoadedModel | Outline,
+    loaded: LoadedModel,
     group: ProcessGroup,
     *,
     resuming: bool,
@@ -130,7 +128,7 @@ def with_matmul(
 
 
 def set_up(
-    config: MeZOConfig, loaded: LoadedModel | Outline, objective: Objective, group: ProcessGroup | None = None
+    config: MeZOConfig, loaded: LoadedModel, objective: Objective, group: ProcessGroup | None = None
 ) -> Prepared:
     """Prepare a model for the config's tuning mode, and build its engine.
 
@@ -210,7 +208,7 @@ def engine_at(
 
 def encode(
     dataset: MeZODataset,
-    loaded: LoadedModel | Outline,
+    loaded: LoadedModel,
     config: MeZOConfig,
     objective: Objective | None = None,
 ) -> EncodedDataset:
@@ -233,7 +231,7 @@ def encode(
 def check_limits(
     examples: EncodedDataset,
     dataset: MeZODataset,
-    loaded: LoadedModel | Outline,
+    loaded: LoadedModel,
     config: MeZOConfig,
     objective: Objective | None = None,
 ) -> None:

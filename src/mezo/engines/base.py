@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,20 @@ from mezo.engines.counts import Counts
 from mezo.errors import MezoError
 from mezo.scoring import Example, ScoringBatch
 from mezo.types import THETA, Probe, Update
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedBatch(Sequence[Example]):
+    """The examples of a step, and what `Engine.prepare` has made of them."""
+
+    examples: tuple[Example, ...]
+    made: Any
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.examples[index]
 
 
 class Engine(abc.ABC):

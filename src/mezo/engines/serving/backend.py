@@ -9,6 +9,7 @@ for all of them. An engine that takes its process with it when it dies is starte
 in a process of its own, which answers the same calls; so everything here is JSON values and tensors.
 """
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -112,6 +113,14 @@ class Backend(ABC):
     @abstractmethod
     def close(self) -> None:
         """End the engine and give its memory back; calling it again does nothing."""
+
+
+def core_ranges(parts: int) -> str:
+    """The cores of this process shared out evenly: "0-3|4-7"."""
+    cores = sorted(os.sched_getaffinity(0))
+    share = max(1, len(cores) // parts)
+    ranges = [cores[i * share % len(cores) :][:share] for i in range(parts)]
+    return "|".join(f"{own[0]}-{own[-1]}" for own in ranges)
 
 
 class Names:

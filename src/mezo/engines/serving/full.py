@@ -10,7 +10,7 @@ from typing import Any
 
 from mezo.engines.serving.backend import Backend
 from mezo.engines.serving.engine import Placement, ServedPoint
-from mezo.engines.workers.group import Walked, Workers
+from mezo.engines.workers.group import Workers
 from mezo.optimizers import Optimizer
 from mezo.types import THETA, Probe, Update
 from mezo.util.profiling import span
@@ -33,7 +33,7 @@ class InWorkers(Placement):
         self.backend, self.workers, self.optimizer = backend, workers, optimizer
         self.checkpoint, self.note = checkpoint, note
         self.updates: list[Update] = []
-        self._at: tuple[object, ...] | None = _place(THETA)  # where the workers are; None: not known
+        self._at: Probe | None = THETA  # where the workers are; None: not known
 
     def visit(self, probes: Sequence[Probe]) -> Iterator[Sequence[ServedPoint]]:
         for probe in probes:
@@ -45,7 +45,10 @@ class InWorkers(Placement):
         self.updates.append(update)
         self._arrived(THETA)
         if walked is not None:
-            self.note(_told(walked))
+            self.note(
+                f"the weights in the engine had strayed by {walked.relative:.1e} of their size in {walked.steps} steps "
+                f"(at most {walked.largest:.1e} in one element), and are exact again"
+            )
 
     def finished(self, model: Any) -> Any:
         tuned, weights = self.checkpoint()
@@ -60,7 +63,8 @@ class InWorkers(Placement):
         self.backend.flush()
 
     def _go(self, probe: Probe) -> ServedPoint:
-        if self._at == _place(probe):
+        probe = probe if probe.scale else THETA
+        if self._at == probe:
             return ServedPoint(None, fresh=False)
         self._at = None
         with span("noise"):
@@ -71,17 +75,4 @@ class InWorkers(Placement):
     def _arrived(self, probe: Probe) -> None:
         """What is cached is of other weights, whatever moved them."""
         self.backend.flush()
-        self._at = _place(probe)
-
-
-def _place(probe: Probe) -> tuple[object, ...]:
-    return (
-        (probe.seed, probe.scale, probe.scaling and id(probe.scaling), probe.drift) if probe.scale else (0,)
-    )
-
-
-def _told(walked: Walked) -> str:
-    return (
-        f"the weights in the engine had strayed by {walked.relative:.1e} of their size in {walked.steps} steps "
-        f"(at most {walked.largest:.1e} in one element), and are exact again"
-    )
+        self._at = probe

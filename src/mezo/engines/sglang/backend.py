@@ -15,7 +15,16 @@ from typing import Any
 
 import torch
 
-from mezo.engines.serving.backend import Answer, Ask, Backend, EngineSpec, LoraSpec, Names, Tokens
+from mezo.engines.serving.backend import (
+    Answer,
+    Ask,
+    Backend,
+    EngineSpec,
+    LoraSpec,
+    Names,
+    Tokens,
+    core_ranges,
+)
 from mezo.engines.serving.prefix_order import in_waves
 from mezo.engines.sglang.rows import answer_of, scoring
 from mezo.engines.workers.sglang import LOADER, read_answers, request
@@ -165,7 +174,4 @@ def _prepare_cpu(tensor_parallel: int) -> None:
     """What SGLang reads from the environment on a machine without a GPU; what is set already stays."""
     os.environ.setdefault("SGLANG_USE_CPU_ENGINE", "1")
     if tensor_parallel > 1:
-        cores = sorted(os.sched_getaffinity(0))
-        share = max(1, len(cores) // tensor_parallel)
-        parts = [cores[i * share % len(cores) :][:share] for i in range(tensor_parallel)]
-        os.environ.setdefault("SGLANG_CPU_OMP_THREADS_BIND", "|".join(f"{p[0]}-{p[-1]}" for p in parts))
+        os.environ.setdefault("SGLANG_CPU_OMP_THREADS_BIND", core_ranges(tensor_parallel))

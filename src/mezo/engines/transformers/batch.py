@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 
 from mezo.engines.transformers.form import Form
 from mezo.engines.transformers.packing import Layout, lay_out
-from mezo.scoring import Example, ScoringBatch
+from mezo.scoring import ScoringBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,17 +139,3 @@ def join(parts: Sequence[tuple[np.ndarray, np.ndarray]], num_probes: int, num_qu
     for mine, answers in parts:
         out[:, mine] = answers
     return out
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedBatch(Sequence[Example]):
-    """The examples of a step, and what `TransformersEngine.prepare` made of them."""
-
-    examples: tuple[Example, ...]
-    prepared: LaidOut
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.examples[index]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mezo.config import Shortcut
-from mezo.engines.base import Engine
+from mezo.engines.base import Engine, PreparedBatch
 from mezo.engines.counts import Counts
 from mezo.engines.in_place.modes import Memory, walk_for
 from mezo.engines.in_place.walk import Granularity
@@ -19,7 +19,7 @@ from mezo.engines.perturb.layer_forwards import CannotStack
 from mezo.engines.perturb.raw_reads import RawReads
 from mezo.engines.transformers import selfcheck
 from mezo.engines.transformers.audit import audit
-from mezo.engines.transformers.batch import BatchPart, LaidOut, PreparedBatch, join, prepare, stacked
+from mezo.engines.transformers.batch import BatchPart, LaidOut, join, prepare, stacked
 from mezo.engines.transformers.form import Form
 from mezo.engines.transformers.frozen_layers import Below
 from mezo.engines.transformers.generate import Greedy, at
@@ -109,9 +109,10 @@ class TransformersEngine(Engine):
         if not isinstance(batch, PreparedBatch):
             batch = self._prepared(batch, objective)
         self._usual_probes = self._at_once(probes)
-        values = self._stacked_or_apart(batch.prepared, probes)
-        self._audit("losses", batch.prepared.posed, probes, values)
-        return [objective(batch.prepared.posed, row) for row in values]
+        prepared: LaidOut = batch.made
+        values = self._stacked_or_apart(prepared, probes)
+        self._audit("losses", prepared.posed, probes, values)
+        return [objective(prepared.posed, row) for row in values]
 
     def logprobs(self, batch: ScoringBatch, probes: Sequence[Probe] = (THETA,)) -> np.ndarray:
         values = self._stacked_or_apart(self.laid_out(batch, self._at_once(probes)), probes)

@@ -17,7 +17,16 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from mezo.engines.serving.backend import Answer, Ask, Backend, EngineSpec, LoraSpec, Names, Tokens
+from mezo.engines.serving.backend import (
+    Answer,
+    Ask,
+    Backend,
+    EngineSpec,
+    LoraSpec,
+    Names,
+    Tokens,
+    core_ranges,
+)
 from mezo.errors import MezoError
 
 INSTALL = "see docs/engines.md for the commands that install it"
@@ -220,7 +229,4 @@ def _prepare_cpu(tensor_parallel: int) -> None:
     """What vLLM reads from the environment on a machine without a GPU; what is set already stays."""
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", _CACHE_GIB)
     if tensor_parallel > 1:
-        cores = sorted(os.sched_getaffinity(0))
-        share = max(1, len(cores) // tensor_parallel)
-        parts = [cores[i * share % len(cores) :][:share] for i in range(tensor_parallel)]
-        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "|".join(f"{p[0]}-{p[-1]}" for p in parts))
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", core_ranges(tensor_parallel))

@@ -68,16 +68,8 @@ class Logical:
         return [*self.tuned, *self.frozen]
 
 
-@dataclass(frozen=True)
-class Addresses:
-    """What a worker holds of the model."""
-
-    pieces: list[Piece]  # of the tuned tensors, in their order
-    padding: int  # elements of padded vocabularies, which are never written
-
-
-def find_pieces(model: torch.nn.Module, logical: Logical) -> Addresses:
-    """The pieces of the tuned tensors in one worker's model.
+def find_pieces(model: torch.nn.Module, logical: Logical) -> list[Piece]:
+    """The pieces of the tuned tensors in one worker's model, in the order of the tensors.
 
     Raises MezoError for a parameter that is empty, quantised, not contiguous, of no known tensor, or of a
     shape that fits no cut that is known; and for a tensor of which this worker has nothing.
@@ -86,27 +78,22 @@ def find_pieces(model: torch.nn.Module, logical: Logical) -> Addresses:
     fused = {**FUSED, **(getattr(model, "packed_modules_mapping", None) or {})}
     pieces: list[Piece] = []
     found: set[str] = set()
-    padding = 0
     for full, module, parameter in _parameters(model):
         _check(full, parameter)
-        used = 0
         for name, rows in _contents(full, module, parameter, logical, fused):
             found.add(name)
             shape = logical.shape(name)
             assert shape is not None  # `_contents` names known tensors alone
             view, first, stride = _cut(full, name, shape, rows, module, parameter)
-            used += view.numel()
             if name in numbers and view.numel():
                 pieces.append(Piece(name, view, noise.tensor_id(name), None, numbers[name], first, stride))
-        padding += parameter.numel() - used
     missing = [name for name in logical.names() if name not in found]
     if missing:
         raise MezoError(
             f"the engine's model has no parameter for {missing[0]} ({len(missing)} of {len(logical.names())} "
             "tensors), so it would not be tuned: this model cannot be tuned in full on this engine"
         )
-    pieces.sort(key=lambda piece: (piece.number, piece.first))
-    return Addresses(pieces, padding)
+    return sorted(pieces, key=lambda piece: (piece.number, piece.first))
 
 
 def _parameters(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module, torch.Tensor]]:

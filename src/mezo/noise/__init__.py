@@ -11,7 +11,8 @@ of noise, rounding or device. Nothing is imported but what the device of the ten
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +34,7 @@ __all__ = [
     "TensorGroup",
     "Where",
     "announce",
+    "announced",
     "derive_seed",
     "fill_",
     "perturb",
@@ -56,6 +58,17 @@ def _say(text: str) -> None:
 
 
 announce: Callable[[str], object] = _say  # called once, when a first use compiles; replace it freely
+
+
+@contextmanager
+def announced(note: Callable[[str], object]) -> Iterator[None]:
+    """Inside the block, `note` is called for every kernel that compiles: a run's output may be closed after it."""
+    global announce
+    before, announce = announce, note
+    try:
+        yield
+    finally:
+        announce = before
 
 
 def fill_(

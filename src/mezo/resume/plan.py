@@ -35,8 +35,7 @@ from mezo.errors import MezoError
 from mezo.estimators import Estimator
 from mezo.estimators.base import losses_of
 from mezo.events import EvalRecord, StepRecord
-from mezo.noise.spec import VERSION as NOISE_VERSION
-from mezo.resume.replay_steps import Folding, Progress, configs_of
+from mezo.resume.replay_steps import Folding, Progress, check_noise, configs_of
 from mezo.runs import snapshots, trajectory
 from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import record_of
@@ -94,11 +93,7 @@ def header_of(run: RunFolder) -> dict[str, Any] | None:
     if not run.trajectory.exists():
         return None
     header = trajectory.read(run.trajectory).header
-    if header.get("noise") != NOISE_VERSION:
-        raise MezoError(
-            f"{run.trajectory}: made with noise stream {header.get('noise')!r}, this mezo has {NOISE_VERSION}: "
-            "resume it with the mezo that began it"
-        )
+    check_noise(run.trajectory, header, ": resume it with the mezo that began it")
     return header
 
 
@@ -156,8 +151,12 @@ def _sound(path: Path, *, trusted: int) -> tuple[list[StepRecord], list[EvalReco
     lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            record = record_of(line.decode("utf-8", "replace"), f"{path}:{number}")
-            _check_place(record, len(steps), f"{path}:{number}")
+            where = f"{path}:{number}"
+            record = record_of(line.decode("utf-8", "replace"), where)
+            if record.step != len(steps):
+                raise MezoError(
+                    f"{where}: expected a record of step {len(steps)}, found one of step {record.step}"
+                )
         except MezoError:
             if len(steps) < trusted:
                 raise
@@ -175,11 +174,6 @@ def _sound(path: Path, *, trusted: int) -> tuple[list[StepRecord], list[EvalReco
             "lines were lost by other than a crash; `mezo replay` still makes the weights"
         )
     return steps, evals, ends
-
-
-def _check_place(record: StepRecord | EvalRecord, done: int, where: str) -> None:
-    if record.step != done:
-        raise MezoError(f"{where}: expected a record of step {done}, found one of step {record.step}")
 
 
 def restore(plan: ResumePlan, fresh: FreshRun, progress: Progress | None = None) -> Any:

@@ -76,5 +76,7 @@ def load_finetuned(
     """
     from mezo.resume.replay import replayed
 
-    made = replayed(Path(file), model=model, observer=observer, trust_remote_code=trust_remote_code)
-    return made.model.eval(), made.tokenizer
+    tuned, tokenizer = replayed(
+        Path(file), model=model, observer=observer, trust_remote_code=trust_remote_code
+    )
+    return tuned.eval(), tokenizer

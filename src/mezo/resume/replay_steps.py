@@ -9,16 +9,19 @@ Steps that are sums of noise (`sum_of`) go through memory many at a time (`mezo.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from mezo import estimators
 from mezo.algorithm import draw_of, update_of
-from mezo.build.schedule import directions_at, estimator_for, learning_rate, optimizer_for
+from mezo.build.schedule import directions_at, learning_rate, optimizer_for
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.estimators import Estimator
+from mezo.noise.spec import VERSION as NOISE_VERSION
 from mezo.optimizers import SGD, Optimizer
 from mezo.optimizers.base import drifts, sum_of_z
 from mezo.types import Draw, Update
@@ -61,7 +64,7 @@ class Folding:
     def __init__(self, header: Mapping[str, Any], weights: Weights) -> None:
         self.weights, self.step = weights, 0
         self.parts = [
-            ReplayPart(end, config, estimator_for(config, weights), optimizer_for(config))
+            ReplayPart(end, config, estimators.build(config, weights), optimizer_for(config))
             for end, config in configs_of(header)
         ]
         self.part = self._part_at(0)
@@ -151,6 +154,14 @@ def sum_of(optimizer: Optimizer, update: Update) -> Sum | None:
     if type(optimizer) is not SGD or update.heading_beta is not None or drifts(update):
         return None
     return Sum(*sum_of_z(update, -update.learning_rate), optimizer.decay(update))
+
+
+def check_noise(path: Path, header: Mapping[str, Any], advice: str = "") -> None:
+    """Raises MezoError if the trajectory is of another noise stream than this mezo's."""
+    if header.get("noise") != NOISE_VERSION:
+        raise MezoError(
+            f"{path}: made with noise stream {header.get('noise')!r}, this mezo has {NOISE_VERSION}{advice}"
+        )
 
 
 def configs_of(header: Mapping[str, Any]) -> list[tuple[float, MeZOConfig]]:

@@ -12,6 +12,7 @@ from mezo.errors import MezoError
 from mezo.models.identity import check_code
 from mezo.models.load import folder_of
 from mezo.parallel.environment import rank_of_environment
+from mezo.parallel.group import ProcessGroup
 from mezo.resume.compatibility import check_base, check_data, check_fork, check_model, check_settings
 from mezo.resume.plan import FreshRun, ResumePlan, config_of, header_of, plan, restore
 from mezo.resume.recorder import Recorder
@@ -141,15 +142,30 @@ def take_up(
         state = restored(resume, found, fresh, progress)
         ready()
         if resume.fork is None:
-            return Recorder.go_on(found, lock, resume.config, fresh.header, fresh.width), found, state
+            return Recorder.go_on(found, lock, resume.config, fresh), found, state
         recorder, found = _fork(found, resume, fresh)
     except BaseException:
         lock.release()
         raise
     lock.release()
-    if fresh.engine.holds_theta:
-        recorder.snapshot(fresh.weights, state, resume.config.optimizer, fresh.engine.packed_state())
+    recorder.snapshot(state)
     return recorder, found, state
+
+
+def follow(resume: Resume, fresh: FreshRun, *, ready: Callable[[], object]) -> tuple[ResumePlan, Any]:
+    """Reach the state that `take_up` reaches, on a process that does not write the run.
+
+    ready: called when everything is read; the leader writes nothing before it (`meet`).
+    """
+    found = plan(resume.run, remembers=fresh.remembers)
+    state = restored(resume, found, fresh)
+    ready()
+    return found, state
+
+
+def meet(group: ProcessGroup) -> None:
+    """Wait until all processes are here."""
+    group.gather(np.zeros(1, dtype=np.int64))
 
 
 def restored(resume: Resume, found: ResumePlan, fresh: FreshRun, progress: Progress | None = None) -> Any:
@@ -201,7 +217,7 @@ def _fork(found: ResumePlan, resume: Resume, fresh: FreshRun) -> tuple[Recorder,
         with run.metrics.open("xb", buffering=0) as file:
             write_all(file, found.run.metrics.read_bytes()[: found.metrics_bytes])
         child = replace(found, run=run, header=new, records=padded, snapshot=None, repeated=0)
-        recorder = Recorder.go_on(child, lock, resume.config, fresh.header, width)
+        recorder = Recorder.go_on(child, lock, resume.config, fresh)
         recorder.note("forked", **new["parent"])
     except BaseException:
         lock.release()

@@ -5,7 +5,7 @@ import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,13 +14,8 @@ from mezo.events import EvalRecord, StepRecord
 from mezo.util.atomic_files import write_all
 from mezo.util.json_text import to_json
 
-R = TypeVar("R", StepRecord, EvalRecord)
-
-
 _KINDS: dict[type, str] = {StepRecord: "step", EvalRecord: "eval"}
-
-
-_STEP, _EVAL = TypeAdapter(StepRecord), TypeAdapter(EvalRecord)
+_ADAPTERS: dict[str, TypeAdapter[Any]] = {name: TypeAdapter(kind) for kind, name in _KINDS.items()}
 
 
 class MetricsWriter:
@@ -90,22 +85,16 @@ def record_of(line: str, where: str) -> StepRecord | EvalRecord:
         values = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise MezoError(f"{where}: expected a JSON object, found {line[:40]!r} ({error})") from None
-    kind = values.pop("kind", None) if isinstance(values, dict) else None
-    if kind == "step":
-        return _record(_STEP, values, where)
-    if kind == "eval":
-        return _record(_EVAL, values, where)
-    raise MezoError(f"{where}: expected an object of kind 'step' or 'eval', found {line[:40]!r}")
-
-
-def _record(adapter: TypeAdapter[R], values: dict[str, Any], where: str) -> R:
+    kind = str(values.pop("kind", None)) if isinstance(values, dict) else None
+    if kind not in _ADAPTERS:
+        raise MezoError(f"{where}: expected an object of kind 'step' or 'eval', found {line[:40]!r}")
     for name, value in values.items():
         if value is None and name != "accuracy":  # the one field of which null says something else
             values[name] = math.nan
         elif isinstance(value, list):
             values[name] = [math.nan if item is None else item for item in value]
     try:
-        return adapter.validate_python(values)
+        return _ADAPTERS[kind].validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import mezo
+from mezo import estimators
 from mezo.algorithm import draw_of
-from mezo.build.schedule import directions_at, estimator_for, objective_for
+from mezo.build.schedule import directions_at, objective_for
 from mezo.build.setup import Prepared, base_fingerprint, base_model, encode, set_up, with_matmul
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset, MeZODataset, from_config
@@ -86,7 +87,7 @@ def prepare_run(
     check_alike(group, config, fingerprint, identity, data)
     bench = set_up(config, base, objective, group)
     engine = around(bench.engine, bench.weights, group, config)
-    estimator = estimator_for(config, bench.weights)
+    estimator = estimators.build(config, bench.weights)
     header = {
         "mezo": mezo.__version__,
         "noise": NOISE_VERSION,

@@ -6,13 +6,12 @@ class each. Both choose the regularisation by cross-validation on the training e
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mezo.baselines.folder import write_folder
 from mezo.baselines.probe import STRENGTHS, LinearProbe
 from mezo.build.setup import encode
 from mezo.config import MeZOConfig
@@ -23,12 +22,35 @@ from mezo.metrics import METRICS, ChoiceMetric
 from mezo.metrics.accuracy import ACCURACY
 from mezo.models.load import LoadedModel, load
 from mezo.runs.folder import RunFolder
-from mezo.runs.summary import Summary
+from mezo.runs.metrics_file import MetricsWriter
+from mezo.runs.summary import Summary, write_summary
 from mezo.scoring import Example
 from mezo.tasks import Task, task_for
 from mezo.util import memory
-from mezo.util.atomic_files import replacing
+from mezo.util.atomic_files import replacing, write_text
 from mezo.util.clock import since
+
+
+def write_folder(
+    output: Path | str,
+    config: MeZOConfig,
+    records: Iterable[EvalRecord],
+    summary: Summary,
+    *,
+    overwrite: bool = False,
+) -> RunFolder:
+    """config.yaml, metrics.jsonl and summary.json of a baseline that takes no steps.
+
+    Raises MezoError if the folder is not available.
+    """
+    run = RunFolder.create(output, overwrite=overwrite)
+    write_text(run.config, config.to_yaml())
+    with MetricsWriter(run.metrics) as writer:
+        for record in records:
+            writer.write(record)
+    write_summary(run.path, summary)
+    return run
+
 
 METHOD = "linear probe"
 

@@ -95,8 +95,8 @@ def finetune(
     Takes the memory of gradients, activations and optimizer state; writes a folder like a run's. The
     paper's budget was 1,000 steps of batch 8 (RoBERTa) and 5 epochs of batch 8 (OPT).
     """
+    from mezo.baselines.finetune import LEARNING_RATES
     from mezo.baselines.finetune import finetune as tune
-    from mezo.baselines.finetuner import LEARNING_RATES
 
     rate = LEARNING_RATES.get(config.tuning, 1e-5) if learning_rate is None else learning_rate
     config = MeZOConfig.build(**{**config.model_dump(), "learning_rate": rate})

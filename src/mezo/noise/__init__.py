@@ -17,9 +17,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from mezo.errors import MezoError, near
-from mezo.noise.group import TensorGroup
+from mezo.noise.group import Step, TensorGroup
 from mezo.noise.seeds import INITIALISATION, PERTURBATION, derive_seed, tensor_id
-from mezo.noise.sequential_updates import Step
 from mezo.noise.where import Where
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from mezo.noise import cpu_updates as updates
 from mezo.noise import omp_threads
 from mezo.noise import rounding as roundings
 from mezo.noise.cpu_jit import Native
-from mezo.noise.cpu_sequential_updates import Turns
 from mezo.noise.cpu_stream import GAUSSIAN, RADEMACHER
+from mezo.noise.group import Step
 from mezo.noise.layout import (
     check_directions,
     check_index,
@@ -25,11 +25,11 @@ from mezo.noise.layout import (
     layout,
     look_up_dtype,
 )
-from mezo.noise.sequential_updates import Step
 from mezo.util.registry import look_up
 
 if TYPE_CHECKING:
     from mezo.noise.where import Where
+from dataclasses import dataclass
 
 Tensors: TypeAlias = Sequence[torch.Tensor]
 
@@ -284,3 +284,44 @@ def _launch(
     alone = rows.elements * times <= _ALONE
     omp_threads.run(kernel, ctypes.addressof(call), 1 if alone else torch.get_num_threads())
     return call[t.TOTAL]
+
+
+@dataclass(frozen=True)
+class Turns:
+    words: np.ndarray  # (steps, STEP_WORDS) int64
+    kept: tuple[np.ndarray, ...]  # what the words have addresses of
+
+    @property
+    def address(self) -> int:
+        return self.words.ctypes.data
+
+    @property
+    def most(self) -> int:
+        """Directions of the step that has the most."""
+        return int(self.words[:, t.STEP_DIRECTIONS].max(initial=0))
+
+    @classmethod
+    def of(cls, steps: Sequence[Step], dtype: torch.dtype, rounding: str, kind: str) -> "Turns":
+        """For weights of one element type. Raises MezoError if seeds and coefficients are not as many."""
+        for step in steps:
+            check_directions(step.seeds, step.coefficients)
+        modes = [roundings.of_update(dtype, rounding, kind, step.seeds, step.coefficients) for step in steps]
+        seeds = _keys([seed for step in steps for seed in step.seeds])
+        coefficients = np.array([a for step in steps for a in step.coefficients], np.float32)
+        levels = np.array([mode.levels for mode in modes], np.float32).reshape(len(steps), 5)
+        directions = np.array([len(step.seeds) for step in steps], np.int64)
+        first = np.cumsum(directions) - directions
+        words = np.zeros((len(steps), t.STEP_WORDS), np.int64)
+        words[:, t.STEP_SEEDS] = seeds.ctypes.data + first * seeds.itemsize
+        words[:, t.STEP_COEFFICIENTS] = coefficients.ctypes.data + first * coefficients.itemsize
+        words[:, t.STEP_DIRECTIONS] = directions
+        words[:, t.STEP_DECAY] = np.array([step.decay for step in steps], np.float32).view(np.int32)
+        words[:, t.STEP_ROUNDING] = [mode.number for mode in modes]
+        words[:, t.STEP_ROUNDING_SEED] = _keys([step.rounding_seed for step in steps])
+        words[:, t.STEP_LEVELS] = levels.ctypes.data + np.arange(len(steps)) * levels.strides[0]
+        return cls(words, (seeds, coefficients, levels))
+
+
+def _keys(seeds: Sequence[int]) -> np.ndarray:
+    """(n,) int64: the 64 bits of integers of either sign."""
+    return np.array([int(seed) & 0xFFFFFFFFFFFFFFFF for seed in seeds], np.uint64).view(np.int64)

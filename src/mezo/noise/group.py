@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import torch
 
     from mezo.noise.where import Where
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +56,12 @@ class TensorGroup:
             weights, wheres = ([of[i] for i in members] for of in (self.weights, self.wheres))
             parts.append(DevicePart(kernels, members, kernels.table_of(weights, wheres)))
         return parts
+
+
+class Step(NamedTuple):
+    """One update among several; the arguments of `noise.update_`."""
+
+    seeds: Sequence[int]
+    coefficients: Sequence[float]
+    decay: float = 1.0
+    rounding_seed: int = 0

@@ -14,9 +14,8 @@ from typing import Any
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import Observer
-from mezo.search.data import search_data
 from mezo.search.space import STEPS, SearchedSetting, SearchPlan, grid, plan_by_minutes, plan_by_steps
-from mezo.search.trial import measure, run_trial
+from mezo.search.trial import measure, run_trial, search_data
 from mezo.search.trials import SearchFolder, Trial
 from mezo.util.atomic_files import write_text
 

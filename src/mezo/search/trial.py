@@ -11,14 +11,43 @@ from dataclasses import dataclass
 from mezo.algorithm import NonFiniteLoss
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
+from mezo.data.from_config import training_set, validation_set
+from mezo.data.sampling import permutation
 from mezo.errors import MezoError
 from mezo.events import EvalRecord, Observer, StepRecord
 from mezo.search.space import SearchedSetting
 from mezo.search.trials import Trial
+from mezo.tasks import task_for
 from mezo.training.monitors import ExplodingLoss
 from mezo.training.trainer import MeZOTrainer
 from mezo.util import memory
 from mezo.util.clock import measured, since
+
+_JUDGES = 256  # validation examples, unless the config says how many
+_SHARE = 5  # of data without a validation split, one in so many is held out
+
+
+def search_data(config: MeZOConfig) -> tuple[MeZODataset, MeZODataset]:
+    """Training and validation examples of the config's data.
+
+    At most 256 of the validation split unless `eval_examples` says otherwise: a trial is judged by a
+    mean loss, whose error falls slowly. Data without that split (a single file) give up a fifth of
+    their training examples, by seed.
+    """
+    task = task_for(config.task, config.label_words, config.template)
+    train = training_set(config, task)
+    most = config.eval_examples or _JUDGES
+    validation = validation_set(config.model_copy(update={"eval_examples": most}), task)
+    if validation is not None:
+        return train, validation
+    order = permutation(len(train), "held out", config.seed).tolist()
+    held_out = set(order[: min(most, max(1, len(train) // _SHARE))])
+    rows = [row.fields for row in train.rows]
+    return (
+        MeZODataset([row for i, row in enumerate(rows) if i not in held_out], task=task),
+        MeZODataset([row for i, row in enumerate(rows) if i in held_out], task=task, split="validation"),
+    )
+
 
 FAR = 2.0  # times the loss before the first step: a run that ends there has diverged
 _HOPELESS = 4.0  # times that loss, over some steps: one that is there is not run to its end

@@ -11,8 +11,7 @@ from tests.tiny_models import tiny
 from mezo.engines.workers import restore
 from mezo.engines.workers.group import tensors_of
 from mezo.engines.workers.restore import ThetaSnapshot, Walk, keeper_for
-from mezo.engines.workers.shard_map import find_pieces
-from mezo.engines.workers.sharded_weights import Pieces
+from mezo.engines.workers.shard_map import Pieces, find_pieces
 from mezo.engines.workers.verify import sum_of
 from mezo.errors import MezoError
 from mezo.optimizers import SGD, Adam, MomentumRebuilt

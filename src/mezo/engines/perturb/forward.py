@@ -23,9 +23,9 @@ from torch import nn
 from mezo.engines.perturb import layer_forwards
 from mezo.engines.perturb.layer_forwards import CannotStack
 from mezo.engines.perturb.lora_forward import LastCast, LoraForward, is_plain_lora
-from mezo.engines.perturb.pairs import pair_up
 from mezo.engines.perturb.probed import Probed
 from mezo.engines.perturb.raw_reads import knowing
+from mezo.engines.perturb.small_tensors import pair_up
 from mezo.types import Probe
 from mezo.weights.tunable import Tunable
 from mezo.weights.weights import Weights

@@ -12,8 +12,7 @@ import numpy as np
 from mezo.engines.base import Engine, PreparedBatch
 from mezo.engines.counts import Counts
 from mezo.engines.serving.backend import Answer, Backend, Tokens
-from mezo.engines.serving.requests import Asked, asked
-from mezo.engines.serving.stale_cache import check_fresh
+from mezo.engines.serving.requests import Asked, asked, check_fresh
 from mezo.objectives import LogprobObjective, Objective, OutputObjective
 from mezo.scoring import Example, ScoringBatch, pose
 from mezo.types import THETA, Probe, Update

@@ -25,10 +25,9 @@ import torch
 
 import mezo
 from mezo.engines.serving.backend import Answer, Ask, Backend, EngineSpec, Names, Tokens
-from mezo.engines.serving.deadlines import Patient
 from mezo.engines.serving.last_words import last_words, tail
 from mezo.engines.serving.subprocess_main import values_of
-from mezo.engines.serving.wire import receive, send
+from mezo.engines.serving.wire import Patient, receive, send
 from mezo.errors import MezoError
 from mezo.models.smollm2 import cache_folder
 

@@ -25,7 +25,7 @@ from mezo.engines.serving.backend import (
     Tokens,
     core_ranges,
 )
-from mezo.engines.serving.prefix_order import in_waves
+from mezo.engines.serving.requests import in_waves
 from mezo.engines.sglang.rows import answer_of, scoring
 from mezo.engines.workers.sglang import LOADER, read_answers, request
 from mezo.errors import MezoError

@@ -12,8 +12,8 @@ from torch import nn
 
 from mezo.engines.perturb import low_rank, matmul
 from mezo.engines.perturb.forward import Probing
+from mezo.engines.perturb.probed import BLOCK_ELEMENTS
 from mezo.engines.perturb.raw_reads import knowing
-from mezo.engines.perturb.scratch import BLOCK_ELEMENTS
 from mezo.engines.transformers.batch import Queries
 from mezo.util.profiling import span
 

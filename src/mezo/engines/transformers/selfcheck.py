@@ -19,13 +19,16 @@ import numpy as np
 import torch
 
 from mezo.engines.perturb.raw_reads import Dispatched, RawReads
-from mezo.engines.transformers.check_rows import PACKED_WIDTH, SHARED_WIDTH, Check, check_batch
 from mezo.engines.transformers.checked import Checked
 from mezo.engines.transformers.form import Form
 from mezo.engines.transformers.plain_forward import (
     NOT_TAKEN,
+    PACKED_WIDTH,
+    SHARED_WIDTH,
+    Check,
     PlainAnswers,
     apart,
+    check_batch,
     plain_answers,
     rounding,
     row_distances,

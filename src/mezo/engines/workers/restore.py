@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import torch
 
-from mezo.engines.workers.sharded_weights import Pieces
+from mezo.engines.workers.shard_map import Pieces
 from mezo.errors import MezoError
 from mezo.optimizers import Optimizer
 from mezo.optimizers.history import History

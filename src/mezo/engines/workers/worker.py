@@ -38,8 +38,7 @@ from weakref import WeakKeyDictionary, ref
 import torch
 
 from mezo.engines.workers.restore import WalkError, keeper_for, size_of
-from mezo.engines.workers.shard_map import Logical, find_pieces
-from mezo.engines.workers.sharded_weights import Pieces
+from mezo.engines.workers.shard_map import Logical, Pieces, find_pieces
 from mezo.engines.workers.verify import check_against, sum_of
 from mezo.errors import MezoError
 from mezo.optimizers import OPTIMIZERS

@@ -18,7 +18,6 @@ from mezo.baselines.gradients import DIFFERENTIABLE, loss_of
 from mezo.build.schedule import learning_rate, objective_for
 from mezo.build.setup import encode, set_up
 from mezo.config import MeZOConfig
-from mezo.data import MeZODataset
 from mezo.data.from_config import training_set, validation_set
 from mezo.errors import MezoError
 from mezo.events import EvalRecord, Observer, StepRecord, WarningObserver
@@ -44,7 +43,6 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "sgd": torch.optim.SGD,
 }
-NAMES = {"adamw": "AdamW", "sgd": "SGD"}
 # The learning rates of the published code's examples for Adam, by tuning mode.
 LEARNING_RATES = {"full": 1e-5, "lora": 1e-4, "prefix": 1e-2}
 
@@ -65,23 +63,20 @@ class FineTuner:
         optimizer: str = "adamw",
         max_grad_norm: float = 1.0,
         dropout: bool = False,
-        train: MeZODataset | None = None,
-        validation: MeZODataset | None = None,
         observer: Observer | None = None,
     ):
         make = look_up(OPTIMIZERS, optimizer, "optimizer")
         self.config, self.observer = config, observer or WarningObserver()
         self.name, self.max_grad_norm, self.dropout = optimizer, max_grad_norm, dropout
-        task = train.task if train else task_for(config.task, config.label_words, config.template)
+        task = task_for(config.task, config.label_words, config.template)
         objective = objective_for(config, task)
         look_up(DIFFERENTIABLE, objective.name, "differentiable objective")
         self.task, self.objective = task, OBJECTIVES[objective.name]
-        if validation is None and train is None:
-            validation = validation_set(config, task)
+        validation = validation_set(config, task)
         loaded = load(
             config.model, config.dtype, config.device, config.trust_remote_code, self.observer.on_note
         )
-        self.train_set = encode(train or training_set(config, task), loaded, config)
+        self.train_set = encode(training_set(config, task), loaded, config)
         self.validation_set = None if validation is None else encode(validation, loaded, config)
         self.pad, self.tokenizer = loaded.pad_token_id, loaded.tokenizer
         # the engine evaluates; its own optimizer is never asked
@@ -149,7 +144,7 @@ class FineTuner:
 
     @property
     def method(self) -> str:
-        return f"{NAMES[self.name]} {self.config.tuning}"
+        return f"{type(self.optimizer).__name__} {self.config.tuning}"
 
 
 def _groups(parameters: Sequence[torch.Tensor], decay: float) -> list[dict[str, Any]]:
@@ -181,35 +176,47 @@ def finetune(
     torch.manual_seed(config.seed)  # of dropout
     result = TrainResult(config, None if output is None else Path(output))
     result.model, result.tokenizer = tuner.model, tuner.tokenizer
-    files = None if output is None else _Files(tuner, output, overwrite)
+    run = None if output is None else _begun(tuner, output, overwrite)
+    metrics = None if run is None else MetricsWriter(run.metrics)
     began, failure = time.monotonic(), None
     with Interrupts() as interrupts:
         try:
-            _loop(tuner, result, files, interrupts)
+            _loop(tuner, result, metrics, interrupts)
         except KeyboardInterrupt:
             result.interrupted = True
         except MezoError as error:
             failure = error
         result.seconds = since(began)
         result.peak_memory_bytes = memory.peak_bytes()
-        if files is not None:
+        if run is not None and metrics is not None:
             with contextlib.suppress(KeyboardInterrupt), interrupts.held():
-                files.finish(tuner, result)
+                metrics.close()
+                save(tuner.model, tuner.tokenizer, run.adapter if config.saves_adapter else run.model)
+                write_plots(run)
+                write_summary(run.path, Summary(tuner.method, result.seconds, result.peak_memory_bytes))
     tuner.observer.on_end()
     if failure is not None:
         raise failure
     return result
 
 
-def _loop(tuner: FineTuner, result: TrainResult, files: "_Files | None", interrupts: Interrupts) -> None:
+def _begun(tuner: FineTuner, output: Path | str, overwrite: bool) -> RunFolder:
+    run = RunFolder.create(output, overwrite=overwrite)
+    write_text(run.config, tuner.config.model_copy(update={"optimizer": tuner.name}).to_yaml())
+    return run
+
+
+def _loop(
+    tuner: FineTuner, result: TrainResult, metrics: MetricsWriter | None, interrupts: Interrupts
+) -> None:
     config = tuner.config
 
     def judge(step: int) -> None:
         record = tuner.evaluate(step)
         if record is not None:
             result.evals.append(record)
-            if files is not None:
-                files.metrics.write(record)
+            if metrics is not None:
+                metrics.write(record)
             tuner.observer.on_eval(record)
 
     tuner.observer.on_start(0, config.num_steps, _words(tuner))
@@ -218,8 +225,8 @@ def _loop(tuner: FineTuner, result: TrainResult, files: "_Files | None", interru
         with interrupts.held():
             record = tuner.step(number)
             result.steps.append(record)
-            if files is not None:
-                files.metrics.write(record)
+            if metrics is not None:
+                metrics.write(record)
         tuner.observer.on_step(record)
         done = number + 1
         if done == config.num_steps or (config.eval_every and done % config.eval_every == 0):
@@ -233,20 +240,3 @@ def _words(tuner: FineTuner) -> str:
         f" {len(tuner.train_set):,} examples; {tuner.objective.name}, batch {c.batch_size}, learning rate"
         f" {c.learning_rate:g} ({c.schedule}), {c.num_steps:,} steps"
     )
-
-
-class _Files:
-    """What a fine-tuning leaves behind."""
-
-    def __init__(self, tuner: FineTuner, output: Path | str, overwrite: bool):
-        self.run = RunFolder.create(output, overwrite=overwrite)
-        settings = tuner.config.model_copy(update={"optimizer": tuner.name})
-        write_text(self.run.config, settings.to_yaml())
-        self.metrics = MetricsWriter(self.run.metrics)
-
-    def finish(self, tuner: FineTuner, result: TrainResult) -> None:
-        self.metrics.close()
-        target = self.run.adapter if tuner.config.saves_adapter else self.run.model
-        save(tuner.model, tuner.tokenizer, target)
-        write_plots(self.run)
-        write_summary(self.run.path, Summary(tuner.method, result.seconds, result.peak_memory_bytes))

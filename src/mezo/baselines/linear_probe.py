@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mezo.baselines.probe import STRENGTHS, LinearProbe
+from mezo.baselines.probe import LinearProbe
 from mezo.build.setup import encode
 from mezo.config import MeZOConfig
 from mezo.data.from_config import training_set, validation_set
@@ -60,12 +60,11 @@ def linear_probe(
     *,
     output: Path | str | None = None,
     overwrite: bool = False,
-    strengths: Sequence[float] = STRENGTHS,
     observer: Observer | None = None,
 ) -> dict[str, Any]:
     """Fit a linear probe on the config's training examples and judge it on its validation split.
 
-    strengths: values of scikit-learn's C to choose from. output: a folder like a run's, with
+    output: a folder like a run's, with
     metrics.jsonl, config.yaml, summary.json and probe.npz.
 
     Raises MezoError for a task without candidates, data without a validation split, or one class.
@@ -82,13 +81,23 @@ def linear_probe(
     loaded = load(config.model, config.dtype, config.device, config.trust_remote_code, observer.on_note)
     known, asked = encode(train, loaded, config), encode(held_out, loaded, config)
     began = time.monotonic()
-    probe = LinearProbe(shared=len({e.candidates for e in (*known, *asked)}) == 1, strengths=strengths)
+    probe = LinearProbe(shared=len({e.candidates for e in (*known, *asked)}) == 1)
     observer.on_note(f"features of {len(known)} training examples")
     probe.fit(probe.features(loaded, known), known)
     record = _judged(probe, loaded, asked, task, began)
     summary = Summary(METHOD, since(began), memory.peak_bytes())
     if output is not None:
-        _save(Path(output), overwrite, config, record, summary, probe)
+        run = write_folder(output, config, [record], summary, overwrite=overwrite)
+        scale, regression = (step for _, step in probe.classifier.steps)
+        with replacing(run.probe) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                mean=scale.mean_,
+                scale=scale.scale_,
+                coefficients=regression.coef_,
+                intercepts=regression.intercept_,
+                classes=regression.classes_,
+            )
     return {
         "method": METHOD,
         "model": config.model,
@@ -122,24 +131,3 @@ def _judged(
         seconds=since(began),
         metrics=metrics,
     )
-
-
-def _save(
-    output: Path,
-    overwrite: bool,
-    config: MeZOConfig,
-    record: EvalRecord,
-    summary: Summary,
-    probe: LinearProbe,
-) -> None:
-    run = write_folder(output, config, [record], summary, overwrite=overwrite)
-    scale, regression = (step for _, step in probe.classifier.steps)
-    with replacing(run.path / "probe.npz") as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            mean=scale.mean_,
-            scale=scale.scale_,
-            coefficients=regression.coef_,
-            intercepts=regression.intercept_,
-            classes=regression.classes_,
-        )

@@ -96,7 +96,12 @@ def tune(
             if steps is not None
             else plan_by_minutes(settings, minutes or 0.0, cost.per_step, cost.per_trial)
         )
-        observer.on_note(_announced(plan, plan.seconds(cost.per_step, cost.per_trial)))
+        seconds = plan.seconds(cost.per_step, cost.per_trial)
+        trials = ", ".join(f"{n} of {steps} steps" for n, steps in zip(plan.sizes, plan.rungs, strict=True))
+        time = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
+        observer.on_note(
+            f"{len(settings)} settings; trials: {trials}; {plan.total_steps:,} steps, about {time}"
+        )
         folder.create(asked, plan)
     trials = _climb(config, plan, folder, train, validation, observer)
     best = min((t for t in trials if t.rung == trials[-1].rung), key=_order).setting
@@ -151,12 +156,6 @@ def _asked(config: MeZOConfig, settings: Sequence[SearchedSetting], budget: dict
     for name in ("learning_rate", "epsilon", "eval_every"):
         del values[name]
     return {"settings": [list(s) for s in settings], **budget, "config": values}
-
-
-def _announced(plan: SearchPlan, seconds: float) -> str:
-    rungs = ", ".join(f"{size} of {steps} steps" for size, steps in zip(plan.sizes, plan.rungs, strict=True))
-    time = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
-    return f"{len(plan.settings)} settings; trials: {rungs}; {plan.total_steps:,} steps, about {time}"
 
 
 def _told(trial: Trial) -> str:

@@ -10,7 +10,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -19,19 +19,11 @@ NAMES = ("data", "noise", "forward", "head", "update", "logging", OTHER)  # of a
 WARM_UP = 2  # first steps of a run that compile and allocate: no measure of those that follow
 
 
-class _Nothing:
-    __slots__ = ()
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *exception: object) -> None: ...
-
-
 class _Active(threading.local):
     profile: "Profile | None" = None
 
 
-_NOTHING = _Nothing()
+_NOTHING = nullcontext()
 _active = _Active()
 
 

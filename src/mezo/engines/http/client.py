@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import httpx
 
 KEY = "MEZO_API_KEY"
+_JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 FIRST_WAIT = 0.5  # seconds before the second try; each further one waits twice as long
 LONGEST_WAIT = 30.0
 CONNECT_SECONDS = 10.0  # for a connection, which a server that is there takes at once
@@ -100,7 +101,7 @@ class Client:
             method,
             self.address.rstrip("/") + path,
             content=data,
-            headers=self._headers(),
+            headers=_JSON if self._key is None else _JSON | {"Authorization": f"Bearer {self._key}"},
             timeout=httpx.Timeout(limit, connect=connecting),
         )
         try:
@@ -144,10 +145,6 @@ class Client:
             how = self._hidden(" ".join(str(error).split())[:_READ])[:_SAID] or type(error).__name__
             return Trouble(f"the connection failed at {path}: {how}")
         return error
-
-    def _headers(self) -> dict[str, str]:
-        found = {"Content-Type": "application/json", "Accept": "application/json"}
-        return found if self._key is None else found | {"Authorization": f"Bearer {self._key}"}
 
     def _taken(self, response: "httpx.Response", path: str) -> Any:
         status, said = response.status_code, response.content.decode(errors="replace")
@@ -220,8 +217,5 @@ def _message(said: str) -> str:
 
 def _seconds(header: str | None) -> float | None:
     """Of Retry-After; a date, which these servers do not send, counts as nothing."""
-    return (
-        float(header)
-        if header is not None and header.strip().isascii() and header.strip().isdecimal()
-        else None
-    )
+    text = (header or "").strip()
+    return float(text) if text.isascii() and text.isdecimal() else None

@@ -1,7 +1,6 @@
-"""A batch of the run's own, computed once more without any shortcut, and compared.
+"""Compute a batch of the run without any shortcut, and compare.
 
-The check at the start has a few tokens that nobody wrote; this one has the real data. It happens after the
-losses of a step are known and before its update, so that what is wrong changes no weight.
+The check at the start uses a few synthetic tokens; this one uses real data, after a step's losses and before its update.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -39,8 +38,7 @@ class ShortcutFailed(MezoError):
 def audit(engine: Checked, batch: ScoringBatch, probes: Sequence[Probe], found: np.ndarray) -> None:
     """Compare a few rows of a batch, at the last probe that moves, with the model's own forward.
 
-    found: (P, Q) what the engine made of the batch. Raises ShortcutFailed, which names the shortcut, if the
-    difference is beyond rounding.
+    found: (P, Q) the engine's answers. Raises ShortcutFailed, naming the shortcut, beyond rounding.
     """
     if engine.form.plain:
         return
@@ -68,7 +66,7 @@ def _some_rows(batch: ScoringBatch) -> list[int]:
 
 
 def _with_more_tokens(engine: Checked, batch: ScoringBatch, rows: Sequence[int]) -> ScoringBatch:
-    """The batch with the queries of these rows alone, and other tokens at the same positions after them."""
+    """The queries of these rows, followed by other tokens at the same positions."""
     mine = np.flatnonzero(np.isin(batch.query_row, rows))
     row, position = np.unique(np.stack([batch.query_row[mine], batch.query_position[mine]]), axis=1)
     vocabulary = engine.head_module.weight.shape[0]

@@ -57,10 +57,7 @@ def prepare(
     max_tokens: int,
     device: torch.device,
 ) -> LaidOut:
-    """Lay the rows out, in halves where one pass would hold more than `max_tokens` tokens of all probes.
-
-    Nothing here waits for the device.
-    """
+    """Lay the rows out, in halves where one pass would exceed `max_tokens` tokens of all probes. Does not sync the device."""
     lengths = np.array([len(row) for row in posed.rows])
     shares: list[BatchPart] = []
     todo = _alike(lengths, form)
@@ -84,8 +81,7 @@ def prepare(
 
 
 def _alike(lengths: np.ndarray, form: Form) -> list[np.ndarray]:
-    """The rows that may stand in one rectangle: all, or, where a model is not to see padding, those of one
-    length; beside them those that can be packed. The last comes first."""
+    """Rows that may share a rectangle: all, or those that pack and those of each length. The last comes first."""
     every = np.arange(len(lengths))
     if form.padded:
         return [every]

@@ -41,9 +41,8 @@ from mezo.weights.weights import Weights
 class TransformersEngine(Engine):
     """theta lives in `model`; probes never write it unless `memory` asks for a walk (`engines.in_place.modes`).
 
-    How far the model's structure lets probes share a pass is found out by `selfcheck` on a few
-    tokens, by comparing numbers: packed or padded rows, probes stacked or one after another, the
-    head in blocks or whole. The slowest form is the model's own forward, which is right for any model.
+    `selfcheck` compares numbers on a few tokens to find which shortcuts the model allows: packed or padded rows, stacked
+    probes, the head in blocks. The slowest form is the model's own forward, which is right for any model.
     """
 
     def __init__(
@@ -66,8 +65,7 @@ class TransformersEngine(Engine):
         max_new_tokens: int = 32,
         disable_shortcuts: Collection[Shortcut] = (),
     ):
-        """tokenizer, max_new_tokens: for objectives and metrics of generated text alone.
-        disable_shortcuts: not to be used, even where they agree with the model's own forward."""
+        """tokenizer, max_new_tokens: for objectives and metrics of generated text. disable_shortcuts: never used."""
         self.model, self.weights, self.objective, self.optimizer = model, weights, objective, optimizer
         self.kind: Literal["causal", "masked"] = kind
         self.pad, self.max_tokens = pad_token_id, max_tokens
@@ -128,7 +126,7 @@ class TransformersEngine(Engine):
             audit(self, posed, probes, values)
 
     def in_form(self, batch: ScoringBatch, probes: Sequence[Probe]) -> np.ndarray:
-        """`logprobs` in the form at hand and no other. Raises CannotStack where that does not do."""
+        """`logprobs` in the present form only. Raises CannotStack where it does not apply."""
         return self._logprobs(self.laid_out(batch, self._at_once(probes)), probes)
 
     def generate(
@@ -190,8 +188,7 @@ class TransformersEngine(Engine):
     # ---------------------------------------------------------------- one pass
 
     def _groups(self, probes: Sequence[Probe]) -> list[list[Probe]]:
-        """The probes in runs that go through the model together: all of them, or those of one scaling,
-        so that each run has the layers below what it moves computed once."""
+        """The probes in groups that share a pass: all, or those of one scaling, so that lower layers run once a group."""
         if self.in_place is not None or not self.form.stacked:
             return [[probe] for probe in probes]
         groups: list[list[Probe]] = [[]]
@@ -244,8 +241,7 @@ class TransformersEngine(Engine):
 
     @contextmanager
     def _watching(self, probes: Sequence[Probe]) -> Iterator[RawReads | None]:
-        """Sees reads of tuned tensors that the probes would not reach. On a GPU, where Python is what a step waits
-        for, at the start and in audits alone."""
+        """Sees reads of tuned tensors that the probes would miss. On a GPU, where Python is the bottleneck, in audits only."""
         moves = self.in_place is None and any(probe.scale for probe in probes)
         if not moves or (self.model.device.type == "cuda" and not self._to_audit):
             yield None

@@ -1,10 +1,8 @@
-"""What lies below the lowest layer that moves does not depend on the probe: it is computed once.
+"""Layers below the lowest one that moves do not depend on the probe: they are computed once.
 
-With LoRA on the top layers only, the lower layers frozen, or a step that moves a block of layers, the
-batch goes through the layers below as it is and is repeated for each probe where the first layer
-that moves begins; with the head alone tuned, where the head does. Within a memory bound, what comes
-out of the layers below everything tuned is kept for token rows that come again in a later step: those
-layers are then not run at all. They hold no tuned tensor, so nothing kept is ever out of date.
+The batch is repeated for each probe where the first moving layer begins, or at the head if only the head is tuned.
+Within a memory bound, the output of the layers below everything tuned is kept for rows that come again in a later
+step. Those layers hold no tuned tensor, so what is kept is never stale.
 """
 
 from collections import OrderedDict
@@ -38,8 +36,9 @@ class Below:
 
     @contextmanager
     def once(self, share: BatchPart, copies: int, cut: Cut) -> Iterator[float]:
-        """Inside the block a forward pass of a share's B rectangle rows comes out of the layers as
-        copies x B. Yields what part of the layers' work for all copies is spared, below 1.
+        """Inside the block a pass of a share's B rectangle rows comes out of the layers as copies x B.
+
+        Yields the fraction of the layers' work that is saved, below 1.
         """
         known, taken = self._known(share.rows), _Taken()
         keeps = self.max_bytes > 0 and self.first > 0

@@ -1,9 +1,8 @@
 """Token rows -> the rectangle that goes through the model, with as little computed twice as pays.
 
-Three forms, the cheapest is taken; the log-probabilities are the same.
-Padded: a token row in each rectangle row. Packed: several, kept apart by a block mask and by
-positions that start anew. Shared (see `prefixes`): leading tokens that rows have in common stand in
-the rectangle once.
+The cheapest of three forms; the log-probabilities are the same. Padded: a token row in each rectangle row. Packed:
+several, separated by a block mask and restarting positions. Shared: leading tokens that rows have in common (a
+template, demonstrations, a passage) occur once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from mezo.engines.transformers.form import Form
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """Nodes in depth-first order, their tokens end to end: a token stands after all it may attend to."""
+    """A radix tree of token rows. Nodes in depth-first order, their tokens end to end: a token follows all it attends to."""
 
     tokens: np.ndarray  # (N,) int64
     depth: np.ndarray  # (N,) int64: the token's position in every row that holds it
@@ -122,9 +121,9 @@ class Layout:
 def lay_out(rows: Sequence[Sequence[int]], form: Form, *, pad: int, causal: bool) -> Layout:
     """The cheapest layout of token rows that a form allows.
 
-    form: with `packed` rows may stand beside one another; with `shared` leading tokens may be computed once, of causal
-    models only. `pack_limit` is the widest rectangle (but a row is never cut for it unless sharing is allowed). With
-    a `width`, the shared layout, or if that is not allowed the packed one, this wide.
+    form: `packed` rows may share a rectangle row; `shared` leading tokens are computed once, in causal models only.
+    `pack_limit` is the widest rectangle (a row is cut for it only if sharing is allowed). With a `width`, the shared
+    layout, or if that is not allowed the packed one, has this width.
     """
     lengths, width, limit = [len(row) for row in rows], form.width, form.pack_limit
     bins = [[r] for r in range(len(rows))]

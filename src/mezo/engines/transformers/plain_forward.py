@@ -1,7 +1,7 @@
-"""Log-probabilities by the model's own forward, one row at a time: what every shortcut is compared with.
+"""Log-probabilities by the model's own forward, one row at a time: the reference for every shortcut.
 
-No padding, no packing, no shared beginnings, no stacked probes, no kernel of ours: at a probe every module
-runs its own forward on its perturbed tensors (`Probing.at(plainly=True)`), and the logits are the model's.
+No padding, packing, sharing, stacking or kernel of ours: at a probe every module runs its own forward on its
+perturbed tensors (`Probing.at(plainly=True)`). Also the rows on which a model is checked.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ _FLOAT32 = torch.finfo(torch.float32).eps / 2
 
 @dataclass(frozen=True, slots=True)
 class PlainAnswers:
-    """Of some rows of a batch at one point, in the order of the batch's queries."""
+    """For some rows of a batch at one point, in the order of the batch's queries."""
 
     queries: np.ndarray  # (Q,) int64: which queries of the batch belong to these rows
     logprobs: np.ndarray  # (Q,) float64
@@ -59,12 +59,10 @@ def plain_answers(
     company: int = 1,
     jitter: bool = False,
 ) -> PlainAnswers:
-    """The answers to the queries of `rows` (default: all), each row run by itself.
+    """The answers to the queries of `rows` (default: all), each row run alone.
 
-    company: copies of the row that go through the model together; the first one is read. Its numbers
-    differ from those of the row alone by rounding, and so show how much rounding there is. jitter: move the
-    output of every layer by a unit in the last place of its type, up or down, as another order of summing
-    would.
+    company: copies of the row in the pass; the first is read, so the difference shows how large rounding is. jitter: move
+    every layer's output by a unit in the last place, as another summation order would.
 
     Raises MezoError if the model's own forward fails.
     """
@@ -144,12 +142,10 @@ def row_distances(found: np.ndarray, expected: np.ndarray, row: np.ndarray) -> l
 
 
 def rounding(alone: PlainAnswers, others: Sequence[PlainAnswers], model: nn.Module | None) -> float:
-    """What rounding explains of a difference between two ways to the same answers.
+    """The difference between two ways to the same answers that rounding explains.
 
-    alone: the rows run by themselves. others: the same rows in company, and with every layer's output moved
-    by a unit in the last place. Of the rows, the median: a router that sends a token elsewhere by rounding
-    moves one row by more than rounding does, and would make room for what is wrong. model: that made them,
-    for its types; None: in float32.
+    alone: the rows run alone. others: the same rows in company, and with jitter. The median over rows: a router that
+    sends a token elsewhere moves one row by more than rounding. model: for its dtypes; None: float32.
     """
     seen = [float(np.median(row_distances(o.logprobs, alone.logprobs, alone.row))) for o in others]
     parameters = () if model is None else model.parameters()
@@ -172,7 +168,7 @@ PACKED_WIDTH, SHARED_WIDTH = 15, 5
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The rows of the check, and what a model has to make of them at some points."""
+    """The rows of the check, and what a model must return for them at some points."""
 
     batch: ScoringBatch
     probes: tuple[Probe, ...]

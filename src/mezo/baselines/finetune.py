@@ -165,10 +165,10 @@ def finetune(
 ) -> TrainResult:
     """Tune by backpropagation for the config's steps, evaluating as a run of MeZO does.
 
-    output: a folder like a run's: config.yaml, metrics.jsonl, summary.json, plots, and the model or
-    adapter. options: of `FineTuner`. Ctrl-C ends it early with everything saved.
+    output: a folder like a run's: config.yaml, metrics.jsonl, summary.json, plots, and the model or adapter. options:
+    of `FineTuner`. Ctrl-C ends it early with everything saved.
 
-    Raises MezoError as `FineTuner` does, and NonFiniteLoss, once what there is has been saved.
+    Raises MezoError as `FineTuner` does, and NonFiniteLoss, once everything before it is saved.
     """
     if output is not None:
         RunFolder.check(output, overwrite=overwrite)

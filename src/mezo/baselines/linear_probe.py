@@ -1,8 +1,7 @@
 """Linear probing: logistic regression on a frozen model's features (MeZO, section 3.1, "LP").
 
-The published code fits scikit-learn's regression to the tokens of the answers and puts it in the place
-of the head; here the classes are the candidates themselves, so label words of several tokens are one
-class each. Both choose the regularisation by cross-validation on the training examples.
+The published code fits scikit-learn's regression to the answers' tokens and replaces the head; here the classes are
+the candidates, so label words may have several tokens. Both choose the regularisation by cross-validation.
 """
 
 import time

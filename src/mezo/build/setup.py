@@ -46,19 +46,10 @@ class Prepared:
 
 
 def base_model(config: MeZOConfig, model: Any, tokenizer: Any, note: Callable[[str], None]) -> LoadedModel:
-    """The model that a run starts from.
+    """The model that a run starts from; for a serving engine, which loads the weights itself, its outline.
 
-    Args:
-        config: names the model, unless one is given.
-        model: an object instead of the config's model.
-        tokenizer: the model's.
-        note: called with what a person should know.
-
-    Returns:
-        The model; for a serving engine, which loads the weights itself, its outline.
-
-    Raises:
-        MezoError: the model is not available, or the engine does not support this config.
+    model, tokenizer: objects in place of the config's model. note: called with messages for people.
+    Raises MezoError if the model is not available, or the engine does not support this config.
     """
     check(config)
     if is_served(config):
@@ -92,19 +83,17 @@ def with_matmul(
 ) -> MeZOConfig:
     """Choose how matrices are multiplied, put it into effect, and return the config that says so.
 
-    For "auto" the first process measures the ways, and all processes use the fastest; whoever resumes the run
-    uses it too.
+    For "auto" the first process measures the ways, and all processes use the fastest; so does whoever resumes the
+    run.
 
     Args:
-        config: of the run.
+        config, group: of the run.
         loaded: the model; nothing is chosen for an outline.
-        group: the processes of the run.
-        resuming: whether the run has steps already. It then has a way, or is older than the choice.
-        note: called with what a person should know.
-        profile: tell of the choice even where it is the usual one.
+        resuming: the run has steps already, so it has a way, or is older than the choice.
+        note: called with messages for people.
+        profile: report the choice even if it is the usual one.
 
-    Raises:
-        MezoError: this machine or this dtype does not have the way that the config names.
+    Raises MezoError if this machine or dtype does not have the way that the config names.
     """
     if isinstance(loaded, Outline):
         return config
@@ -130,13 +119,9 @@ def with_matmul(
 def set_up(
     config: MeZOConfig, loaded: LoadedModel, objective: Objective, group: ProcessGroup | None = None
 ) -> Prepared:
-    """Prepare a model for the config's tuning mode, and build its engine.
+    """Prepare a model for the config's tuning mode, and build its engine: a serving one for an outline.
 
-    Args:
-        config: of the run.
-        loaded: the model; for an outline, the engine is a serving one.
-        objective: of the run.
-        group: the processes of the run. With tensor parallelism each gets a part of the model.
+    group: the processes of the run. With tensor parallelism each gets a part of the model.
     """
     if isinstance(loaded, Outline):
         model, weights, served = open_served(
@@ -180,15 +165,8 @@ def engine_at(
 ) -> TransformersEngine:
     """An engine that only evaluates a loaded model.
 
-    Args:
-        loaded: the model.
-        objective: its loss is reported.
-        adapter: the folder of a peft adapter to put on the model.
-        max_new_tokens: the length of an output, for metrics that read outputs.
-        disable_shortcuts: shortcuts that the engine must not take.
-
-    Raises:
-        MezoError: the adapter does not fit the model.
+    adapter: the folder of a peft adapter to put on the model. max_new_tokens: of outputs, for metrics that read them.
+    disable_shortcuts: never used. Raises MezoError if the adapter does not fit the model.
     """
     model = loaded.model if adapter is None else with_adapter(loaded.model, adapter)
     weights = Weights(model.named_parameters())
@@ -212,16 +190,9 @@ def encode(
     config: MeZOConfig,
     objective: Objective | None = None,
 ) -> EncodedDataset:
-    """Tokenise a data set, and check that the model has room for every row.
+    """Tokenise a data set, and check that the model has room for every row, and for outputs that `objective` reads.
 
-    Args:
-        dataset: the examples.
-        loaded: the model and its tokenizer.
-        config: of the run.
-        objective: of the run; one that reads outputs needs room for them after each prompt.
-
-    Raises:
-        MezoError: a row, which is named, is too long or has a token that the model lacks.
+    Raises MezoError, naming the row, if it is too long or has a token that the model lacks.
     """
     encoded = dataset.encode(loaded.tokenizer, loaded.kind, config.max_length)
     check_limits(encoded, dataset, loaded, config, objective)

@@ -1,6 +1,6 @@
-"""Tensors on which one launch works: a table of int64 words, and for every program the number of its tensor.
+"""Tensors for one launch: a table of int64 words, and for every program the number of its tensor.
 
-It is built on the host and goes to the GPU from pinned memory, so that nobody waits for the GPU.
+Built on the host and sent from pinned memory, so that nothing waits for the GPU.
 """
 
 from collections.abc import Sequence

@@ -28,8 +28,7 @@ class DevicePart:
 class TensorGroup:
     """Tensors and their places: 2-D views, or contiguous tensors of any shape, each named once.
 
-    What the kernels need to know of them is gathered on first use, and again whenever a tensor's
-    memory has moved (`parameter.data = ...`, `model.to(device)`).
+    The kernels' tables are made on first use, and again when a tensor's memory has moved.
     """
 
     def __init__(self, weights: "Sequence[torch.Tensor]", wheres: "Sequence[Where]") -> None:

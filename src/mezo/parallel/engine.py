@@ -1,11 +1,10 @@
-"""An engine that evaluates its share of a step, and hears of the rest.
+"""An engine that evaluates its share of a step, and receives the rest.
 
-Every process poses the same questions, since a batch is a function of the step's number, evaluates its own
-units (`mezo.parallel.work`), and receives the losses of the others. From there on all of them compute the
-same: slopes, update, theta. What a step sends is one message of each process:
+Every process poses the same questions, evaluates its own units (`mezo.parallel.work`), and receives the others'
+losses; then all compute the same slopes, update and theta. A step sends one message of each process:
 
     status      8 bytes: the step's number, whether to stop after it, whether this process failed
-    losses      8 bytes for each of its units' probes, float64, so that the mean is that of one process alone
+    losses      8 bytes for each of its units' probes, float64
     checksum    8 bytes of its weights, every so many steps
 """
 

@@ -80,7 +80,7 @@ class ResumePlan:
 
 
 def config_of(run: RunFolder) -> MeZOConfig:
-    """The run's settings as it recorded them; before it recorded any, those it was started with.
+    """The run's settings as recorded; before any were, those it was started with.
 
     Raises MezoError if the trajectory cannot be read or is of another noise stream.
     """
@@ -103,10 +103,10 @@ def plan(
     remembers: bool,
     note: Callable[[str], None] = lambda text: None,
 ) -> ResumePlan:
-    """How the run in the folder can be taken up again.
+    """How the run in the folder can be resumed.
 
     remembers: whether its estimator has a state that records do not hold. note: called for each damaged snapshot.
-    Raises MezoError if what is there is damaged beyond what a crash does.
+    Raises MezoError for damage that no crash causes.
     """
     header = header_of(run)
     if header is None:
@@ -139,10 +139,9 @@ def plan(
 
 
 def _sound(path: Path, *, trusted: int) -> tuple[list[StepRecord], list[EvalRecord], list[tuple[int, int]]]:
-    """The records of metrics.jsonl up to the first line that is invalid; (updates done, end in bytes) of each.
+    """The records of metrics.jsonl up to the first invalid line; (updates done, end in bytes) of each.
 
-    trusted: lines of so many steps had been brought to the disk. One of those that is no record was not torn
-    by a crash: MezoError.
+    trusted: so many steps had been synced to disk. An invalid line among those is no torn write: MezoError.
     """
     steps: list[StepRecord] = []
     evals: list[EvalRecord] = []
@@ -177,18 +176,9 @@ def _sound(path: Path, *, trusted: int) -> tuple[list[StepRecord], list[EvalReco
 
 
 def restore(plan: ResumePlan, fresh: FreshRun, progress: Progress | None = None) -> Any:
-    """Take theta, m and the optimizer's state to where the run is.
+    """Take theta, m and the optimizer's state of `fresh` to where the run is; return the estimator's state.
 
-    Args:
-        plan: how far the run is.
-        fresh: changed in place, but for its estimator.
-        progress: called with the progress of the replay (`Folding.take`).
-
-    Returns:
-        The estimator's state.
-
-    Raises:
-        MezoError: the snapshot is of other tensors.
+    progress: called during the replay (`Folding.take`). Raises MezoError if the snapshot is of other tensors.
     """
     weights, engine, estimator = fresh.weights, fresh.engine, fresh.estimator
     if plan.header is None:

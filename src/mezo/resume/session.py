@@ -48,12 +48,11 @@ class Resume:
             path: the RUN folder.
             config: of the steps to come; None for the run's own.
             fork: a new folder to go on in, under a config that may differ.
-            output: the folder that the caller named; only the run's own is allowed.
+            output: the folder that the caller named; must be the run's own.
             overwrite: whether the new folder may hold a run.
 
-        Raises:
-            MezoError: there is no such run, or another process writes it.
-            Changed: the run cannot go on under this config.
+        Raises MezoError if there is no such run or another process writes it, Changed if it cannot go on under this
+        config.
         """
         run = RunFolder.begun(path)
         if rank_of_environment() == 0:  # of several processes, the one that will hold it
@@ -89,8 +88,7 @@ class Resume:
     ) -> str | None:
         """Compare the base model and, unless the run is forked, its examples; return a note for people, if any.
 
-        Raises:
-            Changed: one of them differs.
+        Raises Changed if one differs.
         """
         header = header_of(self.run) or {"base_fingerprint": base_fingerprint, "model": model}
         check_base(self.run.path, header, base_fingerprint)
@@ -119,15 +117,12 @@ def take_up(
     Args:
         resume: which run, and where it goes on.
         fresh: its weights and its engine are taken to where the run is.
-        note: called with what a person should know.
+        note: called with messages for people.
         ready: called when everything is read and nothing is written yet.
         progress: called with the progress of the replay.
 
-    Returns:
-        The run's files, what the run has done, and the estimator's state.
-
-    Raises:
-        MezoError: the run cannot go on, or has done more steps than the config has.
+    Returns the run's files, what the run has done, and the estimator's state. Raises MezoError if the run cannot go
+    on, or has done more steps than the config has.
     """
     lock = RunLock.take(resume.run.path)
     try:
@@ -171,7 +166,7 @@ def meet(group: ProcessGroup) -> None:
 def restored(resume: Resume, found: ResumePlan, fresh: FreshRun, progress: Progress | None = None) -> Any:
     """Take theta and the optimizer to where the run is, and return the estimator's state.
 
-    A fork has a new estimator, and a new optimizer where its config names another one.
+    A fork has a new estimator, and a new optimizer where its config names another.
     """
     state = restore(found, fresh, progress)
     if resume.fork is None or found.header is None:

@@ -78,8 +78,8 @@ def _statistics(records: np.ndarray) -> dict[str, float | int | None]:
 def cut(run: Path | str, steps: int, output: Path | str) -> Path:
     """Write the first `steps` steps of a run as a trajectory file of their own.
 
-    The header stays as it was: a learning rate that falls towards the run's last step follows the run's
-    length, not by what is left of it. Raises MezoError if the run has fewer, or `output` exists.
+    The header stays: learning rates still follow the whole run's length. Raises MezoError if the run has fewer steps,
+    or `output` exists.
     """
     found = trajectory.read(file_of(run))
     if not 0 <= steps <= len(found):
@@ -92,9 +92,8 @@ def cut(run: Path | str, steps: int, output: Path | str) -> Path:
 def merge(first: Path | str, second: Path | str, output: Path | str) -> Path:
     """Write the longer of two trajectories of one run, or of a run and its fork, after comparing them.
 
-    Every record says its place by its number, so two files belong together if their headers are the same
-    and they agree on every step that both have; `second` may also be a fork of `first`, under its own
-    settings from the fork on. Raises MezoError, saying where, if they do not belong together.
+    They belong together if their headers are the same and they agree on every step that both have, or if `second` is
+    a fork of `first`. Raises MezoError, saying where they differ.
     """
     a, b = trajectory.read(file_of(first)), trajectory.read(file_of(second))
     fork = _forked_at(a, b)

@@ -35,8 +35,8 @@ def verify(
 ) -> list[str]:
     """What was checked, a line each. Raises MezoError at the first check that fails.
 
-    weights: replay the run (model: its base, by default the one it names) and compare the tensors, byte for
-    byte, with RUN/model or RUN/adapter; this needs the time of a replay and room for the weights.
+    weights: replay the run (model: its base, by default the one it names) and compare the tensors byte for byte with
+    RUN/model or RUN/adapter.
     """
     path = file_of(run)
     found = trajectory.read(path)

@@ -19,10 +19,9 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {name: TypeAdapter(kind) for kind, name
 
 
 class MetricsWriter:
-    """Appends to metrics.jsonl, a line a record, each handed to the system as soon as it is written.
+    """Appends to metrics.jsonl, a line a record, each written through at once.
 
-    A last line torn by a crash is cut off first, so that what is appended stands on its own line.
-    keep: bytes of the file to go on after; None: all of it.
+    A last line torn by a crash is cut off first. keep: bytes of the file to go on after; None: all of it.
     """
 
     def __init__(self, path: Path, *, keep: int | None = None) -> None:
@@ -60,10 +59,9 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> Metrics:
-    """What metrics.jsonl holds; null losses and gradients come back as NaN.
+    """The records of metrics.jsonl; null losses and gradients are NaN. A last line without a newline is dropped.
 
-    A last line without its newline is a write that a crash cut short: it is dropped.
-    Raises MezoError, naming the line, if anything else is not a record, or the file cannot be read.
+    Raises MezoError, naming the line, if anything else is no record, or the file cannot be read.
     """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")

@@ -1,8 +1,7 @@
 """Successive halving (Jamieson and Talwalkar 2016) over short runs of MeZO.
 
-Every setting is tried for a few steps, the better half for twice as many, and so on. Each rung starts
-from the base model again: a run's schedule stretches over its steps, so a longer run is not a shorter
-one continued. All trials share one seed, and so their directions and the order of their examples.
+Every setting is tried for a few steps, the better half for twice as many, and so on. Each rung starts from the base
+model: a run's schedule stretches over its steps. All trials share one seed, so their directions and batches.
 """
 
 import math
@@ -65,15 +64,13 @@ def tune(
 ) -> SearchResult:
     """Search for the learning rate and epsilon with the lowest validation loss after a short run.
 
-    config: everything else; its own learning rate, epsilon and number of steps do not matter to the
-        search. learning_rates, epsilons: what is tried, each with each; default: around the paper's.
-    steps: of the longest trials (200); or minutes: the time that all of it may take here.
-    output: a folder for search.yaml, trials.jsonl and best.yaml. A search that was stopped goes on
-        when it is asked for again; finished trials are not run twice.
-    observer: called with the plan, the time it will take, and each finished trial.
+    config: everything else. learning_rates, epsilons: what is tried, in all pairs; default: around the paper's.
+    steps: of the longest trials (200); or minutes: the time of the whole search. output: a folder for search.yaml,
+    trials.jsonl and best.yaml; a stopped search continues there. observer: called with the plan, its time, and each
+    finished trial.
 
-    Raises MezoError for settings or data that cannot be used, a folder with another search, or if
-    every setting diverges.
+    Raises MezoError for settings or data that cannot be used, a folder with another search, or if every setting
+    diverges.
     """
     observer = observer or Observer()
     if steps is not None and minutes is not None:

@@ -30,9 +30,8 @@ _SHARE = 5  # of data without a validation split, one in so many is held out
 def search_data(config: MeZOConfig) -> tuple[MeZODataset, MeZODataset]:
     """Training and validation examples of the config's data.
 
-    At most 256 of the validation split unless `eval_examples` says otherwise: a trial is judged by a
-    mean loss, whose error falls slowly. Data without that split (a single file) give up a fifth of
-    their training examples, by seed.
+    At most 256 of the validation split unless `eval_examples` says otherwise. Data without that split give up a fifth
+    of their training examples, by seed.
     """
     task = task_for(config.task, config.label_words, config.template)
     train = training_set(config, task)
@@ -104,10 +103,8 @@ def run_trial(
 ) -> Trial:
     """Tune for `steps` from the base model, with the config's own seed and so its order of examples.
 
-    theta is restored by loading the model again: that takes seconds from the system's file cache,
-    while a copy in memory would double what a search needs of it.
-
-    Raises KeyboardInterrupt if the run was stopped by hand.
+    The model is loaded again for each trial: a copy in memory would double what a search needs.
+    Raises KeyboardInterrupt if the run was interrupted.
     """
     began, listener = time.monotonic(), _Listener()
     short = trial_config(config, setting, steps)
@@ -144,10 +141,8 @@ def run_trial(
 
 
 def _promised(steps: Sequence[StepRecord]) -> float:
-    """The share of the loss that a step should have taken off by its slopes: see `mezo.stepsize`.
-
-    A model wrecked by large steps may answer everything alike, at a loss below that of the start:
-    the loss alone does not give it away.
+    """The share of the loss that a step should have removed by its slopes (`monitors.advice`): a model wrecked by
+    large steps may answer everything alike, at a lower loss than at the start.
     """
     drop = statistics.fmean(
         s.learning_rate * statistics.fmean(g * g for g in s.projected_grads) for s in steps

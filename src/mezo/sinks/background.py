@@ -20,7 +20,7 @@ _CREDENTIALS = re.compile(r"(\b(?:basic|bearer)\s+)[^\s'\"},;]+|(://)[^/\s@]+(?=
 
 
 class Background(Observer):
-    """Hands a run's records to a sink. The first failure is reported, once, and the sink is left alone from then on.
+    """Hands a run's records to a sink; reports the sink's first failure once, and then leaves it alone.
 
     name: for people. begin: an open sink, given (first step, number of steps).
     """

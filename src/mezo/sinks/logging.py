@@ -76,11 +76,10 @@ def logging_to(
     metrics_file: Path | str | None = None,
     note: Callable[[str], None] = print,
 ) -> Iterator[Observer]:
-    """An observer for MeZOTrainer that logs to these sinks. What fails is reported to `note`, once, and left out.
+    """An observer for MeZOTrainer that logs to these sinks. A failure is reported to `note`, once.
 
-    run: the RUN folder; under its logs/ are files of the logs, and the ids by which a resumed run goes on with
-    them. metrics_file: for Prometheus.
-    Raises MezoError, before anything is opened, as `check` does.
+    run: the RUN folder; its logs/ has files of the logs, and the ids under which a resumed run continues them.
+    metrics_file: for Prometheus. Raises MezoError, before anything is opened, as `check` does.
     """
     file = None if metrics_file is None else Path(metrics_file)
     check(names, file)

@@ -1,7 +1,7 @@
-"""Weights & Biases. Project, entity, key and mode are those of its own environment variables and `wandb login`.
+"""Weights & Biases, configured by its own environment variables and `wandb login`.
 
-Sent are the numbers, the settings without secrets, and the name of the RUN folder: not the console, the code, the
-command line or figures of the machine, which may hold secrets by mistake.
+Sends the numbers, the settings without secrets, and the name of the RUN folder: not the console, the code, the
+command line or the machine's figures, which may hold secrets.
 """
 
 import os

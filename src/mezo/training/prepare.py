@@ -60,12 +60,10 @@ def prepare_run(
         given: objects that replace what the config names.
         resume: the run to resume, if there is one.
         group: the processes of this run.
-        note: called with what a person should know.
+        note: called with messages for people.
         profile: say how matrices are multiplied.
 
-    Raises:
-        MezoError: the config, the data or the model cannot be used.
-        Changed: the run to resume has another base model or other examples.
+    Raises MezoError if config, data or model cannot be used, Changed if the run to resume has others.
     """
     resuming = resume is not None
     config = settled(config, group, resuming=resuming, note=note)

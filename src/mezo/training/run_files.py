@@ -59,15 +59,9 @@ def save_files(
 
 
 def open_files(to: Destination, run: FreshRun, result: TrainResult) -> tuple[RunFiles, Start]:
-    """Begin or resume a run.
+    """Begin or resume a run. result: gets the steps and evaluations that a resumed run has done.
 
-    Args:
-        to: where it is written.
-        run: taken to where a resumed run is.
-        result: gets the steps and evaluations that a resumed run has done.
-
-    Raises:
-        MezoError: the folder cannot be written, or the run in it cannot be resumed.
+    Raises MezoError if the folder cannot be written, or the run in it cannot be resumed.
     """
     if to.resume is not None:
         return _resume(to, to.resume, run, result)

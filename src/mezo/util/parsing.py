@@ -1,8 +1,7 @@
 """JSON and YAML of other people's files: plain values in proportion to the text, or ValueError.
 
-Their libraries raise errors of several kinds for invalid text (RecursionError for brackets nested too deep,
-OverflowError, errors of their own), and YAML's aliases make a kilobyte into more than memory holds as soon as
-somebody walks, compares or prints the values.
+The libraries raise many kinds of errors for invalid text (RecursionError, OverflowError, their own), and YAML's
+aliases can expand a kilobyte beyond all memory.
 """
 
 import json
@@ -18,10 +17,10 @@ MOST_VALUES = 1_000_000  # of one YAML text, aliases written out: no settings, t
 
 
 def parse_json(text: str | bytes, *, finite: bool = False) -> Any:
-    """The values. Raises ValueError, of one line, if the text is no JSON, is no UTF-8, is nested too deep, or an object
-    has a key twice: Python would keep the last, a reader sees the first.
+    """The values. Raises ValueError, of one line, for invalid JSON or UTF-8, too deep nesting, or a key that occurs
+    twice.
 
-    finite: NaN and infinities, which Python writes and JSON has not, are refused, and so are numbers past a float.
+    finite: refuse NaN, infinities and numbers beyond a float.
     """
     try:
         if not finite:
@@ -47,8 +46,8 @@ def parse_yaml(text: str) -> Any:
     Plain scalars are read by the core schema of YAML 1.2, in decimal alone: `yes`, `1:30`, `0x10` and dates are
     strings. Merge keys (`<<`), other tags and keys that occur twice are refused.
 
-    Raises ValueError, of one line, if the text is no such YAML, is longer than MOST_TEXT or nested too deep, has an
-    alias inside what it names, or would come to more than MOST_VALUES values with its aliases written out.
+    Raises ValueError, of one line, for invalid YAML, more than MOST_TEXT characters, too deep nesting, an alias
+    inside what it names, or more than MOST_VALUES values with its aliases expanded.
     """
     if len(text) > MOST_TEXT:
         raise ValueError(f"expected at most {MOST_TEXT:,} characters of YAML, found {len(text):,}")

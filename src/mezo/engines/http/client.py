@@ -1,11 +1,11 @@
-"""One server's HTTP interface: time limits, another try where that can help, and errors of one line.
+"""One server's HTTP interface: time limits, retries where they can help, and errors of one line.
 
-A request ends in one of three ways. An answer; a refusal (HTTP 3xx and 4xx: `RequestRefused`, asking again
-would change nothing); and trouble that may pass (no connection, no whole answer in time, HTTP 429 and 5xx, or
-a connection that broke in the middle of one) is tried again with growing pauses, and is `ServerDown` if it lasts.
+A request ends with an answer, a refusal (HTTP 3xx and 4xx: `RequestRefused`), or trouble that may pass (no
+connection, no whole answer in time, HTTP 429 and 5xx), which is retried with growing pauses and is `ServerDown` if it
+lasts.
 
-Redirects are not followed and proxies not used: the API key goes to the address that was given, and nowhere
-else. It comes from $MEZO_API_KEY, and is cut out of whatever a server says.
+Redirects are not followed and proxies not used: the API key ($MEZO_API_KEY) goes only to the given address, and is
+cut out of whatever a server says.
 """
 
 import contextlib
@@ -57,10 +57,9 @@ class Trouble(Exception):
 
 
 class Client:
-    """address: http://HOST:PORT[/PREFIX]. timeout: seconds that a request may take, to the last byte of its answer.
+    """address: http://HOST:PORT[/PREFIX]. timeout: seconds for a request, to the last byte of its answer.
 
-    Of these a connection may take half, and CONNECT_SECONDS at most. Connections are kept for the next request; several
-    threads may ask at a time.
+    Connecting may take half of these, and CONNECT_SECONDS at most. Connections are kept; threads may share a client.
     """
 
     def __init__(self, address: str, *, timeout: float, retries: int):
@@ -71,10 +70,7 @@ class Client:
         weakref.finalize(self, _close, self._free)
 
     def trying(self, attempt: Callable[[], T], *, retries: int | None = None) -> T:
-        """What `attempt` returns, made again where its requests met trouble that may pass.
-
-        What took the whole of the time limit is waited for a second time at most. Raises ServerDown.
-        """
+        """What `attempt` returns, retried after Trouble; once at most after a full timeout. Raises ServerDown."""
         most, tries = self.retries if retries is None else retries, 0
         while True:
             try:
@@ -87,10 +83,7 @@ class Client:
                 time.sleep(min(wait, LONGEST_WAIT))
 
     def once(self, method: str, path: str, body: Any = None, *, timeout: float | None = None) -> Any:
-        """One try: the answer, as JSON values if it is JSON and else as text.
-
-        Raises Refused or Trouble; `trying` is what takes the latter.
-        """
+        """One try: the answer, as JSON values if it is JSON and else as text. Raises RequestRefused or Trouble."""
         import httpx
 
         limit = self.timeout if timeout is None else timeout

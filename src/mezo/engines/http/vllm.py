@@ -1,6 +1,6 @@
 """vLLM's HTTP interface: its completions, one request for the rows that ask the same of the same adapter.
 
-What its answer says of cached tokens is of the last row of a request alone, so none are counted.
+No cached tokens are counted: the answer gives those of a request's last row only.
 """
 
 from collections.abc import Mapping, Sequence

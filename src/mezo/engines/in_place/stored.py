@@ -13,10 +13,9 @@ Noise = dict[tuple[int, float], list[torch.Tensor]]  # by seed and drift: `whole
 
 
 class StoredNoise(InPlace):
-    """The walk in place along a z that is made once a step: 4 bytes a weight and direction.
+    """The walk along a z that is made once a step: 4 bytes a weight and direction. To the bits of `InPlace`.
 
-    To the bits of `InPlace`. SGD's update is made of the stored z too, except where `rounding` is
-    "matched"; other optimizers make it anew.
+    SGD's update uses the stored z too, except with "matched" rounding; other optimizers regenerate it.
     """
 
     def __init__(self, weights: Weights):
@@ -75,11 +74,10 @@ class _Holding(Weights):
 
 
 class StoredLayer(InPlace):
-    """Walks from probe to probe, layer by layer: from +eps to -eps, a layer's z is made once and used twice.
+    """Walks from +eps to -eps layer by layer: a layer's z is made once and used twice. To the bits of `InPlace`.
 
-    To the bits of `InPlace`, which takes the same steps. For a pair of probes z is made three times (to
-    +eps, to -eps, back) where `InPlace` makes it four times. Memory: 4 bytes an element of the largest
-    layer (`Weights.layers`), which may be the embeddings.
+    For a pair z is made three times instead of four. Memory: 4 bytes an element of the largest layer
+    (`Weights.layers`).
     """
 
     def __init__(self, weights: Weights):

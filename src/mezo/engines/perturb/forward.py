@@ -1,15 +1,12 @@
 """The forward pass at theta + scale * z without writing theta.
 
-`Probing.at(probes)` patches, for the length of a with block, the forward of every module that owns
-a tuned tensor. A patched module writes its perturbed weight into scratch memory block by block, uses
-it and forgets it. With P probes the batch carries P copies of the input, stacked along its first
-dimension; each module serves all of them while its weights are in cache, and the two signs of a
-direction share one generation of noise. After the block, theta is bit for bit what it was, because
-nothing has written it; an interrupt at any point changes nothing of that.
+`Probing.at(probes)` patches, inside a with block, the forward of every module that owns a tuned tensor. A patched
+module writes its perturbed weight into scratch memory block by block. With P probes the batch carries P copies of the
+input, stacked along its first dimension; each module serves all of them while its weights are in cache, and the two
+signs of a direction share one generation of noise. Theta is never written, so an interrupt leaves it bit for bit.
 
-A tensor that is read past the module that owns it (`mezo.engines.perturb.raw_reads` finds those) cannot be served
-like this. Its own memory holds the probe for the length of a pass, and gets its exact bytes back from a
-copy afterwards.
+A tensor that is read outside the module that owns it (`mezo.engines.perturb.raw_reads` finds those) holds the probe
+itself for the length of a pass, and gets its exact bytes back from a copy.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -53,13 +50,11 @@ class Probing(Probed):
     ) -> Iterator[None]:
         """Inside the block, the model's forward sees theta + scale * z(seed).
 
-        `rows`: leading dimension of the inputs, P times the batch; may be None for one probe.
-        `overrides`: handlers that take the place of ours for some modules (the LM head).
-        `plainly`: every module runs its own forward on its whole perturbed tensors, one probe; what all
-        that is faster is compared with.
-
-        A forward that somebody set on a module (a hook of accelerate's, a kernel's patch) is what runs
-        there, with the perturbed tensors in the module's place for them, and is back in place afterwards.
+        `rows`: leading dimension of the inputs, P times the batch; may be None for one probe. `overrides`: handlers
+        that replace ours for some modules (the LM head). `plainly`: every module runs its own forward on its whole
+        perturbed
+        tensors, one probe: the reference. A forward that someone else has set on a module runs there with the
+        perturbed tensors, and is back in place afterwards.
         """
         self.probes, self.pairs, self.rows = probes, pair_up(probes), rows
         patches = _Patches()
@@ -111,10 +106,7 @@ class Probing(Probed):
         return [module for module, _ in self._owners]
 
     def write_whole(self, names: set[str]) -> None:
-        """From now on these tensors hold the probe themselves for the length of a pass, one probe at a time.
-
-        For tensors that are read outside the forward of the module that owns them; `RawReads` finds them.
-        """
+        """From now on these tensors (see `RawReads`) hold the probe themselves during a pass, one probe at a time."""
         self._whole |= names
 
     def moved(self, names: set[str], probes: Sequence[Probe]) -> set[str]:
@@ -127,8 +119,7 @@ class Probing(Probed):
         return frozenset(self._whole)
 
     def _keys_of(self, module: nn.Module) -> list[str]:
-        """The tuned tensors a module owns and does not merely share with a module inside it (BERT's
-        prediction head names its decoder's bias)."""
+        """The tuned tensors a module owns, without those shared with a module inside it (BERT's decoder bias)."""
         inside = {id(p) for child in module.children() for p in child.parameters()}
         mine = ((key, id(p)) for key, p in module._parameters.items() if p is not None)
         return [key for key, identity in mine if identity in self._of and identity not in inside]

@@ -1,12 +1,10 @@
-"""x @ W^T, by the fastest exact library at hand.
+"""x @ W^T, by the fastest exact library available.
 
-Which one that is depends on the processor, the type and the shapes, and no vendor's name tells: for float32
-torch asks MKL, which on some processors takes a path of half their speed, where oneDNN, which torch carries
-too, does not; on others the two are alike. And a processor without bfloat16 instructions multiplies 16-bit
-matrices many times slower than float32's: there weights are widened a block at a time, so memory stays that of
-16 bits. `measured` tries what there is on a model's own shapes, once for a machine.
+Which one that is depends on processor, dtype and shapes. For float32, MKL takes a slow path on some processors where
+oneDNN does not. Processors without bfloat16 instructions multiply 16-bit matrices many times slower than float32:
+there weights are widened a block at a time. `measured` times the ways on a model's own shapes, once for a machine.
 
-All ways sum in float32, in orders of their own, so their bits differ: a run keeps the way it began with
+All ways sum in float32, in different orders, so their bits differ: a run keeps the way it began with
 (`MeZOConfig.matmul`).
 """
 

@@ -88,10 +88,7 @@ class Probed:
     def perturbed(
         self, tunable: Tunable, start: int = 0, stop: int | None = None
     ) -> Iterator[tuple[int, torch.Tensor]]:
-        """(probe index, rows start:stop of the tensor at that probe), for every probe.
-
-        Each tensor yielded is valid until the next one is asked for.
-        """
+        """(probe index, rows start:stop of the tensor at that probe); each is valid until the next one."""
         if (n := self._small.of(tunable)) is not None:
             for i, values in enumerate(self._small_values):
                 yield i, values[n].view(tunable.rows().shape)[start:stop]
@@ -120,7 +117,7 @@ class Probed:
         minus: torch.Tensor,
         rows: torch.Tensor | None = None,
     ) -> Iterator[tuple[int, torch.Tensor]]:
-        """(probe index, plus or minus) of one direction, which makes its noise once.
+        """(probe index, plus or minus) of one direction, whose noise is made once.
 
         theta: a block of the tensor, which begins at `where`; or the whole table, of which `rows` are wanted.
         """
@@ -180,10 +177,7 @@ class Probed:
                     yield from self._at_pair(pair, tunable, table, where, plus, minus, rows)
 
     def perturbed_copies(self, tunable: Tunable) -> list[torch.Tensor]:
-        """The whole tensor at each probe, in probe order: for small tensors and unknown modules.
-
-        Not to be written; those of small tensors are valid as long as the block of `at`.
-        """
+        """The whole tensor at each probe, for small tensors and unknown modules. Read-only, valid inside `at`."""
         if (n := self._small.of(tunable)) is not None:
             return [values[n] for values in self._small_values]
         copies = [torch.empty_like(tunable.tensor.detach()) for _ in self.probes]
@@ -196,8 +190,7 @@ class Probed:
 
     @staticmethod
     def blocks(weight: torch.Tensor, limit: int | None = None) -> Iterator[tuple[int, int]]:
-        """(start, stop) of row blocks of a matrix of at most `limit` elements, by default as many as
-        its device likes."""
+        """(start, stop) of row blocks of at most `limit` elements, by default as many as suit the device."""
         num_rows, row_length = weight.shape
         step = max(1, (limit or BLOCK_ELEMENTS * (4 if weight.is_cuda else 1)) // max(1, row_length))
         for start in range(0, num_rows, step):

@@ -1,9 +1,8 @@
 """See every operation that reads a tuned tensor's own memory, however deep inside the model it is.
 
-Two nets. `RawReads` sees what Python asks of torch: all operations, and the ways out of torch (`numpy()`,
-`tolist()`, `data_ptr()`) that its dispatcher never hears of; about a microsecond an operation, so it can
-stay on. `Dispatched` sees what the dispatcher is given, inside of torch's own C++ functions too, at three
-times that price; it is on while the engine checks itself.
+`RawReads` sees what Python asks of torch, including `numpy()`, `tolist()` and `data_ptr()`, at about a microsecond an
+operation, so it can stay on. `Dispatched` sees what torch's dispatcher is given, inside C++ functions too, at three
+times that cost; it is on while the engine checks itself.
 """
 
 import contextlib
@@ -42,8 +41,7 @@ _knowing = _Knowing()
 
 @contextmanager
 def knowing() -> Iterator[None]:
-    """Inside the block tuned tensors are read by code that adds the perturbation itself: no watch of this thread
-    minds."""
+    """Inside the block this thread reads tuned tensors on purpose: no watch records it."""
     _knowing.depth += 1
     try:
         with torch._C.DisableTorchFunction():
@@ -101,8 +99,8 @@ class Memories:
 class RawReads(TorchFunctionMode):
     """While active, `read` collects the names of tuned tensors whose memory reaches a computation.
 
-    Taking a view is not reading, and neither is asking for a shape. Writing into a tuned tensor is a MezoError,
-    before it happens. ignoring: names whose reads need no watching.
+    Views and shapes are not reads. Writing into a tuned tensor is a MezoError, before it happens. ignoring: names
+    whose reads need no watching.
     """
 
     def __init__(self, weights: Weights, *, ignoring: Iterable[str] = ()):

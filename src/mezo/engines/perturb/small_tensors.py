@@ -1,7 +1,6 @@
 """Small tensors at every probe: the factors of an adapter, gains, biases.
 
-There are hundreds of them, and a kernel call each would cost more than their noise: so all are
-perturbed by one call before the pass, into buffers that are kept for the next.
+There are hundreds, and a kernel call for each would cost more than its noise: one call before the pass perturbs all.
 """
 
 from collections.abc import Container, Sequence

@@ -1,12 +1,8 @@
 """What a serving engine must do to be tuned on: score rows, write text, take adapters, reach its workers.
 
-Each engine's `engines/NAME/backend.py` implements `Backend` and ends with
-
-    def start(spec: EngineSpec) -> Backend
-
-Backends know nothing of probes, losses or theta: that is `mezo.engines.serving.engine.ServingEngine`, the same
-for all of them. An engine that takes its process with it when it dies is started by `mezo.engines.serving.subprocess`
-in a process of its own, which answers the same calls; so everything here is JSON values and tensors.
+Each engine's `engines/NAME/backend.py` implements `Backend` and defines `start(spec: EngineSpec) -> Backend`.
+Backends know nothing of probes, losses or theta (see `mezo.engines.serving.engine.ServingEngine`). Most run in a
+process of their own (`mezo.engines.serving.subprocess`), so arguments and results are JSON values and tensors.
 """
 
 import os
@@ -72,8 +68,8 @@ class EngineSpec:
 class Backend(ABC):
     """A model held by a serving engine.
 
-    Every method raises MezoError with one line about what the engine refused; an engine that died or
-    kept silent for too long raises `mezo.engines.serving.subprocess.EngineDied`, and must be started anew.
+    Every method raises MezoError with one line about what the engine refused; an engine that died or was silent too
+    long raises `mezo.engines.serving.subprocess.EngineDied`, and must be started again.
     """
 
     @abstractmethod
@@ -88,11 +84,10 @@ class Backend(ABC):
 
     @abstractmethod
     def load_adapter(self, name: str, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> None:
-        """Take a LoRA adapter, in memory. Raises MezoError for a name that was ever loaded before.
+        """Take a LoRA adapter, in memory. Raises MezoError for a name that was ever loaded before (`Names`): an
+        engine's cache is keyed by name.
 
         tensors: under the names of peft's adapter_model.safetensors. config: its adapter_config.json.
-        An engine's cache is keyed by name: keys and values computed under one belong to it for good, so
-        a name is used once in an engine's life, which `Names` checks.
         """
 
     @abstractmethod
@@ -101,9 +96,10 @@ class Backend(ABC):
 
     @abstractmethod
     def call_workers(self, operation: str, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """`mezo.engines.workers.worker.handle(model, operation, arguments)` in every tensor-parallel worker.
+        """`mezo.engines.workers.worker.handle(model, operation, arguments)` in every tensor-parallel worker, rank by
+        rank.
 
-        The answers come rank by rank. What is cached is not flushed: whoever changes weights does that.
+        Does not flush the cache: the caller does, after changing weights.
         """
 
     @abstractmethod

@@ -1,8 +1,7 @@
 """All parameters on a serving engine: theta lives in its workers, and no weights travel.
 
-The workers put the model at a probe, and move it, from seeds and scales (`mezo.engines.workers.group`). This
-process keeps the updates alone, which is what the tuned model is made from at the end: the plain
-checkpoint, and every update again, as a replay of the run's trajectory does it.
+The workers put the model at a probe, and move it, from seeds and scales (`mezo.engines.workers.group`). This process
+keeps only the updates, which make the tuned model from the checkpoint at the end, as a replay does.
 """
 
 from collections.abc import Callable, Iterator, Sequence

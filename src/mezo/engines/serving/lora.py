@@ -1,8 +1,7 @@
 """LoRA on a serving engine: theta is the adapter, and lives here; each probe is an adapter of its own.
 
-theta + eps z is made in this process, where it is a few megabytes at most, and handed to the engine in
-memory. All probes of a step are asked in one call. An engine's cache belongs to an adapter's name, so
-every adapter gets a name that was never used, by this run or by another on the same engine.
+theta + eps z is made in this process and handed to the engine in memory; one call asks for all probes of a step. An
+engine's cache is keyed by adapter name, so every adapter gets a new name.
 """
 
 import uuid

@@ -35,7 +35,7 @@ def open_served(
 ) -> tuple[Any, Weights, ServingEngine]:
     """Start the config's engine: the model made ready for tuning, its tuned tensors, and the engine.
 
-    directions: n of n-SPSA at most. The model has weights where they are tuned in this process (LoRA).
+    directions: n of n-SPSA at most. The model has weights only where they are tuned in this process (LoRA).
     """
     model, weights = tune(outline.model, config)
     rule, _ = optimizer(), estimators.build(config, weights)  # what they refuse is said before the start

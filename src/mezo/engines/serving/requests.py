@@ -1,4 +1,5 @@
-"""What an engine is asked: `pose`'s rows in the fewest questions, in the order its cache likes, and its answers checked.
+"""What an engine is asked: `pose`'s rows in the fewest questions, in the order its cache likes, and its answers
+checked.
 
 An engine gives the log-probabilities of a row's own tokens, or of any tokens after the row. So the tokens of a
 candidate are asked for as part of the row, and the tokens before them are left to the engine's cache. Candidates of
@@ -111,7 +112,10 @@ def in_common(a: Tokens, b: Tokens) -> int:
 
 
 def check_fresh(asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
-    """For the first call after a flush, or at new adapters. Raises MezoError if a row's cache was not its own."""
+    """For the first call after a flush, or at new adapters: raises MezoError if a row's cache was of other weights.
+
+    The engine can then have cached only what rows of the same call have in common; more would make the losses wrong.
+    """
     order = sorted(range(len(asks)), key=lambda i: (asks[i].adapter or "", asks[i].tokens))
     common = [0] * len(asks)
     for a, b in pairwise(order):  # in this order, a neighbour has the most in common

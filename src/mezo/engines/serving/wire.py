@@ -4,7 +4,7 @@
     header                     UTF-8 JSON: {"value": ..., "tensors": [[name, dtype, shape], ...]}
     for each tensor, in order  its elements in row-major order, little endian
 
-Nothing is pickled: the two ends may be of different Python environments, and reading runs no code.
+Nothing is pickled: the two ends may be different Python environments, and reading runs no code.
 """
 
 import json
@@ -80,9 +80,10 @@ _PIECE = 1 << 20  # bytes at a time: what a message claims to have is not set as
 
 
 class Patient:
-    """Both ends that are this process's, which do not block. until: by time.monotonic(), of a whole exchange.
+    """A pipe to another process, read and written until a deadline, or until that process is dead.
 
-    Every method raises TimeoutError when the time is up, however much has come or gone by then.
+    Both ends are non-blocking. until: by time.monotonic(), for a whole exchange; then every method raises
+    TimeoutError.
     """
 
     def __init__(self, reads: BinaryIO, writes: BinaryIO, until: float, other: "subprocess.Popen[bytes]"):

@@ -1,9 +1,7 @@
-"""SGLang as it is installed: nothing of it is changed.
+"""SGLang as it is installed. Imported in the engine's own process (`mezo.engines.serving.subprocess`).
 
-Imported in the engine's own process alone (`mezo.engines.serving.subprocess`), where sglang can be imported.
-
-Scoring: log p of a row's tokens by `logprob_start_len`, log p of given tokens after a row by
-`token_ids_logprob`. The radix cache serves either, up to the first token asked for.
+Scoring: log p of a row's tokens by `logprob_start_len`, log p of given tokens after a row by `token_ids_logprob`. The
+radix cache serves both, up to the first token asked for.
 """
 
 import contextlib

@@ -1,6 +1,7 @@
 """Compute a batch of the run without any shortcut, and compare.
 
-The check at the start uses a few synthetic tokens; this one uses real data, after a step's losses and before its update.
+The check at the start uses a few synthetic tokens; this one uses real data, after a step's losses and before its
+update.
 """
 
 from collections.abc import Callable, Iterator, Sequence

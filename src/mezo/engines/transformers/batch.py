@@ -57,7 +57,9 @@ def prepare(
     max_tokens: int,
     device: torch.device,
 ) -> LaidOut:
-    """Lay the rows out, in halves where one pass would exceed `max_tokens` tokens of all probes. Does not sync the device."""
+    """Lay the rows out, in halves where one pass would exceed `max_tokens` tokens of all probes. Does not sync the
+    device.
+    """
     lengths = np.array([len(row) for row in posed.rows])
     shares: list[BatchPart] = []
     todo = _alike(lengths, form)

@@ -41,8 +41,8 @@ from mezo.weights.weights import Weights
 class TransformersEngine(Engine):
     """theta lives in `model`; probes never write it unless `memory` asks for a walk (`engines.in_place.modes`).
 
-    `selfcheck` compares numbers on a few tokens to find which shortcuts the model allows: packed or padded rows, stacked
-    probes, the head in blocks. The slowest form is the model's own forward, which is right for any model.
+    `selfcheck` compares numbers on a few tokens to find which shortcuts the model allows: packed or padded rows,
+    stacked probes, the head in blocks. The slowest form is the model's own forward, which is right for any model.
     """
 
     def __init__(
@@ -188,7 +188,9 @@ class TransformersEngine(Engine):
     # ---------------------------------------------------------------- one pass
 
     def _groups(self, probes: Sequence[Probe]) -> list[list[Probe]]:
-        """The probes in groups that share a pass: all, or those of one scaling, so that lower layers run once a group."""
+        """The probes in groups that share a pass: all, or those of one scaling, so that lower layers run once a
+        group.
+        """
         if self.in_place is not None or not self.form.stacked:
             return [[probe] for probe in probes]
         groups: list[list[Probe]] = [[]]
@@ -241,7 +243,9 @@ class TransformersEngine(Engine):
 
     @contextmanager
     def _watching(self, probes: Sequence[Probe]) -> Iterator[RawReads | None]:
-        """Sees reads of tuned tensors that the probes would miss. On a GPU, where Python is the bottleneck, in audits only."""
+        """Sees reads of tuned tensors that the probes would miss. On a GPU, where Python is the bottleneck, in audits
+        only.
+        """
         moves = self.in_place is None and any(probe.scale for probe in probes)
         if not moves or (self.model.device.type == "cuda" and not self._to_audit):
             yield None

@@ -78,8 +78,8 @@ class Greedy:
         self._pads: bool | None = None
 
     def __call__(self, prompts: Sequence[Tokens], max_new_tokens: int, stop: str) -> list[str]:
-        """The text after each prompt, stripped: at most `max_new_tokens` tokens, up to an end-of-text token or the first
-        `stop` (MeZO, appendix E.4: a new line ends an answer).
+        """The text after each prompt, stripped: at most `max_new_tokens` tokens, up to an end-of-text token or the
+        first `stop` (MeZO, appendix E.4: a new line ends an answer).
 
         Raises MezoError if a prompt and its answer exceed the model's positions, or the logits are NaN.
         """

@@ -16,7 +16,9 @@ from mezo.engines.transformers.form import Form
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A radix tree of token rows. Nodes in depth-first order, their tokens end to end: a token follows all it attends to."""
+    """A radix tree of token rows. Nodes in depth-first order, their tokens end to end: a token follows all it attends
+    to.
+    """
 
     tokens: np.ndarray  # (N,) int64
     depth: np.ndarray  # (N,) int64: the token's position in every row that holds it

@@ -61,8 +61,8 @@ def plain_answers(
 ) -> PlainAnswers:
     """The answers to the queries of `rows` (default: all), each row run alone.
 
-    company: copies of the row in the pass; the first is read, so the difference shows how large rounding is. jitter: move
-    every layer's output by a unit in the last place, as another summation order would.
+    company: copies of the row in the pass; the first is read, so the difference shows how large rounding is. jitter:
+    move every layer's output by a unit in the last place, as another summation order would.
 
     Raises MezoError if the model's own forward fails.
     """

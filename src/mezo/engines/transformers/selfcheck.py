@@ -1,9 +1,10 @@
 """Find out, by comparing numbers on a few tokens, which shortcuts a model's structure allows.
 
 The reference is the model's own forward on one unpadded row at a time (`engines.transformers.plain_forward`). A
-shortcut is used only if its log-probabilities agree to what rounding explains on this machine and dtype; so an unknown
-architecture is slower, never wrong. The rows are laid out as in the worst real batches: unequal rows in one rectangle
-row, rows that begin alike, one probe and several. `engines.transformers.audit` repeats the comparison on real data.
+shortcut is used only if its log-probabilities agree to what rounding explains on this machine and dtype; so an
+unknown architecture is slower, never wrong. The rows are laid out as in the worst real batches: unequal rows in one
+rectangle row, rows that begin alike, one probe and several. `engines.transformers.audit` repeats the comparison on
+real data.
 
 In 16 bits rounding hides much, so layouts (packed, padded, shared) are checked again with every operation widened to
 float32, where a row that leaks into another is visible.
@@ -45,7 +46,8 @@ _CLEARLY_NEARER = 0.25
 def find_form(engine: Checked, *, probes: bool) -> Form:
     """The fastest form that agrees with the reference.
 
-    `probes`: also find out how to evaluate probes. Raises MezoError if the model's own forward fails or is not finite.
+    `probes`: also find out how to evaluate probes. Raises MezoError if the model's own forward fails or is not
+    finite.
     """
     theta, structure = _at_theta(engine), _Structure.of(engine)
 
@@ -268,7 +270,9 @@ class _Structure:
 
 
 def _find_below(engine: Checked, form: Form, moved: Check) -> None:
-    """Compute lower layers once for all probes if that changes nothing: below all that is tuned, and below its upper half."""
+    """Compute lower layers once for all probes if that changes nothing: below all that is tuned, and below its upper
+    half.
+    """
     if not engine.allows("lower-layers"):
         return
     engine.find_below()

@@ -23,7 +23,8 @@ class Cut:
 
 
 class Cuts:
-    """layers: the model's decoder layers, in order. order: for every module with tuned tensors, in the order they first
+    """layers: the model's decoder layers, in order. order: for every module with tuned tensors, in the order they
+    first
     run: its cut and the places of its tensors in `Weights.tunables`.
     """
 

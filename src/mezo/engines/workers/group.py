@@ -1,8 +1,7 @@
 """The workers of a serving engine as one: full-parameter operations asked of all of them, and checked.
 
-`mezo.engines.workers.worker` is the other side, and says what is sent. All workers hold parts of one theta, so
-an operation that one of them failed leaves theta in doubt: the engine must then be started anew, and the
-run's weights made from its trajectory.
+`mezo.engines.workers.worker` documents the messages. All workers hold parts of one theta: after a failed operation
+the engine must be started again, and the weights made from the run's trajectory.
 """
 
 import math
@@ -52,10 +51,9 @@ class Workers:
     ):
         """call: asks every worker (`mezo.engines.workers.worker.handle`) and returns their answers, rank by rank.
 
-        tensors: the model's, as transformers has them (`tensors_of`).
-        checkpoint: a folder that the workers can read, which their weights were loaded from.
-        Raises MezoError if the engine holds a parameter that cannot be tuned, or not the checkpoint's
-        weights, or if the workers together do not have every element of every tuned tensor.
+        tensors: the model's, as transformers has them (`tensors_of`). checkpoint: a folder, readable by the workers,
+        that their weights were loaded from. Raises MezoError if a parameter cannot be tuned or differs from the
+        checkpoint, or if the workers together lack an element of a tuned tensor.
         """
         self.call, self.tuned, self.workers = call, dict(tensors.tuned), workers
         self.names = list(self.tuned)

@@ -2,12 +2,11 @@
 
 An engine's weights have fixed addresses, so a probe is written over them.
 
-    device, host   theta is kept once more, beside the model or in the memory of the host: every probe is
-                   theta + eps z rounded once, and theta comes back bit for bit
-    walk           the paper's walk, +eps, -2 eps, +eps, on the only copy in memory. It does not come back
-                   to where it started (in float32 it is off by 6e-7 of theta after 100 steps, in bfloat16
-                   by 4e-2), so every so many steps theta is made again from a copy on disk and the updates
-                   since, and how far the walk had strayed is reported
+    device, host   a copy of theta, beside the model or in host memory: theta + eps z is rounded once, and theta comes
+                   back bit for bit
+    walk           the paper's walk, +eps, -2 eps, +eps, on the only copy in memory. It drifts (float32: 6e-7 of theta
+                   after 100 steps, bfloat16: 4e-2), so every few steps theta is made again from a copy on disk and
+                   the updates since, and the drift is reported
 """
 
 import abc
@@ -166,9 +165,9 @@ class Walk(ThetaBackup):
 
 
 def keeper_for(keep: Keep, live: Pieces, optimizer: Optimizer, *, every: int, workers: int) -> ThetaBackup:
-    """The keeper by name; "auto": theta beside the model if it fits there, else on the host, else a walk.
+    """The backup by name; "auto": beside the model if it fits there, else on the host, else a walk.
 
-    workers: that take memory of this host at the same time.
+    workers: that share this host's memory.
     """
     if keep == "auto":
         keep = _choose(live, workers)

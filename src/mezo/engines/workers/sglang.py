@@ -1,8 +1,7 @@
 """`mezo.engines.workers.worker` inside SGLang: requests come as a tensor of bytes, answers go through a folder.
 
-SGLang calls a custom weight loader, `apply(model, named_tensors)`, in every tensor-parallel worker, and
-hands back whether it raised and nothing else. So a request names a folder, on a disk that the workers
-share, into which every worker writes its answer.
+SGLang calls a custom weight loader, `apply(model, named_tensors)`, in every tensor-parallel worker, and returns only
+whether it raised. So a request names a folder, shared by the workers, for every worker's answer.
 
     engine = Engine(..., custom_weight_loader=[LOADER])
     engine.begin_weight_update(selector="target")

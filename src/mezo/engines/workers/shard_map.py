@@ -1,13 +1,10 @@
 """From the parameters of a serving engine's worker to the elements of the model's own tensors.
 
-An engine fuses q, k and v into one matrix, gate and up into another, gives every worker a share of
-rows or columns, repeats key and value heads where there are fewer than workers, and pads the
-vocabulary. Noise belongs to elements of the tensors as transformers names them. So a worker's theta is
-a list of pieces: a rectangle of one parameter, and where that rectangle is in the whole tensor.
-
-`mezo.engines.workers.fused_layers` asks a layer which rows it holds; whether its columns are cut follows from the
-parameter's shape beside the whole tensor's. What does not fit is an error that names the parameter,
-and `mezo.engines.workers.verify` compares the values with the checkpoint's.
+An engine fuses q, k, v and gate, up, gives every worker some rows or columns, repeats key and value heads, and pads
+the vocabulary. Noise belongs to elements of the tensors as transformers names them. So a worker's theta is a list of
+pieces: a rectangle of one parameter, and its place in the whole tensor. `mezo.engines.workers.fused_layers` asks a
+layer which rows it holds; the shapes tell whether its columns are cut. What does not fit is an error that names the
+parameter, and `mezo.engines.workers.verify` compares the values with the checkpoint's.
 """
 
 import math
@@ -74,8 +71,8 @@ class Logical:
 def find_pieces(model: torch.nn.Module, logical: Logical) -> list[Piece]:
     """The pieces of the tuned tensors in one worker's model, in the order of the tensors.
 
-    Raises MezoError for a parameter that is empty, quantised, not contiguous, of no known tensor, or of a
-    shape that fits no cut that is known; and for a tensor of which this worker has nothing.
+    Raises MezoError for a parameter that is empty, quantised, not contiguous, unknown or cut in an unknown way; and
+    for a tensor of which this worker has nothing.
     """
     numbers = {name: number for number, name in enumerate(logical.tuned)}
     fused = {**FUSED, **(getattr(model, "packed_modules_mapping", None) or {})}
@@ -189,11 +186,10 @@ def _share(here: int, total: int, rank: int, size: int) -> int | None:
 
 
 class Pieces(Weights):
-    """theta as far as this worker has it. Optimizers update it as they do whole tensors, to the same bits.
+    """`Weights` of the pieces that this worker has. Optimizers update it as they do whole tensors, to the same bits.
 
-    `tunables` are pieces, several perhaps of one tensor: a `Scaling` given to its methods must have a
-    factor for each piece (`scaling_of`). Blocks are whole rows, since the next row of a piece is elsewhere
-    in its tensor.
+    A `Scaling` given to its methods has a factor for each piece (`scaling_of`). Blocks are whole rows, since the next
+    row of a piece is elsewhere in its tensor.
     """
 
     def __init__(self, pieces: Sequence[Piece], *, kind: noise.Kind = "gaussian"):

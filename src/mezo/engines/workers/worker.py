@@ -21,7 +21,7 @@ probe       {"seed", "scale", "factors": one per tuned tensor | null, "drift"}: 
 update      {"step", "learning_rate", "n", "directions": [{"seed", "projected_grad", "factors", "drift"}, ...],
              "heading_beta"}: theta moves and the model is at it -> {"drift": null | how far a walk had strayed}
 restore     {}: the model is at theta, exactly -> {"drift": likewise}
-checksum    {}: of the values the model holds now -> {"sums": one for each piece (`mezo.engines.workers.verify.sum_of`)}
+checksum    {}: of the values the model holds now -> {"sums": one for each piece (`engines.workers.verify.sum_of`)}
 release     {}: the model is at theta, exactly, and what was kept is forgotten -> {"drift": likewise}
 
 An operation that failed answers {"error": one line} instead. Keys and values that an engine has cached

@@ -18,12 +18,10 @@ from mezo.util.profiling import WARM_UP, Profile, median_step_ms, shares
 
 
 class Measuring:
-    """What is done around every step of a run; nothing at all unless one of the two is asked for.
+    """Around every step of a run; does nothing unless a profile or a trace is asked for.
 
-    profile: seconds by span name of every step. On a GPU it waits for the device at every border of
-        a span, because a span would otherwise be the time in which its kernels were queued.
-    trace_steps: write a timeline of so many steps, in Chrome's trace format, to `trace_path`, after
-        the first `WARM_UP`.
+    profile: seconds by span name of every step. On a GPU it synchronizes at the borders of spans.
+    trace_steps: write a timeline of so many steps after the first `WARM_UP`, in Chrome's format, to `trace_path`.
     """
 
     def __init__(

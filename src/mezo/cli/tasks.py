@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from mezo.tasks import Row, Task, TextExample
+    from mezo.tasks import Row, Task
 
 _EPILOG = r"""
 [bold]Examples[/bold]
@@ -64,7 +64,7 @@ def show(
     template: Annotated[str | None, typer.Option(help="A prompt of your own, as in mezo train.")] = None,
 ) -> None:
     """Print real prompts of a task, filled in, with the candidates and a star at the right answer."""
-    from mezo.tasks import task_for
+    from mezo.tasks import MASK, task_for
 
     words = [word.strip() for word in label_words.split(",")] if label_words else None
     task = task_for(name, words, template and template.replace("\\n", "\n"))
@@ -74,7 +74,8 @@ def show(
         return
     for row in chosen:
         example = (task.masked if masked else task.causal)(row)
-        _print(row.where, _prompt(example), example.candidates, example.answers or (example.answer,))
+        prompt = example.prompt.replace(MASK, "[MASK]")
+        _print(row.where, prompt, example.candidates, example.answers or (example.answer,))
 
 
 def _rows(task: "Task", data: str | None, split: str, count: int) -> "list[Row]":
@@ -87,12 +88,6 @@ def _rows(task: "Task", data: str | None, split: str, count: int) -> "list[Row]"
     if not task.samples:
         raise MezoError(f"task {task.name!r} has no made-up rows to show: give rows of your own with --data")
     return [Row(fields, "made up", number) for number, fields in enumerate(task.samples[:count])]
-
-
-def _prompt(example: "TextExample") -> str:
-    from mezo.tasks import MASK
-
-    return example.prompt.replace(MASK, "[MASK]")
 
 
 def _show_encoded(task: "Task", rows: "list[Row]", model: str, max_length: int) -> None:

@@ -118,7 +118,7 @@ class ParallelEngine(Engine):
                 f"{self.group.name(int(others[0]))} is at step {int(status[others[0]] >> _BITS)} since its start, "
                 f"{self.group.name(self.group.rank)} at {self.steps}: they do not run the same command"
             )
-        self.signals.heard(int(np.bitwise_or.reduce(status) & (_FAILED - 1)))
+        self.signals.agreed |= int(np.bitwise_or.reduce(status) & (_FAILED - 1))
 
     def apply(self, update: Update) -> None:
         self.inner.apply(update)

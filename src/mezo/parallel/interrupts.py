@@ -18,11 +18,7 @@ class Signals:
     """What this process received, and what all of them agreed on."""
 
     def __init__(self) -> None:
-        self.asked = 0
-        self.agreed = 0
-
-    def heard(self, bits: int) -> None:
-        self.agreed |= bits
+        self.asked = self.agreed = 0
 
 
 class SharedInterrupts(Interrupts):

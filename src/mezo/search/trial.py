@@ -6,7 +6,7 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mezo.algorithm import NonFiniteLoss
 from mezo.config import MeZOConfig
@@ -151,8 +151,7 @@ def _promised(steps: Sequence[StepRecord]) -> float:
     return drop / loss if loss else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class TrialCost:
+class TrialCost(NamedTuple):
     """What trials take here, in seconds."""
 
     per_step: float

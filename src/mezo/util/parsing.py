@@ -108,9 +108,8 @@ class _CoreLoader(yaml.SafeLoader):
             if not isinstance(key, Hashable):
                 raise ValueError(f"expected a name as a key, found a list or a mapping{_line(key_node)}")
             if key in found:
-                raise ValueError(
-                    f"the key {_brief(key)} occurs twice{_line(key_node)}: leave one of them away"
-                )
+                text = ascii(key) if len(ascii(key)) <= 60 else f"{ascii(key)[:57]}..."
+                raise ValueError(f"the key {text} occurs twice{_line(key_node)}: leave one of them away")
             found[key] = self.construct_object(value_node, deep=deep)
         return found
 
@@ -154,11 +153,6 @@ def _line(node: Any) -> str:
     return f" (line {node.start_mark.line + 1})" if node.start_mark else ""
 
 
-def _brief(value: object) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def _count_nodes(node: Any, known: dict[int, int | None]) -> int:
     """The number of values of a node with its aliases written out. Raises ValueError above MOST_VALUES, or for a
     node inside itself. known: of the nodes so far; None for those that are being counted."""
@@ -191,11 +185,8 @@ def printable(text: str) -> str:
     its line ends stay. Half a surrogate pair, which no terminal takes, is shown so too."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c == "\n" else _shown(c) for c in text)
-
-
-def _shown(letter: str) -> str:
-    return " " if letter == "\t" else ascii(letter)[1:-1]
+    text = text.replace("\t", " ")
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def one_line(text: object) -> str:

@@ -64,7 +64,7 @@ class ClosureEngine:
 
     def _losses(self, closure: Callable[[], Any], probes: Sequence[Probe]) -> list[float]:
         """The closure's loss at each probe, all from the same random state and the same buffers."""
-        random_state, losses = RandomState(), []
+        random_state = RandomState()
         self._buffers.keep()
 
         def evaluate() -> float:
@@ -75,8 +75,7 @@ class ClosureEngine:
                 self._buffers.put_back()
 
         with closing(self._visit(probes, evaluate)) as found:
-            losses.extend(found)
-        return losses
+            return list(found)
 
     def _visit(self, probes: Sequence[Probe], evaluate: Callable[[], float]) -> Generator[float]:
         """The loss at each probe."""

@@ -98,7 +98,9 @@ class StoredLayer(InPlace):
         steps = [(p, sign * p.scale) for p, sign in ((source, -1), (target, +1)) if p and p.scale]
         if not steps:
             return
-        buffer = self._buffer()
+        tensors = [t.tensor for t in self.weights.tunables]
+        largest = max(sum(tensors[n].numel() for n in members) for members in self.layers)
+        buffer = {device: torch.empty(1, largest, device=device) for device in {t.device for t in tensors}}
         for members in self.layers:
             made_of: tuple[int, float] | None = None  # seed and drift
             for probe, scale in steps:
@@ -108,12 +110,6 @@ class StoredLayer(InPlace):
                     if factor := probe.factor(n):
                         add_held_(self.weights.tunables[n].flat(), z, scale * factor)
                 made_of = probe.seed, probe.drift
-
-    def _buffer(self) -> dict[torch.device, torch.Tensor]:
-        """Room for the z of any one layer, on every device that has weights."""
-        tensors = [t.tensor for t in self.weights.tunables]
-        largest = max(sum(tensors[n].numel() for n in members) for members in self.layers)
-        return {device: torch.empty(1, largest, device=device) for device in {t.device for t in tensors}}
 
     def _cut(
         self, buffer: dict[torch.device, torch.Tensor], members: list[int]

@@ -77,7 +77,8 @@ class Probing(Probed):
                             if plainly
                             else layer_forwards.handler_for(module, keys, own)
                         )
-                        patches.set(module, partial(handler, self, module, own or _forward_of(module), keys))
+                        forward = own or partial(type(module).forward, module)
+                        patches.set(module, partial(handler, self, module, forward, keys))
             for module, handler in (overrides or {}).items():
                 patches.set(module, handler)
             yield
@@ -161,8 +162,3 @@ class _Patches:
                 module.__dict__.pop("forward", None)
             else:
                 module.__dict__["forward"] = forward
-
-
-def _forward_of(module: nn.Module) -> Callable[..., Any]:
-    """The forward of the module's class, whatever is patched on the module itself."""
-    return partial(type(module).forward, module)

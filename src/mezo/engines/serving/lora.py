@@ -38,7 +38,8 @@ class Adapters(Placement):
                     own.append(self._load(probe))
                     points.append(ServedPoint(own[-1], fresh=True))
                 else:
-                    points.append(self._at_theta())
+                    fresh, self._theta = self._theta is None, self._theta or self._load(THETA)
+                    points.append(ServedPoint(self._theta, fresh))
             yield points
         finally:
             for name in own:
@@ -55,12 +56,6 @@ class Adapters(Placement):
 
     def leave(self, name: str) -> None:
         self.backend.load_adapter(name, self._tensors(THETA), self.config)
-
-    def _at_theta(self) -> ServedPoint:
-        if self._theta is not None:
-            return ServedPoint(self._theta, fresh=False)
-        self._theta = self._load(THETA)
-        return ServedPoint(self._theta, fresh=True)
 
     def _load(self, probe: Probe) -> str:
         name = f"mezo-{self._run}-{next(self._numbers)}"

@@ -17,7 +17,6 @@ from mezo.errors import MezoError
 from mezo.scoring import ScoringBatch
 from mezo.types import Probe
 
-_ROWS = 2  # the shortest and the longest: those most likely to stand beside others
 _TOKENS = 8  # more that are asked for at the same positions, so that rounding is measured on enough of them
 # A run is not ended for an odd row: twice what lets a shortcut pass at the start. What is wrong in structure is
 # off by far more in float32, and by several times this in 16 bits.
@@ -44,7 +43,8 @@ def audit(engine: Checked, batch: ScoringBatch, probes: Sequence[Probe], found: 
     if engine.form.plain:
         return
     place = max((i for i, probe in enumerate(probes) if probe.scale), default=len(probes) - 1)
-    rows = _some_rows(batch)
+    by_length = sorted((len(batch.rows[r]), int(r)) for r in np.unique(batch.query_row))
+    rows = sorted({r for _, r in (by_length[0], by_length[-1])})  # those most likely to share a rectangle row
     mine = np.flatnonzero(np.isin(batch.query_row, rows))
     wide = _with_more_tokens(engine, batch, rows)
     alone = plain_answers(engine, wide, probes[place], rows)
@@ -58,12 +58,6 @@ def audit(engine: Checked, batch: ScoringBatch, probes: Sequence[Probe], found: 
     if (apart := distance(found)) > bound:
         guilty = _guilty(engine, batch, probes, lambda answers: distance(answers) <= bound)
         raise ShortcutFailed(type(engine.model).__name__, guilty, apart, bound)
-
-
-def _some_rows(batch: ScoringBatch) -> list[int]:
-    asked = np.unique(batch.query_row)
-    by_length = sorted((len(batch.rows[r]), int(r)) for r in asked)
-    return sorted({r for _, r in (by_length[0], by_length[-1])})[:_ROWS]
 
 
 def _with_more_tokens(engine: Checked, batch: ScoringBatch, rows: Sequence[int]) -> ScoringBatch:

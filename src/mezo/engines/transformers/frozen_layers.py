@@ -40,7 +40,8 @@ class Below:
 
         Yields the fraction of the layers' work that is saved, below 1.
         """
-        known, taken = self._known(share.rows), _Taken()
+        known = self._known(share.rows)
+        taken: list[torch.Tensor] = []  # what came out of the layers below everything tuned
         keeps = self.max_bytes > 0 and self.first > 0
         spread = _Spread(len(share.layout.input_ids), copies)
 
@@ -56,7 +57,7 @@ class Below:
                 if known is not None:
                     hidden = self._filled(hidden, known, share)
                 else:
-                    taken.hidden = hidden
+                    taken.append(hidden)
             if module is cut.module:
                 hidden = stacked(hidden, copies)
             if above:
@@ -79,8 +80,8 @@ class Below:
                 module.__dict__.pop("forward", None)
                 if forward is not None:
                     module.__dict__["forward"] = forward
-        if taken.hidden is not None:  # the pass came to its end
-            self._keep(share, taken.hidden)
+        if taken:  # the pass came to its end
+            self._keep(share, taken[-1])
 
     def _known(self, rows: Sequence[tuple[int, ...]]) -> list[torch.Tensor] | None:
         if not self.max_bytes or any(row not in self.kept for row in rows):
@@ -106,12 +107,6 @@ class Below:
                 self.bytes += mine.nbytes
         while self.bytes > self.max_bytes:
             self.bytes -= self.kept.popitem(last=False)[1].nbytes
-
-
-class _Taken:
-    """What came out of the layers below everything tuned in this pass."""
-
-    hidden: torch.Tensor | None = None
 
 
 class _Spread:

@@ -151,11 +151,8 @@ def rounding(alone: PlainAnswers, others: Sequence[PlainAnswers], model: nn.Modu
     parameters = () if model is None else model.parameters()
     wide = all(p.dtype == torch.float32 for p in parameters if p.dtype.is_floating_point)
     # the last step, log_softmax, is float32 for every type
-    return (_ROOM_FLOAT32 if wide else _ROOM_16_BITS) * max(seen) + 8 * _FLOAT32 * _rms(alone.logprobs)
-
-
-def _rms(values: np.ndarray) -> float:
-    return float(np.sqrt(np.square(values).mean()))
+    room, rms = _ROOM_FLOAT32 if wide else _ROOM_16_BITS, float(np.sqrt(np.square(alone.logprobs).mean()))
+    return room * max(seen) + 8 * _FLOAT32 * rms
 
 
 LENGTHS = (7, 4, 11)

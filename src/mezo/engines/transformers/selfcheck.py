@@ -49,7 +49,8 @@ def find_form(engine: Checked, *, probes: bool) -> Form:
     `probes`: also find out how to evaluate probes. Raises MezoError if the model's own forward fails or is not
     finite.
     """
-    theta, structure = _at_theta(engine), _Structure.of(engine)
+    batch, structure = check_batch(engine), _Structure.of(engine)
+    theta = Check(batch, (THETA,), (_reference(engine, batch),), _bound(engine, batch, THETA))
 
     def error(form: Form, *layouts: str) -> float:
         """Over the bound, the larger of both: in the model's type, and in structure."""
@@ -128,12 +129,6 @@ def _nearest(measured: dict[Form, float]) -> Form | None:
 # ------------------------------------------------------------------ what is expected
 
 
-def _at_theta(engine: Checked) -> Check:
-    batch = check_batch(engine)
-    alone = _reference(engine, batch, THETA)
-    return Check(batch, (THETA,), (alone,), _bound(engine, batch, THETA))
-
-
 def _bound(engine: Checked, batch: ScoringBatch, probe: Probe, rows: Sequence[int] | None = None) -> float:
     alone = plain_answers_in_full(engine, batch, probe, rows)
     others = [plain_answers_in_full(engine, batch, probe, rows, jitter=True)]
@@ -142,8 +137,8 @@ def _bound(engine: Checked, batch: ScoringBatch, probe: Probe, rows: Sequence[in
     return rounding(alone, others, engine.model)
 
 
-def _reference(engine: Checked, batch: ScoringBatch, probe: Probe) -> PlainAnswers:
-    whole = plain_answers_in_full(engine, batch, probe)
+def _reference(engine: Checked, batch: ScoringBatch) -> PlainAnswers:
+    whole = plain_answers_in_full(engine, batch, THETA)
     if not np.all(np.isfinite(whole.logprobs)):
         raise MezoError(
             f"{type(engine.model).__name__}: its own logits are not finite on a few plain tokens; these weights "

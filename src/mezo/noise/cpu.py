@@ -33,26 +33,16 @@ from dataclasses import dataclass
 
 Tensors: TypeAlias = Sequence[torch.Tensor]
 
-_PERTURB = {
-    torch.float32: kernels.perturb_fp32,
-    torch.bfloat16: kernels.perturb_bf16,
-    torch.float16: kernels.perturb_fp16,
-}
-_UPDATE = {
-    torch.float32: updates.update_fp32,
-    torch.bfloat16: updates.update_bf16,
-    torch.float16: updates.update_fp16,
-}
-_IN_TURN = {
-    torch.float32: updates.update_sequence_fp32,
-    torch.bfloat16: updates.update_sequence_bf16,
-    torch.float16: updates.update_sequence_fp16,
-}
-_STORE = {
-    torch.float32: kernels.store_fp32,
-    torch.bfloat16: kernels.store_bf16,
-    torch.float16: kernels.store_fp16,
-}
+_SUFFIX = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+def _by_dtype(module: Any, name: str) -> dict[torch.dtype, Native]:
+    """A kernel for each element type."""
+    return {dtype: getattr(module, f"{name}_{suffix}") for dtype, suffix in _SUFFIX.items()}
+
+
+_PERTURB, _STORE = _by_dtype(kernels, "perturb"), _by_dtype(kernels, "store")
+_UPDATE, _IN_TURN = _by_dtype(updates, "update"), _by_dtype(updates, "update_sequence")
 _KIND = {"gaussian": GAUSSIAN, "rademacher": RADEMACHER}
 _NEAREST = roundings.Mode(roundings.NEAREST)
 _ALONE = 1 << 15  # elements; up to here, waking other threads costs more than they bring
@@ -264,23 +254,13 @@ def _launch(
     keys = (ctypes.c_int64 * n)(*map(int, seeds))  # takes the 64 bits of an integer of either sign
     factors = (ctypes.c_float * n)(*coefficients)
     levels = (ctypes.c_float * len(rounding.levels))(*rounding.levels)
-    call = _Call(
-        0,
-        rows.pieces,
-        ctypes.addressof(rows.words),
-        rows.tensors,
-        number,
-        int(seed),
-        _LONG.unpack(_DOUBLE.pack(scale))[0],
-        purpose,
-        ctypes.addressof(keys),
-        ctypes.addressof(factors),
-        n,
-        rounding.number,
-        int(rounding_seed),
-        0,
-        ctypes.addressof(levels),
-    )  # in the order of `cpu_table`
+    call, address = _Call(), ctypes.addressof
+    call[t.PIECES], call[t.TABLE], call[t.TENSORS] = rows.pieces, address(rows.words), rows.tensors
+    call[t.KIND], call[t.SEED], call[t.PURPOSE] = number, int(seed), purpose
+    call[t.SCALE] = _LONG.unpack(_DOUBLE.pack(scale))[0]
+    call[t.SEEDS], call[t.COEFFICIENTS], call[t.DIRECTIONS] = address(keys), address(factors), n
+    call[t.ROUNDING], call[t.ROUNDING_SEED] = rounding.number, int(rounding_seed)
+    call[t.LEVELS] = address(levels)
     alone = rows.elements * times <= _ALONE
     omp_threads.run(kernel, ctypes.addressof(call), 1 if alone else torch.get_num_threads())
     return call[t.TOTAL]

@@ -4,7 +4,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,9 @@ def file_of(run: Path | str) -> Path:
     return found
 
 
+_SHOWN = ("dtype", "tuning", "estimator", "optimizer", "learning_rate", "epsilon", "seed")
+
+
 def facts(run: Path | str) -> dict[str, Any]:
     """What `mezo trajectory show` tells, as JSON values. Raises MezoError if the file is damaged.
 
@@ -42,13 +45,7 @@ def facts(run: Path | str) -> dict[str, Any]:
         "values_per_step": found.records.shape[1],
         "model": config.model,
         "base_fingerprint": header.get("base_fingerprint"),
-        "dtype": config.dtype,
-        "tuning": config.tuning,
-        "estimator": config.estimator,
-        "optimizer": config.optimizer,
-        "learning_rate": config.learning_rate,
-        "epsilon": config.epsilon,
-        "seed": config.seed,
+        **{name: getattr(config, name) for name in _SHOWN},
         "noise": header.get("noise"),
         "format": header["format"],
         "checksum": trajectory.checksum(found.records),
@@ -139,8 +136,7 @@ def write(path: Path, header: dict[str, Any], records: np.ndarray) -> Path:
     return path
 
 
-@dataclass(frozen=True)
-class TrajectoryRow:
+class TrajectoryRow(NamedTuple):
     """A field of the header that two runs do not share; None: the run has no such field."""
 
     name: str

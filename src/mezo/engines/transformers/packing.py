@@ -213,7 +213,7 @@ def _stand(
         if causal:
             mask &= np.tri(width, dtype=bool)
     place = np.concatenate([start[r] + np.arange(len(row)) for r, row in enumerate(rows)])
-    return _layout(ids, positions, mask, None, lengths, place, len(place))
+    return _layout(place, len(place), ids, positions, mask, None, lengths)
 
 
 # ------------------------------------------------------------------ shared
@@ -252,36 +252,16 @@ def _share(tree: Tree, width: int, pad: int) -> Layout:
     seen = tree.on_path[node[k], node[q]] & (positions[k] <= positions[q]) & (node[q] >= 0) & (node[k] >= 0)
     mask = (seen | ((q == k) & (node[q] < 0))) & real[:, None, :]
     lengths = np.minimum(width, total - width * np.arange(num_rows))
-    place = np.concatenate(tree.paths)
-    return _layout(
-        ids.reshape(num_rows, width),
-        positions.reshape(num_rows, width),
-        mask,
-        keys if extra else None,
-        lengths,
-        place,
-        total,
-    )
+    shape = num_rows, width
+    arrays = (ids.reshape(shape), positions.reshape(shape), mask, keys if extra else None, lengths)
+    return _layout(np.concatenate(tree.paths), total, *arrays)
 
 
-def _layout(
-    ids: np.ndarray,
-    positions: np.ndarray,
-    mask: np.ndarray | None,
-    keys: np.ndarray | None,
-    lengths: np.ndarray,
-    place: np.ndarray,
-    distinct: int,
-) -> Layout:
-    return Layout(
-        torch.from_numpy(ids),
-        torch.from_numpy(positions),
-        None if mask is None else torch.from_numpy(mask).unsqueeze(1),
-        None if keys is None else torch.from_numpy(keys),
-        torch.from_numpy(lengths),
-        place,
-        distinct,
-    )
+def _layout(place: np.ndarray, distinct: int, *arrays: np.ndarray | None) -> Layout:
+    """arrays: ids, positions, mask, keys, lengths."""
+    ids, positions, mask, keys, lengths = (None if a is None else torch.from_numpy(a) for a in arrays)
+    assert ids is not None and positions is not None and lengths is not None  # noqa: PT018
+    return Layout(ids, positions, None if mask is None else mask.unsqueeze(1), keys, lengths, place, distinct)
 
 
 def _grain(num_rows: int) -> int:

@@ -1,7 +1,7 @@
 """Element types in Numba: float32, uint16 (the bits of a bfloat16), int16 (the bits of a float16).
 
 `load(x)` is exact. `nearest(f, like)` and `stochastic(f, r, like)` round a float32 to the type of
-`like`. Written in integers but for float16 (`cpu_half`), since rounding instructions differ in what
+`like`. Written in integers but for float16 (below), since rounding instructions differ in what
 they do with NaN, and not every processor has them.
 """
 

@@ -56,9 +56,6 @@ class ParallelEngine(Engine):
 
     # ---------------------------------------------------------------- a step
 
-    def prepare(self, batch: Sequence[Example]) -> Sequence[Example]:
-        return self.inner.prepare(batch)
-
     def prepare_each(self, batches: Sequence[Sequence[Example]]) -> list[Sequence[Example]]:
         """Those of them that this process will evaluate; one that was not foreseen is made ready when due."""
         mine = range(len(batches))

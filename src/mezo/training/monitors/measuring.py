@@ -51,7 +51,8 @@ class Measuring:
         return tracer
 
     def _export(self, tracer: Any) -> None:
-        assert self._path is not None
+        if self._path is None or tracer.step_num <= WARM_UP:  # the run was over before the first of the steps
+            return
         self._traced = True
         with tempfile.TemporaryDirectory() as folder:
             plain = Path(folder) / "trace.json"

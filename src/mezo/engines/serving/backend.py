@@ -39,11 +39,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class LoraSpec:
-    """The adapters an engine must have room for: peft's settings, and how many are asked for at once."""
+    """The adapters an engine must have room for."""
 
     rank: int
-    alpha: int
-    targets: tuple[str, ...]  # as peft takes target_modules: names of modules, whole or their ends
     at_once: int  # adapters that one call of `score` may name, the base model aside
     matrices: tuple[str, ...] = ()  # last names of the modules that hold them, such as q_proj
 

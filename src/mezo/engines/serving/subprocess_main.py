@@ -88,7 +88,7 @@ def spec_of(values: Mapping[str, Any]) -> EngineSpec:
     """What `values_of` made it from."""
     lora = values["lora"]
     if lora is not None:
-        lora = LoraSpec(**lora | {key: tuple(lora[key]) for key in ("targets", "matrices")})
+        lora = LoraSpec(**lora | {"matrices": tuple(lora["matrices"])})
     return EngineSpec(**{**values, "lora": lora, "servers": tuple(values["servers"])})
 
 

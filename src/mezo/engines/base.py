@@ -42,11 +42,9 @@ class Engine(abc.ABC):
     def logprobs(self, batch: ScoringBatch, probes: Sequence[Probe] = (THETA,)) -> np.ndarray:
         """(P, Q) float64: every query's log-probability at theta + scale * z(seed), for each probe."""
 
-    def logprobs_each(
-        self, batches: Sequence[ScoringBatch], probes: Sequence[Probe] = (THETA,)
-    ) -> Iterable[np.ndarray]:
-        """`logprobs` of every batch, in order."""
-        return (self.logprobs(batch, probes) for batch in batches)
+    def logprobs_each(self, batches: Sequence[ScoringBatch]) -> Iterable[np.ndarray]:
+        """`logprobs` of every batch at theta, in order."""
+        return map(self.logprobs, batches)
 
     @abc.abstractmethod
     def generate(

@@ -138,13 +138,11 @@ class ParallelEngine(Engine):
     def logprobs(self, batch: ScoringBatch, probes: Sequence[Probe] = (THETA,)) -> np.ndarray:
         return self.inner.logprobs(batch, probes)
 
-    def logprobs_each(
-        self, batches: Sequence[ScoringBatch], probes: Sequence[Probe] = (THETA,)
-    ) -> list[np.ndarray]:
+    def logprobs_each(self, batches: Sequence[ScoringBatch]) -> list[np.ndarray]:
         """Whole batches are shared, so the answers have the bits that one process would give them."""
         parts = shares(len(batches), self.group.copies)
-        sizes = [len(probes) * len(batch.query_row) for batch in batches]
-        mine = [self.inner.logprobs(batches[n], probes).ravel() for n in parts[self.group.copy]]
+        sizes = [len(batch.query_row) for batch in batches]
+        mine = [self.inner.logprobs(batches[n]).ravel() for n in parts[self.group.copy]]
         room = max(sum(sizes[n] for n in part) for part in parts)
         message = np.zeros(room, dtype=np.float64)
         if mine:
@@ -155,7 +153,7 @@ class ParallelEngine(Engine):
         for part, row in zip(parts, heard, strict=True):
             start = 0
             for n in part:
-                found.append(row[start : start + sizes[n]].reshape(len(probes), -1))
+                found.append(row[start : start + sizes[n]].reshape(1, -1))
                 start += sizes[n]
         return found
 

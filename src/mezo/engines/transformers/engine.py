@@ -188,9 +188,7 @@ class TransformersEngine(Engine):
     # ---------------------------------------------------------------- one pass
 
     def _groups(self, probes: Sequence[Probe]) -> list[list[Probe]]:
-        """The probes in groups that share a pass: all, or those of one scaling, so that lower layers run once a
-        group.
-        """
+        """The probes in groups that share a pass: all, or those of one scaling, so lower layers run once a group."""
         if self.in_place is not None or not self.form.stacked:
             return [[probe] for probe in probes]
         groups: list[list[Probe]] = [[]]
@@ -243,9 +241,7 @@ class TransformersEngine(Engine):
 
     @contextmanager
     def _watching(self, probes: Sequence[Probe]) -> Iterator[RawReads | None]:
-        """Sees reads of tuned tensors that the probes would miss. On a GPU, where Python is the bottleneck, in audits
-        only.
-        """
+        """Sees reads of tuned tensors that the probes would miss. On a GPU, where Python is slow, in audits only."""
         moves = self.in_place is None and any(probe.scale for probe in probes)
         if not moves or (self.model.device.type == "cuda" and not self._to_audit):
             yield None

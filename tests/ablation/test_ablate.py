@@ -17,7 +17,7 @@ from mezo.ablation.run import journal as results
 from mezo.ablation.run.cases import Cost, cases_of, distinct
 from mezo.ablation.run.measures import read_outcome, scores
 from mezo.ablation.run.processes import environment
-from mezo.ablation.run.training import evaluation_set, time_one, train_one, trainer_for
+from mezo.ablation.run.training import time_one, train_one, trainer_for
 from mezo.cli import main
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
@@ -213,16 +213,13 @@ def test_every_variant_sees_the_baselines_examples_in_their_order(
 
 
 def test_every_seed_is_judged_on_the_same_examples(model: str, data: str) -> None:
-    rows = []
-    for seed in range(6):
-        found = evaluation_set(config(model, data, eval_examples=3, seed=seed), 0)
+    def judges(seed: int, of_study: int) -> list[Any]:
+        found = trainer_for(config(model, data, eval_examples=3, seed=seed), of_study, ()).validation_set
         assert found is not None
-        rows.append(list(found))
-    assert all(each == rows[0] for each in rows)
-    drawn = {
-        json.dumps(list(evaluation_set(config(model, data, eval_examples=3, seed=s), s) or ()))
-        for s in range(6)
-    }
+        return [dict(example.fields or {}) for example in found]
+
+    assert all(judges(seed, 0) == judges(0, 0) for seed in range(3))
+    drawn = {json.dumps(judges(0, seed)) for seed in range(6)}
     assert len(drawn) > 1  # another seed of the study draws others
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mezo.ablation.run.prepare import PreparedStudy
     from mezo.ablation.run.runner import Finished
 
-_EPILOG = r"""
+EPILOG = r"""
 [bold]Examples[/bold]
 
 What a plan would run (--estimate adds the expected time):
@@ -39,10 +39,6 @@ Let a model propose settings for words that are not understood, into plan.propos
 
   mezo ablate plan.md --binder-model NAME --base-url http://localhost:8000/v1
 """
-
-
-def register(app: typer.Typer) -> None:
-    app.command("ablate", epilog=_EPILOG)(ablate)
 
 
 @with_config(SETTINGS)

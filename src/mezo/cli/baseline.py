@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from mezo.cli.options import READING, SETTINGS, panel_of, with_config
+from mezo.cli.options import DATA_SETTINGS, SETTINGS, panel_of, with_config
 from mezo.cli.output import cell, say
 from mezo.cli.progress import PlainObserver, duration, observer_for
 from mezo.config import METHOD, MeZOConfig
@@ -43,7 +43,7 @@ _Json = typer.Option(False, "--json", help="Print one JSON object.")
 
 
 @app.command("linear-probe")
-@with_config(READING)
+@with_config(DATA_SETTINGS)
 def linear_probe(
     config: MeZOConfig,
     output: Path | None = _Output,
@@ -95,8 +95,8 @@ def finetune(
     Needs memory for gradients, activations and optimizer state; writes a folder like a run's. The
     paper's budget is 1,000 steps of batch 8 (RoBERTa) and 5 epochs of batch 8 (OPT).
     """
+    from mezo.baselines.finetune import LEARNING_RATES
     from mezo.baselines.finetune import finetune as tune
-    from mezo.baselines.finetuner import LEARNING_RATES
 
     rate = LEARNING_RATES.get(config.tuning, 1e-5) if learning_rate is None else learning_rate
     config = MeZOConfig.build(**{**config.model_dump(), "learning_rate": rate})

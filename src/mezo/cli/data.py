@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from mezo.cli.options import READING, with_config
+from mezo.cli.options import DATA_SETTINGS, with_config
 from mezo.config import MeZOConfig
 
 EPILOG = r"""
@@ -23,7 +23,7 @@ app = typer.Typer(
 
 
 @app.command("show", epilog=EPILOG)
-@with_config(READING)
+@with_config(DATA_SETTINGS)
 def show(
     config: MeZOConfig,
     split: str = typer.Option("train", "--split", help="Split of the data."),

@@ -13,7 +13,7 @@ from mezo.errors import MezoError
 if TYPE_CHECKING:
     from mezo.ablation.planner.plan_paper import Planned
 
-_EPILOG = r"""
+EPILOG = r"""
 [bold]Examples[/bold]
 
   mezo plan paper.pdf -n 5 --model NAME \
@@ -25,10 +25,6 @@ _EPILOG = r"""
 
 The key of an endpoint is read from the environment: OPENAI_API_KEY
 """
-
-
-def register(app: typer.Typer) -> None:
-    app.command("plan", epilog=_EPILOG)(plan)
 
 
 def plan(

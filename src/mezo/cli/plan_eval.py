@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mezo.cli.options import paragraphs
 from mezo.cli.output import cell
 from mezo.errors import MezoError
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from mezo.ablation.judge.score import Score
     from mezo.ablation.plans.plan import Plan
 
-_EPILOG = r"""
+EPILOG = r"""
 [bold]Examples[/bold]
 
   mezo plan-eval plans/mine.yaml --gold plans/published.md
@@ -25,10 +24,6 @@ _EPILOG = r"""
 
 The key of an endpoint is read from the environment: OPENAI_API_KEY
 """
-
-
-def register(app: typer.Typer) -> None:
-    app.command("plan-eval", help=paragraphs(plan_eval.__doc__ or ""), epilog=_EPILOG)(plan_eval)
 
 
 def plan_eval(

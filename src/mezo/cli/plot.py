@@ -6,17 +6,13 @@ import typer
 
 from mezo.errors import MezoError
 
-_EPILOG = """
+EPILOG = """
 [bold]Example[/bold]
 
   mezo plot runs/first
 
   mezo plot runs/float32 runs/bfloat16 --output comparison
 """
-
-
-def register(app: typer.Typer) -> None:
-    app.command("plot", epilog=_EPILOG)(plot)
 
 
 def plot(

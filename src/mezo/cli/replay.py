@@ -5,18 +5,13 @@ from pathlib import Path
 
 import typer
 
-from mezo.cli.options import paragraphs
 from mezo.cli.progress import observer_for
 
-_EPILOG = """
+EPILOG = """
 [bold]Example[/bold]
 
   mezo replay runs/first --output runs/first-again
 """
-
-
-def register(app: typer.Typer) -> None:
-    app.command("replay", epilog=_EPILOG, help=paragraphs(replay.__doc__ or ""))(replay)
 
 
 def replay(

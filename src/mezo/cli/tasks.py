@@ -5,8 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mezo.cli.options import paragraphs
-
 if TYPE_CHECKING:
     from mezo.tasks import Row, Task
 
@@ -21,13 +19,10 @@ _EPILOG = r"""
 """
 
 
-def register(app: typer.Typer) -> None:
-    group = typer.Typer(rich_markup_mode="rich")
-    group.callback(invoke_without_command=True, help=paragraphs(tasks.__doc__ or ""), epilog=_EPILOG)(tasks)
-    group.command("show", help=paragraphs(show.__doc__ or ""), epilog=_EPILOG)(show)
-    app.add_typer(group, name="tasks")
+app = typer.Typer(rich_markup_mode="rich")
 
 
+@app.callback(invoke_without_command=True, epilog=_EPILOG)
 def tasks(context: typer.Context) -> None:
     """List the tasks with the fields of a row, the answers to choose from, and the metrics."""
     if context.invoked_subcommand is not None:
@@ -46,6 +41,7 @@ def tasks(context: typer.Context) -> None:
     print(f"  (metrics that a task of your own may name: {', '.join(METRICS)})")
 
 
+@app.command("show", epilog=_EPILOG)
 def show(
     name: Annotated[str, typer.Argument(metavar="TASK", help="A task's name, a YAML file, or module:Class.")],
     data: Annotated[

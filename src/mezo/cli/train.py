@@ -2,25 +2,25 @@
 
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from mezo.cli.logs import logged
 from mezo.cli.options import SETTINGS, with_config
-from mezo.cli.profile import table
 from mezo.cli.progress import duration, observer_for
 from mezo.config import ASKED, MeZOConfig
 from mezo.parallel.environment import rank_of_environment, restarted
 from mezo.util.interrupts import TERMINATED
+from mezo.util.profiling import WARM_UP, median_step_ms, shares
 
 if TYPE_CHECKING:
     from mezo.resume.compatibility import Changed
     from mezo.training.trainer import TrainResult
 
-_EPILOG = r"""
+EPILOG = r"""
 [bold]Examples[/bold]
 
 A first run: the built-in model on the built-in reviews.
@@ -43,10 +43,6 @@ Continue a killed run; or fork it at its last step, with another learning rate.
   mezo train --resume runs/lora
   mezo train --resume runs/lora --fork runs/slower --learning-rate 1e-5
 """
-
-
-def register(app: typer.Typer) -> None:
-    app.command("train", epilog=_EPILOG)(train)
 
 
 @with_config(SETTINGS)
@@ -104,6 +100,7 @@ def train(
     """
     from mezo.resume.compatibility import Changed
     from mezo.runs.folder import RunFolder
+    from mezo.sinks import Several, logging_to, names_for
 
     if fork is not None and resume is None:
         raise typer.BadParameter("--fork goes on from a run: give that one with --resume")
@@ -116,7 +113,13 @@ def train(
         RunFolder.check(folder, overwrite=overwrite)  # before the model is loaded, which takes a while
     with (
         observer_for(sys.stdout) as shown,
-        logged(shown, log, metrics_file, run=folder, resumed=resume, config=config) as observer,
+        logging_to(
+            names_for(log, resume, shown.on_note),
+            run=folder,
+            config=config,
+            metrics_file=metrics_file,
+            note=shown.on_note,
+        ) as logs,
     ):
         from mezo.resume.session import Resume, is_finished
         from mezo.training.trainer import MeZOTrainer
@@ -131,7 +134,7 @@ def train(
                 config,
                 output=folder if resume is None else output,
                 overwrite=overwrite,
-                observer=observer,
+                observer=Several(shown, logs),
                 profile=profile,
                 trace_steps=trace,
                 resume=resume,
@@ -201,4 +204,15 @@ def _report(result: "TrainResult", folder: Path) -> None:
         if path.exists():
             print(f"{name:<9} {path}")
     if result.profile:
-        print("\n" + table(result.profile))
+        print("\n" + _profile(result.profile))
+
+
+def _profile(steps: Sequence[Mapping[str, float]]) -> str:
+    """Lines of name, median milliseconds and share, from the seconds by name of at least one step."""
+    left_out = WARM_UP if len(steps) > WARM_UP else 0
+    counted = len(steps) - left_out
+    of = f"{counted} step{'s' if counted > 1 else ''}" + (f" after the first {left_out}" if left_out else "")
+    rows = [("a step", f"{median_step_ms(steps):.1f}", "")]
+    rows += [(s.name, f"{s.median_ms:.1f}", f"{100 * s.share:.1f} %") for s in shares(steps)]
+    lines = [f"{'profile':<9} {'median ms':>10} {'share':>8}   ({of})"]
+    return "\n".join([*lines, *(f"{name:<9} {ms:>10} {share:>8}".rstrip() for name, ms, share in rows)])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mezo.search import SearchResult, Trial
 
-_EPILOG = r"""
+EPILOG = r"""
 [bold]Examples[/bold]
 
   mezo tune --task sst2 --data ./sst2 --tuning lora --batch-size 16 \
@@ -36,10 +36,6 @@ How to choose by hand: docs/choosing.md
 """
 _FOUND = {"learning_rate", "epsilon", "eval_every"}  # by the search, or of no use to it
 _FIELDS = tuple(name for name in SETTINGS if name not in _FOUND)
-
-
-def register(app: typer.Typer) -> None:
-    app.command("tune", epilog=_EPILOG)(tune)
 
 
 @with_config(_FIELDS)

@@ -1,4 +1,8 @@
-"""Weights & Biases."""
+"""Weights & Biases, configured by its own environment variables and `wandb login`.
+
+Sends the numbers, the settings without secrets, and the name of the RUN folder: not the console, the code, the
+command line or the machine's figures, which may hold secrets.
+"""
 
 import os
 from collections.abc import Sequence

@@ -55,8 +55,9 @@ class TREC(Classification):
             return (fields,)
         if isinstance(coarse, str) and coarse.isdecimal():
             coarse = int(coarse)  # as a CSV has it
-        in_order = isinstance(coarse, int) and coarse in range(len(_HUB_ORDER))
-        return ({**fields, "label": _HUB_ORDER[coarse] if in_order else coarse},)
+        if isinstance(coarse, int) and coarse in range(len(_HUB_ORDER)):
+            coarse = _HUB_ORDER[coarse]
+        return ({**fields, "label": coarse},)
 
     def causal(self, row: Row) -> TextExample:
         return self.asked(row, row.text("text").strip(), head="Question: ", tail="\nType of answer:")

@@ -1,4 +1,11 @@
-"""The engine `http`."""
+"""Running SGLang and vLLM servers, one or several, as one engine: LoRA through their HTTP interfaces.
+
+    mezo train --engine http --server http://a:30000,http://b:30000 --tuning lora ...
+
+The adapters of a step's probes are shared out among the servers. One that fails for good is left out, with a note,
+and
+the others answer in its place: the trajectory is the same to rounding. Adapters are loaded there under new names.
+"""
 
 import contextlib
 import re
@@ -31,8 +38,7 @@ Note = Callable[[str], None]
 def start(spec: EngineSpec, note: Note | None = None) -> "Http":
     """note: called when a server is lost or found; default: warnings.
 
-    Raises MezoError for an address or option that is wrong, a server that refuses or has another model, and
-    EngineDied if no server is there.
+    Raises MezoError for a wrong address, option or model, and EngineDied if no server answers.
     """
     settings = settings_of(spec.server_args)
     addresses = list(dict.fromkeys(address.rstrip("/") for address in spec.servers))

@@ -142,7 +142,7 @@ class MeZOConfig(BaseModel):
         "End the answers of chat, prompt-completion and other free-text rows with the model's end token. On by default.",
         flags=("--append-eos/--no-append-eos",),
     )
-    special_tokens: bool = setting(
+    parse_special: bool = setting(
         False, WHAT, "Take control tokens that are written out in the data, such as <|im_end|>, as such."
     )
     label_words: tuple[str, ...] | None = setting(

@@ -248,7 +248,8 @@ def test_a_run_is_trained_measured_and_written_down(
     assert outcome.peak_memory_bytes >= (outcome.step_memory_bytes or 0) > 0
     assert outcome.device == "cpu"
     written = MeZOConfig.load(run.config)
-    assert written.model_copy(update={"matmul": asked.matmul}) == asked  # what "auto" came to is the run's
+    of_auto = {"matmul": asked.matmul, "task": asked.task}  # what "auto" came to is the run's
+    assert written.model_copy(update=of_auto) == asked
     assert run.trajectory.exists()
     assert not run.model.exists()  # a study of sixty runs would fill a disk with models
 

@@ -47,7 +47,7 @@ def evaluate(
     if as_json:
         print(to_json(record))
         return
-    print(f"{config.task} {record['split']}, {record['examples']} examples, {record['seconds']:.1f} s")
+    print(f"{record['task']} {record['split']}, {record['examples']} examples, {record['seconds']:.1f} s")
     width = max(map(len, (*record["metrics"], "loss")))
     for name, value in record["metrics"].items():
         print(f"{name:{width}}  {Headline(name, value)}")

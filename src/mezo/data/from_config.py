@@ -15,19 +15,23 @@ def with_task(config: MeZOConfig) -> MeZOConfig:
     return config.model_copy(update={"task": task})
 
 
-def task_of(config: MeZOConfig) -> Task:
-    """The task that a config names, with its rows read as the config says. Raises MezoError as `task_for` does."""
+def task_of(config: MeZOConfig, source: Source = None) -> Task:
+    """The task that a config names, with its rows read as the config says. Raises MezoError as `task_for` does.
+
+    source: the data, in place of the config's.
+    """
     reading = RowOptions(
         label_words=config.label_words,
         template=config.template,
         columns=config.columns,
         splits=config.splits,
         append_eos=config.append_eos,
-        special_tokens=config.special_tokens,
+        parse_special=config.parse_special,
         turns=config.turns,
     )
     return task_for(
-        DEFAULT if config.data is None and config.task == "auto" else config.task, reading=reading
+        DEFAULT if config.task == "auto" and config.data is None and source is None else config.task,
+        reading=reading,
     )
 
 

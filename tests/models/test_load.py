@@ -294,6 +294,22 @@ def test_dtype_and_device(folder: Path) -> None:
     assert resolve_device("cpu") == torch.device("cpu")
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_auto_is_the_dtype_of_the_checkpoint(tmp_path: Path, named: bool) -> None:
+    folder = saved(llama().to(dtype=torch.bfloat16), tmp_path / "model")
+    if not named:  # by config.json
+        path = folder / "config.json"
+        path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "dtype"}))
+    assert load(folder, "auto", "cpu").model.dtype == torch.bfloat16
+
+
+def test_a_checkpoint_in_a_type_that_is_not_tuned(tmp_path: Path) -> None:
+    folder = saved(llama().to(dtype=torch.float64), tmp_path / "model")
+    assert complaint(folder, dtype="auto").endswith(
+        "its weights are float64: give one of float32, bfloat16, float16"
+    )
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what is said where there is no CUDA GPU")
 def test_a_gpu_that_is_not_there() -> None:
     assert resolve_device("auto") == torch.device("cpu")

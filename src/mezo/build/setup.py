@@ -21,8 +21,9 @@ from mezo.engines.serving.open import open_served
 from mezo.engines.transformers.engine import TransformersEngine
 from mezo.errors import MezoError
 from mezo.metrics import METRICS, TextMetric
+from mezo.models.dtypes import DTYPES, checkpoint_dtype
 from mezo.models.limits import Limits
-from mezo.models.load import DTYPES, LoadedModel, frozen, kind_of, load
+from mezo.models.load import LoadedModel, frozen, kind_of, load
 from mezo.objectives import Objective, OutputObjective
 from mezo.optimizers import SGD
 from mezo.parallel.group import ProcessGroup
@@ -71,6 +72,14 @@ def base_model(config: MeZOConfig, model: Any, tokenizer: Any, note: Callable[[s
         raise MezoError("a model object needs its tokenizer: pass tokenizer=")
     kind = kind_of(model.config, config.model)
     return LoadedModel(frozen(model), with_chat_template(tokenizer, config.chat_template), kind, config.model)
+
+
+def with_dtype(config: MeZOConfig, model: Any = None) -> MeZOConfig:
+    """The config that says which dtype `auto` is: the checkpoint's, or that of a model object."""
+    if config.dtype != "auto":
+        return config
+    found = checkpoint_dtype(config.model) if model is None else str(model.dtype).removeprefix("torch.")
+    return MeZOConfig.build(**{**dict(config), "dtype": found})
 
 
 def load_model(config: MeZOConfig, note: Callable[[str], None] | None) -> LoadedModel:

@@ -29,7 +29,7 @@ def publish(run: Path | str, output: Path | str, *, base: str | None = None) -> 
         raise MezoError(
             f"{run}: its base model is {name}, a folder that others do not have; give its hub id with --base"
         )
-    if Path(config.model).is_dir():  # what others load by its id is compared there
+    if Path(config.model).exists():  # what others load by its id is compared there
         described = describe(config.model)
         check_description(config.model, found.header.get("model"), described.config, described.tokenizer)
     header = {**found.header, "config": _shared(found.header["config"], name)}

@@ -7,7 +7,8 @@ from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.models.identity import changes, check_code, identity_of
-from mezo.models.load import LoadedModel, folder_of, load
+from mezo.models.load import LoadedModel, load
+from mezo.models.locate import folder_of
 from mezo.noise import announced
 from mezo.resume.replay_steps import Folding, check_noise, configs_of
 from mezo.runs import trajectory

@@ -11,7 +11,8 @@ import torch
 from safetensors import SafetensorError
 
 from mezo.errors import MezoError
-from mezo.models.load import kind_of, quiet
+from mezo.models.load import kind_of
+from mezo.models.locate import quiet
 from mezo.tuning.adapter_files import CONFIG as _CONFIG
 from mezo.tuning.adapter_files import WEIGHTS as _WEIGHTS
 from mezo.tuning.adapter_files import lora_config, settings_of

@@ -12,7 +12,9 @@ from transformers import AutoModelForCausalLM
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.models.checkpoint_files import check_index, check_source, check_tokens
-from mezo.models.load import DTYPES, LoadedModel, describe, load, quiet
+from mezo.models.dtypes import DTYPES
+from mezo.models.load import LoadedModel, describe, load
+from mezo.models.locate import quiet
 from mezo.util.registry import look_up
 from mezo.weights.fingerprint import fingerprint, fingerprint_sorted
 
@@ -50,6 +52,11 @@ def outline(config: MeZOConfig, note: Note) -> Outline:
         )
     check_source(found.source, found.config)
     folder = Path(found.source)
+    if folder.is_file():
+        raise MezoError(
+            f"{config.model}: a GGUF file, whose weights engine {config.engine!r} does not have as mezo reads them: use "
+            "--engine transformers, or give a folder of safetensors"
+        )
     if not folder.is_dir():
         folder = _fetched(found.source)
         check_index(folder)

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -296,7 +297,8 @@ def test_dtype_and_device(folder: Path) -> None:
 
 @pytest.mark.parametrize("named", [True, False])
 def test_auto_is_the_dtype_of_the_checkpoint(tmp_path: Path, named: bool) -> None:
-    folder = saved(llama().to(dtype=torch.bfloat16), tmp_path / "model")
+    model: Any = llama()
+    folder = saved(model.to(torch.bfloat16), tmp_path / "model")
     if not named:  # by config.json
         path = folder / "config.json"
         path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "dtype"}))
@@ -304,7 +306,8 @@ def test_auto_is_the_dtype_of_the_checkpoint(tmp_path: Path, named: bool) -> Non
 
 
 def test_a_checkpoint_in_a_type_that_is_not_tuned(tmp_path: Path) -> None:
-    folder = saved(llama().to(dtype=torch.float64), tmp_path / "model")
+    model: Any = llama()
+    folder = saved(model.to(torch.float64), tmp_path / "model")
     assert complaint(folder, dtype="auto").endswith(
         "its weights are float64: give one of float32, bfloat16, float16"
     )

@@ -23,13 +23,15 @@ from mezo.errors import MezoError
 from mezo.metrics import METRICS, TextMetric
 from mezo.models.dtypes import DTYPES, checkpoint_dtype
 from mezo.models.limits import Limits
-from mezo.models.load import LoadedModel, frozen, kind_of, load
+from mezo.models.load import LoadedModel, frozen, kind_of
 from mezo.objectives import Objective, OutputObjective
 from mezo.optimizers import SGD
 from mezo.parallel.group import ProcessGroup
 from mezo.parallel.tensor_parallel import cut_
 from mezo.scoring import Example
 from mezo.tuning import tune, with_adapter
+from mezo.tuning.own_adapter import own_adapter
+from mezo.tuning.started import base_of, load_start
 from mezo.weights.fingerprint import fingerprint
 from mezo.weights.weights import Weights
 
@@ -71,6 +73,8 @@ def base_model(config: MeZOConfig, model: Any, tokenizer: Any, note: Callable[[s
     if tokenizer is None:
         raise MezoError("a model object needs its tokenizer: pass tokenizer=")
     kind = kind_of(model.config, config.model)
+    if (own := own_adapter(model)) is not None:
+        note(f"tuning {own.in_words()} of the model")
     return LoadedModel(frozen(model), with_chat_template(tokenizer, config.chat_template), kind, config.model)
 
 
@@ -78,13 +82,15 @@ def with_dtype(config: MeZOConfig, model: Any = None) -> MeZOConfig:
     """The config that says which dtype `auto` is: the checkpoint's, or that of a model object."""
     if config.dtype != "auto":
         return config
-    found = checkpoint_dtype(config.model) if model is None else str(model.dtype).removeprefix("torch.")
+    found = (
+        checkpoint_dtype(base_of(config.model)) if model is None else str(model.dtype).removeprefix("torch.")
+    )
     return MeZOConfig.build(**{**dict(config), "dtype": found})
 
 
 def load_model(config: MeZOConfig, note: Callable[[str], None] | None) -> LoadedModel:
     """The config's model, whose tokenizer has the config's chat template. Raises MezoError as `load` does."""
-    loaded = load(config.model, config.dtype, config.device, config.trust_remote_code, note)
+    loaded = load_start(config.model, config.dtype, config.device, config.trust_remote_code, note)
     with_chat_template(loaded.tokenizer, config.chat_template)
     return loaded
 

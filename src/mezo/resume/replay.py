@@ -7,7 +7,7 @@ from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.models.identity import changes, check_code, identity_of
-from mezo.models.load import LoadedModel, load
+from mezo.models.load import LoadedModel
 from mezo.models.locate import folder_of
 from mezo.noise import announced
 from mezo.resume.replay_steps import Folding, check_noise, configs_of
@@ -15,6 +15,7 @@ from mezo.runs import trajectory
 from mezo.runs.folder import RunFolder
 from mezo.runs.trajectory import Trajectory
 from mezo.tuning import save, tune
+from mezo.tuning.started import load_start
 from mezo.weights.fingerprint import fingerprint
 
 
@@ -76,7 +77,7 @@ def _made(
     name, header = model or config.model, recorded.header
     if trusting:
         check_code(name, folder_of(name, code=True), header.get("model"))
-    loaded = load(name, config.dtype, config.device, trusting, observer.on_note)
+    loaded = load_start(name, config.dtype, config.device, trusting, observer.on_note)
     found = fingerprint(loaded.model.named_parameters())
     if found != header.get("base_fingerprint"):
         raise MezoError(

@@ -127,8 +127,11 @@ def lora_targets(model: Any) -> list[str]:
 
 def tuned_modules(model: Any) -> str:
     """The modules that have an adapter, for people: "q_proj and v_proj, 60 modules"."""
+    factors = ("lora_A", "lora_embedding_A", "ia3_l")
     names = [
-        name for name, module in model.named_modules() if hasattr(module, "lora_A") and len(module.lora_A)
+        name
+        for name, module in model.named_modules()
+        if any(isinstance(f := getattr(module, key, None), torch.nn.Module) and len(f) for key in factors)  # type: ignore[arg-type]
     ]
     kinds = list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in names))
     return f"{' and '.join(kinds)}, {len(names)} modules"

@@ -16,6 +16,7 @@ from mezo.models.locate import quiet
 from mezo.tuning.adapter_files import CONFIG as _CONFIG
 from mezo.tuning.adapter_files import WEIGHTS as _WEIGHTS
 from mezo.tuning.adapter_files import lora_config, settings_of
+from mezo.tuning.own_adapter import own_adapter
 from mezo.tuning.peft_warnings import quiet_peft
 from mezo.tuning.prefix import with_prefix
 from mezo.tuning.prefix_keys import AttachedPrefix, prefix_of
@@ -41,10 +42,15 @@ def save(model: Any, tokenizer: Any, target: Path) -> None:
     try:
         if (prefix := prefix_of(model)) is not None:
             _save_prefix(model, prefix, temporary)
-        elif hasattr(model, "peft_config"):
-            with quiet():
+        elif (adapter := own_adapter(model)) is not None:
+            with quiet(), warnings.catch_warnings():
+                if getattr(adapter.settings, "lora_bias", False):  # taken for a factor that is not whole
+                    warnings.filterwarnings("ignore", "Adapter .* have invalid shape")
                 # peft would ask the hub whether the base model's embeddings were resized: they never are here
-                model.save_pretrained(temporary, save_embedding_layers=False)
+                model.save_pretrained(
+                    temporary, save_embedding_layers=False, selected_adapters=[adapter.name]
+                )
+            _move_up(temporary / adapter.name)
         else:
             with quiet():
                 model.save_pretrained(temporary)
@@ -56,6 +62,15 @@ def save(model: Any, tokenizer: Any, target: Path) -> None:
     except (OSError, SafetensorError) as error:
         _remove(temporary)
         raise SaveFailed(target, reason(error)) from None
+
+
+def _move_up(folder: Path) -> None:
+    """The files of an adapter that is not called "default", which peft puts into a folder of its name."""
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        os.replace(path, folder.parent / path.name)
+    folder.rmdir()
 
 
 def _remove(path: Path) -> None:

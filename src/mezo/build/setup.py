@@ -24,6 +24,7 @@ from mezo.metrics import METRICS, TextMetric
 from mezo.models.dtypes import DTYPES, checkpoint_dtype
 from mezo.models.limits import Limits
 from mezo.models.load import LoadedModel, frozen, kind_of
+from mezo.models.quantised import mixes_rows
 from mezo.objectives import Objective, OutputObjective
 from mezo.optimizers import SGD
 from mezo.parallel.group import ProcessGroup
@@ -32,7 +33,7 @@ from mezo.scoring import Example
 from mezo.tuning import tune, with_adapter
 from mezo.tuning.own_adapter import own_adapter
 from mezo.tuning.started import base_of, load_start
-from mezo.weights.fingerprint import fingerprint
+from mezo.weights.fingerprint import fingerprint_of
 from mezo.weights.weights import Weights
 
 
@@ -90,14 +91,16 @@ def with_dtype(config: MeZOConfig, model: Any = None) -> MeZOConfig:
 
 def load_model(config: MeZOConfig, note: Callable[[str], None] | None) -> LoadedModel:
     """The config's model, whose tokenizer has the config's chat template. Raises MezoError as `load` does."""
-    loaded = load_start(config.model, config.dtype, config.device, config.trust_remote_code, note)
+    loaded = load_start(
+        config.model, config.dtype, config.device, config.trust_remote_code, note, quantize=config.quantize
+    )
     with_chat_template(loaded.tokenizer, config.chat_template)
     return loaded
 
 
 def base_fingerprint(base: LoadedModel) -> str:
     """The fingerprint of the weights that a run starts from: the same for every engine."""
-    return base.fingerprint() if isinstance(base, Outline) else fingerprint(base.model.named_parameters())
+    return base.fingerprint() if isinstance(base, Outline) else fingerprint_of(base.model)
 
 
 def with_matmul(
@@ -178,7 +181,7 @@ def set_up(
         activation_cache_bytes=config.activation_cache_mb << 20,
         tokenizer=loaded.tokenizer,
         max_new_tokens=config.max_new_tokens,
-        disable_shortcuts=config.disable_shortcuts,
+        disable_shortcuts=shortcuts_without(config.disable_shortcuts, model),
     )
     return Prepared(model, loaded.tokenizer, weights, engine)
 
@@ -208,8 +211,13 @@ def engine_at(
         probes=False,
         tokenizer=loaded.tokenizer,
         max_new_tokens=max_new_tokens,
-        disable_shortcuts=disable_shortcuts,
+        disable_shortcuts=shortcuts_without(disable_shortcuts, model),
     )
+
+
+def shortcuts_without(disabled: Collection[Shortcut], model: Any) -> Collection[Shortcut]:
+    """The shortcuts that are never used: all of them where rows that share a pass change each other's answers."""
+    return ("all",) if mixes_rows(model) else disabled
 
 
 def encode(

@@ -21,7 +21,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from mezo.errors import MezoError
-from mezo.models import gguf_files
+from mezo.models import gguf_files, quantised
 from mezo.models.checkpoint_files import check_source, check_tokens, shapes_of
 from mezo.models.dtypes import DTYPES, checkpoint_dtype
 from mezo.models.identity import code_of
@@ -63,12 +63,14 @@ def load(
     device: str = "auto",
     trust_remote_code: bool = False,
     note: Callable[[str], None] | None = None,
+    quantize: str | None = None,
 ) -> LoadedModel:
     """Load a folder, a GGUF file, a hub id, or the embedded `smollm2-135m`.
 
     Of weights safetensors and GGUF are read: other formats can run code when they are opened. Every parameter has
     requires_grad False; the model keeps no key/value cache between calls.
-    note: called for slow things (the first fetch of the embedded model); default: standard error.
+    note: called for slow things (the first fetch of the embedded model); default: standard error. quantize: hold the
+    matrices in few bits (`mezo.models.quantised`); a checkpoint that is quantised is loaded as it is.
 
     Raises MezoError if there is no such model, or it lacks a config, safetensors, a tokenizer or its
     language-model head, or if the dtype or device is not available.
@@ -81,10 +83,13 @@ def load(
     source, config, kind, tokenizer = found.source, found.config, found.kind, found.tokenizer
     check_source(source, config)
     where, options = gguf_files.arguments(source)
+    if options and quantize:
+        raise MezoError(f"{name}: quantize={quantize!r} takes a checkpoint in safetensors, found a GGUF file")
+    few_bits = quantised.options_for(name, config, quantize, torch_dtype, torch_device)
     # In a process that was forked, torch mends its pool of threads on the first call; transformers loads with several
     # threads, of which a second one would find no pool ("Invalid thread pool").
     torch.set_num_threads(torch.get_num_threads())
-    with quiet(), gguf_files.without_bars(source):
+    with quiet(), gguf_files.without_bars(source), quantised.quiet_packages():
         auto = AutoModelForCausalLM if kind == "causal" else AutoModelForMaskedLM
         model, info = reading(
             name,
@@ -98,14 +103,18 @@ def load(
                 ignore_mismatched_sizes=True,  # which are then refused by name
                 **options,
                 **gguf_files.for_weights(source),
+                **few_bits,
             ),
         )
     _check_complete(name, source, kind, model, info)
     if options:
         gguf_files.check_whole(Path(source), model)
+    if options or quantised.method_of(config) == "mxfp4":
         gguf_files.made_plain(model)
     model.config.use_cache = False  # scoring reads each position once: a cache is memory for nothing
-    model.to(torch_device)
+    if "device_map" not in few_bits:
+        model.to(torch_device)
+    quantised.settle(model)
     check_tokens(name, tokenizer)
     return LoadedModel(frozen(model), tokenizer, kind, name, own_code)
 

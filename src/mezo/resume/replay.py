@@ -16,7 +16,7 @@ from mezo.runs.folder import RunFolder
 from mezo.runs.trajectory import Trajectory
 from mezo.tuning import save, tune
 from mezo.tuning.started import load_start
-from mezo.weights.fingerprint import fingerprint
+from mezo.weights.fingerprint import fingerprint_of
 
 
 def replay(
@@ -77,8 +77,10 @@ def _made(
     name, header = model or config.model, recorded.header
     if trusting:
         check_code(name, folder_of(name, code=True), header.get("model"))
-    loaded = load_start(name, config.dtype, config.device, trusting, observer.on_note)
-    found = fingerprint(loaded.model.named_parameters())
+    loaded = load_start(
+        name, config.dtype, config.device, trusting, observer.on_note, quantize=config.quantize
+    )
+    found = fingerprint_of(loaded.model)
     if found != header.get("base_fingerprint"):
         raise MezoError(
             f"{name} is not the base model of this run: its weights' fingerprint is {found}, "

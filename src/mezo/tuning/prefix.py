@@ -9,6 +9,7 @@ from mezo import noise
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.models.limits import positions_of
+from mezo.models.quantised import is_quantised
 from mezo.noise import INITIALISATION
 from mezo.noise.where import Where
 from mezo.tuning.activations import Activations, activations
@@ -36,6 +37,10 @@ def prefix(model: Any, config: MeZOConfig) -> Any:
         [(5, 8), (5, 8), (5, 8), (5, 8)]
     """
     count = config.prefix_tokens
+    if config.prefix_init == "activations" and is_quantised(model):
+        raise MezoError(
+            "prefix_init='activations' computes in float64, and the weights of this model are quantised: use --prefix-init random"
+        )
     if config.prefix_init == "activations":
         found = activations(model, _drawn(config.seed, count, model.config.get_text_config().vocab_size))
         starts = [(_flat(layer.keys), _flat(layer.values)) for layer in found]

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from mezo.errors import MezoError
 from mezo.models.load import kind_of
 from mezo.models.locate import quiet
+from mezo.models.quantised import is_quantised
 from mezo.tuning.adapter_files import CONFIG as _CONFIG
 from mezo.tuning.adapter_files import WEIGHTS as _WEIGHTS
 from mezo.tuning.adapter_files import lora_config, settings_of
@@ -53,6 +54,10 @@ def save(model: Any, tokenizer: Any, target: Path) -> None:
             _move_up(temporary / adapter.name)
         else:
             with quiet():
+                if is_quantised(
+                    model
+                ):  # what packed the weights as they were read cannot be undone, nor need be
+                    model._weight_conversions = None
                 model.save_pretrained(temporary)
             _save_tokenizer(tokenizer, temporary)
         sync_files(temporary)

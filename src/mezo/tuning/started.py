@@ -39,6 +39,8 @@ def load_start(
     device: str,
     trust_remote_code: bool = False,
     note: Callable[[str], None] | None = None,
+    *,
+    quantize: str | None = None,
 ) -> LoadedModel:
     """Load a model as `load` does; for an adapter's folder its base model with the adapter on it.
 
@@ -47,13 +49,13 @@ def load_start(
     """
     base = base_of(name)
     if base == name:
-        return load(name, dtype, device, trust_remote_code, note)
+        return load(name, dtype, device, trust_remote_code, note, quantize)
     if trust_remote_code:
         raise MezoError(
             f"{name}: an adapter, whose file names the base model {base!r:.80}, and trust_remote_code would run that model's "
             "code: give the base model with --model"
         )
-    loaded = load(base, dtype, device, False, note)
+    loaded = load(base, dtype, device, False, note, quantize)
     model = with_adapter(loaded.model, Path(name).expanduser())
     model.peft_config["default"].base_model_name_or_path = base  # as the tuned adapter's file is to say
     return replace(loaded, model=model, name=name)

@@ -56,6 +56,7 @@ def torchao(kind: str, **settings: Any) -> Any:
     return TorchAoConfig(getattr(ao, kind)(**settings))
 
 
+_INT4: Any = vars(torch).get("int4")
 FOUR = dict(load_in_4bit=True, bnb_4bit_compute_dtype=torch.float32)
 # What a checkpoint is quantised by; a name alone: quantised while it is loaded.
 WAYS: dict[str, tuple[str, Callable[[], Any] | None]] = {
@@ -70,7 +71,7 @@ WAYS: dict[str, tuple[str, Callable[[], Any] | None]] = {
     "torchao-int8": ("torchao", lambda: torchao("Int8WeightOnlyConfig")),
     "torchao-int8-int8": ("torchao", lambda: torchao("Int8DynamicActivationInt8WeightConfig")),
     "torchao-fp8": ("torchao", lambda: torchao("Float8WeightOnlyConfig")),
-    "torchao-intx": ("torchao", lambda: torchao("IntxWeightOnlyConfig", weight_dtype=torch.int4)),
+    "torchao-intx": ("torchao", lambda: torchao("IntxWeightOnlyConfig", weight_dtype=_INT4)),
 }
 CASES = [
     pytest.param(
@@ -214,7 +215,8 @@ def test_rows_that_change_each_other_are_computed_apart(tmp_path: Path, way: str
     config = settings(tmp_path, "lora", way)
     base = started(config)
     assert quantised.mixes_rows(base.model) is mixes
-    assert set_up(config, base, OBJECTIVES["candidate-ce"]).engine.form.plain is mixes
+    engine: Any = set_up(config, base, OBJECTIVES["candidate-ce"]).engine
+    assert engine.form.plain is mixes
 
 
 # ---------------------------------------------------------------- what is refused

@@ -24,6 +24,7 @@ from mezo.metrics import METRICS, TextMetric
 from mezo.models.dtypes import DTYPES, checkpoint_dtype
 from mezo.models.limits import Limits
 from mezo.models.load import LoadedModel, frozen, kind_of
+from mezo.models.offloaded import is_offloaded
 from mezo.models.quantised import mixes_rows
 from mezo.objectives import Objective, OutputObjective
 from mezo.optimizers import SGD
@@ -216,8 +217,11 @@ def engine_at(
 
 
 def shortcuts_without(disabled: Collection[Shortcut], model: Any) -> Collection[Shortcut]:
-    """The shortcuts that are never used: all of them where rows that share a pass change each other's answers."""
-    return ("all",) if mixes_rows(model) else disabled
+    """The shortcuts that are never used: all of them where rows that share a pass change each other's answers.
+
+    And where hooks fetch the weights, which only a module's own forward waits for.
+    """
+    return ("all",) if mixes_rows(model) or is_offloaded(model) else disabled
 
 
 def encode(

@@ -27,6 +27,7 @@ from mezo.models.dtypes import DTYPES, checkpoint_dtype
 from mezo.models.identity import code_of
 from mezo.models.limits import with_a_row
 from mezo.models.locate import folder_of, locate, quiet, reading, to_stderr
+from mezo.models.offloaded import device_of
 from mezo.util.registry import look_up
 
 Kind = Literal["causal", "masked"]
@@ -133,7 +134,7 @@ def frozen(model: Any) -> Any:
             module._rescale_layers = _leave_weights
     before = {name: p._version for name, p in model.named_parameters() if not p.is_inference()}
     with torch.no_grad(), contextlib.suppress(Exception):  # what a row of three tokens meets, the engine says
-        model(input_ids=torch.tensor([[5, 6, 7]], device=model.device))
+        model(input_ids=torch.tensor([[5, 6, 7]], device=device_of(model)))
     now = dict(model.named_parameters())
     written = next((name for name, version in before.items() if now[name]._version != version), None)
     if written is not None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mezo.config import MeZOConfig
+from mezo.models.offloaded import check_here, is_offloaded
 from mezo.tuning.full import full
 from mezo.tuning.head import head
 from mezo.tuning.lora import lora, lora_targets, tuned_modules
@@ -44,6 +45,9 @@ def tune(model: Any, config: MeZOConfig) -> tuple[Any, Weights]:
     own = own_adapter(model)
     ready = mode(model, config) if own is None else tune_own(model, own, config)
     named = [(name, p) for name, p in ready.named_parameters() if p.requires_grad]
+    if is_offloaded(ready):
+        for name, tensor in named:
+            check_here(name, tensor, config.tuning)
     weights = Weights(named, kind=config.noise, rank=config.noise_rank)
     ready.requires_grad_(False)
     return ready, weights

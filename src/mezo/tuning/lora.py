@@ -9,6 +9,7 @@ from transformers.pytorch_utils import Conv1D
 from mezo import noise
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
+from mezo.models.offloaded import device_of
 from mezo.noise import INITIALISATION
 from mezo.noise.where import Where
 from mezo.tuning.peft_warnings import quiet_peft
@@ -105,11 +106,13 @@ def lora(model: Any, config: MeZOConfig) -> Any:
 
 
 def _make_real(tuned: Any) -> None:
-    """Give the factors memory where the model has none: a serving engine holds it, and they live here."""
+    """Give the factors memory where the model has none: a serving engine or a disk holds it, and they live here."""
+    where = device_of(tuned)
+    device = "cpu" if where.type == "meta" else where
     for module in tuned.modules():
         for name, tensor in module._parameters.items():
             if tensor is not None and tensor.is_meta and tensor.requires_grad:
-                module._parameters[name] = torch.nn.Parameter(torch.zeros_like(tensor, device="cpu"))
+                module._parameters[name] = torch.nn.Parameter(torch.zeros_like(tensor, device=device))
 
 
 def lora_targets(model: Any) -> list[str]:

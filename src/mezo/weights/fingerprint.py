@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from mezo.models.offloaded import parameters_of
 from mezo.models.quantised import contents, is_quantised
 
 
@@ -17,7 +18,7 @@ def fingerprint(named: Iterable[tuple[str, torch.Tensor]]) -> str:
 
 def fingerprint_of(model: Any) -> str:
     """The fingerprint of a model's weights: of its parameters, or of all bytes that quantised ones are made of."""
-    return fingerprint(contents(model) if is_quantised(model) else model.named_parameters())
+    return fingerprint(contents(model) if is_quantised(model) else parameters_of(model))
 
 
 def fingerprint_sorted(named: Iterable[tuple[str, torch.Tensor]]) -> str:

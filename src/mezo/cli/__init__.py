@@ -17,7 +17,9 @@ import mezo
 from mezo.cli import (
     ablate,
     baseline,
+    chat,
     evaluate,
+    generate,
     plan,
     plan_eval,
     plot,
@@ -52,7 +54,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, tune, ablate, replay, plot, tasks, plan, plan_eval):
+for command in (train, evaluate, generate, chat, tune, ablate, replay, plot, tasks, plan, plan_eval):
     command.register(app)
 app.add_typer(baseline.app, name="baseline")
 app.add_typer(trajectory.app, name="trajectory")

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from mezo.runs.card import write_card
+from mezo.models.load import kind_of
+from mezo.runs.card import weights_card, write_card
 from mezo.runs.folder import RunFolder
 from mezo.runs.plots import write_plots
 from mezo.runs.result import TrainResult
@@ -30,7 +31,9 @@ def leave(
         note: called with what a person should know.
     """
     if artifacts:
-        save(result.model, result.tokenizer, run.adapter if result.config.saves_adapter else run.model)
+        card = weights_card(run, result, kind=kind_of(result.model.config, result.config.model))
+        target = run.adapter if result.config.saves_adapter else run.model
+        save(result.model, result.tokenizer, target, card)
         write_plots(run)
         write_card(run, result)
     method = f"MeZO {result.config.tuning}"

@@ -10,8 +10,8 @@ import yaml
 
 from mezo.config import MeZOConfig
 from mezo.events import EvalRecord, token_reuse
+from mezo.models import smollm2
 from mezo.models.names import hub_id, is_embedded
-from mezo.models.smollm2 import LICENSE, provenance
 from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import Metrics, read_metrics
 from mezo.util.atomic_files import write_text
@@ -96,14 +96,16 @@ def _front_matter(config: MeZOConfig, *, is_adapter: bool, extra: Mapping[str, o
     if base:
         fields["base_model"] = base
     if extra and is_embedded(config.model):
-        fields["license"] = LICENSE
+        fields["license"] = smollm2.LICENSE
     fields |= extra
     fields["tags"] = ["mezo", "zeroth-order", _without_path(config.task)]
     return f"---\n{yaml.safe_dump(fields, sort_keys=False)}---\n"
 
 
 def _shown_base(config: MeZOConfig) -> str:
-    return config.model if is_embedded(config.model) or hub_id(config.model) else _without_path(config.model)
+    if is_embedded(config.model):
+        return smollm2.NAME
+    return hub_id(config.model) or str(_without_path(config.model))
 
 
 def _without_path(value: object) -> object:
@@ -117,7 +119,7 @@ def _provenance(config: MeZOConfig) -> str:
     if not is_embedded(config.model):
         return ""
     return (
-        f"The base: {provenance()}. On the hub's own weights the results differ a little, by the rounding to 4 bits; "
+        f"The base: {smollm2.provenance()}. On the hub's own weights the results differ a little, by the rounding to 4 bits; "
         "`mezo eval --model smollm2-135m` makes the exact ones.\n"
     )
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from mezo.engines.base import Engine
 from mezo.errors import MezoError
@@ -16,6 +17,19 @@ from mezo.util.registry import look_up
 _CHUNK = 64  # examples scored in one call
 
 
+@dataclass
+class ModelAnswers:
+    """What a model answered, an entry an example.
+
+    Args:
+        choices: the candidate that it chose; empty where there is no choice.
+        outputs: what it wrote; empty where no metric reads that.
+    """
+
+    choices: list[int] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+
+
 def evaluate(
     engine: Engine,
     examples: Sequence[Example],
@@ -25,6 +39,7 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     step: int = 0,
     split: str = "validation",
+    answers: ModelAnswers | None = None,
 ) -> EvalRecord:
     """Score every example at theta, 64 at a time, sorted by length.
 
@@ -37,6 +52,7 @@ def evaluate(
         metrics: the task's, by name; None for accuracy where there are candidates.
         step: for the record: the steps done.
         split: for the record: what the examples are.
+        answers: filled with what the model chose and wrote.
 
     Raises:
         MezoError: a metric is unknown, or is not available for these examples.
@@ -48,6 +64,8 @@ def evaluate(
     loss, choices = _scored(engine, examples, reported(objective), has_candidates)
     writes = isinstance(objective, OutputObjective) or any(isinstance(m, TextMetric) for m in wanted)
     outputs = engine.generate(examples) if writes else []
+    if answers is not None:
+        answers.choices, answers.outputs = choices, list(outputs)
     values = {
         m.name: m.of(examples, outputs) if isinstance(m, TextMetric) else m.of(examples, choices)
         for m in wanted

@@ -19,10 +19,13 @@ from mezo.cli import (
     baseline,
     chat,
     evaluate,
+    export,
     generate,
+    merge,
     plan,
     plan_eval,
     plot,
+    push,
     replay,
     tasks,
     train,
@@ -54,7 +57,22 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, generate, chat, tune, ablate, replay, plot, tasks, plan, plan_eval):
+for command in (
+    train,
+    evaluate,
+    generate,
+    chat,
+    merge,
+    export,
+    push,
+    tune,
+    ablate,
+    replay,
+    plot,
+    tasks,
+    plan,
+    plan_eval,
+):
     command.register(app)
 app.add_typer(baseline.app, name="baseline")
 app.add_typer(trajectory.app, name="trajectory")

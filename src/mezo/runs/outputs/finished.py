@@ -22,6 +22,7 @@ class FinishedRun:
         dtype: of its weights.
         weights: RUN/adapter or RUN/model.
         is_adapter: which of the two.
+        is_prefix: whether the adapter is a prefix.
         chat_template: that it used in place of the tokenizer's own.
     """
 
@@ -30,6 +31,7 @@ class FinishedRun:
     dtype: str
     weights: Path
     is_adapter: bool
+    is_prefix: bool
     chat_template: str | None
 
     @classmethod
@@ -49,7 +51,8 @@ class FinishedRun:
                 f"{run.path}: has no weights yet (no {weights.name}/): the run has not finished; "
                 f"`mezo train --resume {run.path}` goes on with it"
             )
-        return cls(run, config.model, config.dtype, weights, is_adapter, config.chat_template)
+        is_prefix = config.tuning == "prefix"
+        return cls(run, config.model, config.dtype, weights, is_adapter, is_prefix, config.chat_template)
 
 
 def is_run(path: Path | str) -> bool:

@@ -1,0 +1,34 @@
+"""`mezo merge`: a LoRA adapter and its base as one model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mezo.cli.generate import to_stderr
+from mezo.cli.options import paragraphs
+
+_EPILOG = """
+[bold]Example[/bold]
+
+  mezo merge runs/lora --output merged
+"""
+
+
+def register(app: typer.Typer) -> None:
+    app.command("merge", epilog=_EPILOG, help=paragraphs(merge.__doc__ or ""))(merge)
+
+
+def merge(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run with a LoRA adapter.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A new folder; default: RUN/merged.")
+    ] = None,
+) -> None:
+    """Add a run's LoRA adapter into its base model, and save the whole model.
+
+    The weights have the run's dtype. The folder has tokenizer, generation config and card, and loads without peft.
+    """
+    from mezo.runs.outputs.merge import merge as merged
+
+    print(f"model     {merged(run, output=output, note=to_stderr)}")

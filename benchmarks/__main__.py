@@ -19,6 +19,7 @@ SCRIPTS = {
     "epsilon": "How well a projected gradient is measured, by epsilon and by the type of the weights.",
     "estimators": "Estimators at equal forward passes, each at the best of a grid of learning rates.",
     "label-words": "How far prompts and label words carry a model before any tuning.",
+    "learns-to-stop": "Whether a chat model learns to stop: answers that end by themselves, before and after.",
     "replay": "What a step of a replay costs: one at a time, many in a pass, and the bare noise.",
     "rounding": "What each rounding of a 16-bit update keeps along z, and what noise it adds.",
     "scaling": "How much of two processes' time a shared step uses.",

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import typer
@@ -28,14 +28,13 @@ from benchmarks.timing import Note, Seconds, Spread, interleaved, ratio, threads
 from mezo.algorithm import draw_of, mezo_step
 from mezo.build.setup import base_model, set_up
 from mezo.config import MeZOConfig
+from mezo.engines.counts import Counts
 from mezo.engines.registry import TRANSFORMERS, check
-from mezo.engines.serving.meta_model import Outline
 from mezo.errors import MezoError
 from mezo.estimators import TwoPoint
 from mezo.models.load import LoadedModel
 from mezo.objectives import OBJECTIVES
 from mezo.scoring import Example
-from mezo.training.monitors.measuring import Counted
 
 ENGINES = (TRANSFORMERS, "sglang", "vllm")
 OBJECTIVE = "candidate-ce"
@@ -70,16 +69,16 @@ class Case:
     name: str
     engine: Any
     loaded: LoadedModel
-    tokens: list[Counted] = field(default_factory=list)
+    tokens: list[Counts] = field(default_factory=list)
     losses: list[list[float]] = field(default_factory=list)
 
     def step(self, number: int, batch: Sequence[Example], seed: int) -> None:
-        before = Counted.of(self.engine)
+        before = replace(self.engine.counts)
         draw = draw_of(seed, number, 1)
         _, losses, _ = mezo_step(self.engine, TwoPoint(EPSILON), [batch], draw, LEARNING_RATE)
         self.losses.append(losses)
         if number:
-            self.tokens.append(Counted.of(self.engine) - before)
+            self.tokens.append(self.engine.counts.since(before))
 
 
 def command(
@@ -243,7 +242,7 @@ def _opened(name: str, config: MeZOConfig, stack: contextlib.ExitStack, note: No
     base = base_model(config, None, None, note)
     engine = set_up(config, base, OBJECTIVES[OBJECTIVE]).engine
     stack.callback(engine.close)
-    return Case(name, engine, base.loaded if isinstance(base, Outline) else base)
+    return Case(name, engine, base)
 
 
 @contextlib.contextmanager

@@ -12,8 +12,9 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from mezo import estimators
 from mezo.algorithm import draw_of, mezo_step, update_of
-from mezo.build.schedule import directions_at, estimator_for, learning_rate, optimizer_for
+from mezo.build.schedule import directions_at, learning_rate, optimizer_for
 from mezo.config import MeZOConfig
 from mezo.engines.base import Engine
 from mezo.scoring import Example
@@ -147,7 +148,7 @@ class Run:
 def descend(config: MeZOConfig, problem: Problem) -> Run:
     """Algorithm 1 on a problem, from its start, with the config's estimator and optimizer."""
     engine = Toy(problem, config)
-    estimator = estimator_for(config, engine.weights)
+    estimator = estimators.build(config, engine.weights)
     run, state = Run(config, problem, engine.weights, engine.loss()), estimator.init()
     for step in range(config.num_steps):
         draw = draw_of(config.seed, step, directions_at(config, step))
@@ -164,7 +165,7 @@ def descend(config: MeZOConfig, problem: Problem) -> Run:
 def replayed(run: Run) -> Weights:
     """The weights again, from the start and the recorded numbers alone."""
     engine = Toy(run.problem, run.config)
-    estimator = estimator_for(run.config, engine.weights)
+    estimator = estimators.build(run.config, engine.weights)
     for step, record in enumerate(run.records):
         draw = draw_of(run.config.seed, step, directions_at(run.config, step))
         engine.apply(update_of(estimator, draw, learning_rate(run.config, step), [float(g) for g in record]))

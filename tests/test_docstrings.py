@@ -4,15 +4,19 @@ import doctest
 import inspect
 import json
 import re
+from collections.abc import Mapping
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.pages import words
 from tests.resumed import base
+from tests.test_docs_commands import check_command
+from tools.reference import REGISTRIES
 
 import mezo
-from mezo.estimators import ESTIMATORS
-from mezo.objectives import OBJECTIVES
-from mezo.optimizers import OPTIMIZERS
 
 NEEDED = {
     "MeZO": {"Args", "Raises", "Reference", "Example"},
@@ -49,18 +53,63 @@ def test_it_follows_the_template(name: str) -> None:
     assert set(re.findall(r"^    (\w+):$", doc, re.MULTILINE)) == NEEDED[name]
 
 
+# What an entry of each registry has; a section may be one line ("Reference: ...").
+SECTIONS = {
+    "estimators": {"Reference", "Example"},
+    "optimizers": {"Reference", "Example"},
+    "objectives": {"Reference", "Example"},
+    "tasks": {"Reference", "Example"},
+    "metrics": {"Reference", "Example"},
+    "tuning modes": {"Raises", "Example"},
+    "data formats": {"Raises", "Example"},
+    "engines": {"Example"},
+    "logs": {"Example"},
+}
+NO_PAPER = {f"tasks {name}" for name in ("prompt-completion", "chat", "question-answer", "text", "labelled")}
+NO_PAPER |= {"metrics accuracy"}
+TABLES = {
+    registry: getattr(import_module(module), table)
+    for registry, (module, table) in (
+        (registry, place.split(":")) for registry, place in {**REGISTRIES, "logs": "mezo.sinks:SINKS"}.items()
+    )
+}
+
+
+def documented(registry: str, name: str, entry: Any) -> Any:
+    """The class or function that an entry of a registry is."""
+    if registry == "engines":
+        module = "transformers.engine" if entry is None else f"{name}.backend"
+        found = vars(import_module(f"mezo.engines.{module}")).values()
+        return next(kind for kind in found if inspect.isclass(kind) and kind.__module__.endswith(module))
+    if registry == "logs":
+        return getattr(import_module(entry.module), entry.name)
+    if registry == "metrics":
+        entry = getattr(entry, "score", None) or entry.of
+    if isinstance(entry, partial):
+        return entry.func
+    return entry if inspect.isclass(entry) or inspect.isfunction(entry) else type(entry)
+
+
 ENTRIES = {
-    **{f"estimator {name}": kind for name, kind in ESTIMATORS.items()},
-    **{f"optimizer {name}": kind for name, kind in OPTIMIZERS.items()},
-    **{f"objective {name}": type(objective) for name, objective in OBJECTIVES.items()},
+    f"{registry} {name}": (registry, documented(registry, name, entry))
+    for registry, table in TABLES.items()
+    for name, entry in table.items()
 }
 
 
 @pytest.mark.parametrize("name", ENTRIES)
-def test_an_entry_of_a_registry_has_a_reference_and_an_example_that_runs(name: str) -> None:
-    doc = inspect.cleandoc(ENTRIES[name].__dict__["__doc__"])
-    assert {"Reference", "Example"} <= set(re.findall(r"^(\w+):$", doc, re.MULTILINE))
-    run(doc, name)
+def test_an_entry_of_a_registry_has_its_sections_and_an_example_that_runs(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, entry = ENTRIES[name]
+    doc = inspect.cleandoc(entry.__dict__.get("__doc__") or entry.__doc__ or "")
+    needed = SECTIONS[registry] - ({"Reference"} if name in NO_PAPER else set())
+    assert needed <= set(re.findall(r"^(\w+):(?: |$)", doc, re.MULTILINE))
+    if registry in ("engines", "logs"):
+        check_command(words(doc.partition("Example:\n")[2].strip()))
+        return
+    monkeypatch.chdir(folder)
+    run(doc, name, vars(import_module(entry.__module__)))
 
 
 @pytest.mark.filterwarnings("ignore::mezo.events.MezoWarning")
@@ -70,9 +119,9 @@ def test_its_example_runs(name: str, folder: Path, monkeypatch: pytest.MonkeyPat
     run(getattr(mezo, name).__doc__, name)
 
 
-def run(doc: str, name: str) -> None:
-    """Run the examples in a docstring."""
-    test = doctest.DocTestParser().get_doctest(doc, {}, name, None, 0)
+def run(doc: str, name: str, names: Mapping[str, Any] | None = None) -> None:
+    """Run the examples in a docstring, with the names of its module."""
+    test = doctest.DocTestParser().get_doctest(doc, dict(names or {}), name, None, 0)
     assert test.examples
     said: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)

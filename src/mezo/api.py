@@ -117,7 +117,7 @@ def mezo_finetune(
             **kwargs,
         }
     )
-    train = train_dataset if given else training_set(config, task_of(config), train_dataset)
+    train = train_dataset if given else training_set(config, task_of(config, train_dataset), train_dataset)
     if validation is None and not given:
         validation = validation_set(config, train.task, train_dataset)
     elif validation is not None and not isinstance(validation, MeZODataset):

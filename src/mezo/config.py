@@ -142,7 +142,7 @@ class MeZOConfig(BaseModel):
         "End the answers of chat, prompt-completion and other free-text rows with the model's end token. On by default.",
         flags=("--append-eos/--no-append-eos",),
     )
-    special_tokens: bool = setting(
+    parse_special: bool = setting(
         False, WHAT, "Take control tokens that are written out in the data, such as <|im_end|>, as such."
     )
     label_words: tuple[str, ...] | None = setting(
@@ -160,7 +160,7 @@ class MeZOConfig(BaseModel):
     train: tuple[str, ...] | None = setting(
         None,
         WHAT,
-        "Tune only parameters whose names these regular expressions are found in, by comma: layers.2[0-9]",
+        "Tune only parameters whose names match one of these regular expressions, by comma: layers.2[0-9]",
     )
     lora_rank: int = setting(8, WHAT, "Rank of the LoRA factors.", ge=1, le=1 << 16)
     lora_alpha: int = setting(16, WHAT, "LoRA scale is alpha / rank.", ge=1, le=1 << 20)
@@ -169,34 +169,34 @@ class MeZOConfig(BaseModel):
     )
     prefix_tokens: int = setting(5, WHAT, "Tokens of the prefix.", ge=1, le=1 << 20)
     prefix_init: Literal["activations", "random"] = setting(
-        "activations", WHAT, "What the prefix begins as: activations of random tokens, or noise."
+        "activations", WHAT, "Start of the prefix: activations of random tokens, or noise."
     )
     dtype: Literal["float32", "bfloat16", "float16"] = setting(
         "float32", WHAT, "Type of the weights in memory."
     )
     device: str = setting("auto", WHAT, "auto, cpu, cuda or cuda:N.")
-    trust_remote_code: bool = setting(False, WHAT, "Run Python code that the model brings along.")
+    trust_remote_code: bool = setting(False, WHAT, "Run the model's own Python code.")
     engine: str = setting(
         "transformers",
         WHERE,
-        "What computes; http: servers that run already.",
+        "Engine that computes; http: running servers.",
         choices="mezo.engines.registry:ENGINES",
     )
     tensor_parallel: int = setting(
-        1, WHERE, "Processes that the model is cut into.", ge=1, le=1024, flags=("--tp",)
+        1, WHERE, "Processes to cut the model over.", ge=1, le=1024, flags=("--tp",)
     )
     parallel: Literal["auto", "data", "directions", "both"] = setting(
-        "auto", WHERE, "What processes started by torchrun share of a step."
+        "auto", WHERE, "What torchrun's processes share of a step."
     )
     checksum_every: int = setting(
-        100, WHERE, "Steps between comparisons of their weights; 0: never.", ge=0, le=MANY
+        100, WHERE, "Steps between comparisons of the processes' weights; 0: never.", ge=0, le=MANY
     )
     rank_timeout: float = setting(600.0, WHERE, "Seconds to wait for another process.", gt=0, le=1e7)
     server: tuple[str, ...] | None = setting(
         None, WHERE, "Addresses of running servers, by comma, for engine http."
     )
     server_args: dict[str, Any] = setting(
-        {}, WHERE, "Options of the serving engine's own: key=value pairs by comma, or a YAML or JSON mapping."
+        {}, WHERE, "Options of the serving engine: key=value pairs by comma, or a YAML or JSON mapping."
     )
     estimator: str = setting(
         "two-point", METHOD, "How losses become a projected gradient.", choices="mezo.estimators:ESTIMATORS"
@@ -211,7 +211,7 @@ class MeZOConfig(BaseModel):
         1e-3, METHOD, "Size of the perturbation.", gt=0, le=1e3, flags=("--epsilon", "--eps")
     )
     noise: Literal["gaussian", "rademacher", "low-rank"] = setting(
-        "gaussian", METHOD, "Distribution of the perturbation; low-rank: of matrices, from two thin factors."
+        "gaussian", METHOD, "Distribution of the perturbation; low-rank: two thin factors for each matrix."
     )
     noise_rank: int = setting(2, METHOD, "Rank of low-rank noise.", ge=1, le=32)
     normalize_perturbations: bool = setting(
@@ -220,10 +220,10 @@ class MeZOConfig(BaseModel):
     blocks: Literal["all", "round-robin", "random", "each"] = setting(
         "all",
         METHOD,
-        "Layers that move: all together, some each step in turn or at random, or each with its own slope.",
+        "Layers that move: all, some each step in turn or at random, or each with its own slope.",
     )
     layers_per_step: int = setting(
-        1, METHOD, "Layers a step, of round-robin and random blocks.", ge=1, le=1 << 16
+        1, METHOD, "Layers that move in a step, with blocks round-robin or random.", ge=1, le=1 << 16
     )
     layer_scaling: Literal["none", "variance", "expectation"] = setting(
         "none",
@@ -233,14 +233,12 @@ class MeZOConfig(BaseModel):
     cone_angle: float = setting(
         1.35,
         METHOD,
-        "Angle in radians between directions and mean gradient, of estimator cone.",
+        "Angle in radians between directions and mean gradient, for estimator cone.",
         gt=0,
         le=math.pi / 2,
     )
-    cone_beta: float = setting(
-        0.99, METHOD, "How much of its mean gradient estimator cone keeps a step.", ge=0, lt=1
-    )
-    cone_warmup: int = setting(2000, METHOD, "Steps over which that rises from 0.1.", ge=0, le=MANY)
+    cone_beta: float = setting(0.99, METHOD, "Decay of the mean gradient, for estimator cone.", ge=0, lt=1)
+    cone_warmup: int = setting(2000, METHOD, "Steps over which cone_beta rises from 0.1.", ge=0, le=MANY)
     clip_projected_grad: float | None = setting(
         None, METHOD, "Bound on the magnitude of projected gradients.", gt=0, le=1e12
     )
@@ -253,17 +251,17 @@ class MeZOConfig(BaseModel):
         "Rule that turns projected gradients into an update.",
         choices="mezo.optimizers:OPTIMIZERS",
     )
-    beta1: float = setting(
-        0.9, METHOD, "How much of the mean gradient momentum and adam keep a step.", ge=0, lt=1
-    )
-    beta2: float = setting(
-        0.95, METHOD, "How much of the mean squared gradient adam keeps a step.", ge=0, lt=1
-    )
+    beta1: float = setting(0.9, METHOD, "Decay of the mean gradient, for momentum and adam.", ge=0, lt=1)
+    beta2: float = setting(0.95, METHOD, "Decay of the mean squared gradient, for adam.", ge=0, lt=1)
     adam_epsilon: float = setting(
         1e-8, METHOD, "Added to the root of adam's mean squared gradient.", gt=0, le=1e3
     )
     history: int = setting(
-        64, METHOD, "Steps from which momentum-rebuilt and adam-rebuilt make their moments.", ge=1, le=1 << 16
+        64,
+        METHOD,
+        "Steps from which momentum-rebuilt and adam-rebuilt compute their moments.",
+        ge=1,
+        le=1 << 16,
     )
     learning_rate: float = setting(
         1e-6, METHOD, "Step size.", ge=0, le=1e40, flags=("--learning-rate", "--lr")
@@ -278,11 +276,11 @@ class MeZOConfig(BaseModel):
     objective: str = setting(
         "auto",
         METHOD,
-        "What is minimised; auto: the loss over candidates where the task has them. Also f1, rouge, or a reward of your own, module:function.",
+        "What to minimise; auto: the loss over candidates if the task has them. Also f1, rouge, or your own reward, module:function.",
         choices="mezo.objectives:OBJECTIVES",
     )
     max_new_tokens: int = setting(
-        32, METHOD, "Tokens of an output, where the objective or a metric reads outputs.", ge=1, le=1 << 20
+        32, METHOD, "Tokens of an output, for objectives and metrics of generated text.", ge=1, le=1 << 20
     )
     rounding: Literal["matched", "stochastic", "nearest"] = setting(
         "matched", METHOD, "Rounding of updates to 16-bit weights."
@@ -291,7 +289,7 @@ class MeZOConfig(BaseModel):
         "materialize", METHOD, "Where perturbed weights and noise are held; see docs/memory.md."
     )
     granularity: Literal["matrix", "block", "element"] | None = setting(
-        None, METHOD, "Hold the noise of so much at a time in memory=regenerate."
+        None, METHOD, "Piece of the noise held at a time with memory=regenerate."
     )
     granularity_block: int = setting(
         4096, METHOD, "Elements of a block of granularity=block.", ge=1, le=1 << 30
@@ -299,33 +297,33 @@ class MeZOConfig(BaseModel):
     enable_kv_cache_optimization: bool = setting(
         True,
         METHOD,
-        "Compute tokens that begin several prompts of a batch once. On by default.",
+        "Compute shared beginnings of a batch's prompts once. On by default.",
         flags=("--kv-cache/--no-kv-cache",),
     )
     activation_cache_mb: int = setting(
         0,
         METHOD,
-        "Megabytes for what comes out of layers below the lowest tuned one, kept across steps.",
+        "Megabytes to keep the output of layers below the lowest tuned one across steps.",
         ge=0,
         le=1 << 24,
     )
     audit: bool = setting(
         True,
         WHERE,
-        "Compare some of the first batch, and of one after every snapshot, with the model's own forward pass. On by default.",
+        "Compare rows of the first batch, and of one after every snapshot, with the model's own forward. On by default.",
         flags=("--audit/--no-audit",),
     )
     disable_shortcuts: tuple[Shortcut, ...] = setting(
         (),
         WHERE,
-        "Shortcuts through the model not to be taken, by comma: packing, sharing, stacking, lower-layers, head, products, or all.",
+        "Shortcuts to turn off, by comma: packing, sharing, stacking, lower-layers, head, products, or all.",
     )
     matmul: Literal["auto", "torch", "onednn", "float32", "float32-onednn"] = setting(
         "auto",
         WHERE,
-        "What multiplies matrices on a CPU: torch, onednn, or float32 for 16-bit weights; auto measures it.",
+        "Matrix product on a CPU: torch, onednn, or float32 for 16-bit weights; auto measures it.",
     )
-    num_steps: int = setting(10_000, BUDGET, "Updates.", ge=1, le=MANY, flags=("--steps", "-n"))
+    num_steps: int = setting(10_000, BUDGET, "Number of updates.", ge=1, le=MANY, flags=("--steps", "-n"))
     batch_size: int = setting(
         64, BUDGET, "Examples a step.", ge=1, le=1 << 20, flags=("--batch-size", "--batch", "-b")
     )
@@ -355,7 +353,7 @@ class MeZOConfig(BaseModel):
     seed: int = setting(
         0,
         BUDGET,
-        "All randomness follows from it, but for the choice of evaluation examples.",
+        "Seed of all randomness but the choice of evaluation examples.",
         ge=0,
         lt=2**64,
     )
@@ -369,14 +367,14 @@ class MeZOConfig(BaseModel):
     snapshot_every: int | None = setting(
         None,
         BUDGET,
-        "Steps between snapshots, from which --resume begins; 0: none. Default: 1,000, or 15 minutes.",
+        "Steps between snapshots for --resume; 0: none. Default: 1,000, or 15 minutes.",
         ge=0,
         le=MANY,
     )
     stop_on_explosion: bool = setting(
         True,
         BUDGET,
-        "End a run whose loss has got worse than guessing and than 3 times its first. On by default.",
+        "Stop a run whose loss is worse than guessing and 3 times its first. On by default.",
         flags=("--stop-on-explosion/--no-stop-on-explosion",),
     )
 

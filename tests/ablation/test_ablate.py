@@ -13,14 +13,11 @@ from tests.tiers import mostly_slow
 
 from mezo.ablation.binding.bind import bind
 from mezo.ablation.formats.files import read_plan
-from mezo.ablation.run import results_file as results
-from mezo.ablation.run.budget import Cost, distinct
-from mezo.ablation.run.cases import cases_of
-from mezo.ablation.run.measures import scores
-from mezo.ablation.run.outcome import read_outcome
+from mezo.ablation.run import journal as results
+from mezo.ablation.run.cases import Cost, cases_of, distinct
+from mezo.ablation.run.measures import read_outcome, scores
 from mezo.ablation.run.processes import environment
-from mezo.ablation.run.timing import time_one
-from mezo.ablation.run.training import evaluation_set, train_one, trainer_for
+from mezo.ablation.run.training import time_one, train_one, trainer_for
 from mezo.cli import main
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
@@ -216,16 +213,13 @@ def test_every_variant_sees_the_baselines_examples_in_their_order(
 
 
 def test_every_seed_is_judged_on_the_same_examples(model: str, data: str) -> None:
-    rows = []
-    for seed in range(6):
-        found = evaluation_set(config(model, data, eval_examples=3, seed=seed), 0)
+    def judges(seed: int, of_study: int) -> list[Any]:
+        found = trainer_for(config(model, data, eval_examples=3, seed=seed), of_study, ()).validation_set
         assert found is not None
-        rows.append(list(found))
-    assert all(each == rows[0] for each in rows)
-    drawn = {
-        json.dumps(list(evaluation_set(config(model, data, eval_examples=3, seed=s), s) or ()))
-        for s in range(6)
-    }
+        return [dict(example.fields or {}) for example in found]
+
+    assert all(judges(seed, 0) == judges(0, 0) for seed in range(3))
+    drawn = {json.dumps(judges(0, seed)) for seed in range(6)}
     assert len(drawn) > 1  # another seed of the study draws others
 
 
@@ -254,7 +248,8 @@ def test_a_run_is_trained_measured_and_written_down(
     assert outcome.peak_memory_bytes >= (outcome.step_memory_bytes or 0) > 0
     assert outcome.device == "cpu"
     written = MeZOConfig.load(run.config)
-    assert written.model_copy(update={"matmul": asked.matmul}) == asked  # what "auto" came to is the run's
+    of_auto = {"matmul": asked.matmul, "task": asked.task}  # what "auto" came to is the run's
+    assert written.model_copy(update=of_auto) == asked
     assert run.trajectory.exists()
     assert not run.model.exists()  # a study of sixty runs would fill a disk with models
 

@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 from tests.ablation.plans import PATHS, SAID, VALUES, plans
 from tests.shared import shared
 
-from mezo.ablation.binding.bind import bind
+from mezo.ablation.binding.bind import Bound, bind
 from mezo.ablation.binding.lexicon import expanded
 from mezo.ablation.binding.metric_names import metric_names
 from mezo.ablation.binding.part import parts
-from mezo.ablation.binding.tokens import numbers
-from mezo.ablation.binding.variants import Bound
+from mezo.ablation.binding.text import numbers
 from mezo.ablation.formats.files import read_plan
 from mezo.ablation.plans.plan import Plan
 from mezo.cli.options import SETTINGS, panel_of
@@ -129,6 +128,14 @@ def test_set_adds_to_words_that_agree_with_it() -> None:
     assert agreeing.disagreements == added.disagreements == []
 
 
+def test_a_list_in_set_agrees_with_words_that_say_the_same() -> None:
+    (words,) = bound("parameters that are tuned", ["attention only"]).variants
+    given = {"train": list(words.settings["train"])}
+    found = bound("parameters that are tuned", ["attention only"], set=[given])
+    assert found.disagreements == []
+    assert settings_of(found) == [given]
+
+
 def test_a_null_in_set_leaves_a_variant_to_its_words() -> None:
     found = bound("epsilon", ["1e-2", "far"], set=[None, {"epsilon": 0.5}])
     assert settings_of(found) == [{"epsilon": 0.01}, {"epsilon": 0.5}]
@@ -201,7 +208,7 @@ def test_every_setting_of_the_method_is_of_a_part() -> None:
 
 @pytest.mark.parametrize("part", parts(), ids=lambda part: part.title)
 def test_a_part_goes_by_its_own_title_and_settings(part: Any) -> None:
-    from mezo.ablation.binding.part_names import part_of
+    from mezo.ablation.binding.lexicon import part_of
 
     assert part_of(part.title) is part
     assert all(part_of(name) is not None for name in part.settings)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.ablation.made_study import run_line
 
 from mezo.ablation.comparison.comparisons import Results, compare
-from mezo.ablation.report.claims import claims, costs, error_note, judged_by, missing, verdict
+from mezo.ablation.report.claims import claims, costs, missing, notes, verdict
 
 # Seeds differ by much, pairs by little: what pairing is for.
 SHARED = (0.60, 0.70, 0.65)
@@ -69,13 +69,13 @@ def test_a_difference_below_the_evaluation_sets_own_error_says_so() -> None:
     assert "less than one standard error of the evaluation set (4.77 points)" in found[0].sentence
     assert "standard error" not in found[1].sentence
     assert "standard error" not in claims(study(small), None)[0].sentence
-    assert "4.77 points" in str(error_note(study(small), 100))
+    assert "4.77 points" in " ".join(notes(study(small), 100))
 
 
 @pytest.mark.parametrize(("seeds", "words"), [(1, "With one seed there is no spread"), (2, "12.7 times")])
 def test_few_seeds_are_said_to_be_few(seeds: int, words: str) -> None:
     results = study((0.1, 0.11, 0.12)[:seeds], baseline=SHARED[:seeds])
-    assert words in " ".join(judged_by(results))
+    assert words in " ".join(notes(results, None))
     assert (claims(results)[0].verdict == "untested") == (seeds == 1)
 
 

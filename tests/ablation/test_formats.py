@@ -12,7 +12,7 @@ from tests.ablation.plans import PATHS, TEXT, plans
 from tests.shared import shared
 
 from mezo.ablation.formats.files import FORMATS, MOST_BYTES, parse, read_plan, write_plan
-from mezo.ablation.plans.encoding import repaired
+from mezo.ablation.plans.fields import repaired
 from mezo.ablation.plans.plan import Plan
 from mezo.errors import MezoError
 

@@ -17,7 +17,7 @@ from tests.tiers import mostly_slow
 
 from mezo.ablation.run import training
 from mezo.ablation.run.folder import REQUEST, StudyFolder
-from mezo.ablation.run.outcome import read_outcome
+from mezo.ablation.run.measures import read_outcome
 from mezo.ablation.run.training import train_one
 from mezo.config import MeZOConfig
 from mezo.events import StepRecord
@@ -71,11 +71,13 @@ def test_a_half_run_goes_on_to_the_same_numbers(
     request, half, made = asked(**settings), tmp_path / "half", []
     train_one(request, tmp_path / "whole")
 
+    follow = training._Log.on_step
+
     def step(log: Any, record: StepRecord) -> None:
         made.append(record.step)
         if len(made) in (3, 6):
             raise Ended
-        log.peak.stepped()
+        follow(log, record)
 
     monkeypatch.setattr(training._Log, "on_step", step)
     for _ in range(2):

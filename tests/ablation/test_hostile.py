@@ -35,7 +35,7 @@ DRAWN = ("\x1b[31mred", "\udcff", "$\\frac{a$")
 def _plain_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "drawn" not in request.node.name:
         monkeypatch.setattr("mezo.ablation.report.report._figures", lambda said, folder: ({}, []))
-        monkeypatch.setattr("mezo.ablation.report.pages.inline_svg", lambda panel, name: "")
+        monkeypatch.setattr("mezo.ablation.report.report.inline_svg", lambda panel, name: "")
 
 
 def texts(path: Path) -> list[str]:

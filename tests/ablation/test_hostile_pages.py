@@ -12,8 +12,7 @@ from markdown_it import MarkdownIt
 from tests.ablation.made_study import made
 from tests.runs.test_card import card
 
-from mezo.ablation.formats.files import parse
-from mezo.ablation.formats.page_text import to_markdown
+from mezo.ablation.formats.files import parse, to_markdown
 from mezo.ablation.plans.plan import Plan
 from mezo.ablation.report.report import write_report
 from mezo.baselines.compare import MethodLine, markdown
@@ -161,7 +160,7 @@ def hostile_study(folder: Path, text: str = ALL) -> Path:
 
 def test_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mezo.ablation.report.report._figures", lambda said, folder: ({}, []))
-    monkeypatch.setattr("mezo.ablation.report.pages.inline_svg", lambda panel, name: "")
+    monkeypatch.setattr("mezo.ablation.report.report.inline_svg", lambda panel, name: "")
     found = []
     for path in (made(tmp_path / "plain", name="Scale"), hostile_study(tmp_path / "hostile")):
         write_report(path)

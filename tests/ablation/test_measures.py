@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mezo.ablation.run import measures
-from mezo.ablation.run.measures import Threshold, area_under_curve, mean_at_the_end, measure, scores
-from mezo.ablation.run.outcome import Outcome
+from mezo.ablation.run.measures import Outcome, Threshold, area_under_curve, mean_at_the_end, measure, scores
 from mezo.events import EvalRecord, StepRecord
 from mezo.runs.metrics_file import Metrics
 

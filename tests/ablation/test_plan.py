@@ -4,8 +4,7 @@ import datetime
 
 import pytest
 
-from mezo.ablation.plans.json_values import MOST_VALUES
-from mezo.ablation.plans.plan import Plan
+from mezo.ablation.plans.plan import MOST_VALUES, Plan
 from mezo.errors import MezoError
 
 STUDY = {"name": "x", "ablated_part": "p", "action": "ADD"}

@@ -8,7 +8,7 @@ import pytest
 from tests.ablation.chat_server import said, serving
 
 from mezo.ablation.binding.bind import bind
-from mezo.ablation.binding.settings_table import described, settable, table
+from mezo.ablation.binding.part import described, settable, table
 from mezo.ablation.formats.files import read_plan
 from mezo.cli import main
 from mezo.config import MeZOConfig

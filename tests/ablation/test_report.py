@@ -16,8 +16,7 @@ from tests.ablation.made_study import NASTY, made, run_line, write_lines
 from mezo.ablation.comparison.comparisons import compare
 from mezo.ablation.comparison.quantities import quantity
 from mezo.ablation.report.document import document
-from mezo.ablation.report.pages import html, markdown
-from mezo.ablation.report.report import read_lines, write_report
+from mezo.ablation.report.report import html, markdown, read_lines, write_report
 from mezo.errors import MezoError
 from mezo.util.escaping import markdown_text
 
@@ -185,8 +184,8 @@ def test_every_number_is_that_of_the_records(folder: Path, kind: str, metric: st
 def test_the_charts_are_those_numbers(folder: Path) -> None:
     said = document(compare(read_lines(folder)), folder)
     lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
-    assert said.differences is not None
-    (forest,) = said.differences.series
+    assert said["differences"] is not None
+    (forest,) = said["differences"].series
     assert forest.x_low is not None
     assert forest.x_high is not None
     for n, variant in enumerate(VARIANTS):
@@ -194,7 +193,7 @@ def test_the_charts_are_those_numbers(folder: Path) -> None:
         assert forest.x[n] == pytest.approx(100 * truth["difference"], rel=1e-9)
         ends = (forest.x_low[n], forest.x_high[n])
         assert ends == pytest.approx((100 * truth["low"], 100 * truth["high"]), rel=1e-9)
-    panels = {panel.key: panel for panel in said.sections[0].panels}
+    panels = {panel.key: panel for panel in said["sections"][0]["panels"]}
     assert list(panels) == ["score", "loss", "memory", "time"]
     for series in panels["memory"].series[1:]:
         truth = {m: recomputed(lines, "Perturbation scale", series.name, m) for m in METRICS}

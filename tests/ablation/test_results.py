@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mezo.ablation.run import results_file as results
+from mezo.ablation.run import journal as results
 from mezo.errors import MezoError
 
 SCALARS = (

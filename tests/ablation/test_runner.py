@@ -19,8 +19,8 @@ import pytest
 from tests.ablation import fake_child, fake_study
 from tests.ablation.fake_study import CONFIG, PROGRAM, plan, prepared
 
-from mezo.ablation.run import results_file as results
-from mezo.ablation.run.budget import Cost
+from mezo.ablation.run import journal as results
+from mezo.ablation.run.cases import Cost
 from mezo.ablation.run.folder import StudyFolder
 from mezo.ablation.run.prepare import Options, prepare, slots, threads
 from mezo.ablation.run.runner import Finished, run_study

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mezo.baselines.compare import COLUMNS, compare, markdown
-from mezo.baselines.folder import write_folder
+from mezo.baselines.linear_probe import write_folder
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import EvalRecord, StepRecord

@@ -9,8 +9,7 @@ from tests.tiny_models import tiny
 
 from mezo.algorithm import NonFiniteLoss
 from mezo.api import evaluate
-from mezo.baselines.finetune import finetune
-from mezo.baselines.finetuner import OPTIMIZERS, FineTuner
+from mezo.baselines.finetune import OPTIMIZERS, FineTuner, finetune
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.runs.folder import RunFolder

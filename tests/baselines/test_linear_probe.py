@@ -9,8 +9,8 @@ import torch
 from tests.baselines import toy
 from tests.tiny_models import ARCHITECTURES, MASKED, tiny
 
-from mezo.baselines.features import candidate_features, prompt_features
 from mezo.baselines.linear_probe import METHOD, linear_probe
+from mezo.baselines.probe import candidate_features, prompt_features
 from mezo.errors import MezoError
 from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import read_metrics

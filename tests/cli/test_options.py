@@ -81,7 +81,7 @@ OTHER: dict[str, Any] = {
     "chat_template": "chatml",
     "turns": "last",
     "append_eos": False,
-    "special_tokens": True,
+    "parse_special": True,
     "eval_seed": 3,
     "eval_examples": 12,
     "eval_every": 13,

@@ -26,7 +26,9 @@ def test_every_task_can_be_shown_without_data(name: str, capsys: pytest.CaptureF
     text = printed(capsys, "show", name)
     assert text.count("--- made up[") == 2
     stars = [line for line in text.splitlines() if line.startswith("* ")]
-    assert len(stars) == (3 if name == "record" else 2)  # of ReCoRD's made-up rows one has two names
+    assert len(stars) == (
+        3 if name in ("record", "chat") else 2
+    )  # two names in one of ReCoRD's; three turns in all
 
 
 def test_rows_of_ones_own_with_the_right_answer_marked(
@@ -51,11 +53,10 @@ def test_other_words_and_another_prompt(capsys: pytest.CaptureFixture[str]) -> N
 def test_what_a_model_gets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = toy.model(tmp_path / "model")
     text = printed(capsys, "show", "squad", "-m", str(model), "-n", "1", "--max-length", "120")
-    place, *prompt, answer = text.splitlines()
-    assert place == "--- made up[0], 114 tokens"
-    assert prompt[0] == "<s>Title: Port_Meren"
-    assert prompt[-1] == "Answer:"
-    assert answer == "* ' 1742\\n'  (6 tokens)"
+    place, *lines = text.replace("|", "").splitlines()
+    assert place == "--- made up[0], 120 tokens, 6 learned (in brackets)"
+    assert lines[0] == "<s>Title: Port_Meren↵"
+    assert lines[-2:] == ["Answer:[ 1742↵", "]"]
 
 
 @pytest.mark.parametrize(

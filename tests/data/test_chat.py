@@ -132,7 +132,7 @@ def test_control_tokens_inside_a_message_are_text() -> None:
     assert example.prompt.count(2) == 1
     assert example.candidates[0].count(2) == 1
     assert learned(example) == "b</s>c</s>"
-    assert one({"messages": turns("x</s>y", "b")}, special_tokens=True).prompt.count(2) == 2
+    assert one({"messages": turns("x</s>y", "b")}, parse_special=True).prompt.count(2) == 2
 
 
 def test_too_long_a_conversation_loses_its_earliest_exchanges_then_the_end_of_the_answer() -> None:

@@ -20,7 +20,7 @@ from mezo.tasks import MASK, TASKS, Row, Task, TextExample
 from mezo.tasks.sst2 import SST2
 
 REVIEW = TASKS["sst2"]
-COMPLETION = replace(TASKS["prompt-completion"], append_eos=False, special_tokens=True)
+COMPLETION = replace(TASKS["prompt-completion"], append_eos=False, parse_special=True)
 BYTES = byte_tokenizer()
 WORDS = byte_tokenizer(words=(" great", " terrible"))
 
@@ -91,7 +91,7 @@ def test_a_prompt_that_begins_with_bos_gets_no_second_one() -> None:
 
 def test_a_masked_prompt_that_begins_with_bos_gets_no_second_one() -> None:
     twice, once = (
-        one(replace(REVIEW, special_tokens=True), review(text), WORDS, "masked") for text in ("<s>ab", "ab")
+        one(replace(REVIEW, parse_special=True), review(text), WORDS, "masked") for text in ("<s>ab", "ab")
     )
     assert (twice.prompt, twice.mask_position) == (once.prompt, once.mask_position)
 
@@ -222,7 +222,7 @@ def test_masked_in_bytes() -> None:
 
 
 def test_a_mask_that_the_sentence_spells_is_not_the_templates() -> None:
-    example = one(replace(REVIEW, special_tokens=True), review("a <mask> b"), WORDS, "masked")
+    example = one(replace(REVIEW, parse_special=True), review("a <mask> b"), WORDS, "masked")
     masks = [i for i, t in enumerate(example.prompt) if t == WORDS.mask_token_id]
     assert len(masks) == 2
     assert example.mask_position == masks[1]
@@ -232,7 +232,7 @@ def test_control_tokens_in_the_data_are_text_unless_asked_for() -> None:
     example = one(COMPLETION, pair("a</s>b", " <s>c"), BYTES)
     assert 2 in example.prompt
     assert 1 in example.candidates[0]
-    plain = replace(COMPLETION, special_tokens=False)
+    plain = replace(COMPLETION, parse_special=False)
     example = one(plain, pair("a</s>b", " <s>c"), BYTES)
     assert example.prompt == (1, *(4 + b for b in b"a</s>b"))
     assert example.candidates == (tuple(4 + b for b in b" <s>c"),)
@@ -245,7 +245,7 @@ def test_control_tokens_in_the_data_are_text_unless_asked_for() -> None:
 def test_rows_that_write_out_control_tokens_are_counted() -> None:
     rows = [pair("a", "b"), pair("<s>a", "b")]
     with pytest.warns(
-        MezoWarning, match=r"1 of 2 rows write out control tokens such as '<s>', .* --special-tokens"
+        MezoWarning, match=r"1 of 2 rows write out control tokens such as '<s>', .* --parse-special"
     ):
         encode(TASKS["prompt-completion"], rows, BYTES, "causal", 50)
 
@@ -253,7 +253,7 @@ def test_rows_that_write_out_control_tokens_are_counted() -> None:
 def test_an_answer_ends_with_the_end_token_once() -> None:
     ended = TASKS["prompt-completion"]
     assert one(ended, pair("a", "b"), BYTES).candidates == ((4 + ord("b"), 2),)
-    assert one(replace(ended, special_tokens=True), pair("a", "b</s>"), BYTES).candidates == (
+    assert one(replace(ended, parse_special=True), pair("a", "b</s>"), BYTES).candidates == (
         (4 + ord("b"), 2),
     )
     assert one(REVIEW, review("a"), BYTES).candidates[0][-1] != 2
@@ -378,7 +378,7 @@ def test_every_row_may_bring_its_own_candidates() -> None:
 
 def test_a_mask_may_come_before_the_text() -> None:
     row = Row({"question": "<mask> " + "q" * 40, "choices": ["great", "terrible"], "answer": 0}, "data", 0)
-    example = one(Choice(special_tokens=True), row, WORDS, "masked", 20)
+    example = one(Choice(parse_special=True), row, WORDS, "masked", 20)
     assert text_of(WORDS, example.prompt) == "<s><mask>: <mask> " + "q" * 13 + "?"
     assert example.mask_position == 1
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.resumed import Copying, base, config_for, copy, resume, trainer, what_counts
 
-from mezo.ablation.run.timing import time_one
+from mezo.ablation.run.training import time_one
 from mezo.cli.progress import Pace, PlainObserver
 from mezo.errors import MezoError
 from mezo.events import StepRecord

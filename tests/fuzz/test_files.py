@@ -10,7 +10,7 @@ import pytest
 from tests.fuzz.corpus import broken
 
 from mezo.ablation.formats import files as formats
-from mezo.ablation.run import results_file as results
+from mezo.ablation.run import journal as results
 from mezo.config import MeZOConfig
 from mezo.data.files import read_rows
 from mezo.errors import MezoError

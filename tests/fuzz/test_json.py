@@ -13,10 +13,10 @@ import yaml
 from tests.fuzz.corpus import broken, twisted
 from tests.fuzz.harness import dumped, survive
 
-from mezo.ablation.binding.model_facts import facts_of
+from mezo.ablation.binding.literal_values import facts_of
 from mezo.ablation.formats import files as formats
 from mezo.ablation.run.folder import StudyFolder
-from mezo.ablation.run.outcome import read_outcome
+from mezo.ablation.run.measures import read_outcome
 from mezo.baselines import compare
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError

@@ -18,9 +18,8 @@ from mezo.config import MeZOConfig
 from mezo.engines.transformers.engine import TransformersEngine
 from mezo.errors import MezoError
 from mezo.resume.compatibility import Changed
-from mezo.resume.follower_ranks import follow
 from mezo.resume.replay import replay
-from mezo.resume.session import Resume, take_up
+from mezo.resume.session import Resume, follow, take_up
 from mezo.runs import trajectory
 from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import read_metrics

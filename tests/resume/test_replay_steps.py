@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mezo.build.schedule import estimator_for, most_directions
+from mezo import estimators
+from mezo.build.schedule import most_directions
 from mezo.config import MeZOConfig
 from mezo.estimators import ESTIMATORS
 from mezo.optimizers import OPTIMIZERS
@@ -45,7 +46,7 @@ def config_with(**changes: Any) -> MeZOConfig:
 
 def records_for(config: MeZOConfig) -> np.ndarray:
     """(STEPS, width) float32: a replay takes any numbers."""
-    width = estimator_for(config, weights_of(config, torch.float32)).width(most_directions(config))
+    width = estimators.build(config, weights_of(config, torch.float32)).width(most_directions(config))
     return np.random.default_rng(1).normal(size=(STEPS, width)).astype(np.float32)
 
 

@@ -253,7 +253,7 @@ def test_when_a_snapshot_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     def recorder(every: int | None) -> Recorder:
         with RunLock.take(tmp_path) as lock:
-            return Recorder(RunFolder(tmp_path), lock, every)
+            return Recorder(RunFolder(tmp_path), lock, every, None)
 
     assert [n for n in range(1, 10) if recorder(4).snapshot_is_due(n)] == [4, 8]
     assert not any(recorder(0).snapshot_is_due(n) for n in (1, 1000))

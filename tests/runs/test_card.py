@@ -31,7 +31,7 @@ class Outcome:
 
 def card(path: Path, *, interrupted: bool = False, **settings) -> str:
     run = RunFolder.create(path)
-    config = MeZOConfig.build(**{"num_steps": 2, "batch_size": 4, "task": "sst2", **settings})
+    config = MeZOConfig.build(**{"task": "sst2", "num_steps": 2, "batch_size": 4, **settings})
     with MetricsWriter(run.metrics) as writer:
         writer.write(EvalRecord(0, "validation", 0.5, 0.7, 100, 1.0))
         writer.write(StepRecord(0, 0.7, 1e-6, (1.0,), 0.1, 10))

@@ -16,7 +16,6 @@ from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.search import Trial, halving, tune
-from mezo.search.data import search_data
 from mezo.search.space import (
     EPSILONS,
     LEARNING_RATES,
@@ -26,7 +25,7 @@ from mezo.search.space import (
     plan_by_steps,
     rung_sizes,
 )
-from mezo.search.trial import trial_config
+from mezo.search.trial import search_data, trial_config
 from mezo.search.trials import SearchFolder
 
 POSITIVE = st.floats(1e-12, 1e6)

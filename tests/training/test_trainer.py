@@ -5,6 +5,7 @@ import json
 import math
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ from mezo import noise
 from mezo.algorithm import NonFiniteLoss
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
+from mezo.engines.counts import Counts
 from mezo.errors import MezoError
 from mezo.events import Observer, token_reuse
 from mezo.resume.replay import replay
 from mezo.runs import trajectory
 from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import read_metrics
-from mezo.training.monitors.measuring import Counted
 from mezo.training.trainer import MeZOTrainer, MezoWarning
 from mezo.util import profiling
 
@@ -332,18 +333,18 @@ def test_counts_are_of_the_step(base: Path) -> None:
     """Evaluations go through the engine, too: what they take is no step's."""
     train, validation = data()
     trainer = MeZOTrainer(config_for(base, num_steps=6, eval_every=2), train=train, validation=validation)
-    counted: list[Counted] = []
+    counted: list[Counts] = []
     losses = trainer.engine.losses
 
     def watched(batch: Any, probes: Any) -> list[float]:
-        before = Counted.of(trainer.engine)
+        before = replace(trainer.engine.counts)
         found = losses(batch, probes)
-        counted.append(Counted.of(trainer.engine) - before)
+        counted.append(trainer.engine.counts.since(before))
         return found
 
     trainer.engine.losses = watched
     result = trainer.train()
-    spent = [Counted(s.tokens_asked, s.tokens, s.tokens_reused, s.seconds_saved) for s in result.steps]
+    spent = [Counts(s.tokens_asked, s.tokens, s.tokens_reused, s.seconds_saved) for s in result.steps]
     assert spent == counted
     assert all(s.tokens > 0 for s in result.steps)
     asked, reused = sum(s.asked for s in spent), sum(s.reused for s in spent)

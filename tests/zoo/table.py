@@ -13,13 +13,18 @@ PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 _INTRODUCTION = """\
 # Models
 
-What works on which architecture of transformers {version}, found by computing: `python -m tests.zoo` builds each
-class tiny from its config, and compares four probes over rows of unequal length and a step with theta + eps z written
-into a second model, in float32 and bfloat16. A test holds this page to the code.
+The tuning modes and shortcuts that work on each architecture of transformers {version}, as `python -m tests.zoo` finds by
+computing: it builds each class tiny from its config, writes theta + eps z into a second model, and compares four probes over rows
+of unequal length and a step, in float32 and bfloat16. A test holds this page to the code.
 
-`yes`: the numbers agree. `no`: refused in one line, which the note begins to quote.
-Packed: several rows share a row of the batch. Shared beginnings: leading tokens that rows share are computed once. Without these a step takes longer; its numbers are the same. An architecture that is not here, such as one that
-brings its own code, is run in whatever form agrees with its own logits when the engine starts.
+| column | meaning |
+|---|---|
+| Full, LoRA, Prefix | `yes`: the numbers agree. `no`: refused in one line; the note quotes its beginning |
+| Packed | several rows share a row of the batch |
+| Shared beginnings | leading tokens that rows share are computed once |
+
+Without the last two a step takes longer; its numbers are the same. Any other architecture, such as one with its own code, runs
+in whatever form agrees with its own logits when the engine starts.
 
 | Architecture | Full | LoRA | Prefix | Packed | Shared beginnings | Note |
 |---|---|---|---|---|---|---|

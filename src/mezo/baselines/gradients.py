@@ -62,10 +62,6 @@ def _head_sees(model: Any, positions: torch.Tensor) -> Iterator[None]:
         handle.remove()
 
 
-def _answer_ce(posed: ScoringBatch, logprobs: torch.Tensor) -> torch.Tensor:
-    return -logprobs.mean()
-
-
 def _candidate_ce(posed: ScoringBatch, logprobs: torch.Tensor) -> torch.Tensor:
     """See `mezo.objectives.candidate_ce`: a score is the mean log-probability of a candidate's tokens."""
     device, count = logprobs.device, len(posed.candidate_example)
@@ -87,6 +83,6 @@ def _log_sum_exp(scores: torch.Tensor, example: torch.Tensor, num_examples: int)
 
 
 DIFFERENTIABLE: dict[str, Callable[[ScoringBatch, torch.Tensor], torch.Tensor]] = {
-    "answer-ce": _answer_ce,
+    "answer-ce": lambda posed, logprobs: -logprobs.mean(),
     "candidate-ce": _candidate_ce,
 }

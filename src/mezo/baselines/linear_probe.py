@@ -1,19 +1,17 @@
 """Linear probing: logistic regression on a frozen model's features (MeZO, section 3.1, "LP").
 
-The published code fits scikit-learn's regression to the tokens of the answers and puts it in the place
-of the head; here the classes are the candidates themselves, so label words of several tokens are one
-class each. Both choose the regularisation by cross-validation on the training examples.
+The published code fits scikit-learn's regression to the answers' tokens and replaces the head; here the classes are
+the candidates, so label words may have several tokens. Both choose the regularisation by cross-validation.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mezo.baselines.folder import write_folder
-from mezo.baselines.probe import STRENGTHS, LinearProbe
+from mezo.baselines.probe import LinearProbe
 from mezo.build.setup import encode, load_model
 from mezo.config import MeZOConfig
 from mezo.data.from_config import task_of, training_set, validation_set
@@ -23,12 +21,35 @@ from mezo.metrics import METRICS, ChoiceMetric
 from mezo.metrics.accuracy import ACCURACY
 from mezo.models.load import LoadedModel
 from mezo.runs.folder import RunFolder
-from mezo.runs.summary import Summary
+from mezo.runs.metrics_file import MetricsWriter
+from mezo.runs.summary import Summary, write_summary
 from mezo.scoring import Example
 from mezo.tasks import Task
 from mezo.util import memory
-from mezo.util.atomic_files import replacing
+from mezo.util.atomic_files import replacing, write_text
 from mezo.util.clock import since
+
+
+def write_folder(
+    output: Path | str,
+    config: MeZOConfig,
+    records: Iterable[EvalRecord],
+    summary: Summary,
+    *,
+    overwrite: bool = False,
+) -> RunFolder:
+    """config.yaml, metrics.jsonl and summary.json of a baseline that takes no steps.
+
+    Raises MezoError if the folder is not available.
+    """
+    run = RunFolder.create(output, overwrite=overwrite)
+    write_text(run.config, config.to_yaml())
+    with MetricsWriter(run.metrics) as writer:
+        for record in records:
+            writer.write(record)
+    write_summary(run.path, summary)
+    return run
+
 
 METHOD = "linear probe"
 
@@ -38,12 +59,11 @@ def linear_probe(
     *,
     output: Path | str | None = None,
     overwrite: bool = False,
-    strengths: Sequence[float] = STRENGTHS,
     observer: Observer | None = None,
 ) -> dict[str, Any]:
     """Fit a linear probe on the config's training examples and judge it on its validation split.
 
-    strengths: values of scikit-learn's C to choose from. output: a folder like a run's, with
+    output: a folder like a run's, with
     metrics.jsonl, config.yaml, summary.json and probe.npz.
 
     Raises MezoError for a task without candidates, data without a validation split, or one class.
@@ -60,13 +80,23 @@ def linear_probe(
     loaded = load_model(config, observer.on_note)
     known, asked = encode(train, loaded, config), encode(held_out, loaded, config)
     began = time.monotonic()
-    probe = LinearProbe(shared=len({e.candidates for e in (*known, *asked)}) == 1, strengths=strengths)
+    probe = LinearProbe(shared=len({e.candidates for e in (*known, *asked)}) == 1)
     observer.on_note(f"features of {len(known)} training examples")
     probe.fit(probe.features(loaded, known), known)
     record = _judged(probe, loaded, asked, task, began)
     summary = Summary(METHOD, since(began), memory.peak_bytes())
     if output is not None:
-        _save(Path(output), overwrite, config, record, summary, probe)
+        run = write_folder(output, config, [record], summary, overwrite=overwrite)
+        scale, regression = (step for _, step in probe.classifier.steps)
+        with replacing(run.probe) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                mean=scale.mean_,
+                scale=scale.scale_,
+                coefficients=regression.coef_,
+                intercepts=regression.intercept_,
+                classes=regression.classes_,
+            )
     return {
         "method": METHOD,
         "model": config.model,
@@ -106,24 +136,3 @@ def _judged(
         seconds=since(began),
         metrics=metrics,
     )
-
-
-def _save(
-    output: Path,
-    overwrite: bool,
-    config: MeZOConfig,
-    record: EvalRecord,
-    summary: Summary,
-    probe: LinearProbe,
-) -> None:
-    run = write_folder(output, config, [record], summary, overwrite=overwrite)
-    scale, regression = (step for _, step in probe.classifier.steps)
-    with replacing(run.path / "probe.npz") as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            mean=scale.mean_,
-            scale=scale.scale_,
-            coefficients=regression.coef_,
-            intercepts=regression.intercept_,
-            classes=regression.classes_,
-        )

@@ -7,13 +7,65 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import torch
 
-from mezo.baselines.features import candidate_features, prompt_features
+from mezo.baselines.gradients import padded
 from mezo.errors import MezoError
 from mezo.models.load import LoadedModel
 from mezo.scoring import Example
 
-STRENGTHS = tuple(10.0**n for n in range(-5, 2))  # C of scikit-learn: inverse regularisation
+_TOKENS = 8192  # of a pass, padding included
+
+
+def prompt_features(model: Any, examples: Sequence[Example], pad: int) -> np.ndarray:
+    """(N, H) float32: the final hidden state of each prompt's last token, or of its mask."""
+    rows = [e.prompt for e in examples]
+    return _hidden(model, rows, [_place(e, len(row)) for e, row in zip(examples, rows, strict=True)], pad)
+
+
+def candidate_features(model: Any, examples: Sequence[Example], pad: int) -> np.ndarray:
+    """(C, H) float32: of every candidate of every example, in order, read at its last token.
+
+    A masked model's candidate stands in the place of the mask.
+    """
+    rows = [_filled(e, c) for e in examples for c in e.candidates]
+    asked = [e for e in examples for _ in e.candidates]
+    return _hidden(model, rows, [_place(e, len(row)) for e, row in zip(asked, rows, strict=True)], pad)
+
+
+def _place(example: Example, length: int) -> int:
+    return length - 1 if example.mask_position is None else example.mask_position
+
+
+def _filled(example: Example, candidate: tuple[int, ...]) -> tuple[int, ...]:
+    if example.mask_position is None:
+        return example.prompt + candidate
+    before, after = example.prompt[: example.mask_position], example.prompt[example.mask_position + 1 :]
+    return before + candidate + after
+
+
+@torch.no_grad()
+def _hidden(model: Any, rows: Sequence[tuple[int, ...]], places: Sequence[int], pad: int) -> np.ndarray:
+    """(len(rows), H) hidden states after the last layer and its norm, before the head; rows of like
+    lengths go through the model together."""
+    body, device = model.base_model, next(model.parameters()).device
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    found: dict[int, np.ndarray] = {}
+    start = 0
+    while start < len(order):
+        stop = start + 1
+        while stop < len(order) and len(rows[order[stop]]) * (stop + 1 - start) <= _TOKENS:
+            stop += 1
+        members = order[start:stop]
+        ids, mask = (x.to(device) for x in padded([rows[i] for i in members], pad))
+        states = body(input_ids=ids, attention_mask=mask).last_hidden_state  # (B, T, H)
+        read = states[torch.arange(len(members)), torch.tensor([places[i] for i in members])]
+        found |= zip(members, read.float().cpu().numpy(), strict=True)
+        start = stop
+    return np.stack([found[i] for i in range(len(rows))])
+
+
+STRENGTHS = [10.0**n for n in range(-5, 2)]  # C of scikit-learn: inverse regularisation
 _FOLDS = 5
 
 
@@ -22,14 +74,17 @@ class LinearProbe:
     """A classifier on hidden states.
 
     shared: all examples choose among the same candidates, so there is one class for each, read from
-    the prompt. Else (COPA, ReCoRD) every candidate is judged right or wrong by itself, and the one
-    that is most surely right wins.
+    the prompt. Else (COPA, ReCoRD) every candidate is judged right or wrong alone, and the most probable
+    one wins.
     """
 
     shared: bool
-    strengths: Sequence[float] = STRENGTHS
     classifier: Any = field(init=False, default=None)  # scikit-learn's pipeline, once it is fitted
-    strength: float = field(init=False, default=float("nan"))
+
+    @property
+    def strength(self) -> float:
+        """The C that was chosen: of the best mean log-likelihood over the folds, or the middle one."""
+        return self.classifier[-1].C
 
     def features(self, loaded: LoadedModel, examples: Sequence[Example]) -> np.ndarray:
         """(N, H) where the candidates are shared, else (all candidates, H)."""
@@ -37,22 +92,36 @@ class LinearProbe:
         return make(loaded.model, examples, loaded.pad_token_id)
 
     def fit(self, features: np.ndarray, examples: Sequence[Example]) -> None:
-        """Raises MezoError if the examples are all of one class, or scikit-learn is not there."""
-        _require_scikit_learn()
+        """Raises MezoError if the examples are all of one class, or scikit-learn is not installed."""
+        if find_spec("sklearn") is None:
+            raise MezoError("linear probing needs scikit-learn: pip install 'mezo[baselines]'")
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import GridSearchCV, StratifiedKFold
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        labels = self._labels(examples)
+        right = [
+            e.answer if self.shared else [int(c in e.right) for c in range(len(e.candidates))]
+            for e in examples
+        ]
+        labels = np.array(right) if self.shared else np.concatenate(right)
         classes, counts = np.unique(labels, return_counts=True)
         if len(classes) < 2:
             raise MezoError(
                 f"linear probing needs training examples of at least 2 classes, found {len(labels)}, all of one"
             )
-        self.strength = _strength(features, labels, self.strengths, min(_FOLDS, int(counts.min())))
-        self.classifier = make_pipeline(StandardScaler(), _regression(self.strength))
+        folds, middle = min(_FOLDS, int(counts.min())), STRENGTHS[len(STRENGTHS) // 2]
+        fitted: Any = make_pipeline(StandardScaler(), LogisticRegression(C=middle, max_iter=1000))
+        if folds >= 2:
+            cuts = StratifiedKFold(folds, shuffle=True, random_state=0)
+            grid = {"logisticregression__C": STRENGTHS}
+            fitted = GridSearchCV(fitted, grid, scoring="neg_log_loss", cv=cuts)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", _not_converged())
-            self.classifier.fit(features, labels)
+            # with weak regularisation and few examples the optimum is at infinity; near it is good enough
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            fitted.fit(features, labels)
+        self.classifier = fitted.best_estimator_ if folds >= 2 else fitted
 
     def logprobs(self, features: np.ndarray, examples: Sequence[Example]) -> list[np.ndarray]:
         """For each example, the log-probability of each of its candidates, normalised over them."""
@@ -64,48 +133,3 @@ class LinearProbe:
         table = np.full((len(examples), len(examples[0].candidates)), -np.inf)
         table[:, self.classifier.classes_] = known  # a class nobody showed it has no probability
         return list(table)
-
-    def _labels(self, examples: Sequence[Example]) -> np.ndarray:
-        if self.shared:
-            return np.array([e.answer for e in examples])
-        return np.array([int(c in e.right) for e in examples for c in range(len(e.candidates))])
-
-
-def _require_scikit_learn() -> None:
-    if find_spec("sklearn") is None:
-        raise MezoError("linear probing needs scikit-learn: pip install 'mezo[baselines]'")
-
-
-def _strength(features: np.ndarray, labels: np.ndarray, strengths: Sequence[float], folds: int) -> float:
-    """The C of the best mean log-likelihood over the folds; the middle one where a class is too small."""
-    from sklearn.model_selection import GridSearchCV, StratifiedKFold
-    from sklearn.pipeline import Pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    if folds < 2 or len(strengths) == 1:
-        return sorted(strengths)[len(strengths) // 2]
-    pipeline = Pipeline([("scale", StandardScaler()), ("regression", _regression(1.0))])
-    search = GridSearchCV(
-        pipeline,
-        {"regression__C": sorted(strengths)},
-        scoring="neg_log_loss",
-        cv=StratifiedKFold(folds, shuffle=True, random_state=0),
-        refit=False,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", _not_converged())
-        search.fit(features, labels)
-    return float(search.best_params_["regression__C"])
-
-
-def _regression(strength: float) -> Any:
-    from sklearn.linear_model import LogisticRegression
-
-    return LogisticRegression(C=strength, max_iter=1000)
-
-
-def _not_converged() -> type[Warning]:
-    """With weak regularisation and few examples the optimum is at infinity; near it is good enough."""
-    from sklearn.exceptions import ConvergenceWarning
-
-    return ConvergenceWarning

@@ -2,14 +2,12 @@
 
 from dataclasses import fields
 
-from mezo import estimators
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.objectives import Objective, objective_named
 from mezo.optimizers import OPTIMIZERS, Optimizer, schedule
 from mezo.tasks import Task
 from mezo.util.registry import look_up
-from mezo.weights.weights import Weights
 
 
 def objective_for(config: MeZOConfig, task: Task) -> Objective:
@@ -32,11 +30,6 @@ def optimizer_for(config: MeZOConfig) -> Optimizer:
     """The config's optimizer, with the settings that it takes."""
     kind = look_up(OPTIMIZERS, config.optimizer, "optimizer")
     return kind(**config.model_dump(include={field.name for field in fields(kind)}))
-
-
-def estimator_for(config: MeZOConfig, weights: Weights) -> estimators.Estimator:
-    """The config's estimator. weights: as they are before the first step."""
-    return estimators.build(config, weights)
 
 
 def learning_rate(config: MeZOConfig, step: int) -> float:

@@ -49,22 +49,11 @@ class Prepared:
         return torch.device("cpu") if tensor.is_meta else tensor.device
 
 
-def base_model(
-    config: MeZOConfig, model: Any, tokenizer: Any, note: Callable[[str], None]
-) -> LoadedModel | Outline:
-    """The model that a run starts from.
+def base_model(config: MeZOConfig, model: Any, tokenizer: Any, note: Callable[[str], None]) -> LoadedModel:
+    """The model that a run starts from; for a serving engine, which loads the weights itself, its outline.
 
-    Args:
-        config: names the model, unless one is given.
-        model: an object instead of the config's model.
-        tokenizer: the model's.
-        note: called with what a person should know.
-
-    Returns:
-        The model; for a serving engine, which loads the weights itself, its outline.
-
-    Raises:
-        MezoError: the model is not available, or the engine does not support this config.
+    model, tokenizer: objects in place of the config's model. note: called with messages for people.
+    Raises MezoError if the model is not available, or the engine does not support this config.
     """
     check(config)
     if is_served(config):
@@ -91,14 +80,14 @@ def load_model(config: MeZOConfig, note: Callable[[str], None] | None) -> Loaded
     return loaded
 
 
-def base_fingerprint(base: LoadedModel | Outline) -> str:
+def base_fingerprint(base: LoadedModel) -> str:
     """The fingerprint of the weights that a run starts from: the same for every engine."""
     return base.fingerprint() if isinstance(base, Outline) else fingerprint(base.model.named_parameters())
 
 
 def with_matmul(
     config: MeZOConfig,
-    loaded: LoadedModel | Outline,
+    loaded: LoadedModel,
     group: ProcessGroup,
     *,
     resuming: bool,
@@ -107,19 +96,17 @@ def with_matmul(
 ) -> MeZOConfig:
     """Choose how matrices are multiplied, put it into effect, and return the config that says so.
 
-    For "auto" the first process measures the ways, and all processes use the fastest; whoever resumes the run
-    uses it too.
+    For "auto" the first process measures the ways, and all processes use the fastest; so does whoever resumes the
+    run.
 
     Args:
-        config: of the run.
+        config, group: of the run.
         loaded: the model; nothing is chosen for an outline.
-        group: the processes of the run.
-        resuming: whether the run has steps already. It then has a way, or is older than the choice.
-        note: called with what a person should know.
-        profile: tell of the choice even where it is the usual one.
+        resuming: the run has steps already, so it has a way, or is older than the choice.
+        note: called with messages for people.
+        profile: report the choice even if it is the usual one.
 
-    Raises:
-        MezoError: this machine or this dtype does not have the way that the config names.
+    Raises MezoError if this machine or dtype does not have the way that the config names.
     """
     if isinstance(loaded, Outline):
         return config
@@ -143,15 +130,11 @@ def with_matmul(
 
 
 def set_up(
-    config: MeZOConfig, loaded: LoadedModel | Outline, objective: Objective, group: ProcessGroup | None = None
+    config: MeZOConfig, loaded: LoadedModel, objective: Objective, group: ProcessGroup | None = None
 ) -> Prepared:
-    """Prepare a model for the config's tuning mode, and build its engine.
+    """Prepare a model for the config's tuning mode, and build its engine: a serving one for an outline.
 
-    Args:
-        config: of the run.
-        loaded: the model; for an outline, the engine is a serving one.
-        objective: of the run.
-        group: the processes of the run. With tensor parallelism each gets a part of the model.
+    group: the processes of the run. With tensor parallelism each gets a part of the model.
     """
     if isinstance(loaded, Outline):
         model, weights, served = open_served(
@@ -195,15 +178,8 @@ def engine_at(
 ) -> TransformersEngine:
     """An engine that only evaluates a loaded model.
 
-    Args:
-        loaded: the model.
-        objective: its loss is reported.
-        adapter: the folder of a peft adapter to put on the model.
-        max_new_tokens: the length of an output, for metrics that read outputs.
-        disable_shortcuts: shortcuts that the engine must not take.
-
-    Raises:
-        MezoError: the adapter does not fit the model.
+    adapter: the folder of a peft adapter to put on the model. max_new_tokens: of outputs, for metrics that read them.
+    disable_shortcuts: never used. Raises MezoError if the adapter does not fit the model.
     """
     model = loaded.model if adapter is None else with_adapter(loaded.model, adapter)
     weights = Weights(model.named_parameters())
@@ -223,20 +199,13 @@ def engine_at(
 
 def encode(
     dataset: MeZODataset,
-    loaded: LoadedModel | Outline,
+    loaded: LoadedModel,
     config: MeZOConfig,
     objective: Objective | None = None,
 ) -> EncodedDataset:
-    """Tokenise a data set, and check that the model has room for every row.
+    """Tokenise a data set, and check that the model has room for every row, and for outputs that `objective` reads.
 
-    Args:
-        dataset: the examples.
-        loaded: the model and its tokenizer.
-        config: of the run.
-        objective: of the run; one that reads outputs needs room for them after each prompt.
-
-    Raises:
-        MezoError: a row, which is named, is too long or has a token that the model lacks.
+    Raises MezoError, naming the row, if it is too long or has a token that the model lacks.
     """
     encoded = dataset.encode(loaded.tokenizer, loaded.kind, config.max_length)
     if isinstance(encoded.examples, LazyExamples):  # each is checked when it is drawn
@@ -249,7 +218,7 @@ def encode(
 def check_limits(
     examples: EncodedDataset,
     dataset: MeZODataset,
-    loaded: LoadedModel | Outline,
+    loaded: LoadedModel,
     config: MeZOConfig,
     objective: Objective | None = None,
 ) -> None:

@@ -18,6 +18,7 @@ from mezo.cli import (
     ablate,
     baseline,
     chat,
+    data,
     evaluate,
     export,
     generate,
@@ -33,6 +34,7 @@ from mezo.cli import (
     tune,
 )
 from mezo.cli.numbers import bound
+from mezo.cli.options import paragraphs
 from mezo.errors import MezoError
 from mezo.events import MezoWarning
 from mezo.parallel.environment import rank_of_environment
@@ -57,29 +59,30 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (
-    train,
-    evaluate,
-    generate,
-    chat,
-    merge,
-    export,
-    push,
-    tune,
-    ablate,
-    replay,
-    plot,
-    tasks,
-    plan,
-    plan_eval,
-):
-    command.register(app)
-app.add_typer(baseline.app, name="baseline")
-app.add_typer(trajectory.app, name="trajectory")
+COMMANDS = {
+    "train": train.train,
+    "eval": evaluate.evaluate,
+    "generate": generate.generate,
+    "chat": chat.chat,
+    "merge": merge.merge,
+    "export": export.export,
+    "push": push.push,
+    "tune": tune.tune,
+    "ablate": ablate.ablate,
+    "replay": replay.replay,
+    "plot": plot.plot,
+    "plan": plan.plan,
+    "plan-eval": plan_eval.plan_eval,
+}
+for name, command in COMMANDS.items():
+    epilog = sys.modules[command.__module__].EPILOG
+    app.command(name, help=paragraphs(command.__doc__ or ""), epilog=epilog)(command)
+for name, group in {"tasks": tasks, "data": data, "baseline": baseline, "trajectory": trajectory}.items():
+    app.add_typer(group.app, name=name)
 bound(app)
 
 
-# what is no mistake in here: a disk that is full, read-only, failing or somebody else's
+# errors of a disk that is full, read-only, failing or somebody else's: no defect of mezo
 _OF_DISKS = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG,
 }  # fmt: skip

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from mezo.ablation.run.prepare import PreparedStudy
     from mezo.ablation.run.runner import Finished
 
-_EPILOG = r"""
+EPILOG = r"""
 [bold]Examples[/bold]
 
-What a plan comes to, without a run (--estimate adds about how long it takes):
+What a plan would run (--estimate adds the expected time):
 
   mezo ablate plan.md --model ./my-model --task sst2 --data ./sst2 \
     --steps 200 --seeds 3 --dry-run
@@ -35,14 +35,10 @@ The study, its results and its reports:
 
 The same command continues a study that was stopped or killed.
 
-Settings for what the plan's words do not say exactly, proposed by a model and written to plan.proposed.yaml:
+Let a model propose settings for words that are not understood, into plan.proposed.yaml:
 
   mezo ablate plan.md --binder-model NAME --base-url http://localhost:8000/v1
 """
-
-
-def register(app: typer.Typer) -> None:
-    app.command("ablate", epilog=_EPILOG)(ablate)
 
 
 @with_config(SETTINGS)
@@ -62,7 +58,7 @@ def ablate(
         help="In place of --steps: the time of the whole study, equal for all runs.",
     ),
     equal: str = typer.Option(
-        "steps", "--equal", help="What all runs have the same number of: steps or (forward) passes."
+        "steps", "--equal", help="What is equal for all runs: steps or (forward) passes."
     ),
     jobs: int | None = typer.Option(
         None,
@@ -76,7 +72,7 @@ def ablate(
         None,
         "--threshold",
         metavar="[METRIC=]VALUE",
-        help="The value that steps and seconds are counted to. Default: the baseline's mean at its end.",
+        help="The value up to which steps and seconds count. Default: the baseline's mean at its end.",
     ),
     strict: bool = typer.Option(False, "--strict", help="Stop if a part of the plan cannot be run."),
     estimate: bool | None = typer.Option(
@@ -148,7 +144,7 @@ def _propose(
     """Show what a model proposes for what is not bound, and write a plan with it; False if everything is bound."""
     from mezo.ablation.binding.bind import bind
     from mezo.ablation.formats.files import write_plan
-    from mezo.ablation.planner.local_model import model_for
+    from mezo.ablation.planner.endpoint import model_for
     from mezo.ablation.planner.proposals import propose, proposed_path, proposed_plan
 
     bound, target = bind(plan, config), proposed_path(path)

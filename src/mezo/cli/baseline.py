@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from mezo.cli.options import READING, SETTINGS, panel_of, with_config
+from mezo.cli.options import DATA_SETTINGS, SETTINGS, panel_of, with_config
 from mezo.cli.output import cell, say
 from mezo.cli.progress import PlainObserver, duration, observer_for
 from mezo.config import METHOD, MeZOConfig
@@ -24,7 +24,7 @@ Zero-shot and in-context learning are `mezo eval --shots N --json`.
 """
 
 app = typer.Typer(
-    help="What MeZO is compared with, on the same tasks and by the same metrics.",
+    help="Methods to compare MeZO with, on the same tasks and by the same metrics.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     epilog=_EPILOG,
@@ -37,13 +37,13 @@ _SHARED = {
 }
 _OF_GRADIENTS = tuple(name for name in SETTINGS if panel_of(name) != METHOD or name in _SHARED)
 
-_Output = typer.Option(None, "--output", "-o", help="Folder for what is written; default: none, or as shown.")
-_Overwrite = typer.Option(False, "--overwrite", help="Replace the run that is in the folder.")
+_Output = typer.Option(None, "--output", "-o", help="Output folder; default: none, or as shown.")
+_Overwrite = typer.Option(False, "--overwrite", help="Replace a run in the folder.")
 _Json = typer.Option(False, "--json", help="Print one JSON object.")
 
 
 @app.command("linear-probe")
-@with_config(READING)
+@with_config(DATA_SETTINGS)
 def linear_probe(
     config: MeZOConfig,
     output: Path | None = _Output,
@@ -75,28 +75,28 @@ def linear_probe(
 @with_config(_OF_GRADIENTS)
 def finetune(
     config: MeZOConfig,
-    optimizer: str = typer.Option("adamw", "--optimizer", help="adamw or sgd, of torch."),
+    optimizer: str = typer.Option("adamw", "--optimizer", help="torch's adamw or sgd."),
     learning_rate: float | None = typer.Option(
         None,
         "--learning-rate",
         min=0,
         show_default=False,
-        help="Step size; of a --config it is not taken. [dim]\\[1e-5 full, 1e-4 lora, 1e-2 prefix][/dim]",
+        help="Step size; not read from --config. [dim]\\[1e-5 full, 1e-4 lora, 1e-2 prefix][/dim]",
     ),
     max_grad_norm: float = typer.Option(
         1.0, "--max-grad-norm", min=0, help="Scale larger gradients down to this norm; 0: never."
     ),
-    dropout: bool = typer.Option(False, "--dropout", help="Leave the model's dropout on during steps."),
+    dropout: bool = typer.Option(False, "--dropout", help="Keep the model's dropout on during steps."),
     output: Path | None = _Output,
     overwrite: bool = _Overwrite,
 ) -> None:
     """Fine-tune by backpropagation: same examples, order, objective and metrics as `mezo train`.
 
-    Takes the memory of gradients, activations and optimizer state; writes a folder like a run's. The
-    paper's budget was 1,000 steps of batch 8 (RoBERTa) and 5 epochs of batch 8 (OPT).
+    Needs memory for gradients, activations and optimizer state; writes a folder like a run's. The
+    paper's budget is 1,000 steps of batch 8 (RoBERTa) and 5 epochs of batch 8 (OPT).
     """
+    from mezo.baselines.finetune import LEARNING_RATES
     from mezo.baselines.finetune import finetune as tune
-    from mezo.baselines.finetuner import LEARNING_RATES
 
     rate = LEARNING_RATES.get(config.tuning, 1e-5) if learning_rate is None else learning_rate
     config = MeZOConfig.build(**{**config.model_dump(), "learning_rate": rate})
@@ -127,10 +127,10 @@ def compare(
     runs: list[Path] = typer.Argument(
         ..., metavar="RUN...", help="Folders of runs and baselines; files of `mezo eval --json`."
     ),
-    markdown: bool = typer.Option(False, "--markdown", help="Print the table as a page has it."),
+    markdown: bool = typer.Option(False, "--markdown", help="Print the table as Markdown."),
     as_json: bool = _Json,
 ) -> None:
-    """A table of runs and baselines: score before, after and at best, steps, minutes, peak memory."""
+    """Compare runs and baselines in a table: score before, after and at best, steps, minutes, peak memory."""
     from dataclasses import asdict
 
     from mezo.baselines import compare as side_by_side

@@ -5,8 +5,6 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import typer
-
 from mezo.cli.generate import (
     Adapter,
     Device,
@@ -22,14 +20,13 @@ from mezo.cli.generate import (
     answer,
     to_stderr,
 )
-from mezo.cli.options import paragraphs
 from mezo.cli.output import say
 
 if TYPE_CHECKING:
     from mezo.runs.outputs.generate import Sampling
     from mezo.runs.outputs.tuned import TunedModel
 
-_EPILOG = r"""
+EPILOG = r"""
 [bold]Examples[/bold]
 
   mezo chat runs/lora
@@ -37,10 +34,6 @@ _EPILOG = r"""
   mezo chat smollm2-135m --system "You are brief." --temperature 0.7
 """
 _COMMANDS = "/base and /tuned switch the model, /reset forgets the conversation, /exit ends it"
-
-
-def register(app: typer.Typer) -> None:
-    app.command("chat", epilog=_EPILOG, help=paragraphs(chat.__doc__ or ""))(chat)
 
 
 def chat(

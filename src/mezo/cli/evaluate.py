@@ -6,14 +6,14 @@ from typing import Any
 
 import typer
 
-from mezo.cli.options import READING, with_config
+from mezo.cli.options import DATA_SETTINGS, with_config
 from mezo.cli.output import cell
 from mezo.cli.progress import PlainObserver
 from mezo.config import MeZOConfig
 from mezo.events import Headline
 
-_FIELDS = (*READING, "objective", "max_new_tokens", "batch_size", "audit", "disable_shortcuts", "matmul")
-_EPILOG = r"""
+_OF_EVALUATION = ("objective", "max_new_tokens", "batch_size", "audit", "disable_shortcuts", "matmul")
+EPILOG = r"""
 [bold]Examples[/bold]
 
   mezo eval --model smollm2-135m --task demo
@@ -25,11 +25,7 @@ _EPILOG = r"""
 """
 
 
-def register(app: typer.Typer) -> None:
-    app.command("eval", epilog=_EPILOG)(evaluate)
-
-
-@with_config(_FIELDS)
+@with_config((*DATA_SETTINGS, *_OF_EVALUATION))
 def evaluate(
     config: MeZOConfig,
     adapter: Path | None = typer.Option(None, "--adapter", "-a", help="RUN/adapter of a LoRA or prefix run."),
@@ -38,7 +34,7 @@ def evaluate(
         0,
         "--shots",
         min=0,
-        help="Show so many solved training examples before each prompt, as far as they fit.",
+        help="Number of solved training examples before each prompt; those that do not fit are left out.",
     ),
     show: int = typer.Option(
         0, "--show", min=0, help="Show so many examples: prompt, expected, and what was chosen or written."

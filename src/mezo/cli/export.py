@@ -6,19 +6,14 @@ from typing import Annotated
 import typer
 
 from mezo.cli.generate import to_stderr
-from mezo.cli.options import paragraphs
 
-_EPILOG = """
+EPILOG = """
 [bold]Examples[/bold]
 
   mezo export runs/lora --gguf q8_0
 
   mezo export runs/first --gguf f16 --output first.gguf
 """
-
-
-def register(app: typer.Typer) -> None:
-    app.command("export", epilog=_EPILOG, help=paragraphs(export.__doc__ or ""))(export)
 
 
 def export(

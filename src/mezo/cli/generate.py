@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mezo.cli.options import paragraphs
 from mezo.cli.output import say
 from mezo.util.parsing import printable
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from mezo.runs.outputs.generate import Reply, Sampling
     from mezo.runs.outputs.tuned import TunedModel
 
-_EPILOG = r"""
+EPILOG = r"""
 [bold]Examples[/bold]
 
   mezo generate runs/first "What is a good name for a cat?"
@@ -49,10 +48,6 @@ Dtype = Annotated[
     str | None, typer.Option(help="float32, bfloat16 or float16; default: the run's, or float32.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-
-
-def register(app: typer.Typer) -> None:
-    app.command("generate", epilog=_EPILOG, help=paragraphs(generate.__doc__ or ""))(generate)
 
 
 def generate(

@@ -6,17 +6,12 @@ from typing import Annotated
 import typer
 
 from mezo.cli.generate import to_stderr
-from mezo.cli.options import paragraphs
 
-_EPILOG = """
+EPILOG = """
 [bold]Example[/bold]
 
   mezo merge runs/lora --output merged
 """
-
-
-def register(app: typer.Typer) -> None:
-    app.command("merge", epilog=_EPILOG, help=paragraphs(merge.__doc__ or ""))(merge)
 
 
 def merge(

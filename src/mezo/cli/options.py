@@ -18,9 +18,9 @@ from mezo.util.parsing import parse_yaml
 from mezo.util.registry import names_in
 
 SETTINGS = tuple(MeZOConfig.model_fields)
-# Which model reads which rows, and how.
-READING = (
-    *("model", "task", "data", "columns", "splits", "chat_template", "turns", "append_eos", "special_tokens"),
+# of a command that loads a model and data, and tunes nothing by MeZO
+DATA_SETTINGS = (
+    *("model", "task", "data", "columns", "splits", "chat_template", "turns", "append_eos", "parse_special"),
     *("label_words", "template", "dtype", "device", "trust_remote_code", "max_length", "train_examples"),
     *("shots_per_class", "split_sizes", "eval_examples", "seed", "eval_seed"),
 )
@@ -79,7 +79,8 @@ def with_config(fields: Iterable[str]) -> Callable[[Callable[..., Any]], Callabl
             file,
             *map(_option, names),
         ]
-        run.__name__, run.__doc__ = command.__name__, paragraphs(command.__doc__ or "")
+        run.__name__, run.__module__ = command.__name__, command.__module__
+        run.__doc__ = paragraphs(command.__doc__ or "")
         run.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         return run
@@ -101,7 +102,7 @@ def paragraphs(doc: str) -> str:
 
 def _option(name: str) -> inspect.Parameter:
     field, choices = MeZOConfig.model_fields[name], choices_of(name)
-    kind, _ = _kind_of(field.annotation)
+    kind = _kind_of(field.annotation)
     text = described(name)
     if choices:
         text += f" One of {', '.join(choices)}."
@@ -118,13 +119,11 @@ def _option(name: str) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _kind_of(annotation: Any) -> tuple[type, tuple[str, ...]]:
-    """What the command line reads a field as, and its choices; pydantic checks the rest."""
+def _kind_of(annotation: Any) -> type:
+    """The type that the command line reads a field as; pydantic checks the rest."""
     if get_origin(annotation) in (Union, types.UnionType):
         annotation = next(a for a in get_args(annotation) if a is not type(None))
-    if get_origin(annotation) is Literal:
-        return str, get_args(annotation)
-    return (str, ()) if get_origin(annotation) in (tuple, dict) else (annotation, ())
+    return str if get_origin(annotation) in (Literal, tuple, dict) else annotation
 
 
 def _parsed(name: str, value: Any) -> Any:

@@ -13,7 +13,7 @@ from mezo.errors import MezoError
 if TYPE_CHECKING:
     from mezo.ablation.planner.plan_paper import Planned
 
-_EPILOG = r"""
+EPILOG = r"""
 [bold]Examples[/bold]
 
   mezo plan paper.pdf -n 5 --model NAME \
@@ -27,13 +27,9 @@ The key of an endpoint is read from the environment: OPENAI_API_KEY
 """
 
 
-def register(app: typer.Typer) -> None:
-    app.command("plan", epilog=_EPILOG)(plan)
-
-
 def plan(
     paper: Path = typer.Argument(..., help="A .md, .txt, .tex or .pdf file, or a folder of LaTeX."),
-    count: int = typer.Option(5, "--number", "-n", min=1, max=50, help="The most studies."),
+    count: int = typer.Option(5, "--number", "-n", min=1, max=50, help="Maximum number of studies."),
     model: str = typer.Option(..., "--model", "-m", help="The endpoint's model, or a local one."),
     base_url: str | None = typer.Option(
         None, "--base-url", help="The OpenAI-compatible endpoint; without it the model runs here."
@@ -46,15 +42,17 @@ def plan(
         None,
         "--paper-tokens",
         min=100,
-        help="The most tokens of the paper's text. [dim]\\[30000, or what fits][/dim]",
+        help="Maximum tokens of the paper's text. [dim]\\[30000, or what fits][/dim]",
     ),
     max_tokens: int | None = typer.Option(
         None,
         "--max-tokens",
         min=1,
-        help="The most tokens of an answer. [dim]\\[the endpoint's own; 2048 here][/dim]",
+        help="Maximum tokens of an answer. [dim]\\[the endpoint's own; 2048 here][/dim]",
     ),
-    timeout: float = typer.Option(300.0, "--timeout", min=0.01, help="Seconds for an answer of an endpoint."),
+    timeout: float = typer.Option(
+        300.0, "--timeout", min=0.01, help="Seconds to wait for an endpoint's answer."
+    ),
     retries: int = typer.Option(
         4, "--retries", min=0, help="Retries after rate limits, errors 5xx, lost connections."
     ),
@@ -64,8 +62,7 @@ def plan(
     Writes plan.yaml (to edit and run), plan.md (to look at) and reply.txt (the model's answer). After an
     invalid answer the model is asked once more, with the reason.
     """
-    from mezo.ablation.planner.endpoint import Endpoint
-    from mezo.ablation.planner.local_model import LocalModel
+    from mezo.ablation.planner.endpoint import Endpoint, LocalModel
     from mezo.ablation.planner.papers import read_paper
     from mezo.ablation.planner.plan_paper import (
         PLAN,

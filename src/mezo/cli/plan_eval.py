@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mezo.cli.options import paragraphs
 from mezo.cli.output import cell
 from mezo.errors import MezoError
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from mezo.ablation.judge.score import Score
     from mezo.ablation.plans.plan import Plan
 
-_EPILOG = r"""
+EPILOG = r"""
 [bold]Examples[/bold]
 
   mezo plan-eval plans/mine.yaml --gold plans/published.md
@@ -27,13 +26,9 @@ The key of an endpoint is read from the environment: OPENAI_API_KEY
 """
 
 
-def register(app: typer.Typer) -> None:
-    app.command("plan-eval", help=paragraphs(plan_eval.__doc__ or ""), epilog=_EPILOG)(plan_eval)
-
-
 def plan_eval(
     plan: Path = typer.Argument(..., help="The plan to judge: YAML, JSON, JSONL, Markdown or HTML."),
-    gold: Path = typer.Option(..., "--gold", "-g", help="The plan to judge it by."),
+    gold: Path = typer.Option(..., "--gold", "-g", help="The reference plan."),
     judge: str = typer.Option(
         "rules", "--judge", help="rules: the table of parts. lm: a language model, blinded."
     ),
@@ -43,7 +38,9 @@ def plan_eval(
     base_url: str | None = typer.Option(
         None, "--base-url", help="The OpenAI-compatible endpoint; without it the model runs here."
     ),
-    votes: int = typer.Option(3, "--votes", min=1, max=99, help="How often --judge lm asks."),
+    votes: int = typer.Option(
+        3, "--votes", min=1, max=99, help="Number of answers that --judge lm asks for."
+    ),
     seed: int = typer.Option(0, "--seed", min=0, help="Shuffles studies and sides for --judge lm."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of a table."),
 ) -> None:
@@ -55,7 +52,7 @@ def plan_eval(
     from mezo.ablation.formats.files import read_plan
     from mezo.ablation.judge.judges import JUDGES
     from mezo.ablation.judge.score import score
-    from mezo.ablation.planner.local_model import model_for
+    from mezo.ablation.planner.endpoint import model_for
     from mezo.util.registry import look_up
 
     chosen = look_up(JUDGES, judge, "judge")

@@ -6,7 +6,7 @@ import typer
 
 from mezo.errors import MezoError
 
-_EPILOG = """
+EPILOG = """
 [bold]Example[/bold]
 
   mezo plot runs/first
@@ -15,14 +15,10 @@ _EPILOG = """
 """
 
 
-def register(app: typer.Typer) -> None:
-    app.command("plot", epilog=_EPILOG)(plot)
-
-
 def plot(
-    runs: list[Path] = typer.Argument(..., metavar="RUN...", help="Folders of runs; they may be going on."),
+    runs: list[Path] = typer.Argument(..., metavar="RUN...", help="Folders of runs, finished or not."),
     output: Path = typer.Option(
-        Path("comparison"), "--output", "-o", help="Of several runs: name of the files, without its ending."
+        Path("comparison"), "--output", "-o", help="With several runs: the files' name, without ending."
     ),
 ) -> None:
     """Draw loss, accuracy, projected gradients and zero gradients of a run, as PNG and SVG; or loss and

@@ -5,20 +5,15 @@ from typing import Annotated
 
 import typer
 
-from mezo.cli.options import paragraphs
 from mezo.cli.output import say
 
-_EPILOG = """
+EPILOG = """
 [bold]Examples[/bold]
 
   mezo push runs/lora me/my-adapter --dry-run
 
   mezo push runs/lora me/my-adapter --private
 """
-
-
-def register(app: typer.Typer) -> None:
-    app.command("push", epilog=_EPILOG, help=paragraphs(push.__doc__ or ""))(push)
 
 
 def push(

@@ -5,35 +5,28 @@ from pathlib import Path
 
 import typer
 
-from mezo.cli.options import paragraphs
 from mezo.cli.progress import observer_for
 
-_EPILOG = """
+EPILOG = """
 [bold]Example[/bold]
 
   mezo replay runs/first --output runs/first-again
 """
 
 
-def register(app: typer.Typer) -> None:
-    app.command("replay", epilog=_EPILOG, help=paragraphs(replay.__doc__ or ""))(replay)
-
-
 def replay(
     run: Path = typer.Argument(..., metavar="RUN", help="Folder of a run, or its trajectory file."),
-    model: str | None = typer.Option(
-        None, "--model", "-m", help="The base model; default: the one that the run names."
-    ),
+    model: str | None = typer.Option(None, "--model", "-m", help="The base model; default: the run's."),
     output: Path = typer.Option(..., "--output", "-o", help="Folder for the weights."),
     trust_remote_code: bool = typer.Option(
         False,
         "--trust-remote-code",
-        help="Run Python code that the base model brings along, once its files are known to be the run's.",
+        help="Run the base model's own Python code, once its files are known to be the run's.",
     ),
 ) -> None:
-    """Make a run's final weights again from its base model and its trajectory.
+    """Rebuild a run's final weights from its base model and its trajectory.
 
-    No data and no forward pass are needed; the weights are those of the run, bit for bit.
+    This needs no data and no forward pass; the weights are those of the run, bit for bit.
     Ctrl-C leaves nothing half-written.
     """
     from mezo import api

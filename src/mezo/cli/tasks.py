@@ -1,14 +1,12 @@
 """`mezo tasks`: what there is, and what a task's prompts look like."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mezo.cli.options import paragraphs
-
 if TYPE_CHECKING:
-    from mezo.tasks import Row, Task, TextExample
+    from mezo.tasks import Row, Task
 
 _EPILOG = r"""
 [bold]Examples[/bold]
@@ -21,15 +19,12 @@ _EPILOG = r"""
 """
 
 
-def register(app: typer.Typer) -> None:
-    group = typer.Typer(rich_markup_mode="rich")
-    group.callback(invoke_without_command=True, help=paragraphs(tasks.__doc__ or ""), epilog=_EPILOG)(tasks)
-    group.command("show", help=paragraphs(show.__doc__ or ""), epilog=_EPILOG)(show)
-    app.add_typer(group, name="tasks")
+app = typer.Typer(rich_markup_mode="rich")
 
 
+@app.callback(invoke_without_command=True, epilog=_EPILOG)
 def tasks(context: typer.Context) -> None:
-    """List the tasks: what each row of data must hold, what there is to choose from, how it is judged."""
+    """List the tasks with the fields of a row, the answers to choose from, and the metrics."""
     if context.invoked_subcommand is not None:
         return
     from mezo.metrics import METRICS
@@ -46,6 +41,7 @@ def tasks(context: typer.Context) -> None:
     print(f"  (metrics that a task of your own may name: {', '.join(METRICS)})")
 
 
+@app.command("show", epilog=_EPILOG)
 def show(
     name: Annotated[str, typer.Argument(metavar="TASK", help="A task's name, a YAML file, or module:Class.")],
     data: Annotated[
@@ -67,63 +63,28 @@ def show(
     label_words: Annotated[str | None, typer.Option(help="Words for the classes, by comma.")] = None,
     template: Annotated[str | None, typer.Option(help="A prompt of your own, as in mezo train.")] = None,
 ) -> None:
-    """Print real prompts of a task, filled in, with the candidates and a star at the right answer."""
+    """Print filled-in prompts of a task, with the candidates and a star at the right answer."""
+    from mezo.cli.rows import show_texts, show_tokens
     from mezo.tasks import task_for
 
     words = [word.strip() for word in label_words.split(",")] if label_words else None
     task = task_for(name, words, template and template.replace("\\n", "\n"))
-    chosen = _rows(task, data, split, rows)
+    task, chosen = _rows(task, data, split, rows)
     if model is not None:
-        _show_encoded(task, chosen, model, max_length)
-        return
-    for row in chosen:
-        example = (task.masked if masked else task.causal)(row)
-        _print(row.where, _prompt(example), example.candidates, example.answers or (example.answer,))
+        show_tokens(task, chosen, model, max_length, None)
+    else:
+        show_texts(task, chosen, masked=masked)
 
 
-def _rows(task: "Task", data: str | None, split: str, count: int) -> "Sequence[Row]":
+def _rows(task: "Task", data: str | None, split: str, count: int) -> "tuple[Task, Sequence[Row]]":
     from mezo.data import MeZODataset
     from mezo.errors import MezoError
     from mezo.tasks import Row
 
     if data is not None:
-        return MeZODataset(data, task=task, split=split, max_examples=count).rows
+        found = MeZODataset(data, task=task, split=split, max_examples=count)
+        return found.task, found.rows
     if not task.samples:
         raise MezoError(f"task {task.name!r} has no made-up rows to show: give rows of your own with --data")
-    return [Row(fields, "made up", number) for number, fields in enumerate(task.samples[:count])]
-
-
-def _prompt(example: "TextExample") -> str:
-    from mezo.tasks import MASK
-
-    return example.prompt.replace(MASK, "[MASK]")
-
-
-def _show_encoded(task: "Task", rows: "Sequence[Row]", model: str, max_length: int) -> None:
-    from mezo.data import encode
-    from mezo.models.load import load
-
-    loaded = load(model)
-    tokenizer: Any = loaded.tokenizer
-    examples = encode(task, rows, tokenizer, loaded.kind, max_length)
-    for row, example in zip(rows, examples, strict=True):
-        place = f"{row.where}, {len(example.prompt)} tokens"
-        candidates = [str(tokenizer.decode(list(c))) for c in example.candidates]
-        counts = [f"  ({len(c)} token{'s' if len(c) > 1 else ''})" for c in example.candidates]
-        _print(place, str(tokenizer.decode(list(example.prompt))), candidates, example.right, counts)
-
-
-def _print(
-    place: str, prompt: str, candidates: Sequence[str], right: Sequence[int], notes: Sequence[str] = ()
-) -> None:
-    """Texts of other people's making: no markup is read in them."""
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    console.print(Text(f"--- {place}", style="dim"))
-    console.print(Text(prompt))
-    for number, candidate in enumerate(candidates):
-        # quoted, so that the space before a word and the new line after an answer can be seen
-        line = f"{'*' if number in right else ' '} {candidate!r}{notes[number] if notes else ''}"
-        console.print(Text(line, style="bold green" if number in right else ""))
+    rows = [Row(fields, "made up", number) for number, fields in enumerate(task.samples)]
+    return task.fitted(rows), rows[:count]

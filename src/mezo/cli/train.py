@@ -2,25 +2,25 @@
 
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from mezo.cli.logs import logged
 from mezo.cli.options import SETTINGS, with_config
-from mezo.cli.profile import table
 from mezo.cli.progress import duration, observer_for
 from mezo.config import ASKED, MeZOConfig
 from mezo.parallel.environment import rank_of_environment, restarted
 from mezo.util.interrupts import TERMINATED
+from mezo.util.profiling import WARM_UP, median_step_ms, shares
 
 if TYPE_CHECKING:
     from mezo.resume.compatibility import Changed
     from mezo.training.trainer import TrainResult
 
-_EPILOG = r"""
+EPILOG = r"""
 [bold]Examples[/bold]
 
 A first run: the built-in model on the built-in reviews.
@@ -38,15 +38,11 @@ The same run again, with another seed.
 
   mezo train --config runs/lora/config.yaml --seed 1 --output runs/seed1
 
-A run that was killed goes on; and from its last step, in a run of its own, at another learning rate.
+Continue a killed run; or fork it at its last step, with another learning rate.
 
   mezo train --resume runs/lora
   mezo train --resume runs/lora --fork runs/slower --learning-rate 1e-5
 """
-
-
-def register(app: typer.Typer) -> None:
-    app.command("train", epilog=_EPILOG)(train)
 
 
 @with_config(SETTINGS)
@@ -55,19 +51,19 @@ def train(
     output: Path | None = typer.Option(
         None, "--output", "-o", help="Folder for everything the run writes; default: runs/TASK-TUNING-SEED."
     ),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run that is in the folder."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a run in the folder."),
     resume: Path | None = typer.Option(
         None,
         "--resume",
         metavar="RUN",
-        help="Go on with a run that was broken off, under its own settings, to the bytes of one never left.",
+        help="Continue an interrupted run with its own settings, to the bytes of an uninterrupted one.",
         show_default=False,
     ),
     fork: Path | None = typer.Option(
         None,
         "--fork",
         metavar="NEW_RUN",
-        help="With --resume: go on in a folder of its own, under settings that may differ from here on.",
+        help="With --resume: continue in a new folder, with settings that may differ from here on.",
         show_default=False,
     ),
     profile: bool = typer.Option(
@@ -86,24 +82,25 @@ def train(
         "--log",
         metavar="NAME",
         show_default=False,
-        help="Log to tensorboard, wandb or mlflow as well; may be given more than once.",
+        help="Log to tensorboard, wandb or mlflow as well; may be repeated.",
     ),
     metrics_file: Path | None = typer.Option(
         None,
         "--metrics-file",
         metavar="FILE",
         show_default=False,
-        help="Keep a file of the run's numbers for Prometheus.",
+        help="Write the run's numbers to a file for Prometheus.",
     ),
 ) -> None:
     """Fine-tune a model with forward passes only.
 
-    Writes the tuned weights, the trajectory (from which they can be replayed), metrics, plots and a
-    model card into one folder. Ctrl-C stops after the step under way and saves everything; SIGTERM saves
-    what it takes to go on, and exits with 143.
+    Writes the tuned weights, the trajectory (which replays to the same weights), metrics, plots and a
+    model card into one folder. Ctrl-C stops after the current step and saves everything; SIGTERM saves what
+    --resume needs, and exits with 143.
     """
     from mezo.resume.compatibility import Changed
     from mezo.runs.folder import RunFolder
+    from mezo.sinks import Several, logging_to, names_for
 
     if fork is not None and resume is None:
         raise typer.BadParameter("--fork goes on from a run: give that one with --resume")
@@ -116,7 +113,13 @@ def train(
         RunFolder.check(folder, overwrite=overwrite)  # before the model is loaded, which takes a while
     with (
         observer_for(sys.stdout) as shown,
-        logged(shown, log, metrics_file, run=folder, resumed=resume, config=config) as observer,
+        logging_to(
+            names_for(log, resume, shown.on_note),
+            run=folder,
+            config=config,
+            metrics_file=metrics_file,
+            note=shown.on_note,
+        ) as logs,
     ):
         from mezo.resume.session import Resume, is_finished
         from mezo.training.trainer import MeZOTrainer
@@ -131,7 +134,7 @@ def train(
                 config,
                 output=folder if resume is None else output,
                 overwrite=overwrite,
-                observer=observer,
+                observer=Several(shown, logs),
                 profile=profile,
                 trace_steps=trace,
                 resume=resume,
@@ -201,4 +204,15 @@ def _report(result: "TrainResult", folder: Path) -> None:
         if path.exists():
             print(f"{name:<9} {path}")
     if result.profile:
-        print("\n" + table(result.profile))
+        print("\n" + _profile(result.profile))
+
+
+def _profile(steps: Sequence[Mapping[str, float]]) -> str:
+    """Lines of name, median milliseconds and share, from the seconds by name of at least one step."""
+    left_out = WARM_UP if len(steps) > WARM_UP else 0
+    counted = len(steps) - left_out
+    of = f"{counted} step{'s' if counted > 1 else ''}" + (f" after the first {left_out}" if left_out else "")
+    rows = [("a step", f"{median_step_ms(steps):.1f}", "")]
+    rows += [(s.name, f"{s.median_ms:.1f}", f"{100 * s.share:.1f} %") for s in shares(steps)]
+    lines = [f"{'profile':<9} {'median ms':>10} {'share':>8}   ({of})"]
+    return "\n".join([*lines, *(f"{name:<9} {ms:>10} {share:>8}".rstrip() for name, ms, share in rows)])

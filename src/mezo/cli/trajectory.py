@@ -10,7 +10,7 @@ import typer
 from mezo.util.parsing import one_line
 
 app = typer.Typer(
-    help="Look into a run's trajectory, check it, cut it, publish it.",
+    help="Show, check, cut, merge, compare or publish a run's trajectory.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -21,7 +21,7 @@ _FILE = typer.Option(..., "--output", "-o", help="The file to write; it must not
 
 @app.command()
 def show(run: Path = _RUN, as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
-    """What a trajectory says of its run: base model, settings, steps, sizes, projected gradients."""
+    """Show a trajectory: base model, settings, steps, sizes, projected gradients."""
     from mezo.resume.trajectory_tools import facts
 
     found = facts(run)
@@ -38,14 +38,14 @@ def show(run: Path = _RUN, as_json: bool = typer.Option(False, "--json", help="P
 @app.command()
 def verify(
     run: Path = _RUN,
-    weights: bool = typer.Option(False, "--weights", help="Replay it and compare the weights, too."),
+    weights: bool = typer.Option(False, "--weights", help="Also replay it and compare the weights."),
     model: str | None = typer.Option(
-        None, "--model", "-m", help="With --weights: the base model; default: the one that the run names."
+        None, "--model", "-m", help="With --weights: the base model; default: the run's."
     ),
     trust_remote_code: bool = typer.Option(
         False,
         "--trust-remote-code",
-        help="With --weights: run Python code that the base model brings along, once its files are known to be the run's.",
+        help="With --weights: run the base model's own Python code, once its files are known to be the run's.",
     ),
 ) -> None:
     """Check a run's checksums, settings and metrics against each other, and with --weights its weights."""
@@ -66,7 +66,7 @@ def cut(
     steps: int = typer.Option(..., "--steps", min=0, help="How many steps to keep, from the first."),
     output: Path = _FILE,
 ) -> None:
-    """Write the first steps of a run as a trajectory of their own."""
+    """Write the first steps of a run as a trajectory."""
     from mezo.resume import trajectory_tools
 
     print(f"trajectory  {trajectory_tools.cut(run, steps, output)}")
@@ -78,7 +78,7 @@ def merge(
     second: Path = typer.Argument(..., metavar="RUN2", help="The same run's, or its fork's."),
     output: Path = _FILE,
 ) -> None:
-    """Write one trajectory out of two of the same run, or of a run and its fork, if they agree."""
+    """Merge two trajectories of the same run, or of a run and its fork, if they agree."""
     from mezo.resume import trajectory_tools
 
     print(f"trajectory  {trajectory_tools.merge(first, second, output)}")
@@ -87,9 +87,9 @@ def merge(
 @app.command()
 def diff(
     first: Path = typer.Argument(..., metavar="RUN", help="Folder of a run, or its trajectory file."),
-    second: Path = typer.Argument(..., metavar="RUN2", help="Another one."),
+    second: Path = typer.Argument(..., metavar="RUN2", help="Another run."),
 ) -> None:
-    """Settings that differ between two runs, and the first step at which their records do; status 1 if any."""
+    """Show settings that differ between two runs, and the first step that differs; status 1 if any."""
     from mezo.resume.trajectory_tools import difference
 
     found = difference(first, second)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mezo.search import SearchResult, Trial
 
-_EPILOG = r"""
+EPILOG = r"""
 [bold]Examples[/bold]
 
   mezo tune --task sst2 --data ./sst2 --tuning lora --batch-size 16 \
@@ -38,35 +38,31 @@ _FOUND = {"learning_rate", "epsilon", "eval_every"}  # by the search, or of no u
 _FIELDS = tuple(name for name in SETTINGS if name not in _FOUND)
 
 
-def register(app: typer.Typer) -> None:
-    app.command("tune", epilog=_EPILOG)(tune)
-
-
 @with_config(_FIELDS)
 def tune(
     config: MeZOConfig,
     output: Path = typer.Option(
-        Path("runs/search"), "--output", "-o", help="Folder of the search; one that was stopped goes on."
+        Path("runs/search"), "--output", "-o", help="Folder of the search; a stopped search continues."
     ),
     learning_rates: str | None = typer.Option(
-        None, "--learning-rates", help="What is tried, by comma; default: six, by the tuning mode."
+        None, "--learning-rates", help="Values to try, by comma; default: six, by the tuning mode."
     ),
     epsilons: str | None = typer.Option(
-        None, "--epsilons", help="What is tried, by comma, each with each learning rate; default: two."
+        None, "--epsilons", help="Values to try with each learning rate, by comma; default: two."
     ),
     trial_steps: int | None = typer.Option(
         None, "--trial-steps", min=1, help="Steps of the longest trials. [dim]\\[200][/dim]"
     ),
     minutes: float | None = typer.Option(
-        None, "--minutes", help="Instead: the time that the whole search may take."
+        None, "--minutes", help="In place of --trial-steps: the time of the whole search."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Find a learning rate and an epsilon on your own data, by short runs.
 
     Successive halving: all settings for a few steps, the better half (by validation loss) for twice as
-    many, and so on. --steps is that of the run to come: it is kept in best.yaml, and its schedule is
-    what the trials follow. Ctrl-C loses the trial under way and no other.
+    many, and so on. --steps is the length of the final run: best.yaml keeps it, and trials follow its
+    schedule. Ctrl-C loses only the current trial.
     """
     from mezo.search import tune as search
     from mezo.util.json_text import to_json

@@ -33,7 +33,7 @@ def encode(
     leaves no room for a prompt, or the tokenizer cannot be used for this kind of model.
     """
     look_up(_TOKENISE, kind, "model kind")
-    end, pattern = end_tokens(task, tokenizer), None if task.special_tokens else controls(tokenizer)
+    end, pattern = end_tokens(task, tokenizer), None if task.parse_special else controls(tokenizer)
     examples: list[Example] = []
     written: list[str] = []  # control tokens that the data write out, a sample a row
     for start in range(0, len(rows), _CHUNK):
@@ -47,7 +47,7 @@ def encode(
     if written and len(rows) > 1:
         warnings.warn(
             f"{rows[0].source}: {len(written)} of {len(rows)} rows write out control tokens such as {written[0]!r}, which are "
-            "read as text; if they are meant as control tokens, add --special-tokens",
+            "read as text; if they are meant as control tokens, add --parse-special",
             MezoWarning,
             stacklevel=2,
         )

@@ -2,23 +2,37 @@
 
 from mezo.config import MeZOConfig
 from mezo.data.dataset import MeZODataset, Source
-from mezo.data.sources import has_splits
+from mezo.data.sources import DEFAULT, has_splits
 from mezo.errors import MissingSplit
 from mezo.tasks import RowOptions, Task, task_for
 
 
-def task_of(config: MeZOConfig) -> Task:
-    """The task that a config names, with its rows read as the config says. Raises MezoError as `task_for` does."""
+def with_task(config: MeZOConfig) -> MeZOConfig:
+    """The config with the task that the rows of its data are of, in place of "auto"."""
+    if config.task != "auto":
+        return config
+    task = DEFAULT if config.data is None else training_set(config, task_of(config)).task.name
+    return config.model_copy(update={"task": task})
+
+
+def task_of(config: MeZOConfig, source: Source = None) -> Task:
+    """The task that a config names, with its rows read as the config says. Raises MezoError as `task_for` does.
+
+    source: the data, in place of the config's.
+    """
     reading = RowOptions(
         label_words=config.label_words,
         template=config.template,
         columns=config.columns,
         splits=config.splits,
         append_eos=config.append_eos,
-        special_tokens=config.special_tokens,
+        parse_special=config.parse_special,
         turns=config.turns,
     )
-    return task_for(config.task, reading=reading)
+    return task_for(
+        DEFAULT if config.task == "auto" and config.data is None and source is None else config.task,
+        reading=reading,
+    )
 
 
 def training_set(config: MeZOConfig, task: Task, source: Source = None) -> MeZODataset:

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,20 @@ from mezo.engines.counts import Counts
 from mezo.errors import MezoError
 from mezo.scoring import Example, ScoringBatch
 from mezo.types import THETA, Probe, Update
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedBatch(Sequence[Example]):
+    """The examples of a step, and what `Engine.prepare` has made of them."""
+
+    examples: tuple[Example, ...]
+    made: Any
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.examples[index]
 
 
 class Engine(abc.ABC):
@@ -27,11 +42,9 @@ class Engine(abc.ABC):
     def logprobs(self, batch: ScoringBatch, probes: Sequence[Probe] = (THETA,)) -> np.ndarray:
         """(P, Q) float64: every query's log-probability at theta + scale * z(seed), for each probe."""
 
-    def logprobs_each(
-        self, batches: Sequence[ScoringBatch], probes: Sequence[Probe] = (THETA,)
-    ) -> Iterable[np.ndarray]:
-        """`logprobs` of every batch, in order."""
-        return (self.logprobs(batch, probes) for batch in batches)
+    def logprobs_each(self, batches: Sequence[ScoringBatch]) -> Iterable[np.ndarray]:
+        """`logprobs` of every batch at theta, in order."""
+        return map(self.logprobs, batches)
 
     @abc.abstractmethod
     def generate(
@@ -42,10 +55,10 @@ class Engine(abc.ABC):
         max_new_tokens: int | None = None,
         stop: str = "\n",
     ) -> list[str]:
-        """What the model at the probe writes after each prompt, greedily, without the space around it.
+        """Greedy continuations of each prompt at the probe, stripped.
 
-        max_new_tokens: None: the engine's own setting. stop: text that ends an output and is no part of it.
-        Raises MezoError if the model is no causal one.
+        max_new_tokens: None: the engine's own setting. stop: ends an output, and is no part of it.
+        Raises MezoError if the model is not causal.
         """
 
     @abc.abstractmethod
@@ -62,8 +75,7 @@ class Engine(abc.ABC):
 
     @property
     def holds_theta(self) -> bool:
-        """Whether theta and the optimizer's state are in this process: records can then be folded into the
-        weights, and snapshots taken."""
+        """Whether theta and the optimizer's state are in this process, for replays and snapshots."""
         return False
 
     def packed_state(self) -> Any:
@@ -71,17 +83,15 @@ class Engine(abc.ABC):
         raise NotImplementedError
 
     def restore(self, state: Any) -> None:
-        """Go on from this state of the optimizer, with the weights as they are now. Only where `holds_theta`.
-
-        Args:
-            state: as the optimizer's `apply_` returns it; None for the state before a first step.
+        """Go on from this state of the optimizer, as `apply_` returns it; None: before the first step. Only where
+        `holds_theta`.
         """
         raise NotImplementedError
 
     def audit_next(self) -> None:
-        """Compare some of the next batch of losses, and of the next of log-probabilities, with the model's own
-        forward pass; a difference beyond rounding is then a MezoError in place of an answer. For engines that
-        take shortcuts through the model; others do nothing."""
+        """Compare some of the next batch's losses and log-probabilities with the model's own forward pass: MezoError
+        for a difference beyond rounding. Only for engines that take shortcuts.
+        """
         return
 
     def tuned(self, model: Any) -> Any:

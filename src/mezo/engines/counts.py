@@ -26,6 +26,10 @@ class Counts:
         whole = seconds / (1 - spared)
         self.seconds_saved += whole - seconds + whole * reused / computed
 
+    def since(self, earlier: "Counts") -> "Counts":
+        """What was counted after `earlier`."""
+        return Counts(*(getattr(self, f.name) - getattr(earlier, f.name) for f in fields(self)))
+
     def go_back(self, earlier: "Counts") -> None:
         """Forget what was counted since `earlier`: a pass whose answers are not used."""
         for field in fields(self):

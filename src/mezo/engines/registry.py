@@ -1,7 +1,4 @@
-"""Which engine a config asks for, whether it can do what is asked, and how a serving one is opened.
-
-Everything a person can get wrong is said before anything is loaded or started.
-"""
+"""Which engine a config names, and whether it supports the config: checked before anything is loaded or started."""
 
 import importlib.util
 import os

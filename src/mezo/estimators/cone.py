@@ -34,8 +34,6 @@ class Cone(Estimator):
     code: its first m is a random vector, here it is zero as in the paper; it estimates ||m||, here it
     is computed.
 
-
-
     Args:
         epsilon: the size of the perturbation, in units of the weights.
         size: d, the number of tuned elements.
@@ -47,9 +45,7 @@ class Cone(Estimator):
     Raises:
         MezoError: by `configured`, settings that the method does not go with.
 
-    Reference:
-        Behric et al. 2025, arXiv:2511.02757, Algorithm 1.
-
+    Reference: Behric et al. 2025, arXiv:2511.02757, Algorithm 1.
     Example:
         >>> from mezo.estimators.cone import Cone
         >>> from mezo.types import Draw

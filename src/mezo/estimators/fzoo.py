@@ -33,9 +33,7 @@ class FZOO(OneSided):
     Args:
         epsilon: the size of the perturbation, in units of the weights.
 
-    Reference:
-        Dang et al. 2025, arXiv:2506.09034. Departure: eps is left out of the slope.
-
+    Reference: Dang et al. 2025, arXiv:2506.09034. Departure: eps is left out of the slope.
     Example:
         >>> from mezo.estimators.fzoo import FZOO
         >>> from mezo.types import Draw

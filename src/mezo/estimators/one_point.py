@@ -25,9 +25,7 @@ class OnePoint(Estimator):
     Args:
         epsilon: the size of the perturbation, in units of the weights.
 
-    Reference:
-        Zhang, Zhou, Ji & Zavlanos 2022, arXiv:2006.10820; Malladi et al. 2023, appendix B.
-
+    Reference: Zhang, Zhou, Ji & Zavlanos 2022, arXiv:2006.10820; Malladi et al. 2023, appendix B.
     Example:
         >>> from mezo.estimators.one_point import OnePoint
         >>> from mezo.types import Draw

@@ -20,9 +20,7 @@ class OneSided(Estimator):
     Args:
         epsilon: the size of the perturbation, in units of the weights.
 
-    Reference:
-        Nesterov & Spokoiny 2017, the forward difference.
-
+    Reference: Nesterov & Spokoiny 2017, the forward difference.
     Example:
         >>> from mezo.estimators.one_sided import OneSided
         >>> from mezo.types import Draw

@@ -23,9 +23,7 @@ class Sign(TwoPoint):
     Args:
         epsilon: the size of the perturbation, in units of the weights.
 
-    Reference:
-        FeedSign, arXiv:2501.17610; Liu et al. 2019 (ZO-signSGD).
-
+    Reference: FeedSign, arXiv:2501.17610; Liu et al. 2019 (ZO-signSGD).
     Example:
         >>> from mezo.estimators.sign import Sign
         >>> from mezo.types import Draw

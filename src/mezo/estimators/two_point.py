@@ -15,9 +15,7 @@ class TwoPoint(Estimator):
     Args:
         epsilon: the size of the perturbation, in units of the weights.
 
-    Reference:
-        Malladi et al. 2023, arXiv:2305.17333, Definition 1; Spall 1992.
-
+    Reference: Malladi et al. 2023, arXiv:2305.17333, Definition 1; Spall 1992.
     Example:
         >>> from mezo.estimators.two_point import TwoPoint
         >>> from mezo.types import Draw

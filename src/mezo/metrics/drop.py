@@ -106,6 +106,13 @@ def _best_total(scores: list[list[float]]) -> float:
 
 
 def _score(which: int, example: Example, output: str) -> float:
+    """F1 (which=0) or exact match (which=1) of one output, against the best accepted answer.
+
+    Reference: Dua et al. 2019, the evaluation script.
+    Example:
+        >>> _score(0, Example((), ((1,),), 0, references=("3 boats",)), "3")
+        0.67
+    """
     return max(f1_and_em(output, answer)[which] for answer in accepted(example))
 
 

@@ -1,4 +1,4 @@
-"""ReCoRD: the entity that fills the blank, compared as text (Zhang et al. 2018; SuperGLUE)."""
+"""ReCoRD: the entity that fills the blank, compared as text."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,6 +10,14 @@ from mezo.scoring import Example
 
 
 def _mean(score: Callable[[str, str], float], examples: Sequence[Example], choices: Sequence[int]) -> float:
+    """The mean over examples of the score of the chosen entity, against the best right answer.
+
+    Reference: Zhang et al. 2018; SuperGLUE.
+    Example:
+        >>> asked = Example((), ((1,), (2,)), 0, references=("Ann",), fields={"entities": ["Ann Lee", "Bo"]})
+        >>> _mean(token_f1, [asked], [0])
+        0.6666666666666666
+    """
     return sum(_one(score, e, c) for e, c in zip(examples, choices, strict=True)) / len(examples)
 
 

@@ -1,4 +1,4 @@
-"""ROUGE (Lin 2004) by the rouge-score library, for free text: F of the best reference."""
+"""ROUGE for free text."""
 
 from functools import cache, partial
 from typing import Any
@@ -20,6 +20,13 @@ def _scorer(kind: str) -> Any:
 
 
 def _score(kind: str, example: Example, output: str) -> float:
+    """F of the best reference, by the rouge-score library.
+
+    Reference: Lin 2004.
+    Example:
+        >>> _score("rouge1", Example((), ((1,),), 0, references=("a boat",)), "the boat")
+        0.5
+    """
     scorer = _scorer(kind)
     return float(scorer.score_multi(references_of(example, kind), output)[kind].fmeasure)
 

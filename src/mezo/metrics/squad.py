@@ -1,4 +1,4 @@
-"""SQuAD's F1 and exact match, as its evaluation script has them (version 1.1, Rajpurkar et al. 2016)."""
+"""SQuAD's F1 and exact match."""
 
 import re
 import string
@@ -33,10 +33,24 @@ def best(score: Callable[[str, str], float], output: str, references: Iterable[s
 
 
 def _f1(example: Example, output: str) -> float:
+    """F1 of the bags of words, against the best reference.
+
+    Reference: Rajpurkar et al. 2016, evaluation script version 1.1.
+    Example:
+        >>> _f1(Example((), ((1,),), 0, references=("the red boat",)), "A boat.")
+        0.6666666666666666
+    """
     return best(token_f1, output, references_of(example, "squad-f1"))
 
 
 def _em(example: Example, output: str) -> float:
+    """1 if the normalised output is a reference, else 0.
+
+    Reference: Rajpurkar et al. 2016, evaluation script version 1.1.
+    Example:
+        >>> _em(Example((), ((1,),), 0, references=("the boat",)), "A boat.")
+        1.0
+    """
     return best(exact, output, references_of(example, "squad-em"))
 
 

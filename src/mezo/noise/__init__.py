@@ -1,24 +1,22 @@
 """Noise that is a function of (seed, tensor, global element index), the same bits on every device.
 
-`spec` holds the stream, written for reading; the `cpu_*` files (Numba) and `gpu_*` (Triton) make it
-fast. A weight is given as a 2-D view (rows, columns) with columns side by side in memory, and a
-`Where` that says which elements of the whole, unsharded tensor the view holds; so any cut of a
-tensor into shards or row blocks sees the same noise. Tied weights share one tensor id.
+`spec` defines the stream, written for reading; the `cpu_*` files (Numba) and `gpu_*` (Triton) make it fast. A weight
+is a 2-D view (rows, columns) with contiguous columns, and a `Where`: which elements of the whole, unsharded tensor it
+holds. So every cut of a tensor sees the same noise. Tied weights share one tensor id.
 
-Every operation raises MezoError for a tensor that is not 2-D, whose columns are apart in memory, or
-whose dtype is not float32, bfloat16 or float16; for outputs unlike the weight; and for unknown names
-of noise, rounding or device. Nothing is imported but what the device of the tensor at hand needs.
+Every operation raises MezoError for a wrong shape, stride, dtype (float32, bfloat16, float16) or output, and for
+unknown names of noise, rounding or device. Only the backend of the tensor's device is imported.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from mezo.errors import MezoError, near
-from mezo.noise.group import TensorGroup
+from mezo.noise.group import Step, TensorGroup
 from mezo.noise.seeds import INITIALISATION, PERTURBATION, derive_seed, tensor_id
-from mezo.noise.sequential_updates import Step
 from mezo.noise.where import Where
 
 if TYPE_CHECKING:
@@ -33,6 +31,7 @@ __all__ = [
     "TensorGroup",
     "Where",
     "announce",
+    "announced",
     "derive_seed",
     "fill_",
     "perturb",
@@ -58,6 +57,17 @@ def _say(text: str) -> None:
 announce: Callable[[str], object] = _say  # called once, when a first use compiles; replace it freely
 
 
+@contextmanager
+def announced(note: Callable[[str], object]) -> Iterator[None]:
+    """Inside the block, `note` is called for every kernel that compiles: a run's output may be closed after it."""
+    global announce
+    before, announce = announce, note
+    try:
+        yield
+    finally:
+        announce = before
+
+
 def fill_(
     out: "torch.Tensor", where: Where, seed: int, *, kind: Kind = "gaussian", purpose: int = PERTURBATION
 ) -> None:
@@ -77,10 +87,9 @@ def perturb(
 ) -> None:
     """out = round_to_nearest_even(float32(weight) + float32(scale) * z).
 
-    `out` may be `weight` itself (the in-place walk of Malladi et al. 2023, algorithm 1) or another
-    tensor of its shape and dtype with any row stride; in part overlapping memory is not allowed.
-    `rows` (n,) int64: only these rows, in this order, each as often as it is named (an embedding
-    look-up); then `out` is (n, columns) and not the weight.
+    `out` may be `weight` itself (the in-place walk of Malladi et al. 2023, algorithm 1) or another tensor of its
+    shape and dtype with any row stride, but may not overlap it in part. `rows` (n,) int64: only these rows, in this
+    order, with repetitions (an embedding look-up); then `out` is (n, columns) and not the weight.
     """
     _backend(weight.device.type).perturb(weight, where, seed, scale, out, None, rows, kind)
 
@@ -145,9 +154,8 @@ def store_(
 ) -> None:
     """weight = round(values), with the bits that `update_` would round with.
 
-    `values`: float32, of the weight's shape and on its device, rows perhaps apart in memory. For updates
-    that are computed elsewhere, block by block. Raises MezoError for matched rounding, which needs to
-    know an update from what it leads to.
+    `values`: float32, of the weight's shape and device, with any row stride. For updates that are computed elsewhere,
+    block by block. Raises MezoError for matched rounding, which needs the update itself.
     """
     _backend(weight.device.type).store_(weight, where, values, rounding, rounding_seed)
 
@@ -215,8 +223,8 @@ def update_sequence_(
 ) -> None:
     """`update_` of each tensor by one step after another, in one pass over memory: the same bits.
 
-    steps[i]: of the i-th tensor; tensors with the same steps had best share one list. On CPUs only:
-    raises MezoError for tensors elsewhere, where a kernel call for each step costs little.
+    steps[i]: of the i-th tensor; tensors with the same steps should share one list. Raises MezoError for tensors that
+    are not on a CPU.
     """
     _check_number("lists of steps", steps, group)
     for part in group.parts(_backend):
@@ -233,10 +241,7 @@ def _check_number(what: str, given: Sequence[object], group: TensorGroup) -> Non
 def sum_of_squares(
     where: Where, shape: tuple[int, int], seed: int, *, kind: Kind, device: "torch.device | str" = "cpu"
 ) -> int:
-    """The sum of round(4096 z)^2 over a view, an exact integer: the shards of a tensor add up to it.
-
-    So ||z|| = sqrt(sum) / 4096 has the same bits however the tensor is cut.
-    """
+    """The sum of round(4096 z)^2 over a view, an exact integer: shards add up, and ||z|| = sqrt(sum) / 4096 exactly."""
     return _backend(str(device).partition(":")[0]).sum_of_squares(where, shape, seed, kind, device)
 
 

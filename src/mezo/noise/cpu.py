@@ -14,8 +14,8 @@ from mezo.noise import cpu_updates as updates
 from mezo.noise import omp_threads
 from mezo.noise import rounding as roundings
 from mezo.noise.cpu_jit import Native
-from mezo.noise.cpu_sequential_updates import Turns
 from mezo.noise.cpu_stream import GAUSSIAN, RADEMACHER
+from mezo.noise.group import Step
 from mezo.noise.layout import (
     check_directions,
     check_index,
@@ -25,34 +25,24 @@ from mezo.noise.layout import (
     layout,
     look_up_dtype,
 )
-from mezo.noise.sequential_updates import Step
 from mezo.util.registry import look_up
 
 if TYPE_CHECKING:
     from mezo.noise.where import Where
+from dataclasses import dataclass
 
 Tensors: TypeAlias = Sequence[torch.Tensor]
 
-_PERTURB = {
-    torch.float32: kernels.perturb_fp32,
-    torch.bfloat16: kernels.perturb_bf16,
-    torch.float16: kernels.perturb_fp16,
-}
-_UPDATE = {
-    torch.float32: updates.update_fp32,
-    torch.bfloat16: updates.update_bf16,
-    torch.float16: updates.update_fp16,
-}
-_IN_TURN = {
-    torch.float32: updates.update_sequence_fp32,
-    torch.bfloat16: updates.update_sequence_bf16,
-    torch.float16: updates.update_sequence_fp16,
-}
-_STORE = {
-    torch.float32: kernels.store_fp32,
-    torch.bfloat16: kernels.store_bf16,
-    torch.float16: kernels.store_fp16,
-}
+_SUFFIX = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+def _by_dtype(module: Any, name: str) -> dict[torch.dtype, Native]:
+    """A kernel for each element type."""
+    return {dtype: getattr(module, f"{name}_{suffix}") for dtype, suffix in _SUFFIX.items()}
+
+
+_PERTURB, _STORE = _by_dtype(kernels, "perturb"), _by_dtype(kernels, "store")
+_UPDATE, _IN_TURN = _by_dtype(updates, "update"), _by_dtype(updates, "update_sequence")
 _KIND = {"gaussian": GAUSSIAN, "rademacher": RADEMACHER}
 _NEAREST = roundings.Mode(roundings.NEAREST)
 _ALONE = 1 << 15  # elements; up to here, waking other threads costs more than they bring
@@ -264,23 +254,54 @@ def _launch(
     keys = (ctypes.c_int64 * n)(*map(int, seeds))  # takes the 64 bits of an integer of either sign
     factors = (ctypes.c_float * n)(*coefficients)
     levels = (ctypes.c_float * len(rounding.levels))(*rounding.levels)
-    call = _Call(
-        0,
-        rows.pieces,
-        ctypes.addressof(rows.words),
-        rows.tensors,
-        number,
-        int(seed),
-        _LONG.unpack(_DOUBLE.pack(scale))[0],
-        purpose,
-        ctypes.addressof(keys),
-        ctypes.addressof(factors),
-        n,
-        rounding.number,
-        int(rounding_seed),
-        0,
-        ctypes.addressof(levels),
-    )  # in the order of `cpu_table`
+    call, address = _Call(), ctypes.addressof
+    call[t.PIECES], call[t.TABLE], call[t.TENSORS] = rows.pieces, address(rows.words), rows.tensors
+    call[t.KIND], call[t.SEED], call[t.PURPOSE] = number, int(seed), purpose
+    call[t.SCALE] = _LONG.unpack(_DOUBLE.pack(scale))[0]
+    call[t.SEEDS], call[t.COEFFICIENTS], call[t.DIRECTIONS] = address(keys), address(factors), n
+    call[t.ROUNDING], call[t.ROUNDING_SEED] = rounding.number, int(rounding_seed)
+    call[t.LEVELS] = address(levels)
     alone = rows.elements * times <= _ALONE
     omp_threads.run(kernel, ctypes.addressof(call), 1 if alone else torch.get_num_threads())
     return call[t.TOTAL]
+
+
+@dataclass(frozen=True)
+class Turns:
+    words: np.ndarray  # (steps, STEP_WORDS) int64
+    kept: tuple[np.ndarray, ...]  # what the words have addresses of
+
+    @property
+    def address(self) -> int:
+        return self.words.ctypes.data
+
+    @property
+    def most(self) -> int:
+        """Directions of the step that has the most."""
+        return int(self.words[:, t.STEP_DIRECTIONS].max(initial=0))
+
+    @classmethod
+    def of(cls, steps: Sequence[Step], dtype: torch.dtype, rounding: str, kind: str) -> "Turns":
+        """For weights of one element type. Raises MezoError if seeds and coefficients are not as many."""
+        for step in steps:
+            check_directions(step.seeds, step.coefficients)
+        modes = [roundings.of_update(dtype, rounding, kind, step.seeds, step.coefficients) for step in steps]
+        seeds = _keys([seed for step in steps for seed in step.seeds])
+        coefficients = np.array([a for step in steps for a in step.coefficients], np.float32)
+        levels = np.array([mode.levels for mode in modes], np.float32).reshape(len(steps), 5)
+        directions = np.array([len(step.seeds) for step in steps], np.int64)
+        first = np.cumsum(directions) - directions
+        words = np.zeros((len(steps), t.STEP_WORDS), np.int64)
+        words[:, t.STEP_SEEDS] = seeds.ctypes.data + first * seeds.itemsize
+        words[:, t.STEP_COEFFICIENTS] = coefficients.ctypes.data + first * coefficients.itemsize
+        words[:, t.STEP_DIRECTIONS] = directions
+        words[:, t.STEP_DECAY] = np.array([step.decay for step in steps], np.float32).view(np.int32)
+        words[:, t.STEP_ROUNDING] = [mode.number for mode in modes]
+        words[:, t.STEP_ROUNDING_SEED] = _keys([step.rounding_seed for step in steps])
+        words[:, t.STEP_LEVELS] = levels.ctypes.data + np.arange(len(steps)) * levels.strides[0]
+        return cls(words, (seeds, coefficients, levels))
+
+
+def _keys(seeds: Sequence[int]) -> np.ndarray:
+    """(n,) int64: the 64 bits of integers of either sign."""
+    return np.array([int(seed) & 0xFFFFFFFFFFFFFFFF for seed in seeds], np.uint64).view(np.int64)

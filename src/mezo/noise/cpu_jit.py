@@ -1,11 +1,9 @@
-"""How the Numba kernels are compiled, kept and announced, and the instructions Numba has no words for.
+"""How the Numba kernels are compiled, kept and announced, and the instructions Numba lacks.
 
-Compilation takes seconds, so its result is kept on disk: beside the source, else in the user's cache
-folder, or nowhere if neither can be written. Numba notices a change of the file that holds a kernel
-(by its time and size), but not of the files its callees are in; so a digest of all of them goes into
-the name under which a kernel is kept. Only module-level functions are kept: closures would be
-compiled again in every process. `parallel=True` is never used: it opens a second OpenMP pool, which
-makes torch's forward passes slow.
+Compiled kernels are kept on disk: beside the source, else in the user's cache folder, else nowhere. Numba notices a
+change of the file that holds a kernel, but not of its callees' files; so a digest of all of them is part of a
+kernel's name. Only module-level functions are kept. `parallel=True` is never used: it opens a second OpenMP pool,
+which slows torch's forward passes.
 """
 
 import ctypes

@@ -71,19 +71,10 @@ def add_(
     """
     directions, rank, rows = left.shape
     factors = (ctypes.c_float * directions)(*coefficients)
-    call = (ctypes.c_int64 * _WORDS)(
-        0,
-        values.data_ptr(),
-        start,
-        start + values.numel(),
-        right.shape[2],
-        first,
-        rows,
-        left.data_ptr(),
-        right.data_ptr(),
-        ctypes.addressof(factors),
-        directions,
-        rank,
-    )
+    call = (ctypes.c_int64 * _WORDS)()
+    call[_VALUES], call[_START], call[_STOP] = values.data_ptr(), start, start + values.numel()
+    call[_COLUMNS], call[_FIRST], call[_ROWS] = right.shape[2], first, rows
+    call[_LEFT], call[_RIGHT] = left.data_ptr(), right.data_ptr()
+    call[_FACTORS], call[_DIRECTIONS], call[_RANK] = ctypes.addressof(factors), directions, rank
     threads = 1 if values.numel() <= _ALONE else torch.get_num_threads()
     omp_threads.run(_add, ctypes.addressof(call), threads)

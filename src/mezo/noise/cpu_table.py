@@ -1,7 +1,7 @@
-"""What a kernel is handed: the address of a call, which names a table of tensors, cut into pieces.
+"""The argument of a kernel: the address of a call, which names a table of tensors, cut into pieces.
 
-Both are int64 words, laid out below. Threads take pieces by counting `TAKEN` up, so it does not
-matter how many there are, when they come, or whether one is held up.
+Both are int64 words, laid out below. Threads take pieces by incrementing `TAKEN`, so their number and speed do not
+matter.
 """
 
 from typing import Any, Final

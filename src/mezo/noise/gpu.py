@@ -36,24 +36,10 @@ OPTIONS: dict[str, Any] = dict(enable_fp_fusion=False)
 def fill_(out: torch.Tensor, where: "Where", seed: int, kind: str, purpose: int) -> None:
     check_noise_buffer(out)
     rows, cols, _, start, row_stride = layout(where, out)
-    programs = programs_of(cols, _LANES)
-    number = look_up(_KIND, kind, "noise")
-    if rows and cols:
-        with torch.cuda.device_of(out):
-            kernels.fill[(rows * programs,)](
-                out,
-                out.stride(0),
-                cols,
-                programs,
-                start,
-                row_stride,
-                where.tensor_id,
-                seed,
-                purpose,
-                number,
-                _LANES,
-                **OPTIONS,
-            )
+    place = _place(cols, start, row_stride, where)
+    _launch(
+        kernels.fill, rows, place, out, out.stride(0), *place, seed, purpose, look_up(_KIND, kind, "noise")
+    )
 
 
 def perturb(
@@ -71,34 +57,13 @@ def perturb(
     form, number = look_up_dtype(_FORM, weight), look_up(_KIND, kind, "noise")
     if index is not None:
         index = check_index(index, weight)
-    programs = programs_of(cols, _LANES)
     w, p = _memory(weight), _memory(plus)
     m = p if minus is None else _memory(minus)
-    if rows and cols:
-        with torch.cuda.device_of(weight):
-            kernels.perturb[(rows * programs,)](
-                w,
-                w.stride(0),
-                p if index is None else index,
-                weight.shape[0],
-                p,
-                p.stride(0),
-                m,
-                m.stride(0),
-                cols,
-                programs,
-                start,
-                row_stride,
-                where.tensor_id,
-                seed,
-                float(scale),
-                number,
-                form,
-                minus is not None,
-                index is not None,
-                _LANES,
-                **OPTIONS,
-            )
+    read = (w, w.stride(0), p if index is None else index, weight.shape[0])
+    written = (p, p.stride(0), m, m.stride(0))
+    how = (seed, float(scale), number, form, minus is not None, index is not None)
+    place = _place(cols, start, row_stride, where)
+    _launch(kernels.perturb, rows, place, *read, *written, *place, *how)
 
 
 def update_(
@@ -115,29 +80,10 @@ def update_(
     rows, cols, _, start, row_stride = layout(where, weight)
     form, number = look_up_dtype(_FORM, weight), look_up(_KIND, kind, "noise")
     mode = roundings.of_update(weight.dtype, rounding, kind, seeds, coefficients)
-    programs = programs_of(cols, _LANES)
     arguments = _arguments(seeds, coefficients, mode, [], weight.device)
-    w = _memory(weight)
-    if rows and cols:
-        with torch.cuda.device_of(weight):
-            updates.update[(rows * programs,)](
-                w,
-                w.stride(0),
-                cols,
-                programs,
-                start,
-                row_stride,
-                where.tensor_id,
-                arguments,
-                len(seeds),
-                float(decay),
-                rounding_seed,
-                number,
-                form,
-                mode.number,
-                _LANES,
-                **OPTIONS,
-            )
+    w, place = _memory(weight), _place(cols, start, row_stride, where)
+    how = (arguments, len(seeds), float(decay), rounding_seed, number, form, mode.number)
+    _launch(updates.update, rows, place, w, w.stride(0), *place, *how)
 
 
 def store_(
@@ -145,25 +91,9 @@ def store_(
 ) -> None:
     form, mode = look_up_dtype(_FORM, weight), roundings.of_values(weight.dtype, rounding)
     rows, cols, _, start, row_stride = layout(where, weight, values, dtype=torch.float32)
-    programs, w = programs_of(cols, _LANES), _memory(weight)
-    if rows and cols:
-        with torch.cuda.device_of(weight):
-            updates.store_values[(rows * programs,)](
-                w,
-                w.stride(0),
-                values.detach(),
-                values.stride(0),
-                cols,
-                programs,
-                start,
-                row_stride,
-                where.tensor_id,
-                rounding_seed,
-                form,
-                mode.number,
-                _LANES,
-                **OPTIONS,
-            )
+    w, place = _memory(weight), _place(cols, start, row_stride, where)
+    memory = (w, w.stride(0), values.detach(), values.stride(0))
+    _launch(updates.store_values, rows, place, *memory, *place, rounding_seed, form, mode.number)
 
 
 def table_of(weights: Sequence[torch.Tensor], wheres: "Sequence[Where]") -> gpu_table.GpuTable:
@@ -180,20 +110,8 @@ def perturb_all(
     kind: str,
 ) -> None:
     rows = table.onto(plus) if minus is None else table.onto(plus, minus)
-    form, number = _FORM[table.dtype], look_up(_KIND, kind, "noise")
-    if len(rows.owner):
-        with torch.cuda.device_of(rows.owner):
-            kernels.perturb_all[(len(rows.owner),)](
-                rows.words,
-                rows.owner,
-                seed,
-                float(scale),
-                number,
-                form,
-                minus is not None,
-                _LANES,
-                **OPTIONS,
-            )
+    how = (seed, float(scale), look_up(_KIND, kind, "noise"), _FORM[table.dtype], minus is not None)
+    _run(kernels.perturb_all, len(rows.owner), rows.words, rows.owner, *how)
 
 
 def update_all_(
@@ -206,49 +124,39 @@ def update_all_(
     kind: str,
 ) -> None:
     check_directions(seeds, coefficients)
-    rows = table.rows
-    form, number = _FORM[table.dtype], look_up(_KIND, kind, "noise")
+    rows, form, number = table.rows, _FORM[table.dtype], look_up(_KIND, kind, "noise")
     mode = roundings.of_update(table.dtype, rounding, kind, seeds, coefficients)
     decays = [1.0] * len(table.weights) if decays is None else decays
     arguments = _arguments(seeds, coefficients, mode, decays, table.device)
-    if len(rows.owner):
-        with torch.cuda.device_of(rows.owner):
-            updates.update_all[(len(rows.owner),)](
-                rows.words,
-                rows.owner,
-                arguments,
-                len(seeds),
-                rounding_seed,
-                number,
-                form,
-                mode.number,
-                _LANES,
-                **OPTIONS,
-            )
+    how = (arguments, len(seeds), rounding_seed, number, form, mode.number)
+    _run(updates.update_all, len(rows.owner), rows.words, rows.owner, *how)
 
 
 def sum_of_squares(
     where: "Where", shape: tuple[int, int], seed: int, kind: str, device: torch.device | str
 ) -> int:
     rows, cols = shape
-    row_stride = cols if where.row_stride is None else where.row_stride
-    programs, number = programs_of(cols, _LANES), look_up(_KIND, kind, "noise")
-    sums = torch.zeros(rows * programs, dtype=torch.int64, device=device)
-    if rows and cols:
-        with torch.cuda.device_of(sums):
-            kernels.sum_of_squares[(rows * programs,)](
-                sums,
-                cols,
-                programs,
-                where.start,
-                row_stride,
-                where.tensor_id,
-                seed,
-                number,
-                _LANES,
-                **OPTIONS,
-            )
+    place = _place(cols, where.start, cols if where.row_stride is None else where.row_stride, where)
+    sums = torch.zeros(rows * place[1], dtype=torch.int64, device=device)
+    _launch(kernels.sum_of_squares, rows, place, sums, *place, seed, look_up(_KIND, kind, "noise"))
     return int(sums.sum())
+
+
+def _place(cols: int, start: int, row_stride: int, where: "Where") -> tuple[int, int, int, int, int]:
+    """What every kernel of one tensor is told of a row: columns, programs, and its place in the stream."""
+    return cols, programs_of(cols, _LANES), start, row_stride, where.tensor_id
+
+
+def _launch(kernel: Any, rows: int, place: tuple[int, int, int, int, int], *arguments: Any) -> None:
+    cols, programs, *_ = place
+    _run(kernel, rows * programs if cols else 0, *arguments)
+
+
+def _run(kernel: Any, programs: int, first: torch.Tensor, *others: Any) -> None:
+    """On the device of the first argument; its last ones are the same for all kernels."""
+    if programs:
+        with torch.cuda.device_of(first):
+            kernel[(programs,)](first, *others, _LANES, **OPTIONS)
 
 
 def _arguments(

@@ -1,6 +1,6 @@
-"""Tensors on which one launch works: a table of int64 words, and for every program the number of its tensor.
+"""Tensors for one launch: a table of int64 words, and for every program the number of its tensor.
 
-It is built on the host and goes to the GPU from pinned memory, so that nobody waits for the GPU.
+Built on the host and sent from pinned memory, so that nothing waits for the GPU.
 """
 
 from collections.abc import Sequence
@@ -19,19 +19,8 @@ Tensors: TypeAlias = Sequence[torch.Tensor]
 
 # A row of the table, a tensor. WEIGHT, PLUS, MINUS: addresses; *_STRIDE: elements from one row to the
 # next; START, ROW_STRIDE, ID: the `Where`; PROGRAMS: how many cover a row; FIRST: the first of them all.
-WEIGHT = tl.constexpr(0)
-WEIGHT_STRIDE = tl.constexpr(1)
-PLUS = tl.constexpr(2)
-PLUS_STRIDE = tl.constexpr(3)
-MINUS = tl.constexpr(4)
-MINUS_STRIDE = tl.constexpr(5)
-WIDTH = tl.constexpr(6)
-START = tl.constexpr(7)
-ROW_STRIDE = tl.constexpr(8)
-ID = tl.constexpr(9)
-PROGRAMS = tl.constexpr(10)
-FIRST = tl.constexpr(11)
-COLUMNS = tl.constexpr(12)
+WEIGHT, WEIGHT_STRIDE, PLUS, PLUS_STRIDE, MINUS, MINUS_STRIDE = map(tl.constexpr, range(6))
+WIDTH, START, ROW_STRIDE, ID, PROGRAMS, FIRST, COLUMNS = map(tl.constexpr, range(6, 13))
 
 
 class GpuRows(NamedTuple):

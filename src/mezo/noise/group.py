@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import torch
 
     from mezo.noise.where import Where
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,7 @@ class DevicePart:
 class TensorGroup:
     """Tensors and their places: 2-D views, or contiguous tensors of any shape, each named once.
 
-    What the kernels need to know of them is gathered on first use, and again whenever a tensor's
-    memory has moved (`parameter.data = ...`, `model.to(device)`).
+    The kernels' tables are made on first use, and again when a tensor's memory has moved.
     """
 
     def __init__(self, weights: "Sequence[torch.Tensor]", wheres: "Sequence[Where]") -> None:
@@ -55,3 +55,12 @@ class TensorGroup:
             weights, wheres = ([of[i] for i in members] for of in (self.weights, self.wheres))
             parts.append(DevicePart(kernels, members, kernels.table_of(weights, wheres)))
         return parts
+
+
+class Step(NamedTuple):
+    """One update among several; the arguments of `noise.update_`."""
+
+    seeds: Sequence[int]
+    coefficients: Sequence[float]
+    decay: float = 1.0
+    rounding_seed: int = 0

@@ -22,9 +22,8 @@ def layout(
 ) -> tuple[int, int, list[int], int, int]:
     """(rows, columns, row stride of each tensor in bytes, global start, global row stride).
 
-    Tensors that are contiguous in memory and in the whole tensor come back as one long row.
-    `dtype`: of the others; None: the weight's. Raises MezoError if a tensor is not 2-D with columns side
-    by side, or another not like the weight.
+    Tensors that are contiguous in memory and in the whole tensor become one long row. `dtype`: of the others; None:
+    the weight's. Raises MezoError unless all are 2-D, alike, with contiguous columns.
     """
     if weight.dim() != 2:
         raise MezoError(f"expected a 2-D view (rows, columns) of a weight, found shape {tuple(weight.shape)}")
@@ -83,7 +82,7 @@ def _row_stride(tensor: torch.Tensor) -> int:
 def check_index(index: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """The row numbers, contiguous; a MezoError unless they are int64, 1-D and rows of the weight.
 
-    Their values are looked at only in the memory of the host: a look at a GPU's would wait for it.
+    Their values are checked only in host memory: reading a GPU's would wait for it.
     """
     if index.dtype != torch.int64 or index.dim() != 1:
         raise MezoError(f"expected row numbers (n,) torch.int64, found {tuple(index.shape)} {index.dtype}")

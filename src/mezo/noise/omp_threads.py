@@ -1,10 +1,9 @@
 """Threads for a kernel: torch's own OpenMP team.
 
-After a matrix product torch's worker threads spin for some milliseconds, waiting for more work.
-Threads of our own would have to take the cores from them: noise took twice as long inside a step as
-alone. So the kernels run where the next matrix product would, through the entry point that compilers
-call for `#pragma omp parallel`. Where that is missing (macOS, a torch without OpenMP), and in a forked
-child, where such a team hangs, plain threads do (`pool`).
+After a matrix product torch's worker threads spin for milliseconds; other threads would compete with them for the
+cores, and noise took twice as long inside a step. So kernels run on torch's threads, through the entry point that
+compilers call for `#pragma omp parallel`. Where that is missing (macOS, a torch without OpenMP), and in a forked
+child, where such a team hangs, plain threads serve (`thread_pool`).
 """
 
 import ctypes
@@ -39,8 +38,7 @@ def run(kernel: Native, address: int, threads: int) -> None:
 def _parallel() -> Any:
     """`GOMP_parallel(function, data, threads, flags)` of the runtime that torch uses, or None.
 
-    Looked up as the loader did for torch: first what the process shares, then what torch brought
-    along. Any OpenMP runtime for Linux has it (GCC's, LLVM's, Intel's).
+    Looked up as the loader did for torch. GCC's, LLVM's and Intel's OpenMP runtimes have it.
     """
     if not sys.platform.startswith("linux") or not torch.backends.openmp.is_available():
         return None

@@ -26,8 +26,7 @@ def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[in
 def tensor_id(name: str) -> int:
     """The stable 32-bit id of a parameter: blake2b, 4 bytes, little endian, of its canonical name.
 
-    Two names of one model may collide (about one chance in 90,000 for 300 names); whoever gathers
-    the weights refuses that.
+    Names of one model may collide (about one chance in 90,000 for 300 names); `Weights` refuses that.
     """
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "little")
 

@@ -35,8 +35,7 @@ _workers: list[threading.Thread] = []
 def run(work: Callable[[], object], threads: int) -> None:
     """Call `work` on this thread and on `threads - 1` workers; return when all calls have ended.
 
-    An interrupt, or what a call raises, is raised after that, so that nothing writes to memory whose
-    owner believes the work is over.
+    An interrupt or an error is raised only then: nothing may write to memory whose owner has moved on.
     """
     while len(_workers) < threads - 1:
         _workers.append(threading.Thread(target=_serve, args=(_jobs,), daemon=True, name="mezo-noise"))

@@ -1,10 +1,6 @@
 """Where a view of a tensor sits inside the whole, unsharded tensor."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,7 @@ class NegativeAccuracy(LogprobObjective):
     equal scores the first wins, as in `scoring.predictions`. An undefined score makes it undefined
     (nan) rather than wrong, so that a model gone astray is noticed.
 
-    Reference:
-        Malladi et al. 2023, arXiv:2305.17333, section 3.3.
-
+    Reference: Malladi et al. 2023, arXiv:2305.17333, section 3.3.
     Example:
         >>> import numpy as np
         >>> from mezo.objectives import NegativeAccuracy

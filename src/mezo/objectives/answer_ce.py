@@ -16,9 +16,7 @@ class AnswerCrossEntropy(LogprobObjective):
     where the batch holds any, are left out. Of several right candidates all count, where the
     published code trains on the first.
 
-    Reference:
-        Malladi et al. 2023, arXiv:2305.17333, appendix E.
-
+    Reference: Malladi et al. 2023, arXiv:2305.17333, appendix E.
     Example:
         >>> import numpy as np
         >>> from mezo.objectives import AnswerCrossEntropy

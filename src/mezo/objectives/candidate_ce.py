@@ -18,9 +18,7 @@ class CandidateCrossEntropy(LogprobObjective):
     candidates are right (ReCoRD), their shares of the softmax are added up: the published code takes
     the first of them as the answer and thereby counts the others as wrong.
 
-    Reference:
-        Malladi et al. 2023, arXiv:2305.17333, appendix E.
-
+    Reference: Malladi et al. 2023, arXiv:2305.17333, appendix E.
     Example:
         >>> import numpy as np
         >>> from mezo.objectives import CandidateCrossEntropy

@@ -74,9 +74,7 @@ class Moments:
 class Adam(AdamRule):
     """State: m and v, 8 bytes an element.
 
-    Reference:
-        Kingma & Ba 2015, arXiv:1412.6980. Departure: beta2 is 0.95.
-
+    Reference: Kingma & Ba 2015, arXiv:1412.6980. Departure: beta2 is 0.95.
     Example:
         >>> import torch
         >>> from mezo.optimizers import Adam

@@ -25,9 +25,7 @@ class AdamRebuilt(AdamRule):
 
     Every step makes the noise of `history` steps: it costs arithmetic instead of memory.
 
-    Reference:
-        Malladi et al. 2023, arXiv:2305.17333, appendix B: Adam without stored moments.
-
+    Reference: Malladi et al. 2023, arXiv:2305.17333, appendix B: Adam without stored moments.
     Example:
         >>> import torch
         >>> from mezo.optimizers import AdamRebuilt

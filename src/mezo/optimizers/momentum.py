@@ -18,9 +18,7 @@ class Momentum(Optimizer):
     State: m, 4 bytes an element. The factor 1 - beta1, which torch's SGD does not have, lets SGD's
     learning rates carry over. m starts at 0, so the first 1 / (1 - beta1) steps are shorter.
 
-    Reference:
-        Polyak 1964; with the factor 1 - beta1 of Adam.
-
+    Reference: Polyak 1964; with the factor 1 - beta1 of Adam.
     Example:
         >>> import torch
         >>> from mezo.optimizers import Momentum

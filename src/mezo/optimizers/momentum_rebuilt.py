@@ -18,9 +18,7 @@ class MomentumRebuilt(Optimizer):
     momentum weights with beta1^history and less is left out: 0.1% of all at 0.9 and 64. All of the sum
     is rounded into 16-bit weights at once, so `rounding="matched"` works as with SGD.
 
-    Reference:
-        The same rule as `Momentum`; rebuilding it is not in a paper.
-
+    Reference: The same rule as `Momentum`; rebuilding it is not in a paper.
     Example:
         >>> import torch
         >>> from mezo.optimizers import MomentumRebuilt

@@ -16,9 +16,7 @@ class SGD(Optimizer):
     Along directions that drift (`mezo.weights.gradient_mean`), "matched" rounding is stochastic: what moves theta is
     no sum of z.
 
-    Reference:
-        Malladi et al. 2023, arXiv:2305.17333, Algorithm 1.
-
+    Reference: Malladi et al. 2023, arXiv:2305.17333, Algorithm 1.
     Example:
         >>> import torch
         >>> from mezo.optimizers import SGD

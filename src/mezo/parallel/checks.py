@@ -20,10 +20,10 @@ class Diverged(Apart):
 
 
 def theta_checksum(weights: Weights) -> int:
-    """64 bits, signed, of every byte of the tuned tensors, in one reading of them.
+    """64 bits, signed, of every byte of the tuned tensors, read once.
 
-    Sums of blocks of 64 kB as integers, hashed: not for an enemy, but no single bit, and no block in another
-    place, goes unseen; the cost is that of reading the weights, on whatever device they are.
+    Hashed sums of 64 kB blocks: no single bit and no misplaced block goes unnoticed, at the cost of reading the
+    weights.
     """
     digest = blake2b(digest_size=8)
     for t in weights.tunables:

@@ -1,11 +1,10 @@
-"""An engine that evaluates its share of a step, and hears of the rest.
+"""An engine that evaluates its share of a step, and receives the rest.
 
-Every process poses the same questions, since a batch is a function of the step's number, evaluates its own
-units (`mezo.parallel.work`), and receives the losses of the others. From there on all of them compute the
-same: slopes, update, theta. What a step sends is one message of each process:
+Every process poses the same questions, evaluates its own units (`mezo.parallel.work`), and receives the others'
+losses; then all compute the same slopes, update and theta. A step sends one message of each process:
 
     status      8 bytes: the step's number, whether to stop after it, whether this process failed
-    losses      8 bytes for each of its units' probes, float64, so that the mean is that of one process alone
+    losses      8 bytes for each of its units' probes, float64
     checksum    8 bytes of its weights, every so many steps
 """
 
@@ -56,9 +55,6 @@ class ParallelEngine(Engine):
         return self.step_bytes / max(1, self.steps)
 
     # ---------------------------------------------------------------- a step
-
-    def prepare(self, batch: Sequence[Example]) -> Sequence[Example]:
-        return self.inner.prepare(batch)
 
     def prepare_each(self, batches: Sequence[Sequence[Example]]) -> list[Sequence[Example]]:
         """Those of them that this process will evaluate; one that was not foreseen is made ready when due."""
@@ -119,7 +115,7 @@ class ParallelEngine(Engine):
                 f"{self.group.name(int(others[0]))} is at step {int(status[others[0]] >> _BITS)} since its start, "
                 f"{self.group.name(self.group.rank)} at {self.steps}: they do not run the same command"
             )
-        self.signals.heard(int(np.bitwise_or.reduce(status) & (_FAILED - 1)))
+        self.signals.agreed |= int(np.bitwise_or.reduce(status) & (_FAILED - 1))
 
     def apply(self, update: Update) -> None:
         self.inner.apply(update)
@@ -142,13 +138,11 @@ class ParallelEngine(Engine):
     def logprobs(self, batch: ScoringBatch, probes: Sequence[Probe] = (THETA,)) -> np.ndarray:
         return self.inner.logprobs(batch, probes)
 
-    def logprobs_each(
-        self, batches: Sequence[ScoringBatch], probes: Sequence[Probe] = (THETA,)
-    ) -> list[np.ndarray]:
+    def logprobs_each(self, batches: Sequence[ScoringBatch]) -> list[np.ndarray]:
         """Whole batches are shared, so the answers have the bits that one process would give them."""
         parts = shares(len(batches), self.group.copies)
-        sizes = [len(probes) * len(batch.query_row) for batch in batches]
-        mine = [self.inner.logprobs(batches[n], probes).ravel() for n in parts[self.group.copy]]
+        sizes = [len(batch.query_row) for batch in batches]
+        mine = [self.inner.logprobs(batches[n]).ravel() for n in parts[self.group.copy]]
         room = max(sum(sizes[n] for n in part) for part in parts)
         message = np.zeros(room, dtype=np.float64)
         if mine:
@@ -159,7 +153,7 @@ class ParallelEngine(Engine):
         for part, row in zip(parts, heard, strict=True):
             start = 0
             for n in part:
-                found.append(row[start : start + sizes[n]].reshape(len(probes), -1))
+                found.append(row[start : start + sizes[n]].reshape(1, -1))
                 start += sizes[n]
         return found
 

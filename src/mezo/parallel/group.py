@@ -1,8 +1,7 @@
-"""The processes of a run, and what they say to each other: a few bytes a step, in a fixed order.
+"""The processes of a run, and their messages: a few bytes a step, in a fixed order.
 
-The processes are laid out as (data, model): `tensor` neighbouring ranks share one copy of the weights,
-and the copies share a step's probes. What travels between copies is on the host (losses are), by gloo; the
-sums inside a model that is cut go over NCCL where the weights are on GPUs.
+The processes are laid out as (data, model): `tensor` neighbouring ranks share one copy of the weights, and the copies
+share a step's probes. Copies exchange losses on the host, by gloo; sums inside a cut model use NCCL on GPUs.
 """
 
 import atexit
@@ -103,9 +102,10 @@ class ProcessGroup:
             raise self.lost(error) from None
 
     def parts(self, tensor: Any) -> "list[Any] | None":
-        """What the processes that share this copy of the weights hold as `tensor`, in order, on the leader.
+        """What the processes that share this copy of the weights hold as `tensor`, in order, on the leader; else
+        None.
 
-        tensor: of the same shape on all of them. None on the others. All are to call it, of every copy.
+        tensor: of the same shape on all of them. All processes must call it.
         """
         import torch
         import torch.distributed as dist

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM where several processes run in step: a signal to one of them ends all after the same step.
+"""Ctrl-C and SIGTERM where several processes run in step: a signal to one ends all after the same step.
 
-A process that receives a signal says so with its next losses, and only what all have heard counts. So nobody
-leaves while another still waits for its losses; the price is the rest of a step, or of an evaluation.
+A process that receives a signal says so with its next losses, and only what all have heard counts, so nobody leaves
+while another waits for its losses.
 """
 
 import signal
@@ -18,16 +18,13 @@ class Signals:
     """What this process received, and what all of them agreed on."""
 
     def __init__(self) -> None:
-        self.asked = 0
-        self.agreed = 0
-
-    def heard(self, bits: int) -> None:
-        self.agreed |= bits
+        self.asked = self.agreed = 0
 
 
 class SharedInterrupts(Interrupts):
-    """`Interrupts` of one process among several. A second signal does not force anything: torchrun passes
-    a Ctrl-C on that the process has had already, and kills what has not ended after 30 seconds."""
+    """`Interrupts` of one process among several. A second signal forces nothing: torchrun forwards a Ctrl-C that the
+    process already had, and kills what has not ended after 30 seconds.
+    """
 
     def __init__(self, signals: Signals) -> None:
         super().__init__()

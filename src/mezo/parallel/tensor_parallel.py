@@ -1,9 +1,8 @@
-"""One model on several processes: each holds a share of every large matrix, and they add up what they compute.
+"""One model on several processes: each holds a share of every large matrix, and they add up their results.
 
-Which matrices are cut and how is the model's own `base_model_tp_plan`. The shares stay plain parameters of plain
-layers, so that probes, noise and updates work on them as on any others: each knows which elements of the
-whole matrix it has (`weights.Shard`), and noise is by these. transformers' own way, which wraps parameters as
-distributed tensors and layers in functions, leaves no place for a perturbed weight.
+The model's own `base_model_tp_plan` says which matrices are cut. The shares stay plain parameters of plain layers, so
+probes, noise and updates work as on any others: each knows its elements of the whole matrix (`weights.Shard`).
+transformers' own way, distributed tensors in wrapped layers, leaves no place for a perturbed weight.
 
     colwise   a layer's outputs are shared out: rows of its weight (and of its bias)
     rowwise   its inputs are: columns of its weight; a sum over the processes completes its result
@@ -30,10 +29,10 @@ Sum = Callable[[torch.Tensor], None]  # over the processes that share the model,
 
 
 def cut_(model: Any, part: int, count: int, add_up: Sum) -> None:
-    """Leave of `model` the share of process `part` of `count`, which are all to call this.
+    """Leave of `model` the share of process `part` of `count`, all of which must call this.
 
-    add_up: sums a tensor over them, in place. Raises MezoError, with the model as it was, for one that has no
-    plan, or a plan that cannot be followed; and if the parts do not compute what the whole one did.
+    add_up: sums a tensor over them, in place. Raises MezoError, with the model as it was, without a plan that can be
+    followed, or if the parts do not compute what the whole model did.
     """
     plan = _plan(model)
     layers = list(_layers(model, plan))

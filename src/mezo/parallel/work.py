@@ -29,10 +29,9 @@ def by_direction(probes: Sequence[Probe]) -> list[tuple[int, ...]]:
 def units(split: Split, batches: int, probes: Sequence[Probe], among: int) -> list[list[Unit]]:
     """Each process's units, in order.
 
-    Units do not depend on how many processes there are, so neither do the losses, to the last bit: a
-    process evaluates a whole microbatch at all probes ("data"), as one process alone would, or at those of
-    one direction ("directions", "both"). "directions" gives a process the same directions on every
-    microbatch, "both" cuts the list of (direction, microbatch) wherever that is fairest.
+    Units, and so the losses to the last bit, do not depend on the number of processes: a unit is a whole microbatch
+    at all probes ("data"), or at those of one direction ("directions", "both"). "directions" gives a process the same
+    directions on every microbatch, "both" cuts the list of (direction, microbatch) evenly.
     """
     if split == "data":
         everything = tuple(range(len(probes)))

@@ -49,7 +49,7 @@ class Changed(MezoError):
     """A run was to be resumed as something else. differences: for a table."""
 
     def __init__(self, run: Path, differences: Sequence[Difference], advice: str) -> None:
-        self.run, self.differences, self.advice = run, differences, advice
+        self.differences = differences
         shown = "; ".join(f"{d.what}: the run has {d.run}, now {d.now}" for d in differences)
         super().__init__(f"{run}: resumed with other settings ({shown}); {advice}")
 

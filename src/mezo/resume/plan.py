@@ -35,8 +35,7 @@ from mezo.errors import MezoError
 from mezo.estimators import Estimator
 from mezo.estimators.base import losses_of
 from mezo.events import EvalRecord, StepRecord
-from mezo.noise.spec import VERSION as NOISE_VERSION
-from mezo.resume.replay_steps import Folding, Progress, configs_of
+from mezo.resume.replay_steps import Folding, Progress, check_noise, configs_of
 from mezo.runs import snapshots, trajectory
 from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import record_of
@@ -81,7 +80,7 @@ class ResumePlan:
 
 
 def config_of(run: RunFolder) -> MeZOConfig:
-    """The run's settings as it recorded them; before it recorded any, those it was started with.
+    """The run's settings as recorded; before any were, those it was started with.
 
     Raises MezoError if the trajectory cannot be read or is of another noise stream.
     """
@@ -94,11 +93,7 @@ def header_of(run: RunFolder) -> dict[str, Any] | None:
     if not run.trajectory.exists():
         return None
     header = trajectory.read(run.trajectory).header
-    if header.get("noise") != NOISE_VERSION:
-        raise MezoError(
-            f"{run.trajectory}: made with noise stream {header.get('noise')!r}, this mezo has {NOISE_VERSION}: "
-            "resume it with the mezo that began it"
-        )
+    check_noise(run.trajectory, header, ": resume it with the mezo that began it")
     return header
 
 
@@ -108,10 +103,10 @@ def plan(
     remembers: bool,
     note: Callable[[str], None] = lambda text: None,
 ) -> ResumePlan:
-    """How the run in the folder can be taken up again.
+    """How the run in the folder can be resumed.
 
     remembers: whether its estimator has a state that records do not hold. note: called for each damaged snapshot.
-    Raises MezoError if what is there is damaged beyond what a crash does.
+    Raises MezoError for damage that no crash causes.
     """
     header = header_of(run)
     if header is None:
@@ -144,10 +139,9 @@ def plan(
 
 
 def _sound(path: Path, *, trusted: int) -> tuple[list[StepRecord], list[EvalRecord], list[tuple[int, int]]]:
-    """The records of metrics.jsonl up to the first line that is invalid; (updates done, end in bytes) of each.
+    """The records of metrics.jsonl up to the first invalid line; (updates done, end in bytes) of each.
 
-    trusted: lines of so many steps had been brought to the disk. One of those that is no record was not torn
-    by a crash: MezoError.
+    trusted: so many steps had been synced to disk. An invalid line among those is no torn write: MezoError.
     """
     steps: list[StepRecord] = []
     evals: list[EvalRecord] = []
@@ -156,8 +150,12 @@ def _sound(path: Path, *, trusted: int) -> tuple[list[StepRecord], list[EvalReco
     lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            record = record_of(line.decode("utf-8", "replace"), f"{path}:{number}")
-            _check_place(record, len(steps), f"{path}:{number}")
+            where = f"{path}:{number}"
+            record = record_of(line.decode("utf-8", "replace"), where)
+            if record.step != len(steps):
+                raise MezoError(
+                    f"{where}: expected a record of step {len(steps)}, found one of step {record.step}"
+                )
         except MezoError:
             if len(steps) < trusted:
                 raise
@@ -177,24 +175,10 @@ def _sound(path: Path, *, trusted: int) -> tuple[list[StepRecord], list[EvalReco
     return steps, evals, ends
 
 
-def _check_place(record: StepRecord | EvalRecord, done: int, where: str) -> None:
-    if record.step != done:
-        raise MezoError(f"{where}: expected a record of step {done}, found one of step {record.step}")
-
-
 def restore(plan: ResumePlan, fresh: FreshRun, progress: Progress | None = None) -> Any:
-    """Take theta, m and the optimizer's state to where the run is.
+    """Take theta, m and the optimizer's state of `fresh` to where the run is; return the estimator's state.
 
-    Args:
-        plan: how far the run is.
-        fresh: changed in place, but for its estimator.
-        progress: called with the progress of the replay (`Folding.take`).
-
-    Returns:
-        The estimator's state.
-
-    Raises:
-        MezoError: the snapshot is of other tensors.
+    progress: called during the replay (`Folding.take`). Raises MezoError if the snapshot is of other tensors.
     """
     weights, engine, estimator = fresh.weights, fresh.engine, fresh.estimator
     if plan.header is None:

@@ -15,11 +15,10 @@ from mezo.runs import trajectory
 def publish(run: Path | str, output: Path | str, *, base: str | None = None) -> Path:
     """Write RUN's trajectory as a file that `load_finetuned` and `mezo replay` take on another machine.
 
-    base: the base model's id as others know it; by default the name that the run has for it. Paths of data
-    are left out: nothing of them is needed, and they say what a machine looks like.
+    base: the base model's public id; by default the run's own name for it. Paths of data are left out.
 
-    Raises MezoError if the run has no step, its base's folder was changed since, its base is a folder of this machine and no `base` is given, or
-    `output` exists.
+    Raises MezoError if the run has no step, its base is a local folder and no `base` is given, that folder has
+    changed, or `output` exists.
     """
     found = trajectory.read(file_of(run))
     config = configs_of(found.header)[-1][1]
@@ -71,10 +70,12 @@ def load_finetuned(
 
     Example:
         >>> import mezo
-        >>> _ = mezo.mezo_finetune("./my-model", "tickets.jsonl", num_steps=3, learning_rate=1e-3, output="runs/shared")
+        >>> _ = mezo.mezo_finetune("./my-model", "tickets.jsonl", num_steps=3, output="runs/shared")
         >>> model, tokenizer = mezo.load_finetuned("runs/shared")
     """
     from mezo.resume.replay import replayed
 
-    made = replayed(Path(file), model=model, observer=observer, trust_remote_code=trust_remote_code)
-    return made.model.eval(), made.tokenizer
+    tuned, tokenizer = replayed(
+        Path(file), model=model, observer=observer, trust_remote_code=trust_remote_code
+    )
+    return tuned.eval(), tokenizer

@@ -17,7 +17,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import EvalRecord, StepRecord
-from mezo.resume.plan import ResumePlan, walks
+from mezo.resume.plan import FreshRun, ResumePlan, walks
 from mezo.runs import event_log, snapshots
 from mezo.runs.folder import RunFolder
 from mezo.runs.locking import RunLock
@@ -36,7 +36,6 @@ from mezo.runs.trajectory import TrajectoryWriter, journal_of
 from mezo.tuning.saving import SaveFailed
 from mezo.util.atomic_files import reason, write_text
 from mezo.util.clock import due
-from mezo.weights.weights import Weights
 
 EVERY_STEPS, EVERY_SECONDS = 1000, 900.0  # between snapshots, whichever is sooner, unless the config says
 
@@ -45,31 +44,61 @@ class WriteFailed(MezoError):
     """The RUN folder cannot be written. What it held before is whole."""
 
 
-class Recorder:
-    """The files of one run under way. Made by `begin` or `go_on`, which lock the folder; `close` lets go of it."""
+class RunFiles:
+    """Writes nothing: for a run without an output folder, and for every rank but the leader."""
 
-    def __init__(self, run: RunFolder, lock: RunLock, every: int | None) -> None:
-        self.run, self._lock, self._every = run, lock, every
-        self.trajectory: TrajectoryWriter | None = None
-        self.metrics: MetricsWriter | None = None
+    def step(self, values: Sequence[float], record: StepRecord) -> None:
+        """values: of the estimator, for the trajectory. Raises WriteFailed, as all methods do."""
+
+    def evaluation(self, record: EvalRecord) -> None: ...
+
+    def note(self, kind: str, /, **values: Any) -> None:
+        """A line for RUN/events.jsonl."""
+
+    def snapshot_is_due(self, done: int) -> bool:
+        """After `done` steps."""
+        return False
+
+    def snapshot(self, estimator_state: Any) -> None:
+        """Write one of the steps so far, where theta is in this process."""
+
+    def close(self) -> None:
+        """Close the files as they are and release the folder."""
+
+
+class Recorder(RunFiles):
+    """The files of one run under way. Made by `begin` or `go_on`, which lock the folder; `close` releases it."""
+
+    trajectory: TrajectoryWriter
+    metrics: MetricsWriter
+    walks: bool  # theta drifts beside the records: only a snapshot brings it back
+
+    def __init__(self, run: RunFolder, lock: RunLock, every: int | None, source: FreshRun | None) -> None:
+        """source: what a snapshot is taken of."""
+        self.run, self._every, self._source = run, every, source
         self._snapshot_step, self._snapshot_time = 0, time.monotonic()
-        self.walks = False  # theta drifts beside the records: only a snapshot brings it back
+        self._open = contextlib.ExitStack()  # what `close` closes
+        self._open.callback(lock.release)
+
+    def _write_to(self, trajectory: TrajectoryWriter, metrics: Callable[[], MetricsWriter]) -> None:
+        self._open.callback(trajectory.abandon)
+        self.trajectory = trajectory
+        self.metrics = self._open.enter_context(metrics())
 
     @classmethod
-    def begin(
-        cls, path: Path, config: MeZOConfig, header: dict[str, Any], width: int, *, overwrite: bool
-    ) -> "Recorder":
-        """A new run. width: values of a step's record. Raises MezoError if the folder cannot be one."""
+    def begin(cls, path: Path, run: FreshRun, *, overwrite: bool) -> "Recorder":
+        """A new run. Raises MezoError if the folder cannot be one."""
         RunFolder.check(path, overwrite=overwrite)
         is_new = not path.exists()
         lock = _locked(path)
         try:
-            recorder = cls(RunFolder.create(path, overwrite=overwrite), lock, config.snapshot_every)
+            folder, config = RunFolder.create(path, overwrite=overwrite), run.config
+            recorder = cls(folder, lock, config.snapshot_every, run)
+            recorder.walks = walks(run.header, 0, config.num_steps)
             with recorder.closed_on_error(), recorder.writing():
-                write_text(recorder.run.config, config.to_yaml())
-                recorder.trajectory = TrajectoryWriter(recorder.run.trajectory, header, width)
-                recorder.walks = walks(header, 0, config.num_steps)
-                recorder.metrics = MetricsWriter(recorder.run.metrics)
+                write_text(folder.config, config.to_yaml())
+                written = TrajectoryWriter(folder.trajectory, run.header, run.width)
+                recorder._write_to(written, lambda: MetricsWriter(folder.metrics))
         except WriteFailed:
             lock.release()
             raise
@@ -83,13 +112,11 @@ class Recorder:
         return recorder
 
     @classmethod
-    def go_on(
-        cls, plan: ResumePlan, lock: RunLock, config: MeZOConfig, header: dict[str, Any], width: int
-    ) -> "Recorder":
-        """The run of `plan` again, under `lock`. header, width: for a run that had not got as far as having them."""
-        recorder = cls(plan.run, lock, config.snapshot_every)
+    def go_on(cls, plan: ResumePlan, lock: RunLock, config: MeZOConfig, run: FreshRun) -> "Recorder":
+        """The run of `plan` again, under `lock`. run: its header serves a run that had none yet."""
+        recorder = cls(plan.run, lock, config.snapshot_every, run)
         recorder._snapshot_step = plan.snapshot.step if plan.snapshot else 0
-        settings = {**header, **(plan.header or {}), "config": header["config"]}
+        settings = {**run.header, **(plan.header or {}), "config": run.header["config"]}
         recorder.walks = walks(settings, 0, config.num_steps)
         with recorder.closed_on_error(), recorder.writing():
             plan.run.clean()
@@ -97,10 +124,10 @@ class Recorder:
                 plan.run.config, config.to_yaml()
             )  # first: a longer run is one by its config.yaml, too
             if plan.header is None:
-                recorder.trajectory = TrajectoryWriter(plan.run.trajectory, header, width)
+                written = TrajectoryWriter(plan.run.trajectory, run.header, run.width)
             else:
-                recorder.trajectory = TrajectoryWriter.resume(plan.run.trajectory, settings, plan.records)
-            recorder.metrics = MetricsWriter(plan.run.metrics, keep=plan.metrics_bytes)
+                written = TrajectoryWriter.resume(plan.run.trajectory, settings, plan.records)
+            recorder._write_to(written, lambda: MetricsWriter(plan.run.metrics, keep=plan.metrics_bytes))
             snapshots.drop(plan.run.snapshots, after=plan.done)
         return recorder
 
@@ -114,9 +141,6 @@ class Recorder:
             raise
 
     def step(self, values: Sequence[float], record: StepRecord) -> None:
-        """values: of the estimator, filled up to the width. Raises WriteFailed."""
-        assert self.trajectory is not None
-        assert self.metrics is not None
         with self.writing():
             if self.trajectory.seals_next:
                 self.metrics.sync()
@@ -124,32 +148,28 @@ class Recorder:
             self.metrics.write(record)
 
     def evaluation(self, record: EvalRecord) -> None:
-        assert self.metrics is not None
         with self.writing():
             self.metrics.write(record)
 
     def note(self, kind: str, /, **values: Any) -> None:
-        """A line for RUN/events.jsonl."""
         with self.writing():
             event_log.note(self.run.events, kind, **values)
 
     def snapshot_is_due(self, done: int) -> bool:
-        """After `done` steps."""
         if self._every == 0:
             return False
         if self._every is not None:
             return done % self._every == 0
         return done % EVERY_STEPS == 0 or due(time.monotonic(), self._snapshot_time, EVERY_SECONDS)
 
-    def snapshot(self, weights: Weights, estimator_state: Any, optimizer_name: str, packed: Any) -> None:
-        """Write one, of the steps recorded. packed: the optimizer's state."""
-        assert self.trajectory is not None
-        done = len(self.trajectory)
-        if done == self._snapshot_step:
+    def snapshot(self, estimator_state: Any) -> None:
+        source, done = self._source, len(self.trajectory)
+        if done == self._snapshot_step or source is None or not source.engine.holds_theta:
             return
+        packed, weights = source.engine.packed_state(), source.weights
         self.sync()
-        heading = weights.heading.pack()
-        state = State(done, self.trajectory.checksum, estimator_state, optimizer_name, packed, heading)
+        optimizer, heading = source.config.optimizer, weights.heading.pack()
+        state = State(done, self.trajectory.checksum, estimator_state, optimizer, packed, heading)
         with self.writing():
             snapshots.write(self.run.snapshots, weights, state)
         self._snapshot_step, self._snapshot_time = done, time.monotonic()
@@ -160,16 +180,12 @@ class Recorder:
 
     def sync(self) -> None:
         """On return the steps recorded survive a loss of power."""
-        assert self.trajectory is not None
-        assert self.metrics is not None
         with self.writing():
             self.metrics.sync()
             self.trajectory.sync()
 
     def seal(self) -> None:
         """The trajectory as one file, and metrics.jsonl, on the disk; the run writes no more steps."""
-        assert self.trajectory is not None
-        assert self.metrics is not None
         with self.writing():
             self.metrics.sync()
             self.trajectory.close()
@@ -184,12 +200,7 @@ class Recorder:
                     self.run.snapshots.rmdir()
 
     def close(self) -> None:
-        """Close the files as they are and let go of the folder."""
-        if self.trajectory is not None:
-            self.trajectory.abandon()
-        if self.metrics is not None:
-            self.metrics.close()
-        self._lock.release()
+        self._open.close()
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -202,7 +213,7 @@ class Recorder:
                     f"{self.run.path}: is gone: it was moved or removed while the run was going on; put it back and "
                     f"resume it, or start the run again"
                 ) from None
-            done = 0 if self.trajectory is None else len(self.trajectory)
+            done = len(self.trajectory) if hasattr(self, "trajectory") else 0
             why = error.why if isinstance(error, SaveFailed) else reason(error)
             first = "make it writable" if why == os.strerror(errno.EROFS) else "make room"
             begun = self.run.config.is_file()

@@ -1,27 +1,20 @@
 """Base weights + trajectory -> the run's final weights, bit for bit."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from mezo.build.announce import announced
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.models.identity import changes, check_code, identity_of
 from mezo.models.load import LoadedModel, folder_of, load
-from mezo.noise.spec import VERSION as NOISE_VERSION
-from mezo.resume.replay_steps import Folding, configs_of
+from mezo.noise import announced
+from mezo.resume.replay_steps import Folding, check_noise, configs_of
 from mezo.runs import trajectory
 from mezo.runs.folder import RunFolder
 from mezo.runs.trajectory import Trajectory
 from mezo.tuning import save, tune
 from mezo.weights.fingerprint import fingerprint
-
-
-class Replayed(NamedTuple):
-    model: Any  # with its adapter on it, where it has one
-    tokenizer: Any
-    config: MeZOConfig
 
 
 def replay(
@@ -53,36 +46,32 @@ def replay(
     target = Path(output) / ("adapter" if config.saves_adapter else "model")
     if target.exists():
         raise MezoError(f"{target} exists already: choose another --output")
-    made = _made(recorded, config, model, observer or Observer(), trust_remote_code)
+    tuned, tokenizer = _made(recorded, config, model, observer or Observer(), trust_remote_code)
     Path(output).mkdir(parents=True, exist_ok=True)
-    save(made.model, made.tokenizer, target)
+    save(tuned, tokenizer, target)
     return target
 
 
 def replayed(
     run: Path, *, model: str | None = None, observer: Observer | None = None, trust_remote_code: bool = False
-) -> Replayed:
-    """The same as `replay`, in memory."""
+) -> tuple[Any, Any]:
+    """The same as `replay`, in memory: the model, with its adapter if it has one, and the tokenizer."""
     recorded, config = _recorded(run)
     return _made(recorded, config, model, observer or Observer(), trust_remote_code)
 
 
 def _recorded(run: Path) -> tuple[Trajectory, MeZOConfig]:
     recorded = trajectory.read(run if run.is_file() else RunFolder.open(run).trajectory)
-    header = recorded.header
-    if header.get("noise") != NOISE_VERSION:
-        raise MezoError(
-            f"{run}: made with noise stream {header.get('noise')!r}, this mezo has {NOISE_VERSION}"
-        )
+    check_noise(run, recorded.header)
     try:
-        return recorded, configs_of(header)[-1][1]
+        return recorded, configs_of(recorded.header)[-1][1]
     except MezoError as error:
         raise MezoError(f"{run}: {error}") from None
 
 
 def _made(
     recorded: Trajectory, config: MeZOConfig, model: str | None, observer: Observer, trusting: bool
-) -> Replayed:
+) -> tuple[Any, Any]:
     name, header = model or config.model, recorded.header
     if trusting:
         check_code(name, folder_of(name, code=True), header.get("model"))
@@ -101,7 +90,7 @@ def _made(
         observer.on_note(
             f"dropped {recorded.dropped_bytes} bytes of a torn tail; replayed {len(recorded)} whole steps"
         )
-    return Replayed(tuned, loaded.tokenizer, config)
+    return tuned, loaded.tokenizer
 
 
 def _check_identity(name: str, recorded: Any, loaded: LoadedModel, observer: Observer) -> None:

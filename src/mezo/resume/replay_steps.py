@@ -1,24 +1,25 @@
-"""Records -> theta: what a replay does, and a resumed run before it goes on.
+"""Records -> theta: for a replay, and for a resumed run before it goes on.
 
-A run has one config. One that was forked off another has that one's steps, and so its config, up to the
-fork: its header's "branches" say which config holds up to which step.
-
-Steps that are sums of noise (`sum_of`) go through memory many at a time (`mezo.weights.multi_step`), to the same bits.
+A fork has the configs of the runs it came from: its header's "branches" say which holds up to which step. Steps that
+are sums of noise (`sum_of`) go through memory many at a time (`mezo.weights.multi_step`), to the same bits.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from mezo import estimators
 from mezo.algorithm import draw_of, update_of
-from mezo.build.schedule import directions_at, estimator_for, learning_rate, optimizer_for
+from mezo.build.schedule import directions_at, learning_rate, optimizer_for
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.estimators import Estimator
+from mezo.noise.spec import VERSION as NOISE_VERSION
 from mezo.optimizers import SGD, Optimizer
 from mezo.optimizers.base import drifts, sum_of_z
 from mezo.types import Draw, Update
@@ -54,14 +55,14 @@ class ReplayPart:
 class Folding:
     """theta and the optimizer's state after `step` of a run's records.
 
-    header: of the trajectory. weights: as they are before the first step, since layer scaling reads
-    them; then moved by `apply`. Where a fork changed the optimizer, the new one begins without a past.
+    header: of the trajectory. weights: as before the first step, since layer scaling reads them; `apply` moves them.
+    Where a fork changed the optimizer, the new one starts afresh.
     """
 
     def __init__(self, header: Mapping[str, Any], weights: Weights) -> None:
         self.weights, self.step = weights, 0
         self.parts = [
-            ReplayPart(end, config, estimator_for(config, weights), optimizer_for(config))
+            ReplayPart(end, config, estimators.build(config, weights), optimizer_for(config))
             for end, config in configs_of(header)
         ]
         self.part = self._part_at(0)
@@ -83,8 +84,8 @@ class Folding:
     ) -> None:
         """Take the steps of all these records, (steps, width) float32.
 
-        progress: called at first, and every second or so. before: called with each step's number while m is what it was
-        before that step; theta may be later steps', since steps that are sums of noise are taken many at a time.
+        progress: called at first, and every second or so. before: called with each step's number while m is as before
+        that step; theta may be ahead, since sums of noise are taken many at a time.
         """
         first = self.step
         if progress is not None:
@@ -143,14 +144,21 @@ class Folding:
 
 
 def sum_of(optimizer: Optimizer, update: Update) -> Sum | None:
-    """A step as a sum of noise, which depends on no other step; None where it is no such sum.
+    """A step as a sum of noise that depends on no other step, or None.
 
-    Which it is with SGD alone, on directions that do not drift: every other optimizer has a state that each
-    step reads and writes, and so has m, the running mean of the gradient.
+    SGD on directions without drift only: other optimizers, and m, have a state that each step reads and writes.
     """
     if type(optimizer) is not SGD or update.heading_beta is not None or drifts(update):
         return None
     return Sum(*sum_of_z(update, -update.learning_rate), optimizer.decay(update))
+
+
+def check_noise(path: Path, header: Mapping[str, Any], advice: str = "") -> None:
+    """Raises MezoError if the trajectory is of another noise stream than this mezo's."""
+    if header.get("noise") != NOISE_VERSION:
+        raise MezoError(
+            f"{path}: made with noise stream {header.get('noise')!r}, this mezo has {NOISE_VERSION}{advice}"
+        )
 
 
 def configs_of(header: Mapping[str, Any]) -> list[tuple[float, MeZOConfig]]:

@@ -12,6 +12,7 @@ from mezo.errors import MezoError
 from mezo.models.identity import check_code
 from mezo.models.load import folder_of
 from mezo.parallel.environment import rank_of_environment
+from mezo.parallel.group import ProcessGroup
 from mezo.resume.compatibility import check_base, check_data, check_fork, check_model, check_settings
 from mezo.resume.plan import FreshRun, ResumePlan, config_of, header_of, plan, restore
 from mezo.resume.recorder import Recorder
@@ -47,12 +48,11 @@ class Resume:
             path: the RUN folder.
             config: of the steps to come; None for the run's own.
             fork: a new folder to go on in, under a config that may differ.
-            output: the folder that the caller named; only the run's own is allowed.
+            output: the folder that the caller named; must be the run's own.
             overwrite: whether the new folder may hold a run.
 
-        Raises:
-            MezoError: there is no such run, or another process writes it.
-            Changed: the run cannot go on under this config.
+        Raises MezoError if there is no such run or another process writes it, Changed if it cannot go on under this
+        config.
         """
         run = RunFolder.begun(path)
         if rank_of_environment() == 0:  # of several processes, the one that will hold it
@@ -90,8 +90,7 @@ class Resume:
     ) -> str | None:
         """Compare the base model and, unless the run is forked, its examples; return a note for people, if any.
 
-        Raises:
-            Changed: one of them differs.
+        Raises Changed if one differs.
         """
         header = header_of(self.run) or {"base_fingerprint": base_fingerprint, "model": model}
         check_base(self.run.path, header, base_fingerprint)
@@ -120,15 +119,12 @@ def take_up(
     Args:
         resume: which run, and where it goes on.
         fresh: its weights and its engine are taken to where the run is.
-        note: called with what a person should know.
+        note: called with messages for people.
         ready: called when everything is read and nothing is written yet.
         progress: called with the progress of the replay.
 
-    Returns:
-        The run's files, what the run has done, and the estimator's state.
-
-    Raises:
-        MezoError: the run cannot go on, or has done more steps than the config has.
+    Returns the run's files, what the run has done, and the estimator's state. Raises MezoError if the run cannot go
+    on, or has done more steps than the config has.
     """
     lock = RunLock.take(resume.run.path)
     try:
@@ -143,21 +139,36 @@ def take_up(
         state = restored(resume, found, fresh, progress)
         ready()
         if resume.fork is None:
-            return Recorder.go_on(found, lock, resume.config, fresh.header, fresh.width), found, state
+            return Recorder.go_on(found, lock, resume.config, fresh), found, state
         recorder, found = _fork(found, resume, fresh)
     except BaseException:
         lock.release()
         raise
     lock.release()
-    if fresh.engine.holds_theta:
-        recorder.snapshot(fresh.weights, state, resume.config.optimizer, fresh.engine.packed_state())
+    recorder.snapshot(state)
     return recorder, found, state
+
+
+def follow(resume: Resume, fresh: FreshRun, *, ready: Callable[[], object]) -> tuple[ResumePlan, Any]:
+    """Reach the state that `take_up` reaches, on a process that does not write the run.
+
+    ready: called when everything is read; the leader writes nothing before it (`meet`).
+    """
+    found = plan(resume.run, remembers=fresh.remembers)
+    state = restored(resume, found, fresh)
+    ready()
+    return found, state
+
+
+def meet(group: ProcessGroup) -> None:
+    """Wait until all processes are here."""
+    group.gather(np.zeros(1, dtype=np.int64))
 
 
 def restored(resume: Resume, found: ResumePlan, fresh: FreshRun, progress: Progress | None = None) -> Any:
     """Take theta and the optimizer to where the run is, and return the estimator's state.
 
-    A fork has a new estimator, and a new optimizer where its config names another one.
+    A fork has a new estimator, and a new optimizer where its config names another.
     """
     state = restore(found, fresh, progress)
     if resume.fork is None or found.header is None:
@@ -203,7 +214,7 @@ def _fork(found: ResumePlan, resume: Resume, fresh: FreshRun) -> tuple[Recorder,
         with run.metrics.open("xb", buffering=0) as file:
             write_all(file, found.run.metrics.read_bytes()[: found.metrics_bytes])
         child = replace(found, run=run, header=new, records=padded, snapshot=None, repeated=0)
-        recorder = Recorder.go_on(child, lock, resume.config, fresh.header, width)
+        recorder = Recorder.go_on(child, lock, resume.config, fresh)
         recorder.note("forked", **new["parent"])
     except BaseException:
         lock.release()

@@ -4,7 +4,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,9 @@ def file_of(run: Path | str) -> Path:
     return found
 
 
+_SHOWN = ("dtype", "tuning", "estimator", "optimizer", "learning_rate", "epsilon", "seed")
+
+
 def facts(run: Path | str) -> dict[str, Any]:
     """What `mezo trajectory show` tells, as JSON values. Raises MezoError if the file is damaged.
 
@@ -42,13 +45,7 @@ def facts(run: Path | str) -> dict[str, Any]:
         "values_per_step": found.records.shape[1],
         "model": config.model,
         "base_fingerprint": header.get("base_fingerprint"),
-        "dtype": config.dtype,
-        "tuning": config.tuning,
-        "estimator": config.estimator,
-        "optimizer": config.optimizer,
-        "learning_rate": config.learning_rate,
-        "epsilon": config.epsilon,
-        "seed": config.seed,
+        **{name: getattr(config, name) for name in _SHOWN},
         "noise": header.get("noise"),
         "format": header["format"],
         "checksum": trajectory.checksum(found.records),
@@ -78,8 +75,8 @@ def _statistics(records: np.ndarray) -> dict[str, float | int | None]:
 def cut(run: Path | str, steps: int, output: Path | str) -> Path:
     """Write the first `steps` steps of a run as a trajectory file of their own.
 
-    The header stays as it was: a learning rate that falls towards the run's last step follows the run's
-    length, not by what is left of it. Raises MezoError if the run has fewer, or `output` exists.
+    The header stays: learning rates still follow the whole run's length. Raises MezoError if the run has fewer steps,
+    or `output` exists.
     """
     found = trajectory.read(file_of(run))
     if not 0 <= steps <= len(found):
@@ -92,9 +89,8 @@ def cut(run: Path | str, steps: int, output: Path | str) -> Path:
 def merge(first: Path | str, second: Path | str, output: Path | str) -> Path:
     """Write the longer of two trajectories of one run, or of a run and its fork, after comparing them.
 
-    Every record says its place by its number, so two files belong together if their headers are the same
-    and they agree on every step that both have; `second` may also be a fork of `first`, under its own
-    settings from the fork on. Raises MezoError, saying where, if they do not belong together.
+    They belong together if their headers are the same and they agree on every step that both have, or if `second` is
+    a fork of `first`. Raises MezoError, saying where they differ.
     """
     a, b = trajectory.read(file_of(first)), trajectory.read(file_of(second))
     fork = _forked_at(a, b)
@@ -140,8 +136,7 @@ def write(path: Path, header: dict[str, Any], records: np.ndarray) -> Path:
     return path
 
 
-@dataclass(frozen=True)
-class TrajectoryRow:
+class TrajectoryRow(NamedTuple):
     """A field of the header that two runs do not share; None: the run has no such field."""
 
     name: str

@@ -10,9 +10,8 @@ from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.models.identity import fields_of
-from mezo.noise.spec import VERSION as NOISE_VERSION
 from mezo.resume.replay import replay
-from mezo.resume.replay_steps import configs_of
+from mezo.resume.replay_steps import check_noise, configs_of
 from mezo.resume.trajectory_tools import file_of
 from mezo.runs import trajectory
 from mezo.runs.folder import RunFolder
@@ -36,16 +35,13 @@ def verify(
 ) -> list[str]:
     """What was checked, a line each. Raises MezoError at the first check that fails.
 
-    weights: replay the run (model: its base, by default the one it names) and compare the tensors, byte for
-    byte, with RUN/model or RUN/adapter; this needs the time of a replay and room for the weights.
+    weights: replay the run (model: its base, by default the one it names) and compare the tensors byte for byte with
+    RUN/model or RUN/adapter.
     """
     path = file_of(run)
     found = trajectory.read(path)
     config = configs_of(found.header)[-1][1]
-    if found.header.get("noise") != NOISE_VERSION:
-        raise MezoError(
-            f"{path}: made with noise stream {found.header.get('noise')!r}, this mezo has {NOISE_VERSION}"
-        )
+    check_noise(path, found.header)
     torn = f" ({found.dropped_bytes} bytes of a torn tail left out)" if found.dropped_bytes else ""
     done = [f"checksums   {len(found)} steps sound{torn}"]
     if Path(run).is_dir():

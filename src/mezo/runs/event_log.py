@@ -1,6 +1,6 @@
-"""RUN/events.jsonl: when a run was started, resumed, stopped, finished; under what.
+"""RUN/events.jsonl: when a run was started, resumed, stopped, finished; in which environment.
 
-Beside the metrics, which are those of one uninterrupted run: no figure is made of these lines.
+Kept apart from the metrics, which are those of one uninterrupted run.
 """
 
 import json

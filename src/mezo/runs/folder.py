@@ -26,6 +26,7 @@ class RunFolder:
         self.config = self.path / "config.yaml"  # every setting, resolved
         self.metrics = self.path / "metrics.jsonl"  # a line a step, a line an evaluation
         self.trajectory = self.path / "trajectory.mezo"  # seeds and projected gradients: the run itself
+        self.journal = self.path / "trajectory.mezo.journal"  # its last records, until they are sealed
         self.adapter = self.path / "adapter"  # LoRA or prefix weights, in peft's format
         self.model = self.path / "model"  # full-parameter tuning: the tuned model
         self.plots = self.path / "plots"
@@ -65,25 +66,8 @@ class RunFolder:
                         "place (RUN itself may be a link)"
                     )
 
-    def _owned(self) -> tuple[Path, ...]:
-        journal = self.trajectory.with_name(self.trajectory.name + ".journal")
-        return (
-            self.config,
-            self.metrics,
-            self.trajectory,
-            journal,
-            self.adapter,
-            self.model,
-            self.plots,
-            self.card,
-            self.profile,
-            self.trace,
-            self.summary,
-            self.probe,
-            self.events,
-            self.snapshots,
-            self.logs,
-        )
+    def _owned(self) -> list[Path]:
+        return [path for name, path in vars(self).items() if name != "path"]
 
     def _held(self) -> list[Path]:
         return [path for path in self._owned() if path.exists() or path.is_symlink()]

@@ -1,8 +1,7 @@
-"""One process at a time writes a RUN: a lock that the kernel gives back when its holder dies.
+"""One process at a time writes a RUN: a lock that the kernel releases when its holder dies.
 
-`flock` on RUN/.lock. The file says who holds it, for people; what counts is the kernel's lock, so a file
-left behind by a process that was killed holds nobody off. On NFS it works between machines where the
-server's lock service does, and not at all on mounts with `nolock` or `local_lock`.
+`flock` on RUN/.lock. The file names the holder for people; a stale file blocks nobody. On NFS it works between
+machines if the server's lock service does, and not on mounts with `nolock` or `local_lock`.
 """
 
 import contextlib
@@ -29,10 +28,10 @@ class RunLock:
 
     @classmethod
     def take(cls, folder: Path) -> Self:
-        """Lock the folder, which exists.
+        """Lock an existing folder.
 
-        Raises MezoError, naming the holder, if another process (or another trainer of this one) has it,
-        or if the file system has no locks.
+        Raises MezoError, naming the holder, if another process (or another trainer of this one) has it, or if the
+        file system has no locks.
         """
         path = folder / NAME
         while True:

@@ -5,7 +5,7 @@ import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,20 +14,14 @@ from mezo.events import EvalRecord, StepRecord
 from mezo.util.atomic_files import write_all
 from mezo.util.json_text import to_json
 
-R = TypeVar("R", StepRecord, EvalRecord)
-
-
 _KINDS: dict[type, str] = {StepRecord: "step", EvalRecord: "eval"}
-
-
-_STEP, _EVAL = TypeAdapter(StepRecord), TypeAdapter(EvalRecord)
+_ADAPTERS: dict[str, TypeAdapter[Any]] = {name: TypeAdapter(kind) for kind, name in _KINDS.items()}
 
 
 class MetricsWriter:
-    """Appends to metrics.jsonl, a line a record, each handed to the system as soon as it is written.
+    """Appends to metrics.jsonl, a line a record, each written through at once.
 
-    A last line torn by a crash is cut off first, so that what is appended stands on its own line.
-    keep: bytes of the file to go on after; None: all of it.
+    A last line torn by a crash is cut off first. keep: bytes of the file to go on after; None: all of it.
     """
 
     def __init__(self, path: Path, *, keep: int | None = None) -> None:
@@ -65,10 +59,9 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> Metrics:
-    """What metrics.jsonl holds; null losses and gradients come back as NaN.
+    """The records of metrics.jsonl; null losses and gradients are NaN. A last line without a newline is dropped.
 
-    A last line without its newline is a write that a crash cut short: it is dropped.
-    Raises MezoError, naming the line, if anything else is not a record, or the file cannot be read.
+    Raises MezoError, naming the line, if anything else is no record, or the file cannot be read.
     """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -90,22 +83,16 @@ def record_of(line: str, where: str) -> StepRecord | EvalRecord:
         values = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise MezoError(f"{where}: expected a JSON object, found {line[:40]!r} ({error})") from None
-    kind = values.pop("kind", None) if isinstance(values, dict) else None
-    if kind == "step":
-        return _record(_STEP, values, where)
-    if kind == "eval":
-        return _record(_EVAL, values, where)
-    raise MezoError(f"{where}: expected an object of kind 'step' or 'eval', found {line[:40]!r}")
-
-
-def _record(adapter: TypeAdapter[R], values: dict[str, Any], where: str) -> R:
+    kind = str(values.pop("kind", None)) if isinstance(values, dict) else None
+    if kind not in _ADAPTERS:
+        raise MezoError(f"{where}: expected an object of kind 'step' or 'eval', found {line[:40]!r}")
     for name, value in values.items():
         if value is None and name != "accuracy":  # the one field of which null says something else
             values[name] = math.nan
         elif isinstance(value, list):
             values[name] = [math.nan if item is None else item for item in value]
     try:
-        return adapter.validate_python(values)
+        return _ADAPTERS[kind].validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

@@ -93,8 +93,8 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
 def write_plots(run: RunFolder | Path | str) -> list[Path]:
     """Draw plots/{loss,METRIC,gradient,zero_gradients,overview}.{png,svg}; the paths written.
 
-    A run without evaluations has no plot of its metric; one without a finished step has none at all.
-    Raises MezoError if the metrics cannot be read.
+    No plot of a metric without evaluations, none at all without a finished step. Raises MezoError for unreadable
+    metrics.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
     metrics = read_metrics(folder.metrics)

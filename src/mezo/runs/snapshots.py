@@ -1,15 +1,14 @@
-"""Snapshots of a run under way: what a resumed run begins from, so that little has to be replayed.
+"""Snapshots of a run under way, from which a resumed run begins, so that little has to be replayed.
 
     RUN/snapshots/step-00001000.safetensors = the tuned tensors (of an adapter run, the adapter), the
         optimizer's state, the running mean of the gradient, the estimator's state, and a checksum of all
 
-A snapshot is written under a temporary name, brought to the disk, renamed, and the folder brought to the disk;
-then the third newest is removed. So at every moment at least one whole snapshot is there once one was, and
-what a crash in between leaves is a temporary file, or a third snapshot, which the next one removes.
+A snapshot is written under a temporary name, synced, renamed, and the folder synced; then the third newest is
+removed. So once there was a snapshot, a whole one is always there, and a crash leaves a temporary file or a third
+snapshot.
 
-The checksum is of names, shapes, types and every byte. A snapshot whose checksum does not fit (a bad disk, a
-file that lost its end) is passed over for the one before, and with none left the run is replayed from the
-base model: the same weights, later.
+The checksum covers names, shapes, dtypes and every byte. A snapshot that does not fit it is skipped for the one
+before; with none left the run is replayed from the base model, to the same weights.
 """
 
 import json

@@ -54,11 +54,11 @@ def journal_of(path: Path) -> Path:
 class TrajectoryWriter:
     """Appends records; `with` closes it. The file exists, with its header, from the start.
 
-    header: JSON values; num_directions: n. Raises MezoError if the file is there already.
+    header: JSON values; num_directions: n. Raises MezoError if the file exists.
 
-    What survives what: a record survives the death of the process once `append` returns, and a loss of power
-    once its block is sealed, or after `sync`. The journal is brought to the disk before the block that
-    takes its place is begun, so a half-written block is never the only copy of its records.
+    A record survives the death of the process once `append` returns, and a loss of power once its block is sealed, or
+    after `sync`. The journal is synced before the block that replaces it is begun, so a half-written block is never
+    the only copy of its records.
     """
 
     def __init__(self, path: Path, header: dict[str, Any], num_directions: int):
@@ -72,11 +72,10 @@ class TrajectoryWriter:
 
     @classmethod
     def resume(cls, path: Path, header: dict[str, Any], records: np.ndarray) -> "TrajectoryWriter":
-        """Go on after `records`, (steps, n) float32, under a header as `read` gives it.
+        """Go on after `records`, (steps, n) float32, under a header as `read` returns it.
 
-        The file then has the bytes of one that was never left: whole blocks in it, the rest in the journal.
-        The journal is put in place first. A crash between the two leaves the records of the file as it
-        was, which `read` prefers.
+        The file then has the bytes of an uninterrupted one: whole blocks, the rest in the journal, which is put in
+        place first. A crash between the two leaves the records of the file, which `read` prefers.
         """
         writer = cls.__new__(cls)
         sealed = len(records) // BLOCK_RECORDS * BLOCK_RECORDS
@@ -177,10 +176,9 @@ def checksum(records: np.ndarray) -> str:
 
 
 def read(path: Path) -> Trajectory:
-    """Read and check a trajectory, with its journal where a run has not closed it.
+    """Read and check a trajectory, with its journal if a run has not closed it.
 
-    Raises MezoError if it cannot be read, is of another format or is damaged; the message names
-    the record.
+    Raises MezoError, naming the record, if it cannot be read, is of another format or is damaged.
     """
     try:
         raw = path.read_bytes()

@@ -1,8 +1,7 @@
 """Successive halving (Jamieson and Talwalkar 2016) over short runs of MeZO.
 
-Every setting is tried for a few steps, the better half for twice as many, and so on. Each rung starts
-from the base model again: a run's schedule stretches over its steps, so a longer run is not a shorter
-one continued. All trials share one seed, and so their directions and the order of their examples.
+Every setting is tried for a few steps, the better half for twice as many, and so on. Each rung starts from the base
+model: a run's schedule stretches over its steps. All trials share one seed, so their directions and batches.
 """
 
 import math
@@ -14,9 +13,8 @@ from typing import Any
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import Observer
-from mezo.search.data import search_data
 from mezo.search.space import STEPS, SearchedSetting, SearchPlan, grid, plan_by_minutes, plan_by_steps
-from mezo.search.trial import measure, run_trial
+from mezo.search.trial import measure, run_trial, search_data
 from mezo.search.trials import SearchFolder, Trial
 from mezo.util.atomic_files import write_text
 
@@ -66,15 +64,13 @@ def tune(
 ) -> SearchResult:
     """Search for the learning rate and epsilon with the lowest validation loss after a short run.
 
-    config: everything else; its own learning rate, epsilon and number of steps do not matter to the
-        search. learning_rates, epsilons: what is tried, each with each; default: around the paper's.
-    steps: of the longest trials (200); or minutes: the time that all of it may take here.
-    output: a folder for search.yaml, trials.jsonl and best.yaml. A search that was stopped goes on
-        when it is asked for again; finished trials are not run twice.
-    observer: called with the plan, the time it will take, and each finished trial.
+    config: everything else. learning_rates, epsilons: what is tried, in all pairs; default: around the paper's.
+    steps: of the longest trials (200); or minutes: the time of the whole search. output: a folder for search.yaml,
+    trials.jsonl and best.yaml; a stopped search continues there. observer: called with the plan, its time, and each
+    finished trial.
 
-    Raises MezoError for settings or data that cannot be used, a folder with another search, or if
-    every setting diverges.
+    Raises MezoError for settings or data that cannot be used, a folder with another search, or if every setting
+    diverges.
     """
     observer = observer or Observer()
     if steps is not None and minutes is not None:
@@ -97,7 +93,12 @@ def tune(
             if steps is not None
             else plan_by_minutes(settings, minutes or 0.0, cost.per_step, cost.per_trial)
         )
-        observer.on_note(_announced(plan, plan.seconds(cost.per_step, cost.per_trial)))
+        seconds = plan.seconds(cost.per_step, cost.per_trial)
+        trials = ", ".join(f"{n} of {steps} steps" for n, steps in zip(plan.sizes, plan.rungs, strict=True))
+        time = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
+        observer.on_note(
+            f"{len(settings)} settings; trials: {trials}; {plan.total_steps:,} steps, about {time}"
+        )
         folder.create(asked, plan)
     trials = _climb(config, plan, folder, train, validation, observer)
     best = min((t for t in trials if t.rung == trials[-1].rung), key=_order).setting
@@ -152,12 +153,6 @@ def _asked(config: MeZOConfig, settings: Sequence[SearchedSetting], budget: dict
     for name in ("learning_rate", "epsilon", "eval_every"):
         del values[name]
     return {"settings": [list(s) for s in settings], **budget, "config": values}
-
-
-def _announced(plan: SearchPlan, seconds: float) -> str:
-    rungs = ", ".join(f"{size} of {steps} steps" for size, steps in zip(plan.sizes, plan.rungs, strict=True))
-    time = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
-    return f"{len(plan.settings)} settings; trials: {rungs}; {plan.total_steps:,} steps, about {time}"
 
 
 def _told(trial: Trial) -> str:

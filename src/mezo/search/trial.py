@@ -6,11 +6,13 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mezo.algorithm import NonFiniteLoss
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
+from mezo.data.from_config import task_of, training_set, validation_set
+from mezo.data.sampling import permutation
 from mezo.errors import MezoError
 from mezo.events import EvalRecord, Observer, StepRecord
 from mezo.search.space import SearchedSetting
@@ -19,6 +21,31 @@ from mezo.training.monitors import ExplodingLoss
 from mezo.training.trainer import MeZOTrainer
 from mezo.util import memory
 from mezo.util.clock import measured, since
+
+_JUDGES = 256  # validation examples, unless the config says how many
+_SHARE = 5  # of data without a validation split, one in so many is held out
+
+
+def search_data(config: MeZOConfig) -> tuple[MeZODataset, MeZODataset]:
+    """Training and validation examples of the config's data.
+
+    At most 256 of the validation split unless `eval_examples` says otherwise. Data without that split give up a fifth
+    of their training examples, by seed.
+    """
+    train = training_set(config, task_of(config))
+    task = train.task
+    most = config.eval_examples or _JUDGES
+    validation = validation_set(config.model_copy(update={"eval_examples": most}), task)
+    if validation is not None:
+        return train, validation
+    order = permutation(len(train), "held out", config.seed).tolist()
+    held_out = set(order[: min(most, max(1, len(train) // _SHARE))])
+    rows = [row.fields for row in train.rows]
+    return (
+        MeZODataset([row for i, row in enumerate(rows) if i not in held_out], task=task),
+        MeZODataset([row for i, row in enumerate(rows) if i in held_out], task=task, split="validation"),
+    )
+
 
 FAR = 2.0  # times the loss before the first step: a run that ends there has diverged
 _HOPELESS = 4.0  # times that loss, over some steps: one that is there is not run to its end
@@ -75,10 +102,8 @@ def run_trial(
 ) -> Trial:
     """Tune for `steps` from the base model, with the config's own seed and so its order of examples.
 
-    theta is restored by loading the model again: that takes seconds from the system's file cache,
-    while a copy in memory would double what a search needs of it.
-
-    Raises KeyboardInterrupt if the run was stopped by hand.
+    The model is loaded again for each trial: a copy in memory would double what a search needs.
+    Raises KeyboardInterrupt if the run was interrupted.
     """
     began, listener = time.monotonic(), _Listener()
     short = trial_config(config, setting, steps)
@@ -115,10 +140,8 @@ def run_trial(
 
 
 def _promised(steps: Sequence[StepRecord]) -> float:
-    """The share of the loss that a step should have taken off by its slopes: see `mezo.stepsize`.
-
-    A model wrecked by large steps may answer everything alike, at a loss below that of the start:
-    the loss alone does not give it away.
+    """The share of the loss that a step should have removed by its slopes (`monitors.advice`): a model wrecked by
+    large steps may answer everything alike, at a lower loss than at the start.
     """
     drop = statistics.fmean(
         s.learning_rate * statistics.fmean(g * g for g in s.projected_grads) for s in steps
@@ -127,8 +150,7 @@ def _promised(steps: Sequence[StepRecord]) -> float:
     return drop / loss if loss else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class TrialCost:
+class TrialCost(NamedTuple):
     """What trials take here, in seconds."""
 
     per_step: float

@@ -20,7 +20,7 @@ _CREDENTIALS = re.compile(r"(\b(?:basic|bearer)\s+)[^\s'\"},;]+|(://)[^/\s@]+(?=
 
 
 class Background(Observer):
-    """Hands a run's records to a sink. The first failure is reported, once, and the sink is left alone from then on.
+    """Hands a run's records to a sink; reports the sink's first failure once, and then leaves it alone.
 
     name: for people. begin: an open sink, given (first step, number of steps).
     """
@@ -81,7 +81,8 @@ class Background(Observer):
                 self._ending.wait(sink.every)
             sink.close(failed=self._failed)
         except BaseException as error:  # SystemExit, too: these packages are not ours
-            self._trouble = f"{type(error).__name__}: {_without_credentials(one_line(error))[:200]}"
+            text = _CREDENTIALS.sub(lambda found: f"{found[1] or found[2]}***", hidden(one_line(error)))
+            self._trouble = f"{type(error).__name__}: {text[:200]}"
 
     def _taken(self) -> list[SinkPoint]:
         points: list[SinkPoint] = []
@@ -89,7 +90,3 @@ class Background(Observer):
             while True:
                 points.append(self._points.get_nowait())
         return points
-
-
-def _without_credentials(text: str) -> str:
-    return _CREDENTIALS.sub(lambda found: f"{found[1] or found[2]}***", hidden(text))

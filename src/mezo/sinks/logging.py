@@ -4,13 +4,14 @@ import contextlib
 import importlib.util
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.events import EvalRecord, Observer, StepRecord
+from mezo.events import Observer
 from mezo.runs.folder import RunFolder
 from mezo.sinks import run_ids
 from mezo.sinks.background import Background
@@ -75,11 +76,10 @@ def logging_to(
     metrics_file: Path | str | None = None,
     note: Callable[[str], None] = print,
 ) -> Iterator[Observer]:
-    """An observer for MeZOTrainer that logs to these sinks. What fails is reported to `note`, once, and left out.
+    """An observer for MeZOTrainer that logs to these sinks. A failure is reported to `note`, once.
 
-    run: the RUN folder; under its logs/ are files of the logs, and the ids by which a resumed run goes on with
-    them. metrics_file: for Prometheus.
-    Raises MezoError, before anything is opened, as `check` does.
+    run: the RUN folder; its logs/ has files of the logs, and the ids under which a resumed run continues them.
+    metrics_file: for Prometheus. Raises MezoError, before anything is opened, as `check` does.
     """
     file = None if metrics_file is None else Path(metrics_file)
     check(names, file)
@@ -113,28 +113,10 @@ class Several(Observer):
     """Tells several observers, in order."""
 
     def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
+        for event in (name for name in vars(Observer) if name.startswith("on_")):
+            setattr(self, event, partial(_tell, observers, event))
 
-    def on_start(self, first_step: int, num_steps: int, summary: str) -> None:
-        for observer in self._observers:
-            observer.on_start(first_step, num_steps, summary)
 
-    def on_note(self, text: str) -> None:
-        for observer in self._observers:
-            observer.on_note(text)
-
-    def on_step(self, record: StepRecord) -> None:
-        for observer in self._observers:
-            observer.on_step(record)
-
-    def on_eval(self, record: EvalRecord) -> None:
-        for observer in self._observers:
-            observer.on_eval(record)
-
-    def on_replay(self, done: int, steps: int) -> None:
-        for observer in self._observers:
-            observer.on_replay(done, steps)
-
-    def on_end(self) -> None:
-        for observer in self._observers:
-            observer.on_end()
+def _tell(observers: Sequence[Observer], event: str, *given: object) -> None:
+    for observer in observers:
+        getattr(observer, event)(*given)

@@ -1,4 +1,4 @@
-"""MLflow, by its client. Tracking server and experiment are those of its own environment variables."""
+"""MLflow."""
 
 import math
 import os
@@ -14,6 +14,12 @@ LONGEST = 500  # letters of a setting's value that are sent; the least of MLflow
 
 
 class MLflow(Sink):
+    """MLflow, by its client. Its environment variables set the tracking server and the experiment.
+
+    Example:
+        mezo train --task demo --steps 3 --log mlflow
+    """
+
     every = 2.0  # each write is a request
 
     def open(self, begun: Begun) -> str:

@@ -1,4 +1,4 @@
-"""TensorBoard, through torch's own writer: event files in RUN/logs/tensorboard."""
+"""TensorBoard."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,12 @@ from mezo.sinks.base import Begun, Sink, SinkPoint
 
 
 class TensorBoard(Sink):
+    """Event files in RUN/logs/tensorboard, by torch's writer.
+
+    Example:
+        mezo train --task demo --steps 3 --log tensorboard
+    """
+
     every = 1.0
 
     def open(self, begun: Begun) -> str:

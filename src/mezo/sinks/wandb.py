@@ -1,7 +1,7 @@
-"""Weights & Biases. Project, entity, key and mode are those of its own environment variables and `wandb login`.
+"""Weights & Biases, configured by its own environment variables and `wandb login`.
 
-Sent are the numbers, the settings without secrets, and the name of the RUN folder: not the console, the code, the
-command line or figures of the machine, which may hold secrets by mistake.
+Sends the numbers, the settings without secrets, and the name of the RUN folder: not the console, the code, the
+command line or the machine's figures, which may hold secrets.
 """
 
 import os
@@ -15,6 +15,15 @@ BEGIN_SECONDS = 30.0  # for its server to take a run; $WANDB_INIT_TIMEOUT change
 
 
 class WeightsAndBiases(Sink):
+    """Weights & Biases. Its environment variables and `wandb login` set project, entity, key and mode.
+
+    It receives the numbers, the settings without secrets, and the name of RUN. The console, the code, the command
+    line and machine figures, which may hold secrets, are not sent.
+
+    Example:
+        mezo train --task demo --steps 3 --log wandb
+    """
+
     every = 1.0
 
     def open(self, begun: Begun) -> str:

@@ -54,7 +54,7 @@ class RowOptions:
         columns: field -> the column of the data that it is in.
         splits: split -> what the data call it.
         append_eos: end the answers of free-text tasks with the model's end token.
-        special_tokens: take control tokens that are written out in the data as such.
+        parse_special: take control tokens that are written out in the data as such.
         turns: of a conversation, learn "all" the assistant's turns or the "last".
     """
 
@@ -63,7 +63,7 @@ class RowOptions:
     columns: Mapping[str, str] = field(default_factory=dict)
     splits: Mapping[str, str] = field(default_factory=dict)
     append_eos: bool = True
-    special_tokens: bool = False
+    parse_special: bool = False
     turns: str = "all"
 
     def of(self, task: Task) -> Task:
@@ -72,7 +72,7 @@ class RowOptions:
             "columns": tuple((theirs, ours) for ours, theirs in self.columns.items()),
             "splits": tuple(self.splits.items()),
             "append_eos": task.append_eos and self.append_eos,
-            "special_tokens": self.special_tokens,
+            "parse_special": self.parse_special,
             "turns": self.turns,
         }
         if any(getattr(task, name) != value for name, value in reading.items()):

@@ -73,7 +73,7 @@ class Task(ABC):
     columns: tuple[tuple[str, str], ...] = ()  # (column of the data, field): read whatever else the row has
     splits: tuple[tuple[str, str], ...] = ()  # (split, what the data call it), where they differ
     append_eos: bool = False  # an answer ends with the model's end token
-    special_tokens: bool = False  # control tokens that are written out in the data count as such
+    parse_special: bool = False  # control tokens that are written out in the data count as such
     turns: str = "all"  # of a conversation: "all" the assistant's turns are learned, or the "last"
     # Made-up rows, for a look at the prompts without data.
     samples: tuple[Mapping[str, Any], ...] = field(default=(), compare=False, repr=False)

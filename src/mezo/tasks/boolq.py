@@ -1,4 +1,4 @@
-"""BoolQ: a passage and a question to be answered yes or no (Clark et al. 2019)."""
+"""BoolQ: a yes/no question about a passage."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,10 +26,12 @@ _SAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class BoolQ(Classification):
-    """`passage`, `question`, `label` (0 or false: no, 1 or true: yes); MeZO, Table 14.
+    r"""`passage`, `question`, `label` (0 or false: no, 1 or true: yes). The masked form is not the paper's.
 
-    The question gets its capital and its question mark, as in the published code. The masked form
-    is not the paper's.
+    Reference: Clark et al. 2019; MeZO, Table 14; capital and question mark as in the published code.
+    Example:
+        >>> BoolQ().causal(Row(_SAMPLES[0], "samples", 0)).tail
+        ' Does a tide mill need a river?\n'
     """
 
     name: str = "boolq"

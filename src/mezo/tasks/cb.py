@@ -1,4 +1,4 @@
-"""CB, CommitmentBank: is the writer committed to a clause of the text? (de Marneffe et al. 2019)."""
+"""CB, CommitmentBank: is the writer committed to a clause of the text?"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,10 +24,12 @@ _SAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class CB(Inference):
-    """`premise`, `hypothesis`, `label` (0 entailment, 1 contradiction, 2 neutral); MeZO, Table 14.
+    r"""`premise`, `hypothesis`, `label` (0 entailment, 1 contradiction, 2 neutral). The masked form is SNLI's.
 
-    The masked form is that of SNLI, not the paper's. The paper judges by accuracy, SuperGLUE by the
-    mean of accuracy and macro-F1.
+    Reference: de Marneffe et al. 2019; MeZO, Table 14. SuperGLUE's score is the mean of accuracy and macro-F1.
+    Example:
+        >>> CB().causal(Row(_SAMPLES[0], "samples", 0)).tail
+        ' Can we infer that "the house would still be standing"? Yes, No, or Maybe?\n'
     """
 
     name: str = "cb"

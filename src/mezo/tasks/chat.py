@@ -34,6 +34,11 @@ class Chat(FreeText):
     """`messages` (OpenAI), `conversations` (ShareGPT), or TRL's `prompt` and `completion` as lists of messages.
 
     System prompts and tool messages are context. `turns` says which of the assistant's turns are learned.
+
+    Example:
+        >>> talk = Chat().conversation(Row(_SAMPLES[1], "samples", 0))
+        >>> talk.learned("all"), talk.learned("last")
+        ((1, 3), (3,))
     """
 
     name: str = "chat"

@@ -1,5 +1,6 @@
 """Conversations as people store them: OpenAI's `messages`, ShareGPT's `conversations`, TRL's lists in prompt and completion."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,9 +51,20 @@ def conversation_in(row: Row, name: str) -> Conversation:
 def messages_in(row: Row, name: str) -> list[dict[str, Any]]:
     """A list of messages, each {role, content} or ShareGPT's {from, value}. Raises MezoError, which names the message."""
     value = row.value(name)
+    if isinstance(value, str) and value.lstrip().startswith("["):  # as a CSV has a list
+        value = _parsed(value, row, name)
     if isinstance(value, str) or not isinstance(value, Sequence) or not len(value):
         raise MezoError(f"{row.where}: expected a list of messages in field {name!r}, found {shown(value)}")
     return [_message(item, f"{row.where}: message {n} of {name!r}") for n, item in enumerate(value)]
+
+
+def _parsed(text: str, row: Row, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MezoError(
+            f"{row.where}: expected a list of messages as JSON in field {name!r}, found broken JSON: {error}"
+        ) from None
 
 
 def _message(item: Any, where: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""COPA: which of two sentences is the cause, or the effect, of another? (Roemmele et al. 2011)."""
+"""COPA: which of two sentences is the cause, or the effect, of another?"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,10 +29,14 @@ _SAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class COPA(Task):
-    """`premise`, `choice1`, `choice2`, `question` (cause or effect), `label` (0 or 1); MeZO, Table 14.
+    """`premise`, `choice1`, `choice2`, `question` (cause or effect), `label` (0 or 1).
 
-    The candidates are the choices, their first word in lower case (but for "I"), after "so" or
-    "because" and the premise without its full stop, as in the published code.
+    The candidates are the choices, with a lower-case first word (but for "I").
+
+    Reference: Roemmele et al. 2011; MeZO, Table 14; lower case and full stop as in the published code.
+    Example:
+        >>> COPA().causal(Row(_SAMPLES[0], "samples", 0)).prompt
+        'The lamp in the hall went out because'
     """
 
     name: str = "copa"

@@ -1,4 +1,4 @@
-"""DROP: a question that takes counting, sorting or arithmetic over a passage (Dua et al. 2019)."""
+"""DROP: a question that takes counting, sorting or arithmetic over a passage."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,10 +29,12 @@ _SAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class DROP(Task):
-    """`passage`, `question`, `answers_spans` ({"spans": [...], "types": [...]}); MeZO, Table 14.
+    r"""`passage`, `question`, `answers_spans` ({"spans": [...], "types": [...]}), or the original nested form.
 
-    As in the published code the first span is what is learned; all are `references`. The original
-    files' `answer` ({"number", "date", "spans"}) and nested passages are read, too.
+    Reference: Dua et al. 2019; MeZO, Table 14: the first span is learned, all are `references`.
+    Example:
+        >>> DROP().causal(Row(_SAMPLES[0], "samples", 0)).candidates
+        (' 3\n',)
     """
 
     name: str = "drop"

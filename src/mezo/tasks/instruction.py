@@ -21,7 +21,12 @@ _PAIRED = ", paired with an input that provides further context"
 class Instruction(FreeText):
     """`instruction`, `output`, and an `input` that may be empty or absent.
 
-    A model with a chat template reads the instruction as the user's turn; another one Alpaca's own prompt.
+    A model with a chat template reads the instruction as the user's turn, another model Alpaca's own prompt.
+
+    Reference: Taori et al. 2023, Stanford Alpaca.
+    Example:
+        >>> Instruction().causal(Row(_SAMPLES[1], "samples", 0)).prompt[-50:]
+        '### Instruction:\\nWrite a greeting.\\n\\n### Response:\\n'
     """
 
     name: str = "instruction"

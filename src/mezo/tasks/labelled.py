@@ -22,6 +22,11 @@ class Labelled(Classification):
     """`text`, `label`: the label is chosen from those in the training data, as they are written there.
 
     Better words for the classes are given by label_words, in the order of the sorted labels.
+
+    Example:
+        >>> rows = [Row(fields, "samples", n) for n, fields in enumerate(_SAMPLES)]
+        >>> Labelled().fitted(rows).causal(rows[0]).candidates
+        (' billing', ' web')
     """
 
     name: str = "labelled"

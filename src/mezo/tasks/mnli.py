@@ -1,4 +1,4 @@
-"""MNLI: what does a sentence, of any genre, say of another one? (Williams et al. 2018)."""
+"""MNLI: does a sentence follow from another one, of any genre?"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,9 +25,12 @@ _SAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class MNLI(Inference):
-    """`premise`, `hypothesis`, `label` (0 entailment, 1 neutral, 2 contradiction); MeZO, Table 13 (masked).
+    r"""`premise`, `hypothesis`, `label` (0 entailment, 1 neutral, 2 contradiction). The causal form is CB's.
 
-    The paper has no causal form; it is that of CB. Validation and test are the matched genres.
+    Reference: Williams et al. 2018; MeZO, Table 13 (masked). Validation and test are the matched genres.
+    Example:
+        >>> MNLI().causal(Row(_SAMPLES[0], "samples", 0)).tail
+        ' Can we infer that "There is a ferry on some evenings."? Yes, No, or Maybe?\n'
     """
 
     name: str = "mnli"

@@ -1,4 +1,4 @@
-"""MultiRC: is an answer to a question on a paragraph right? (Khashabi et al. 2018)."""
+"""MultiRC: is an answer to a question about a paragraph right?"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,11 +26,14 @@ _SAMPLES = tuple(
 
 @dataclass(frozen=True, kw_only=True)
 class MultiRC(Classification):
-    """`paragraph`, `question`, `answer`, `label` (0 wrong, 1 right); MeZO, Table 14.
+    """`paragraph`, `question`, `answer`, `label` (0 wrong, 1 right), or the nested SuperGLUE objects.
 
-    A question has several answers, each a row of its own; the rows of a question are a `group`, for
-    the exact match of whole questions. The nested objects of the SuperGLUE files are read, too.
-    The headline is accuracy, as the paper reports it; SuperGLUE's are the two after it.
+    Each answer to a question is a row. The rows of a question are a `group`, for its exact match.
+
+    Reference: Khashabi et al. 2018; MeZO, Table 14. SuperGLUE's metrics follow the paper's accuracy.
+    Example:
+        >>> MultiRC().causal(Row(_SAMPLES[0], "samples", 0)).candidates
+        ('No', 'Yes')
     """
 
     name: str = "multirc"

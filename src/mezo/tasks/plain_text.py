@@ -17,6 +17,10 @@ class PlainText(FreeText):
     """`text`: every token of it is learned; the end of a text that is too long is cut.
 
     Where the tokenizer puts no token before a text, its first token is given and not learned.
+
+    Example:
+        >>> PlainText().causal(Row(_SAMPLES[0], "samples", 0)).candidates
+        ('Tickets about invoices go to billing.',)
     """
 
     name: str = "text"

@@ -1,4 +1,4 @@
-"""A prompt and the completion that is wanted."""
+"""Your own data: a prompt and its completion."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,9 +16,13 @@ _SAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class PromptCompletion(FreeText):
-    """`prompt`, `completion`: both exactly as written, so the space between them is the writer's.
+    """`prompt`, `completion`: both exactly as written, including the space between them.
 
     A masked model sees as many masks after the prompt as the completion has tokens, and learns each at its place.
+
+    Example:
+        >>> PromptCompletion().causal(Row(_SAMPLES[0], "samples", 0)).candidates
+        (' web',)
     """
 
     name: str = "prompt-completion"

@@ -17,7 +17,12 @@ _SAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionAnswer(FreeText):
-    """`question`, `answer`: two turns through a chat template; without one, "Question: ...", "Answer: ..."."""
+    """`question`, `answer`: two turns through a chat template; without one, "Question: ...", "Answer: ...".
+
+    Example:
+        >>> QuestionAnswer().causal(Row(_SAMPLES[1], "samples", 0)).candidates
+        (' web',)
+    """
 
     name: str = "question-answer"
     fields: tuple[str, ...] = ("question", "answer")

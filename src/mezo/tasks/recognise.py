@@ -60,10 +60,15 @@ def recognised(rows: Sequence[Row], tasks: Mapping[str, Task], columns: Mapping[
         )
     for needed, name in FORMS:
         if fields.keys() >= set(needed):
-            if name == "prompt-completion" and not isinstance(fields["prompt"], str):
+            if name == "prompt-completion" and _is_messages(fields["prompt"]):
                 name = "chat"
             return name, f"reading rows of {_listed(needed)} as task {name!r}"
     raise MezoError(f"{rows[0].where}: {_nearest(list(fields))}")
+
+
+def _is_messages(value: Any) -> bool:
+    """Whether it is a list of messages, or one as JSON in a CSV."""
+    return not isinstance(value, str) or (value.startswith("[{") and '"role"' in value)
 
 
 def _is_public(task: Task, rows: Sequence[Row], fields: Mapping[str, Any]) -> bool:
@@ -82,7 +87,7 @@ def _nearest(fields: list[str]) -> str:
     if set(fields) >= _PREFERENCES:
         return (
             f"fields {_listed(fields)} are preferences, which no task here learns from; to learn the chosen answers alone: "
-            "--columns prompt=prompt,completion=chosen"
+            "--columns completion=chosen"
         )
     best = max(FORMS, key=lambda form: _likeness(form[0], fields))[0]
     missing = [name for name in best if name not in fields]

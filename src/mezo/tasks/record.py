@@ -1,4 +1,4 @@
-"""ReCoRD: which entity of a news article stands where a query has a gap? (Zhang et al. 2018)."""
+"""ReCoRD: which entity of a news article fills the gap of a query?"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,12 +31,14 @@ _SAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class ReCoRD(Task):
-    """`passage`, `query` (with one or more @placeholder), `entities`, `answers`; MeZO, Table 14.
+    """`passage`, `query` (with one or more @placeholder), `entities`, `answers`, or the nested SuperGLUE objects.
 
-    The candidates are the query with each different entity in its gap, in the order of `entities`;
-    several may be right. As in the published code (GPT-3's form), highlights and query are items of one list.
-    The nested objects of the SuperGLUE files are read, too. The headline is accuracy, as the paper
-    reports it; SuperGLUE's are the two after it.
+    The candidates are the query with each different entity in its gap; several may be right.
+
+    Reference: Zhang et al. 2018; MeZO, Table 14: highlights and query are items of one list, as in GPT-3's form.
+    Example:
+        >>> ReCoRD().causal(Row(_SAMPLES[0], "samples", 0)).candidates[0]
+        ' "I know every one of those boats," said Velm, who piloted them for years.'
     """
 
     name: str = "record"

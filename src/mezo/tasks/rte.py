@@ -1,4 +1,4 @@
-"""RTE: does a sentence follow from a text? (Dagan et al. 2005 and the challenges after it)."""
+"""RTE: does a sentence follow from a text?"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +25,13 @@ _SAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class RTE(Inference):
-    """`premise`, `hypothesis`, `label` (0 entailment, 1 not); MeZO, Table 13 (masked), Table 14 (causal)."""
+    r"""`premise`, `hypothesis`, `label` (0 entailment, 1 not).
+
+    Reference: Dagan et al. 2005 and later challenges; MeZO, Table 13 (masked), Table 14 (causal).
+    Example:
+        >>> RTE().causal(Row(_SAMPLES[0], "samples", 0)).tail
+        '\nDoes this mean that "The old bridge in Oster will be closed." is true? Yes or No?\n'
+    """
 
     name: str = "rte"
     home: HubDataset | PackagedDataset | None = HubDataset("aps/super_glue", "rte", {"test": "validation"})

@@ -1,4 +1,4 @@
-"""SNLI: what does the caption of a picture say of another sentence? (Bowman et al. 2015)."""
+"""SNLI: does another sentence follow from the caption of a picture?"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,10 +24,14 @@ _SAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class SNLI(Inference):
-    """`premise`, `hypothesis`, `label` (0 entailment, 1 neutral, 2 contradiction); MeZO, Table 13 (masked).
+    r"""`premise`, `hypothesis`, `label` (0 entailment, 1 neutral, 2 contradiction). The causal form is CB's.
 
-    The paper has no causal form; it is that of CB. Rows on which the annotators found no majority
-    (label -1 or "-") are left out, as is usual.
+    Rows without a majority of the annotators (label -1 or "-") are left out.
+
+    Reference: Bowman et al. 2015; MeZO, Table 13 (masked).
+    Example:
+        >>> SNLI().causal(Row(_SAMPLES[0], "samples", 0)).tail
+        ' Can we infer that "A person is repairing something."? Yes, No, or Maybe?\n'
     """
 
     name: str = "snli"

@@ -1,4 +1,4 @@
-"""SQuAD: a question whose answer is a span of a passage (Rajpurkar et al. 2016)."""
+"""SQuAD: a question whose answer is a span of a passage."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,10 +31,14 @@ _SAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class SQuAD(Task):
-    """`title`, `context`, `question`, `answers` ({"text": [...]}); MeZO, Table 14.
+    r"""`title`, `context`, `question`, `answers` ({"text": [...]}, or a list), or the articles of the original files.
 
-    Answers may also be a list of texts, or of {"text": ...} as in the original files, whose articles
-    are read whole. Questions without an answer (SQuAD 2) are left out.
+    Questions without an answer (SQuAD 2) are left out.
+
+    Reference: Rajpurkar et al. 2016; MeZO, Table 14.
+    Example:
+        >>> SQuAD().causal(Row(_SAMPLES[0], "samples", 0)).candidates
+        (' 1742\n',)
     """
 
     name: str = "squad"

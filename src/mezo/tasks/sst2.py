@@ -1,4 +1,4 @@
-"""SST-2: is a sentence of a film review positive? (Socher et al. 2013)."""
+"""SST-2: is a sentence of a film review positive?"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,13 @@ _SAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class SST2(Classification):
-    """`sentence`, `label` (0 negative, 1 positive); MeZO, Table 13 (masked) and Table 14 (causal)."""
+    """`sentence`, `label` (0 negative, 1 positive).
+
+    Reference: Socher et al. 2013; MeZO, Table 13 (masked) and Table 14 (causal).
+    Example:
+        >>> SST2().causal(Row(_SAMPLES[0], "samples", 0)).prompt
+        'a quiet , generous film that earns its last scene . It was'
+    """
 
     name: str = "sst2"
     home: HubDataset | PackagedDataset | None = HubDataset("stanfordnlp/sst2", splits={"test": "validation"})

@@ -1,4 +1,4 @@
-"""SST-5: how positive is a sentence of a film review? (Socher et al. 2013)."""
+"""SST-5: how positive is a sentence of a film review?"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,9 +16,12 @@ _SAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class SST5(Classification):
-    """`sentence`, `label` (0 very negative .. 4 very positive); MeZO, Table 13 (masked).
+    """`sentence`, `label` (0 very negative .. 4 very positive). The causal form is SST-2's with these words.
 
-    The paper has no causal form; it is that of SST-2, with the masked form's words.
+    Reference: Socher et al. 2013; MeZO, Table 13 (masked).
+    Example:
+        >>> SST5().causal(Row(_SAMPLES[0], "samples", 0)).candidates
+        (' terrible', ' bad', ' okay', ' good', ' great')
     """
 
     name: str = "sst5"

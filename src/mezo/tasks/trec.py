@@ -1,4 +1,4 @@
-"""TREC: what kind of thing does a question ask for? (Voorhees and Tice 2000; Li and Roth 2002)."""
+"""TREC: what kind of thing does a question ask for?"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,10 +17,14 @@ _HUB_ORDER = ("ABBR", "ENTY", "DESC", "HUM", "LOC", "NUM")  # of the ints in the
 
 @dataclass(frozen=True, kw_only=True)
 class TREC(Classification):
-    """`text`, `label` (0 to 5: DESC, ENTY, ABBR, HUM, LOC, NUM); MeZO, Table 13 (masked).
+    r"""`text`, `label` (0 to 5: DESC, ENTY, ABBR, HUM, LOC, NUM). The causal form is not the paper's.
 
-    Ints in `label` are in the order of the paper's few-shot data, in `coarse_label` in the hub's
-    (ABBR first). The paper has no causal form; the one here is ours.
+    Ints in `label` are in the order of the paper's few-shot data, in `coarse_label` in the hub's (ABBR first).
+
+    Reference: Voorhees and Tice 2000; Li and Roth 2002; MeZO, Table 13 (masked).
+    Example:
+        >>> TREC().causal(Row(_SAMPLES[0], "samples", 0)).prompt
+        'Question: Who built the first lighthouse on the island ?\nType of answer:'
     """
 
     name: str = "trec"
@@ -51,8 +55,9 @@ class TREC(Classification):
             return (fields,)
         if isinstance(coarse, str) and coarse.isdecimal():
             coarse = int(coarse)  # as a CSV has it
-        in_order = isinstance(coarse, int) and coarse in range(len(_HUB_ORDER))
-        return ({**fields, "label": _HUB_ORDER[coarse] if in_order else coarse},)
+        if isinstance(coarse, int) and coarse in range(len(_HUB_ORDER)):
+            coarse = _HUB_ORDER[coarse]
+        return ({**fields, "label": coarse},)
 
     def causal(self, row: Row) -> TextExample:
         return self.asked(row, row.text("text").strip(), head="Question: ", tail="\nType of answer:")

@@ -1,4 +1,4 @@
-"""WiC: is a word used in the same sense in two sentences? (Pilehvar and Camacho-Collados 2019)."""
+"""WiC: does a word have the same sense in two sentences?"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,13 @@ _SAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class WiC(Classification):
-    """`word`, `sentence1`, `sentence2`, `label` (0 or false: another sense, 1 or true: the same); MeZO, Table 14."""
+    r"""`word`, `sentence1`, `sentence2`, `label` (0 or false: another sense, 1 or true: the same).
+
+    Reference: Pilehvar and Camacho-Collados 2019; MeZO, Table 14.
+    Example:
+        >>> WiC().causal(Row(_SAMPLES[0], "samples", 0)).head
+        'Does the word "bank" have the same meaning in these two sentences? Yes, No?\n'
+    """
 
     name: str = "wic"
     home: HubDataset | PackagedDataset | None = HubDataset("aps/super_glue", "wic", {"test": "validation"})

@@ -1,4 +1,4 @@
-"""WSC, the Winograd Schema Challenge: what does a pronoun refer to? (Levesque et al. 2012)."""
+"""WSC, the Winograd Schema Challenge: what does a pronoun refer to?"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,9 +26,14 @@ _SAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class WSC(Classification):
-    """`text`, `span1_text`, `span2_text` (the pronoun), `label` (0 or false, 1 or true); MeZO, Table 14.
+    """`text`, `span1_text`, `span2_text` (the pronoun), `label` (0 or false, 1 or true).
 
-    The SuperGLUE files keep the spans in `target`; that is read, too.
+    The `target` of the SuperGLUE files may hold the spans.
+
+    Reference: Levesque et al. 2012; MeZO, Table 14.
+    Example:
+        >>> WSC().causal(Row(_SAMPLES[0], "samples", 0)).candidates
+        ('No', 'Yes')
     """
 
     name: str = "wsc"

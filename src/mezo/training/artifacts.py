@@ -21,14 +21,10 @@ def leave(
     artifacts: bool,
     note: Callable[[str], None],
 ) -> None:
-    """Write what is made of a finished run; its trajectory and its metrics are there already.
+    """Write the results of a finished run; its trajectory and its metrics exist already.
 
-    Args:
-        run: the folder.
-        result: of the run.
-        measuring: has the trace, if there is one.
-        artifacts: write weights, plots and card too; False writes figures alone.
-        note: called with what a person should know.
+    artifacts: write weights, plots and card; False writes figures alone. measuring: has the trace, if there is one.
+    note: called with messages for people.
     """
     if artifacts:
         card = weights_card(run, result, kind=kind_of(result.model.config, result.config.model))

@@ -44,18 +44,16 @@ def evaluate(
     """Score every example at theta, 64 at a time, sorted by length.
 
     Args:
-        engine: of the model.
-        examples: to score.
-        objective: its loss is reported, or for some the cross-entropy (`objectives.reported`). An objective
-            that reads outputs is also reported as a metric.
+        engine, examples: of the model; to score.
+        objective: its loss is reported, or the cross-entropy in its place (`objectives.reported`). An objective that
+        reads
+            outputs is also reported as a metric.
         has_candidates: whether the task is a choice between candidates.
         metrics: the task's, by name; None for accuracy where there are candidates.
-        step: for the record: the steps done.
-        split: for the record: what the examples are.
+        step, split: for the record.
         answers: filled with what the model chose and wrote.
 
-    Raises:
-        MezoError: a metric is unknown, or is not available for these examples.
+    Raises MezoError if a metric is unknown, or not available for these examples.
     """
     began = time.monotonic()
     names = metrics if metrics is not None else ("accuracy",) if has_candidates else ()

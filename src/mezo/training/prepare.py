@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import mezo
+from mezo import estimators
 from mezo.algorithm import draw_of
-from mezo.build.schedule import directions_at, estimator_for, objective_for
+from mezo.build.schedule import directions_at, objective_for
 from mezo.build.setup import Prepared, base_fingerprint, base_model, encode, set_up, with_matmul
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset, MeZODataset, from_config
@@ -59,12 +60,10 @@ def prepare_run(
         given: objects that replace what the config names.
         resume: the run to resume, if there is one.
         group: the processes of this run.
-        note: called with what a person should know.
+        note: called with messages for people.
         profile: say how matrices are multiplied.
 
-    Raises:
-        MezoError: the config, the data or the model cannot be used.
-        Changed: the run to resume has another base model or other examples.
+    Raises MezoError if config, data or model cannot be used, Changed if the run to resume has others.
     """
     resuming = resume is not None
     config = settled(config, group, resuming=resuming, note=note)
@@ -95,7 +94,7 @@ def prepare_run(
     check_alike(group, config, fingerprint, identity, data)
     bench = set_up(config, base, objective, group)
     engine = around(bench.engine, bench.weights, group, config)
-    estimator = estimator_for(config, bench.weights)
+    estimator = estimators.build(config, bench.weights)
     header = {
         "mezo": mezo.__version__,
         "noise": NOISE_VERSION,

@@ -8,26 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from mezo.algorithm import NonFiniteLoss, draw_of, mezo_step
-from mezo.build.announce import announced
 from mezo.build.schedule import directions_at, learning_rate
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset, MeZODataset
 from mezo.data.prefetch import ahead
 from mezo.errors import MezoError
 from mezo.events import EvalRecord, MezoWarning, Observer, StepRecord, WarningObserver
+from mezo.noise import announced
 from mezo.parallel.group import Apart
 from mezo.parallel.start import check_state, group_for, interrupts_for, sent
-from mezo.resume.follower_ranks import meet
-from mezo.resume.recorder import WriteFailed
-from mezo.resume.session import Resume
+from mezo.resume.recorder import RunFiles, WriteFailed
+from mezo.resume.session import Resume, meet
 from mezo.runs.folder import RunFolder
 from mezo.runs.result import TrainResult
 from mezo.training.evaluation import evaluate
 from mezo.training.monitors import watch_of
 from mezo.training.monitors.advice import before_the_start, last_update_overflowed, naming_the_batch
-from mezo.training.monitors.measuring import Counted, Measuring
+from mezo.training.monitors.measuring import Measuring
 from mezo.training.prepare import Given, prepare_run
-from mezo.training.run_files import Destination, RunFiles, Start, open_files
+from mezo.training.run_files import Destination, Start, open_files, save_files
 from mezo.tuning import tuned_modules
 from mezo.util import memory
 from mezo.util.clock import since
@@ -162,7 +161,7 @@ class MeZOTrainer:
                     if self._destination.artifacts or (self.output is None and self.group.size == 1):
                         result.model = self.engine.tuned(self.bench.model)
                     done = failure is None and not result.interrupted
-                    files.save(result, self.estimator_state, done=done)
+                    save_files(files, self._destination, result, self.estimator_state, done=done)
         if said := sent(self.engine):
             self.observer.on_note(said)
         self.observer.on_end()
@@ -230,13 +229,13 @@ class MeZOTrainer:
 
     def _step(self, step: int, microbatches: list[Any], began: float) -> tuple[tuple[float, ...], StepRecord]:
         """Move theta once; the values of the trajectory's record, and the record for people."""
-        before, c = Counted.of(self.engine), self.config
+        before, c = dataclasses.replace(self.engine.counts), self.config
         draw = draw_of(c.seed, step, directions_at(c, step))
         update, losses, self.estimator_state = mezo_step(
             self.engine, self.estimator, microbatches, draw, learning_rate(c, step), self.estimator_state
         )
         with span("logging"):
-            spent = Counted.of(self.engine) - before
+            spent = self.engine.counts.since(before)
             return update.values, StepRecord(
                 step=step,
                 loss=math.fsum(losses) / len(losses),

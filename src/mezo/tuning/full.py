@@ -8,10 +8,17 @@ from mezo.weights.tunable import canonical
 
 
 def full(model: Any, config: MeZOConfig) -> Any:
-    """Every parameter of the model, or those whose names the config's `train` patterns are found in.
+    """Every parameter of the model, or those whose names contain a match of the config's `train` patterns.
 
     Tied weights are one tensor under one name, the first.
-    Raises MezoError for a pattern that names nothing.
+
+    Raises: MezoError if a pattern matches no name.
+    Example:
+        >>> from transformers import AutoModelForCausalLM
+        >>> model = AutoModelForCausalLM.from_pretrained("my-model")
+        >>> tuned = full(model, MeZOConfig(train=("layers.1",)))
+        >>> sum(p.requires_grad for p in tuned.parameters())
+        9
     """
     named = {canonical(name): p for name, p in model.named_parameters()}
     first = {id(p): name for name, p in named.items()}

@@ -21,14 +21,17 @@ class _Place:
 
 
 def head(model: Any, config: MeZOConfig) -> Any:
-    """The output embedding and its bias; everything under it is frozen.
+    """The output embedding and its bias, or, with `train`, the matching parameters above the transformer.
 
-    A head that shares its tensor with the input embedding gets a copy of its own, so that the
-    embedding stays what it was: one vocabulary matrix more in memory, and a model that is saved with
-    `tie_word_embeddings: false`. With `train`, the patterns choose among all parameters above the
-    transformer instead, such as the dense layer of a masked model's head (`--train transform`).
+    A tied head gets a copy first, so that the input embedding stays unchanged: one vocabulary matrix more in
+    memory, and a saved model with `tie_word_embeddings: false`.
 
-    Raises MezoError for a pattern that names nothing.
+    Raises: MezoError if a pattern matches no name.
+    Example:
+        >>> from transformers import AutoModelForCausalLM
+        >>> model = AutoModelForCausalLM.from_pretrained("my-model")
+        >>> [name for name, p in head(model, MeZOConfig()).named_parameters() if p.requires_grad]
+        ['lm_head.weight']
     """
     output = model.get_output_embeddings()
     above = _above(model, output)

@@ -52,14 +52,18 @@ _LORA_NAMES = (
 
 
 def lora(model: Any, config: MeZOConfig) -> Any:
-    """A LoRA adapter on the query and value projections, or on `lora_targets`; of those, with `train`
-    patterns, on the modules whose weights they name.
+    """A LoRA adapter on the query and value projections, or on `lora_targets`; `train` patterns select among them.
 
-    Raises MezoError for a target that names no module, one that takes no adapter, and for the head and the
-    embeddings, which are read in other ways than by calling them.
+    A is drawn from the run's noise stream, with the variance of the usual Kaiming-uniform start, so that it is
+    the same on every device; B is zero.
 
-    A is drawn from the run's own noise stream instead of torch's generator, with the variance of
-    the usual Kaiming-uniform start, so that it is the same on every device; B is zero.
+    Raises: MezoError if a target names no module, or one that takes no adapter, such as the head or an embedding.
+    Reference: Hu et al. 2021; MeZO, appendix E.5.
+    Example:
+        >>> from transformers import AutoModelForCausalLM
+        >>> model = AutoModelForCausalLM.from_pretrained("my-model")
+        >>> tuned_modules(lora(model, MeZOConfig(lora_rank=2)))
+        'q_proj and v_proj, 4 modules'
     """
     from peft import LoraConfig, get_peft_model
 

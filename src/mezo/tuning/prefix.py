@@ -22,17 +22,19 @@ _STEP = 2**64 - 1  # no run has so many: the tokens are drawn apart from the dir
 
 
 def prefix(model: Any, config: MeZOConfig) -> Any:
-    """`prefix_tokens` keys and values before those of every layer; nothing else is tuned.
+    """`prefix_tokens` keys and values in front of those of every layer; nothing else is tuned.
 
-    They begin as the activations of tokens drawn at random from the vocabulary (MeZO, appendix E.5), which
-    spares the reparametrisation of Li & Liang, or as standard normal noise (`prefix_init: random`).
-    The paper draws from torch's generator; here the tokens follow from the run's seed, and their
-    activations are rounded to bfloat16, so that the start is the same on every device.
+    They start as the activations of tokens drawn by the run's seed, rounded to bfloat16 so that the start is
+    the same on every device, or as standard normal noise (`prefix_init: random`). With `train`, only layers
+    whose names match are tuned; peft's format keeps a prefix for every layer.
 
-    With `train`, only the layers whose names the patterns are found in are tuned; the others keep the
-    prefix they began with, since peft's format has one for every layer.
-
-    Raises MezoError for a model that takes no prefix, and for a pattern that names nothing.
+    Raises: MezoError if the model takes no prefix, or a pattern matches no name.
+    Reference: Li & Liang 2021; MeZO, appendix E.5 (the start from activations).
+    Example:
+        >>> from transformers import AutoModelForCausalLM
+        >>> model = AutoModelForCausalLM.from_pretrained("my-model")
+        >>> [tuple(p.shape) for p in prefix(model, MeZOConfig()).parameters() if p.requires_grad]
+        [(5, 8), (5, 8), (5, 8), (5, 8)]
     """
     count = config.prefix_tokens
     if config.prefix_init == "activations":

@@ -19,7 +19,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp's 0600 is for secrets
+        os.umask(mask := os.umask(0))  # the only way to read it is to set it
+        temporary.chmod(0o666 & ~mask)  # mkstemp's 0600 is for secrets
         os.replace(temporary, path)
         sync_folder(path.parent)  # the name too must outlive a loss of power
     finally:
@@ -61,12 +62,6 @@ def reason(error: Exception) -> str:
     """Why something could not be read or written, on one line: the system's own words where it was the system."""
     found = system_error(error)
     return found.strerror if found and found.strerror else " ".join(str(error).split())
-
-
-def _umask() -> int:
-    mask = os.umask(0)  # the only way to read it is to set it
-    os.umask(mask)
-    return mask
 
 
 def write_all(file: FileIO, data: bytes) -> None:

@@ -1,8 +1,7 @@
 """How long something took, by a clock that may jump.
 
-That a monotonic clock does not go back is a promise of one machine that stays awake. A virtual machine that is
-suspended or a container that is moved may find it standing still, far ahead or behind. Nothing that a run computes hangs
-on a time; but no time may be less than nothing, and none may be divided by.
+A virtual machine that is suspended, or a container that is moved, may see the monotonic clock stand still or jump. No
+result depends on a time; but none may be negative, and none may be divided by.
 """
 
 import time

@@ -11,10 +11,6 @@ from mezo.util.parsing import one_line, printable
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$&!])")
 _START = re.compile(r"^(\d*)([-+=.)])(?=[-+=\s]|$)")  # of a list, a rule, a heading
-# HTML, code, emphasis, entities, links, images and their definitions; at the start of a line also lists, quotes, headings
-_MARKUP = re.compile(
-    r"[<>`*\x7f]|~~|&(?=[#\w])|\](?=[(\[:])|(?<![^\W_])_|_(?![^\W_])|^(?:\d*[-+=.)](?=[-+=\s]|$)|#)"
-)
 _PROSE = re.compile(r"<(?=[a-zA-Z/!?])|(?<=--)>|&(?=[#\w])|(?<=\])[(\[:]")
 
 

@@ -1,7 +1,4 @@
-"""Small files of other people: read without waiting for ever and without filling the memory.
-
-Reading a pipe or a device in a file's place may never end, and a file of holes has any size on no disk at all.
-"""
+"""Small files from other people, read with bounds: a pipe may never end, and a sparse file may have any size."""
 
 import stat
 from pathlib import Path
@@ -11,16 +8,17 @@ _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a so
 
 
 def kind_of(path: Path) -> str | None:
-    """What it is, or is a link to, if no file: "a folder", "a pipe", "a device" ... Raises OSError if it is not there."""
+    """What it is, or is a link to, if no file: "a folder", "a pipe", "a device" ... Raises OSError if it is not
+    there.
+    """
     kind = stat.S_IFMT(path.stat().st_mode)
     return None if kind == stat.S_IFREG else _KINDS.get(kind, "a device")
 
 
 def read_text(path: Path, *, most: int = MOST, pipe: bool = False) -> str:
-    """The text of a file of at most so many bytes.
+    """The text of a file of at most `most` bytes. pipe: allow a pipe, as a shell's <(command) is.
 
-    pipe: what a person names on the command line may be a pipe, as a shell's <(command) is.
-    Raises OSError if it cannot be read, ValueError if it is no such file or no UTF-8.
+    Raises OSError if it cannot be read, ValueError if it is no such file or not UTF-8.
     """
     kind = kind_of(path)
     if kind is not None and not (pipe and kind == "a pipe"):

@@ -1,7 +1,7 @@
-"""HTTP answers bounded as a whole, in time and in size, for whichever httpx-like client is used.
+"""HTTP answers bounded as a whole, in time and in size, for any httpx-like client.
 
-A client's own time limit is for each single read, so a server that sends a byte now and then, or "100 Continue" for
-ever, keeps within it without an end; and its size has no limit, packed or not.
+A client's own time limit is for each read, so a server that sends a byte now and then never exceeds it; and size has
+no limit.
 """
 
 import contextlib
@@ -29,8 +29,8 @@ def whole(
 ) -> Any:
     """The response to `request`, with its content.
 
-    send: sends it, and returns the response as a stream. seconds: from now to the last byte; then `abandon` is called,
-    which closes the connection and so ends the thread that waits for it. Raises TimeUp, Unbounded, or what `send` does.
+    send: sends it and returns a streaming response. seconds: to the last byte; then `abandon` is called, which closes
+    the connection and so ends the waiting thread. Raises TimeUp, Unbounded, or what `send` does.
     """
     outcome: list[Any] = []
     begun = threading.Event()

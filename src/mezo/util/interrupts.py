@@ -19,10 +19,10 @@ class Forced(KeyboardInterrupt):
 
 
 class Interrupts:
-    """As a context manager it takes over SIGINT and SIGTERM (in the main thread; elsewhere it does nothing).
+    """As a context manager it handles SIGINT and SIGTERM (in the main thread; elsewhere it does nothing).
 
-    Inside `held()` an interrupt waits until the block is done; a second one does not, and is `Forced`.
-    SIGTERM is left alone where it was ignored.
+    Inside `held()` an interrupt waits until the block is done; a second one does not, and is `Forced`. An ignored
+    SIGTERM stays ignored.
     """
 
     def __init__(self) -> None:
@@ -74,9 +74,9 @@ _native = 0  # blocks of `in_native_code` that are under way
 
 @contextmanager
 def in_native_code() -> Iterator[None]:
-    """Inside the block `Interrupts` wait, without being held: for short calls of libraries that call Python back.
+    """Inside the block `Interrupts` wait: for short calls of libraries that call Python back.
 
-    safetensors turns an exception that a signal raises inside of it into a ValueError about a tensor's shape.
+    safetensors turns a signal's exception into a ValueError about a tensor's shape.
     """
     global _native
     _native += 1

@@ -1,8 +1,7 @@
 """JSON and YAML of other people's files: plain values in proportion to the text, or ValueError.
 
-Their libraries raise errors of several kinds for invalid text (RecursionError for brackets nested too deep,
-OverflowError, errors of their own), and YAML's aliases make a kilobyte into more than memory holds as soon as
-somebody walks, compares or prints the values.
+The libraries raise many kinds of errors for invalid text (RecursionError, OverflowError, their own), and YAML's
+aliases can expand a kilobyte beyond all memory.
 """
 
 import json
@@ -18,10 +17,10 @@ MOST_VALUES = 1_000_000  # of one YAML text, aliases written out: no settings, t
 
 
 def parse_json(text: str | bytes, *, finite: bool = False) -> Any:
-    """The values. Raises ValueError, of one line, if the text is no JSON, is no UTF-8, is nested too deep, or an object
-    has a key twice: Python would keep the last, a reader sees the first.
+    """The values. Raises ValueError, of one line, for invalid JSON or UTF-8, too deep nesting, or a key that occurs
+    twice.
 
-    finite: NaN and infinities, which Python writes and JSON has not, are refused, and so are numbers past a float.
+    finite: refuse NaN, infinities and numbers beyond a float.
     """
     try:
         if not finite:
@@ -47,8 +46,8 @@ def parse_yaml(text: str) -> Any:
     Plain scalars are read by the core schema of YAML 1.2, in decimal alone: `yes`, `1:30`, `0x10` and dates are
     strings. Merge keys (`<<`), other tags and keys that occur twice are refused.
 
-    Raises ValueError, of one line, if the text is no such YAML, is longer than MOST_TEXT or nested too deep, has an
-    alias inside what it names, or would come to more than MOST_VALUES values with its aliases written out.
+    Raises ValueError, of one line, for invalid YAML, more than MOST_TEXT characters, too deep nesting, an alias
+    inside what it names, or more than MOST_VALUES values with its aliases expanded.
     """
     if len(text) > MOST_TEXT:
         raise ValueError(f"expected at most {MOST_TEXT:,} characters of YAML, found {len(text):,}")
@@ -109,9 +108,8 @@ class _CoreLoader(yaml.SafeLoader):
             if not isinstance(key, Hashable):
                 raise ValueError(f"expected a name as a key, found a list or a mapping{_line(key_node)}")
             if key in found:
-                raise ValueError(
-                    f"the key {_brief(key)} occurs twice{_line(key_node)}: leave one of them away"
-                )
+                text = ascii(key) if len(ascii(key)) <= 60 else f"{ascii(key)[:57]}..."
+                raise ValueError(f"the key {text} occurs twice{_line(key_node)}: leave one of them away")
             found[key] = self.construct_object(value_node, deep=deep)
         return found
 
@@ -155,11 +153,6 @@ def _line(node: Any) -> str:
     return f" (line {node.start_mark.line + 1})" if node.start_mark else ""
 
 
-def _brief(value: object) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def _count_nodes(node: Any, known: dict[int, int | None]) -> int:
     """The number of values of a node with its aliases written out. Raises ValueError above MOST_VALUES, or for a
     node inside itself. known: of the nodes so far; None for those that are being counted."""
@@ -192,11 +185,8 @@ def printable(text: str) -> str:
     its line ends stay. Half a surrogate pair, which no terminal takes, is shown so too."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c == "\n" else _shown(c) for c in text)
-
-
-def _shown(letter: str) -> str:
-    return " " if letter == "\t" else ascii(letter)[1:-1]
+    text = text.replace("\t", " ")
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def one_line(text: object) -> str:

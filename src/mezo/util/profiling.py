@@ -10,7 +10,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -19,27 +19,19 @@ NAMES = ("data", "noise", "forward", "head", "update", "logging", OTHER)  # of a
 WARM_UP = 2  # first steps of a run that compile and allocate: no measure of those that follow
 
 
-class _Nothing:
-    __slots__ = ()
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *exception: object) -> None: ...
-
-
 class _Active(threading.local):
     profile: "Profile | None" = None
 
 
-_NOTHING = _Nothing()
+_NOTHING = nullcontext()
 _active = _Active()
 
 
 def span(name: str) -> AbstractContextManager[None]:
     """Time inside the block counts as `name` in this thread's active profile, if there is one.
 
-    Spans nest: a moment counts for the innermost span alone, so the names of a profile add up to
-    the time it was active. Without a profile a span costs a fraction of a microsecond.
+    Spans nest: a moment counts for the innermost span alone. Without a profile a span costs a fraction of a
+    microsecond.
     """
     profile = _active.profile
     return _NOTHING if profile is None else _Span(profile, name)
@@ -66,12 +58,11 @@ class _Span:
 
 
 class Profile:
-    """Seconds by span name, of the thread in which it is entered; it may be entered again and again.
+    """Seconds by span name, of the thread in which it is entered; it may be entered repeatedly.
 
-    synchronize: called wherever a span begins or ends, before the clock is read. For a device that
-        works on its own (CUDA), without which a span is the time of the launches alone; it makes the
-        device wait for the host, so a profiled step is somewhat slower than a plain one.
-    annotate: name -> a context manager that is held around every span (a tracer's own marks).
+    synchronize: called wherever a span begins or ends: for CUDA, where a span would be the time of the launches
+    alone.
+    annotate: name -> a context manager held around every span (a tracer's marks).
     """
 
     def __init__(
@@ -132,10 +123,10 @@ class Share(NamedTuple):
 
 
 def shares(steps: Sequence[Mapping[str, float]]) -> list[Share]:
-    """What each name took, from the seconds by name of every step; `NAMES` first, each in its place.
+    """What each name took, from the seconds by name of every step; `NAMES` first.
 
-    The first `WARM_UP` steps are left out where there are more. Medians of the names need not add up
-    to the median step; shares add up to 1. A name that no step has is listed if it is in `NAMES`.
+    The first `WARM_UP` steps are left out where there are more. Shares add up to 1; medians need not add up to the
+    median step.
     """
     steps = steps[WARM_UP:] or steps
     names = [*NAMES[:-1], *sorted({n for s in steps for n in s} - {*NAMES}), OTHER]

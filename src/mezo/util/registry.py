@@ -23,7 +23,8 @@ def look_up(table: Mapping[str, T], name: str, what: str) -> T:
 def names_in(registry: str) -> tuple[str, ...]:
     """The names in a registry, given as module:NAME of this package.
 
-    A table that is written out is read from its source: some modules import torch, and --help should not wait for that.
+    A table that is written out is read from its source: some modules import torch, and --help should not wait for
+    that.
     """
     module, _, table = registry.partition(":")
     if module in sys.modules:

@@ -54,9 +54,9 @@ def _in_address(value: Any) -> bool:
 def hidden(text: str, *secrets: str | None) -> str:
     """`text` with *** for every piece, of 8 characters or more, of a secret.
 
-    Secrets are `secrets`, and the values of environment variables whose names speak of one. Whoever repeats the words of a
-    server or a library passes all of them through here, and only then cuts them: what a cut leaves of a key is still
-    a part of it.
+    Secrets are `secrets`, and the values of environment variables whose names suggest one. Texts of servers and
+    libraries
+    pass through here before they are cut: the rest of a cut key is still a part of it.
     """
     found = [secret for secret in secrets if secret]
     found += [value for name, value in os.environ.items() if _ENVIRONMENT.search(name) and _is_secret(value)]

@@ -1,10 +1,9 @@
-"""m: the running mean of the estimated gradient, that directions may drift along.
+"""m: the running mean of the estimated gradient, along which directions may drift.
 
     z' = z + drift * m,    m <- beta * m + (1 - beta) * mean_k g_k z'_k
 
-Kept beside the tuned tensors in float32, from the first step that uses it (`Update.heading_beta`): 4
-bytes a weight. It changes at the end of a step alone, by kernels whose bits are the same in the run and
-in its replay (`mezo.optimizers.base`).
+Kept in float32 from the first step that uses it (`Update.heading_beta`): 4 bytes a weight. It changes at the end of a
+step only, by kernels with the same bits in the run and in its replay (`mezo.optimizers.base`).
 """
 
 import math

@@ -74,9 +74,9 @@ class LowRank:
     ) -> None:
         """values <- values + sum_k coefficients[k] * z(seeds[k]).
 
-        values: (1, n) float32, elements `start` on of the matrix in row-major order. z is summed component
-        by component, then scaled, then added, each operation rounded by itself and none left to a
-        library that would choose an order: the same bits on every device and for every cut in blocks.
+        values: (1, n) float32, elements `start` on of the matrix in row-major order. z is summed component by
+        component, then
+        scaled, then added, each operation rounded alone: the same bits on every device and for every cut in blocks.
         """
         if not seeds:
             return
@@ -107,8 +107,8 @@ class LowRank:
             out[:, part] = values
 
     def sum_of_squares(self, seed: int, device: torch.device | str = "cpu") -> float:
-        """||z||^2 * 4096^2, as `noise.sum_of_squares` has it: ||left^T right||^2 is the sum of the products
-        of the factors' Gram matrices, which are exact integers, so that every device finds the same.
+        """||z||^2 * 4096^2, as `noise.sum_of_squares` has it: the sum of the products of the factors' Gram matrices,
+        which are exact integers.
         """
         left, right = (_gram(f) for f in (self._drawn_left(seed, device), self.right(seed, device)))
         total = sum(a * b for a, b in zip(left, right, strict=True))

@@ -34,15 +34,12 @@ def update_sequence_(weights: Weights, sums: Sequence[Sum], *, rounding: noise.R
     steps: list[list[noise.Step]] = []
     for n, t in enumerate(weights.tunables):
         decays = t.tensor.dim() >= 2
-        alike = (decays, *(_factors(n, s) for s in scaled))  # tensors of which this holds share their steps
+        # tensors of which this is equal share their steps
+        alike = (decays, *(tuple(each.factors[n] if each else 1.0 for each in s.scalings) for s in scaled))
         if alike not in known:
             known[alike] = [step for s in sums if (step := _step(n, s, s.decay if decays else 1.0))]
         steps.append(known[alike])
     weights.update_sequence_(steps, rounding)
-
-
-def _factors(n: int, s: Sum) -> tuple[float, ...]:
-    return tuple(each.factors[n] if each else 1.0 for each in s.scalings)
 
 
 def _step(n: int, s: Sum, decay: float) -> noise.Step | None:

@@ -74,9 +74,8 @@ class Weights:
     ) -> None:
         """theta <- decay * theta + sum_k coefficients[k] * scalings[k] * z(seeds[k]), in one pass over memory.
 
-        scalings: () or a Scaling (None: of ones) for each seed. `decay` spares vectors (biases and
-        norms), as the paper's code does. 16-bit tensors are rounded with bits drawn from the first
-        seed's own rounding stream.
+        scalings: () or a Scaling (None: of ones) for each seed. `decay` spares vectors (biases and norms), as the
+        paper's code does. 16-bit tensors are rounded with bits of the first seed's rounding stream.
         """
         if not seeds:
             return
@@ -144,9 +143,8 @@ class Weights:
     ) -> None:
         """theta <- whatever `change` makes of decay * theta, block by block; for updates that are no sum of z.
 
-        change: called as change(number of the tensor, elements of it in row-major order, values), it
-        alters values, (1, k) float32, in place. `decay` and rounding as in `update_`; what is no sum of
-        z cannot be rounded by "matched", and is rounded stochastically instead.
+        change: called as change(number of the tensor, elements of it in row-major order, values), it alters values,
+        (1, k) float32, in place. `decay` and rounding as in `update_`; "matched" is stochastic here.
         """
         for n, part in self.blocks():
             t = self.tunables[n]

@@ -95,7 +95,7 @@ def test_probes_equal_writing_theta(name: str, tuning: str) -> None:
 def test_large_tensors_are_written_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """No tensor of the toys is above the limit of small ones: with a limit of 0 all go through scratch."""
     monkeypatch.setattr("mezo.engines.perturb.small_tensors.LIMIT", 0)
-    monkeypatch.setattr("mezo.engines.perturb.forward.BLOCK_ELEMENTS", 100)
+    monkeypatch.setattr("mezo.engines.perturb.probed.BLOCK_ELEMENTS", 100)
     engine, weights = engine_for("llama")
     turn(weights)
     batch, probes = pose(examples("causal")), probes_of(weights)

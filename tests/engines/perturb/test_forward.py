@@ -190,7 +190,7 @@ def test_linear_layers_in_row_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
         batch = pose(examples("causal"))
         expected = engine.logprobs(batch, PROBES)
         with monkeypatch.context() as patch:
-            patch.setattr("mezo.engines.perturb.forward.BLOCK_ELEMENTS", 32 * 5)
+            patch.setattr("mezo.engines.perturb.probed.BLOCK_ELEMENTS", 32 * 5)
             np.testing.assert_allclose(engine.logprobs(batch, PROBES), expected, atol=2e-5)
 
 

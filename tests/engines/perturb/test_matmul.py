@@ -56,7 +56,7 @@ def test_the_fastest_is_taken_if_it_is_clearly_so(
     for fastest in ways:
         for much in (0.5, 0.95):
             times = {w: much if w == fastest else 1.0 for w in ways}
-            monkeypatch.setattr(matmul, "_read", lambda key, ways, times=times: times)
+            monkeypatch.setattr(matmul, "_times_in", lambda found, ways, times=times: times)
             found = matmul.measured(model(dtype), dtype)
             assert found.matmul == (fastest if much == 0.5 else usual)
             assert min(found.times.values()) == 1.0
@@ -71,7 +71,7 @@ def test_a_measurement_is_made_once_and_kept(monkeypatch: pytest.MonkeyPatch) ->
     first = matmul.measured(model(), torch.float32)
     assert matmul.measured(model(), torch.float32) == first
     assert len(calls) == 1
-    matmul._cache().write_text("{torn")
+    (matmul.cache_folder() / "matmul.json").write_text("{torn")
     matmul.measured(model(), torch.float32)
     assert len(calls) == 2
 

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mezo.engines.serving.deadlines import Patient
-from mezo.engines.serving.wire import receive, send
+from mezo.engines.serving.wire import Patient, receive, send
 from mezo.errors import MezoError
 
 

@@ -9,9 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mezo.engines.serving.backend import Answer, Ask
-from mezo.engines.serving.prefix_order import WORTH, in_waves, waves
-from mezo.engines.serving.requests import asked
-from mezo.engines.serving.stale_cache import check_fresh
+from mezo.engines.serving.requests import WORTH, asked, check_fresh, in_waves, waves
 from mezo.errors import MezoError
 from mezo.scoring import Example, pose
 

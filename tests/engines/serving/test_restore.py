@@ -11,8 +11,7 @@ from tests.tiny_models import tiny
 from mezo.engines.workers import restore
 from mezo.engines.workers.group import tensors_of
 from mezo.engines.workers.restore import ThetaSnapshot, Walk, keeper_for
-from mezo.engines.workers.shard_map import find_pieces
-from mezo.engines.workers.sharded_weights import Pieces
+from mezo.engines.workers.shard_map import Pieces, find_pieces
 from mezo.engines.workers.verify import sum_of
 from mezo.errors import MezoError
 from mezo.optimizers import SGD, Adam, MomentumRebuilt
@@ -21,7 +20,7 @@ from mezo.types import Probe
 
 def live_of(dtype: torch.dtype = torch.bfloat16) -> Pieces:
     model = tiny("qwen2", dtype).requires_grad_(True)
-    return Pieces(find_pieces(worker_model(model, 0, 1), tensors_of(model)).pieces)
+    return Pieces(find_pieces(worker_model(model, 0, 1), tensors_of(model)))
 
 
 def bits(pieces: Pieces) -> list[int]:
@@ -117,20 +116,21 @@ def test_what_a_walk_cannot_do_is_refused() -> None:
         engine_of(tiny("llama"), keep="vram")
 
 
-def test_the_copy_on_disk_leaves_no_file(tmp_path: Path) -> None:
-    walk = keeper_for("walk", live_of(), SGD(), every=2, workers=1, folder=tmp_path)
+def test_the_copy_on_disk_leaves_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(restore.tempfile, "tempdir", str(tmp_path))
+    walk = keeper_for("walk", live_of(), SGD(), every=2, workers=1)
     assert isinstance(walk, Walk)
     assert bits(walk.exact) == bits(live_of())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_is_too_small_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_disk_that_is_too_small_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     class Usage:
         free = 1000
 
     monkeypatch.setattr(restore.shutil, "disk_usage", lambda path: Usage)
     with pytest.raises(MezoError, match="bytes are needed to keep theta on disk, 1000 are free; set TMPDIR"):
-        keeper_for("walk", live_of(), SGD(), every=2, workers=1, folder=tmp_path)
+        keeper_for("walk", live_of(), SGD(), every=2, workers=1)
 
 
 @pytest.mark.parametrize(("free", "chosen"), [(None, "host"), (10**9, "host"), (139_392, "walk")])

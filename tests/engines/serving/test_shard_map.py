@@ -32,7 +32,7 @@ def test_the_pieces_of_all_workers_are_the_model(name: str, manner: str, size: i
     model = tiny(name)
     gathered = {n: torch.full_like(p, torch.nan) for n, p in model.named_parameters()}
     for rank in range(size):
-        for piece in find_pieces(worker_model(model, rank, size, manner), logical_of(model)).pieces:
+        for piece in find_pieces(worker_model(model, rank, size, manner), logical_of(model)):
             rows, columns = piece.rows().shape
             flat = gathered[piece.name].view(-1)
             for row in range(rows):
@@ -46,7 +46,7 @@ def test_matrices_that_the_model_fuses_too_are_one_tensor() -> None:
     """As in Phi-3, whose own qkv_proj is q, k and v, one after the other."""
     model = tiny("qwen2")
     fused = {n: tuple(p.shape) for n, p in worker_model(model, 0, 1).named_parameters()}
-    halves = [find_pieces(worker_model(model, rank, 2), _unpadded(fused)).pieces for rank in range(2)]
+    halves = [find_pieces(worker_model(model, rank, 2), _unpadded(fused)) for rank in range(2)]
     name = "model.layers.0.self_attn.qkv_proj.weight"
     where = [(p.first, p.rows().shape) for half in halves for p in half if p.name == name]
     # q has 32 rows, k and v 16 each, of 32 columns
@@ -64,17 +64,11 @@ def _unpadded(shapes: dict[str, tuple[int, ...]]) -> Logical:
     return Logical({n: (300, *s[1:]) if s[0] == 320 else s for n, s in shapes.items()})
 
 
-def test_padding_is_counted() -> None:
-    model = tiny("llama")
-    found = [find_pieces(worker_model(model, rank, 2), logical_of(model)).padding for rank in range(2)]
-    assert found == [0, 2 * 20 * 32]  # embedding and head, rows 300 to 320
-
-
 def test_a_tied_head_that_the_engine_holds_apart_has_the_noise_of_the_embedding() -> None:
     model = tiny("llama-tied")
     part = worker_model(model, 0, 1)
     part.lm_head = nn.Linear(32, 300, bias=False)  # instead of the embedding's own module
-    pieces = find_pieces(part, logical_of(model)).pieces
+    pieces = find_pieces(part, logical_of(model))
     name = "model.embed_tokens.weight"
     assert [(p.name, p.first) for p in pieces if p.name == name] == [(name, 0), (name, 0)]
 
@@ -157,7 +151,7 @@ def test_pieces_are_compared_with_the_checkpoint(tmp_path: Path) -> None:
     model = tiny("llama")
     save_file({n: p.detach() for n, p in model.named_parameters()}, tmp_path / "model.safetensors")
     part = worker_model(model, 1, 2).bfloat16()  # the engine may have rounded them
-    pieces = find_pieces(part, logical_of(model)).pieces
+    pieces = find_pieces(part, logical_of(model))
     assert check_against(tmp_path, pieces) == []
     part.get_parameter("model.layers.1.mlp.down_proj.weight").data[3, 4] += 1
     with pytest.raises(
@@ -172,7 +166,7 @@ def test_tensors_that_no_file_has_are_listed(tmp_path: Path) -> None:
     save_file(
         {n: p.detach() for n, p in model.named_parameters() if n != names[5]}, tmp_path / "model.safetensors"
     )
-    pieces = find_pieces(worker_model(model, 0, 1), logical_of(model)).pieces
+    pieces = find_pieces(worker_model(model, 0, 1), logical_of(model))
     assert check_against(tmp_path, pieces) == [names[5]]
     assert check_against(tmp_path / "elsewhere", pieces) == names
 
@@ -181,7 +175,7 @@ def test_a_checkpoint_of_several_files_is_read(tmp_path: Path) -> None:
     model = tiny("llama")
     model.save_pretrained(tmp_path, max_shard_size="20KB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
-    assert check_against(tmp_path, find_pieces(worker_model(model, 0, 1), logical_of(model)).pieces) == []
+    assert check_against(tmp_path, find_pieces(worker_model(model, 0, 1), logical_of(model))) == []
 
 
 # ---------------------------------------------------------------- sums, however a tensor is cut

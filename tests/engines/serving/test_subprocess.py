@@ -50,7 +50,7 @@ def start(spec):
     if spec.model == "none": raise MezoError("no model none")
     return Echo(spec)
 """
-SPEC = EngineSpec("some", lora=LoraSpec(4, 8, ("q_proj",), 2, ("q_proj",)), server_args={"a": [1]})
+SPEC = EngineSpec("some", lora=LoraSpec(4, 2, ("q_proj",)), server_args={"a": [1]})
 
 
 @pytest.fixture

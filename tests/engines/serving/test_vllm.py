@@ -28,7 +28,7 @@ from mezo.engines.serving import subprocess
 from mezo.engines.serving.backend import Ask
 from mezo.engines.serving.engine import ServingEngine
 from mezo.engines.serving.full import InWorkers
-from mezo.engines.serving.stale_cache import check_fresh
+from mezo.engines.serving.requests import check_fresh
 from mezo.engines.serving.subprocess import EngineDied
 from mezo.errors import MezoError
 from mezo.events import Observer, StepRecord

@@ -20,7 +20,7 @@ from tests.engines.serving.runs import tiny_llama
 from mezo.config import MeZOConfig
 from mezo.engines.serving.backend import Answer, Ask
 from mezo.engines.serving.open import adapter_config, lora_spec
-from mezo.engines.serving.stale_cache import check_fresh
+from mezo.engines.serving.requests import check_fresh
 from mezo.errors import MezoError
 from mezo.models.load import load
 from mezo.optimizers import SGD

@@ -12,7 +12,7 @@ from mezo.engines.workers.verify import sum_of, whole
 from mezo.engines.workers.worker import handle
 from mezo.errors import MezoError
 from mezo.optimizers import SGD, Adam, AdamRebuilt, Momentum, MomentumRebuilt, Optimizer
-from mezo.types import Direction, Probe, Scaling, Update
+from mezo.types import THETA, Direction, Probe, Scaling, Update
 from mezo.weights.weights import Weights
 
 LAYOUTS = [(1, "numbers"), (2, "numbers"), (2, "group"), (4, "group")]  # at 4, two workers share a KV head
@@ -58,7 +58,7 @@ def test_probes_and_updates_have_the_bits_of_whole_tensors(
         there = weights_of(tiny(name, dtype))
         there.add_noise_(probe)
         assert engine.checksums() == sums(there) != before
-    engine.back()
+    engine.go(THETA)
     assert engine.checksums() == before
     for update in updates():
         assert engine.apply(update) is None

@@ -59,7 +59,7 @@ def refused(backend: vllm.VLLM, name: str, spec: dict[str, Any]) -> str:
 def main() -> None:
     spec, out = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
     asked = spec["lora"]
-    lora = LoraSpec(**asked | {key: tuple(asked[key]) for key in ("targets", "matrices")})
+    lora = LoraSpec(**asked | {"matrices": tuple(asked["matrices"])})
     backend = vllm.start(EngineSpec(spec["model"], max_length=256, lora=lora))
     rows = [Ask(tuple(tokens), start, choices=tuple(choices)) for tokens, start, choices in spec["rows"]]
     for name in ("plus", "minus"):

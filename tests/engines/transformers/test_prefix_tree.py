@@ -11,8 +11,7 @@ from tests.engines.perturb.test_forward import PROBES, engine_for, reference
 from tests.tiny_models import ARCHITECTURES, MASKED, VOCABULARY
 
 from mezo.engines.transformers.form import Form
-from mezo.engines.transformers.packing import lay_out
-from mezo.engines.transformers.prefix_tree import grow
+from mezo.engines.transformers.packing import grow, lay_out
 from mezo.scoring import Example, ScoringBatch, pose
 from mezo.types import Direction, Probe, Update
 

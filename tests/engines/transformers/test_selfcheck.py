@@ -11,7 +11,7 @@ from tests.engines.perturb.test_forward import PROBES, examples, reference
 
 from mezo.config import MeZOConfig
 from mezo.engines.perturb.layer_forwards import CannotStack
-from mezo.engines.transformers import check_rows
+from mezo.engines.transformers import plain_forward as check_rows
 from mezo.engines.transformers.engine import TransformersEngine
 from mezo.engines.transformers.form import Form
 from mezo.errors import MezoError

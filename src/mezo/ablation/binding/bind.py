@@ -1,28 +1,67 @@
-"""From a plan in prose to settings of this package."""
+"""From a plan in prose to variants of the baseline: what each one changes, and what cannot be bound."""
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
 from mezo.ablation.binding.checks import caution, completed, problem_of
-from mezo.ablation.binding.lexicon import nearest, part_named
+from mezo.ablation.binding.lexicon import nearest, part_named, part_of, settings_in_name
 from mezo.ablation.binding.literal_values import READERS
 from mezo.ablation.binding.metric_names import metric_names
 from mezo.ablation.binding.part import Part, Reading, Refused
-from mezo.ablation.binding.part_names import part_of, settings_in_name
 from mezo.ablation.binding.replacements import read, takes
-from mezo.ablation.binding.tokens import numbers
-from mezo.ablation.binding.variants import Bound, Unbound, Variant
+from mezo.ablation.binding.text import numbers
 from mezo.ablation.plans.fields import is_nothing
-from mezo.ablation.plans.plan import Plan, Study
+from mezo.ablation.plans.plan import Plan, Study, unique
 from mezo.config import MeZOConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One change of the baseline."""
+
+    study: str  # its study's name
+    label: str  # the replacement as the plan has it; unique within the study
+    settings: dict[str, Any] = field(hash=False)  # fields of MeZOConfig and their values
+    part: str = ""  # title of its entry in parts.yaml
+    note: str = ""  # how the words were read
+    is_baseline: bool = False  # the settings are the baseline's own
+    place: int = 0  # of its replacement in the study
+
+
+@dataclass(frozen=True, slots=True)
+class Unbound:
+    """A study's replacement (or all of a study) that no setting stands for."""
+
+    study: str
+    text: str  # what could not be bound
+    reason: str
+    nearest: tuple[str, ...] = ()  # the nearest parts, in everyday words
+    place: int = 0  # of its replacement in the study
+    disagrees: bool = False  # the words and the `set` of the plan say different things
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A plan as settings. Both lists are in the plan's order."""
+
+    variants: tuple[Variant, ...]
+    unbound: tuple[Unbound, ...]
+    metrics: dict[str, tuple[str, ...]] = field(hash=False)  # study -> names of computed metrics
+    uncomputed: dict[str, tuple[str, ...]] = field(hash=False)  # study -> metrics, as written, not computed
+    stubs: dict[str, str] = field(default_factory=dict, hash=False)  # study -> its `set:` to fill in
+
+    @property
+    def disagreements(self) -> list[str]:
+        """Where the plan's words and its `set` say different things: study, variant, both readings."""
+        return [f"{item.study}, {item.text}: {item.reason}" for item in self.unbound if item.disagrees]
+
 
 Result = Variant | Unbound
 _ABSENT = re.compile(r"(?i)\b(?:absence|lack|no|none|not|off|without|disabled?|removed?|un-?normali[sz]ed)\b")
-_OPEN = "..."  # in a stub, the value to fill in
 
 
 class Disagreement(Refused):
@@ -44,58 +83,48 @@ def bind(plan: Plan, config: MeZOConfig) -> Bound:
     """Resolve every study of `plan` against the baseline `config`. Runs and fetches nothing."""
     bound = {study.name: bind_study(study, config) for study in plan.studies}
     results = [result for each in bound.values() for result in each]
+    unbound = tuple(r for r in results if isinstance(r, Unbound))
+    open_studies = {item.study for item in unbound}
     metrics = {study.name: metric_names(study.metrics) for study in plan.studies}
     return Bound(
         tuple(r for r in results if isinstance(r, Variant)),
-        tuple(r for r in results if isinstance(r, Unbound)),
+        unbound,
         {name: names for name, (names, _) in metrics.items()},
         {name: unknown for name, (_, unknown) in metrics.items() if unknown},
-        {
-            study.name: _stub(study, bound[study.name])
-            for study in plan.studies
-            if any(isinstance(r, Unbound) for r in bound[study.name])
-        },
+        {s.name: _stub(s, bound[s.name]) for s in plan.studies if s.name in open_studies},
     )
 
 
 def bind_study(study: Study, config: MeZOConfig) -> list[Result]:
     """The variants of a study and what of it cannot be bound, in the plan's order."""
     part = part_of(study.ablated_part)
+    near = (part.title,) if part else nearest(study.ablated_part)
     results: list[Result] = []
     taken = {"baseline"}
     try:
         items = _items(study)
     except Disagreement as refusal:
-        near = (part.title,) if part else nearest(study.ablated_part)
         return [Unbound(study.name, "all of it", str(refusal), near, disagrees=True)]
     for item in items:
-        for result in _bind_item(study, item, part, config):
-            if isinstance(result, Variant):
-                result = replace(result, label=_unique(result.label, taken))
-            results.append(result)
-    return results
-
-
-def _bind_item(study: Study, item: _Item, part: Part | None, config: MeZOConfig) -> Iterator[Result]:
-    near = (part.title,) if part else nearest(study.ablated_part)
-    try:
-        readings = _readings(study, item, part, config)
-    except Refused as refusal:
-        text = item.label if item.value is not ... else study.ablated_part
-        disagrees = isinstance(refusal, Disagreement)
-        yield Unbound(study.name, text, str(refusal), near, item.place, disagrees)
-        return
-    for number, reading in enumerate(readings, start=1):
-        settings = completed(reading.settings, config)
-        problem, built = problem_of(settings, config)
-        if built is None:
-            yield Unbound(study.name, item.label, problem, near, item.place)
+        try:
+            readings = _readings(study, item, part, config)
+        except Refused as refusal:
+            text = item.label if item.value is not ... else study.ablated_part
+            disagrees = isinstance(refusal, Disagreement)
+            results.append(Unbound(study.name, text, str(refusal), near, item.place, disagrees))
             continue
-        several = f"{item.label} [{number}: {shown_settings(reading.settings)}]"
-        title = part.title if part and item.given is None else ", ".join(settings)
-        note = "; ".join(filter(None, (reading.note, caution(settings, config))))
-        label = item.label if len(readings) == 1 else several
-        yield Variant(study.name, label, settings, title, note, built == config, item.place)
+        for number, reading in enumerate(readings, start=1):
+            settings = completed(reading.settings, config)
+            problem, built = problem_of(settings, config)
+            if built is None:
+                results.append(Unbound(study.name, item.label, problem, near, item.place))
+                continue
+            several = f" [{number}: {shown_settings(reading.settings)}]" if len(readings) > 1 else ""
+            title = part.title if part and item.given is None else ", ".join(settings)
+            note = "; ".join(filter(None, (reading.note, caution(settings, config))))
+            label = unique(f"{item.label}{several}", taken)
+            results.append(Variant(study.name, label, settings, title, note, built == config, item.place))
+    return results
 
 
 def _items(study: Study) -> list[_Item]:
@@ -157,7 +186,7 @@ def _readings(study: Study, item: _Item, part: Part | None, config: MeZOConfig) 
     for reading in readings:
         for name, value in reading.settings.items():
             other = stated.get(name, getattr(config, name) if listed else value)
-            if other != value:
+            if _plain(other) != _plain(value):
                 raise Disagreement(
                     f"the words say {name}={_shown(value)}, set: says {name}={_shown(other)}: change one of them"
                 )
@@ -232,35 +261,29 @@ def _stub(study: Study, results: list[Result]) -> str:
     """`set:` for a study of which something is not bound, to fill in where "..." stands."""
     part = part_of(study.ablated_part)
     open_setting = part.settings[0] if part and part.settings else "SETTING"
-    lines = ["set:"]
-    for result in results:
-        if isinstance(result, Variant):
-            lines.append(f"- {stated(result.settings)}")
-        else:
-            lines.append(f"- {{{open_setting}: {_OPEN}}}  # {' '.join(result.text.split())}")
-    return "\n".join(lines)
+    lines = [
+        stated(each.settings)
+        if isinstance(each, Variant)
+        else f"{{{open_setting}: ...}}  # {' '.join(each.text.split())}"
+        for each in results
+    ]
+    return "\n- ".join(["set:", *lines])
 
 
 def stated(settings: dict[str, Any]) -> str:
     """Settings as one line of YAML."""
-    values = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
-    return yaml.safe_dump(
-        values, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000
-    ).strip()
+    values = {name: _plain(value) for name, value in settings.items()}
+    flow = {"default_flow_style": True, "width": 10_000}
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, **flow).strip()
 
 
 def shown_settings(settings: dict[str, Any]) -> str:
     return ", ".join(f"{key}={_shown(value)}" for key, value in settings.items())
 
 
-def _unique(label: str, taken: set[str]) -> str:
-    """The label with a number behind it if another variant of the study, or the baseline, has it."""
-    found, number = label, 1
-    while found in taken:
-        number += 1
-        found = f"{label} ({number})"
-    taken.add(found)
-    return found
+def _plain(value: Any) -> Any:
+    """A tuple of the config as the list of a plan."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _shown(value: Any) -> str:

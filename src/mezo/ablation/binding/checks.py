@@ -4,36 +4,39 @@ A plan may come from anywhere, so settings that run code or reach other machines
 """
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mezo.ablation.binding.model_facts import facts_of
+from mezo.ablation.binding.literal_values import facts_of
 from mezo.config import MeZOConfig, is_import
 from mezo.errors import MezoError
 
+if TYPE_CHECKING:
+    from mezo.estimators.base import Estimator
+
 _NOT_FROM_A_PLAN = ("trust_remote_code", "server", "server_args")
 _RATES = "at the baseline's learning rate and epsilon; others may suit it better (set: gives them)"
-_CAUTIONS: dict[tuple[str, Any], str] = {
-    **{
-        ("tuning", mode): _RATES for mode in ("full", "lora", "prefix", "head")
-    },  # Tables 15 and 16 of the paper
-    ("normalize_perturbations", True): _RATES,  # docs/perturbations.md
-    **{("estimator", name): _RATES for name in ("one-point", "sign", "fzoo")},  # docs/estimators.md
-    **{
-        ("optimizer", name): "at the baseline's learning rate; another may suit it better (set: gives it)"
-        for name in ("adam", "adam-rebuilt")
-    },
-    (
-        "granularity",
-        "element",
-    ): "noise is drawn for 128 weights and one of them is moved: a step takes about a hundred times longer",
+_RATE = "at the baseline's learning rate; another may suit it better (set: gives it)"
+_SLOW = "noise is drawn for 128 weights and one of them is moved: a step takes about a hundred times longer"
+_CAUTIONS: dict[str, dict[Any, str]] = {
+    "tuning": dict.fromkeys(("full", "lora", "prefix", "head"), _RATES),  # Tables 15 and 16 of the paper
+    "normalize_perturbations": {True: _RATES},  # docs/perturbations.md
+    "estimator": dict.fromkeys(("one-point", "sign", "fzoo"), _RATES),  # docs/estimators.md
+    "optimizer": dict.fromkeys(("adam", "adam-rebuilt"), _RATE),
+    "granularity": {"element": _SLOW},
 }
 
 
 def problem_of(settings: dict[str, Any], config: MeZOConfig) -> tuple[str, MeZOConfig | None]:
     """("", the baseline with `settings`), or (what is wrong with them, None)."""
+    for name, value in settings.items():
+        if getattr(config, name, ...) == value:
+            continue
+        if name in _NOT_FROM_A_PLAN:
+            what = f"set {name}, which may run code or reach other machines"
+            return f"a plan cannot {what}: give --{name.replace('_', '-')} yourself", None
+        if is_import(name, value):
+            return f"a plan cannot have code run as its {name} {value!r}: give --{name} yourself", None
     try:
-        for name, value in settings.items():
-            _check_harmless(name, value, config)
         built = MeZOConfig.build(**{**config.model_dump(), **settings})
         _check_together(built)
     except MezoError as error:
@@ -56,38 +59,33 @@ def completed(settings: dict[str, Any], config: MeZOConfig) -> dict[str, Any]:
 def caution(settings: dict[str, Any], config: MeZOConfig) -> str:
     """One line on settings that call for others, or ""."""
     changed = {name: value for name, value in settings.items() if getattr(config, name, None) != value}
-    found = [text for (name, value), text in _CAUTIONS.items() if name in changed and changed[name] == value]
+    found = [_CAUTIONS[name].get(value, "") for name, value in changed.items() if name in _CAUTIONS]
     if {"learning_rate", "epsilon"} & changed.keys():
         found = [text for text in found if "learning rate" not in text]
     if "rounding" in changed and settings.get("dtype", config.dtype) == "float32":
         found.append("rounding is of 16-bit weights; the weights are float32")
-    return "; ".join(dict.fromkeys(found))
+    return "; ".join(dict.fromkeys(filter(None, found)))
 
 
 def passes_of(config: MeZOConfig) -> float:
     """Forward passes of a step, as the mean over a run; with a slope for each layer, of the layers that are known."""
     from mezo import estimators
-    from mezo.algorithm import draw_of
-    from mezo.build.schedule import directions_at
 
     layers = (facts_of(config.model).layers or 1) if config.blocks == "each" else 1
     estimator = estimators.build(config.model_copy(update={"layers_per_step": 1, "blocks": "all"}), _toy())
-    ends = (0, config.num_steps - 1)
-    draws = [draw_of(config.seed, step, directions_at(config, step)) for step in ends]
-    passes = [len(estimator.ask(draw, estimator.init())) for draw in draws]
-    return layers * sum(passes) / len(passes)
+    return layers * mean_probes(estimator, config)
 
 
-def _check_harmless(name: str, value: Any, config: MeZOConfig) -> None:
-    if getattr(config, name, ...) == value:
-        return
-    if name in _NOT_FROM_A_PLAN:
-        option = f"--{name.replace('_', '-')}"
-        raise MezoError(
-            f"a plan cannot set {name}, which may run code or reach other machines: give {option} yourself"
-        )
-    if is_import(name, value):
-        raise MezoError(f"a plan cannot have code run as its {name} {value!r}: give --{name} yourself")
+def mean_probes(estimator: "Estimator", config: MeZOConfig) -> float:
+    """Probes of a step, as the mean over a run: the number of directions grows linearly, if it does."""
+    return (probes_at(estimator, config, 0) + probes_at(estimator, config, config.num_steps - 1)) / 2
+
+
+def probes_at(estimator: "Estimator", config: MeZOConfig, step: int) -> int:
+    from mezo.algorithm import draw_of
+    from mezo.build.schedule import directions_at
+
+    return len(estimator.ask(draw_of(config.seed, step, directions_at(config, step)), estimator.init()))
 
 
 def _check_together(config: MeZOConfig) -> None:

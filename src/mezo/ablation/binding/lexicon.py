@@ -1,19 +1,20 @@
-"""Every phrase of parts.yaml with its meanings, and the parts that a text names."""
+"""Every phrase of parts.yaml with its meanings, and the part that a study's words name."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from functools import cache
 from itertools import product
 from typing import Literal
 
-from mezo.ablation.binding.part import NumberSetting, Part, Settings, part_with, parts
-from mezo.ablation.binding.text import folded
-from mezo.ablation.binding.tokens import Token, tokens
+from mezo.ablation.binding.part import NumberSetting, Part, Refused, Settings, part_with, parts
+from mezo.ablation.binding.text import Token, folded, tokens
 from mezo.config import MeZOConfig, choices_of
 
-LONGEST = 14  # words of a phrase
+_LONGEST = 14  # words of a phrase
+# Words that are part of no phrase and change no meaning.
+SMALL = frozenset(["a", "an", "the", "with", "and", "use", "using", "at", "of", "as", *"()[]{},:="])
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +51,89 @@ def stems(words: tuple[Token, ...]) -> tuple[str, ...]:
     return tuple(word.stem for word in words)
 
 
+def spans(words: tuple[Token, ...], i: int) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """The length and the stems of what begins at word `i`, the longest first."""
+    for length in range(min(_LONGEST, len(words) - i), 0, -1):
+        yield length, stems(words[i : i + length])
+
+
 def longest(
-    words: tuple[Token, ...], i: int, part: Part, *, of_any: bool = False
+    words: tuple[Token, ...], i: int, fits: Callable[[Meaning], bool]
 ) -> tuple[int, tuple[Meaning, ...]]:
-    """The length and the meanings of the longest phrase at word `i`: of the part, or of any part."""
-    for length in range(min(LONGEST, len(words) - i), 0, -1):
-        meanings = lexicon().get(stems(words[i : i + length]), ())
-        if of_any:
-            mine = ("own", "unit")  # of the part alone
-            found = tuple(
-                m for m in meanings if m.kind != "present" and (m.part is part or m.kind not in mine)
-            )
-        else:
-            found = tuple(m for m in meanings if m.part is part)
-        if found:
+    """The length of the longest phrase at word `i` that has fitting meanings, and these; 0 if there is none."""
+    for length, phrase in spans(words, i):
+        if found := tuple(meaning for meaning in lexicon().get(phrase, ()) if fits(meaning)):
             return length, found
     return 0, ()
+
+
+def values_of(meanings: tuple[Meaning, ...], part: Part) -> tuple[Meaning, ...]:
+    """The meanings that set something: those of the part before those of others."""
+    mine = tuple(m for m in meanings if m.part is part and m.kind in ("own", "value"))
+    return mine or tuple(m for m in meanings if m.kind == "value")
+
+
+def part_of(text: str) -> Part | None:
+    """The part that a study's `ablated_part` names, if it says nothing else; None otherwise."""
+    if text.strip() in MeZOConfig.model_fields:
+        return part_with(text.strip())
+    words = _unbracketed(text)
+    scores = {part: count for part in parts() if (count := names(words, part))}
+    return max(scores, key=lambda part: scores[part]) if scores else None
+
+
+def settings_in_name(text: str, part: Part) -> Settings:
+    """The settings that a part's name states: "stochastic rounding", "momentum in the update rule"."""
+    said: list[Meaning] = []
+    names(_unbracketed(text), part, said)
+    found: Settings = {}
+    for name, value in (pair for meaning in said for pair in (meaning.settings or {}).items()):
+        if found.setdefault(name, value) != value:
+            raise Refused(f"{text!r:.200} says two values of {name}")
+    return found
+
+
+def names(words: tuple[Token, ...], part: Part, said: list[Meaning] | None = None) -> int:
+    """How many words of a text name the part; 0 if other words are left over. Numbers are its present value.
+
+    said: filled with the values among them.
+    """
+    count, i = 0, 0
+    while i < len(words):
+        length, meanings = longest(words, i, lambda meaning: meaning.part is part)
+        around = next((length for length, phrase in spans(words, i) if phrase in _around()), 0)
+        if length and length >= around:
+            count += length if any(m.kind != "unit" for m in meanings) else 0
+            if said is not None:
+                said.extend(values_of(meanings, part)[:1])
+            i += length
+        elif around or words[i].value is not None or words[i].text in SMALL | {"-", "/"}:
+            i += max(around, 1)
+        else:
+            return 0
+    return count
+
+
+@cache
+def _around() -> frozenset[tuple[str, ...]]:
+    """Phrases around a part's name that do not change its meaning."""
+    phrases = (
+        "choice|value|effect|type|kind|use|usage|selection|setting of the?",
+        "used? in|for|of|within|during the? n? spsa|mezo|training|tuning|method|paper",
+        "used? in|for|of|within|during fine tuning",
+        "used? in|for|of|within|during the? n? spsa gradient? estimation|estimator",
+        "used? in|for|of|within the? mezo? zo sgd|optimization|estimation",
+        "used? in|for|within mezo fine tuning",
+        "of|in the? update rule",
+        "with mezo",
+        "default|baseline|current|standard",
+        "hyperparameter",
+    )
+    return frozenset(spelling for phrase in phrases for spelling in expanded(phrase))
+
+
+def _unbracketed(text: str) -> tuple[Token, ...]:
+    return tuple(token for token in tokens(text) if token.text not in "()[]{}")
 
 
 def part_named(text: str) -> Part | None:

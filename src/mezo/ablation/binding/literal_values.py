@@ -2,14 +2,41 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from mezo.ablation.binding.model_facts import facts_of
 from mezo.ablation.binding.part import Reading, Refused
-from mezo.ablation.binding.tokens import tokens
+from mezo.ablation.binding.text import tokens
 from mezo.config import MeZOConfig
+from mezo.models import smollm2
+from mezo.util.parsing import parse_json
 
 _LAYERS = re.compile(r"(?:only )?(?:the )?(last|top|first|bottom) (\d+) (?:transformer )?layer(?: only)?")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    layers: int | None = None  # None: not known before the model is fetched
+    masked: bool = False
+
+
+_BUILT_IN = {smollm2.NAME: ModelFacts(layers=30)}  # its file is pinned by a hash
+
+
+def facts_of(model: str) -> ModelFacts:
+    """Number of layers and kind of a model in a folder, or of the built-in one."""
+    if model in _BUILT_IN:
+        return _BUILT_IN[model]
+    try:
+        config = parse_json((Path(model) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        config = None
+    if not isinstance(config, dict):
+        return ModelFacts()
+    names = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+    counts = [config[name] for name in names if isinstance(config.get(name), int)]
+    return ModelFacts(counts[0] if counts else None, "MaskedLM" in str(config.get("architectures")))
 
 
 def numbered_layers(value: Any, config: MeZOConfig) -> Reading | None:
@@ -57,11 +84,11 @@ def template(value: Any, config: MeZOConfig) -> Reading | None:
 
 def label_words(value: Any, config: MeZOConfig) -> Reading | None:
     """A list of words, or the words in quotes, as many as the task has classes."""
-    from mezo.tasks import task_for
+    from mezo.data.from_config import task_of
 
     if isinstance(value, str) and re.fullmatch(r"(?:\s*[\"'][^\"']+[\"']\s*(?:,|/|$))+", value):
         value = re.findall(r"[\"']([^\"']+)[\"']", value)
-    if not isinstance(value, list) or len(value) != len(task_for(config.task).label_words):
+    if not isinstance(value, list) or len(value) != len(task_of(config).label_words):
         return None
     return Reading(
         {"label_words": tuple(str(word).strip() for word in value)}, "in the task's order of classes"
@@ -91,9 +118,9 @@ def _checked(text: str, config: MeZOConfig) -> Reading:
 
 
 def _fields(config: MeZOConfig) -> list[str]:
-    from mezo.tasks import task_for
+    from mezo.data.from_config import task_of
 
-    return [name for name in task_for(config.task).fields if name not in ("label", "answer", "idx")]
+    return [name for name in task_of(config).fields if name not in ("label", "answer", "idx")]
 
 
 def _is_texts(value: Any) -> bool:

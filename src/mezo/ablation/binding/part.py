@@ -1,21 +1,39 @@
-"""The parts of a method that can be ablated: parts.yaml, read once."""
+"""The parts of a method that can be ablated (parts.yaml, read once), and their settings, described from MeZOConfig."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
-from typing import Any
+from typing import Annotated, Any, get_args
 
+from pydantic import BeforeValidator, Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from mezo.config import MeZOConfig, choices_of
 from mezo.util.parsing import parse_yaml
 
 Settings = dict[str, Any]
+
+
+def _phrases(text: str) -> tuple[str, ...]:
+    return tuple(phrase.strip() for phrase in text.split(";") if phrase.strip())
+
+
+def _sayings(entries: list[dict[str, Any]]) -> list[tuple[str, Settings]]:
+    # a list in the file is a tuple in the config
+    sets = [{n: tuple(v) if isinstance(v, list) else v for n, v in each["set"].items()} for each in entries]
+    return [(phrase, s) for each, s in zip(entries, sets, strict=True) for phrase in _phrases(each["say"])]
+
+
+Phrases = Annotated[tuple[str, ...], BeforeValidator(_phrases)]
+Sayings = Annotated[tuple[tuple[str, Settings], ...], BeforeValidator(_sayings)]  # (phrase, what it sets)
 
 
 @dataclass(frozen=True)
 class Reading:
     """The settings that a replacement's words stand for, and a note on how they were read."""
 
-    settings: Settings = field(hash=False)
+    settings: Settings
     note: str = ""
 
 
@@ -28,9 +46,9 @@ class NumberSetting:
     """A setting that is a number, and the phrases around the number. parts.yaml explains the fields."""
 
     setting: str
-    symbols: tuple[str, ...] = ()
-    units: tuple[str, ...] = ()
-    needs: Mapping[str, list[str]] = field(default_factory=dict)
+    symbols: Phrases = ()
+    units: Phrases = ()
+    needs: Mapping[str, list[str]] = Field(default_factory=dict)
     implied: bool = False
     bare: bool = True
 
@@ -41,10 +59,10 @@ class Part:
 
     title: str
     settings: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
-    present: tuple[str, ...] = ()
-    values: tuple[tuple[str, Settings], ...] = ()  # (phrase, what it sets)
-    own: tuple[tuple[str, Settings], ...] = ()
+    names: Phrases = ()
+    present: Phrases = ()
+    values: Sayings = ()
+    own: Sayings = ()
     numbers: tuple[NumberSetting, ...] = ()
     off: Settings | str = "no value stands for its absence"
     switch: Settings | None = None
@@ -59,11 +77,39 @@ class Part:
         return frozenset(self.settings) | named | {number.setting for number in self.numbers}
 
 
+def described(name: str) -> str:
+    """What values a setting takes: "a number above 0, at most 1000", "one of full, lora, prefix, head"."""
+    field = MeZOConfig.model_fields[name]
+    kinds = set(get_args(field.annotation)) or {field.annotation}
+    if names := choices_of(name):
+        text = f"one of {', '.join(names)}"
+    elif bool in kinds:
+        text = "true or false"
+    elif kinds & {int, float}:
+        bounds = [words for item in field.metadata for words in _bounds(item)]
+        text = ", ".join(["a whole number" if int in kinds else "a number", *bounds])
+    elif str in kinds:
+        text = "text"
+    else:
+        text = "a list of texts"
+    return f"{text}, or null" if type(None) in kinds else text
+
+
+def table() -> str:
+    """Every setting that a plan can change on a line: its name, its values, its default."""
+    fields = MeZOConfig.model_fields
+    return "\n".join(
+        f"{name}: {described(name)}; default {json.dumps(fields[name].default)}"
+        + (f". {text}" if (text := fields[name].description) else "")
+        for name in settable()
+    )
+
+
 @cache
 def parts() -> tuple[Part, ...]:
     """Every part; where a text names two of them equally, the earlier one counts."""
     text = files("mezo.ablation.binding").joinpath("parts.yaml").read_text(encoding="utf-8")
-    return tuple(_part(entry) for entry in parse_yaml(text))
+    return TypeAdapter(tuple[Part, ...]).validate_python(parse_yaml(text))
 
 
 def part_with(setting: str) -> Part | None:
@@ -71,28 +117,11 @@ def part_with(setting: str) -> Part | None:
     return next((part for part in parts() if setting in part.settings), None)
 
 
-def _part(entry: dict[str, Any]) -> Part:
-    numbers = tuple(_number(number) for number in entry.get("numbers", ()))
-    said = {
-        kind: tuple(
-            (phrase, _values(each["set"])) for each in entry.get(kind, ()) for phrase in _phrases(each["say"])
-        )
-        for kind in ("values", "own")
-    }
-    lists = {kind: _phrases(entry.get(kind, "")) for kind in ("names", "present")}
-    reason = {"off": entry["reason"]} if "reason" in entry else {}
-    settings = tuple(entry.get("settings", ()))
-    return Part(**{**entry, **reason, **said, **lists, "numbers": numbers, "settings": settings})
+def settable() -> tuple[str, ...]:
+    """The settings of all parts that a plan may vary, in the order of the parts."""
+    return tuple(dict.fromkeys(name for part in parts() if not part.reason for name in part.settings))
 
 
-def _number(entry: dict[str, Any]) -> NumberSetting:
-    phrases: dict[str, Any] = {kind: _phrases(entry[kind]) for kind in ("symbols", "units") if kind in entry}
-    return NumberSetting(**{**entry, **phrases})
-
-
-def _phrases(text: str) -> tuple[str, ...]:
-    return tuple(phrase.strip() for phrase in text.split(";") if phrase.strip())
-
-
-def _values(settings: Settings) -> Settings:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+def _bounds(item: Any) -> list[str]:
+    words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+    return [f"{said} {getattr(item, name):.6g}" for name, said in words.items() if hasattr(item, name)]

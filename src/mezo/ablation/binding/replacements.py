@@ -5,20 +5,34 @@ that are left over are named in the refusal, so a variant is never set to less t
 """
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
-from mezo.ablation.binding.elements import Element, Name, Number, Value, bare, elements
+from mezo.ablation.binding.lexicon import SMALL, Meaning, lexicon, longest, names, spans, stems, values_of
 from mezo.ablation.binding.literal_values import READERS
-from mezo.ablation.binding.part import NumberSetting, Part, Reading, Refused, Settings
-from mezo.ablation.binding.part_names import names
-from mezo.ablation.binding.settings_table import described
-from mezo.ablation.binding.tokens import Token, tokens
+from mezo.ablation.binding.part import NumberSetting, Part, Reading, Refused, Settings, described
+from mezo.ablation.binding.text import Token, tokens
 from mezo.ablation.plans.fields import split
 from mezo.config import MeZOConfig
 
 _NOTHING = re.compile("none|off|no|without|disabled|false|removed?|nothing")
 _PRESENT = re.compile("on|true|enabled|yes")
 _ALTERNATIVES = re.compile(r"(?i)\s*;\s*|\s+\|\s+|(?<!\d)\s+/\s+|\s+/\s+(?!\d)|,?\s+or\s+")
+_LINKS = frozenset(["=", ":", "of", "is", "at", "∈", "(", "{", "["])  # between a symbol and its number
+_IN_ANY_STUDY = ("name", "symbol")
+_AROUND_NUMBERS = (*_IN_ANY_STUDY, "unit")
+
+
+@dataclass(frozen=True)
+class Element:
+    """A part of a replacement's text: a phrase that sets something, a part's name that sets nothing, or numbers."""
+
+    text: str
+    meanings: tuple[Meaning, ...] = ()  # of a phrase or a name
+    sets: bool = False  # whether a phrase sets something
+    values: tuple[float, ...] = ()  # of numbers
+    settings: tuple[NumberSetting, ...] = ()  # that the numbers may be of
+    named: tuple[NumberSetting, ...] = ()  # of these, the ones that the words name in any study
 
 
 def read(value: Any, part: Part, config: MeZOConfig) -> tuple[Reading, ...]:
@@ -33,7 +47,7 @@ def read(value: Any, part: Part, config: MeZOConfig) -> tuple[Reading, ...]:
     if value is None or isinstance(value, bool):
         return (_switched(part, bool(value)),)
     if isinstance(value, int | float):
-        return _settled([Number(str(value), (float(value),), bare(part))], part, config)
+        return _settled([Element(str(value), values=(float(value),), settings=_bare(part))], part, config)
     if not isinstance(value, str):
         raise Refused(f"expected words or a number, found {value!r:.80}")
     if switched := _switch_in(tokens(value), part):
@@ -46,7 +60,7 @@ def read(value: Any, part: Part, config: MeZOConfig) -> tuple[Reading, ...]:
         )
     readings: list[Reading] = []
     for piece in pieces or [value]:
-        for reading in _settled(elements(tokens(piece), part), part, config):
+        for reading in _settled(_elements(tokens(piece), part), part, config):
             if reading.settings not in [each.settings for each in readings]:
                 readings.append(reading)
     return tuple(readings)
@@ -77,9 +91,13 @@ def _settled(parsed: list[Element], part: Part, config: MeZOConfig) -> tuple[Rea
     """The settings of all elements together: one reading, or one for each number of a list."""
     settings: Settings = {}
     for element in parsed:
-        if isinstance(element, Value):
-            _merge(settings, _settings_of(element), element.text)
-    chosen = [(e, _setting_of(e, part, settings)) for e in parsed if isinstance(e, Number)]
+        if element.sets:
+            meanings = element.meanings
+            if any(m.settings != meanings[0].settings for m in meanings):
+                titles = ", ".join(m.part.title for m in meanings)
+                raise Refused(f"'{element.text}' may be of several parts: {titles}")
+            _merge(settings, meanings[0].settings or {}, element.text)
+    chosen = [(e, _setting_of(e, part, settings)) for e in parsed if e.values]
     lists = [e for e, _ in chosen if len(e.values) > 1]
     if len(lists) > 1:
         raise Refused(f"'{lists[0].text}' and '{lists[1].text}' are two lists: name one, or write set:")
@@ -95,15 +113,7 @@ def _settled(parsed: list[Element], part: Part, config: MeZOConfig) -> tuple[Rea
     return tuple(readings)
 
 
-def _settings_of(element: Value) -> Settings:
-    meanings = element.meanings
-    if any(m.settings != meanings[0].settings for m in meanings):
-        titles = ", ".join(m.part.title for m in meanings)
-        raise Refused(f"'{element.text}' may be of several parts: {titles}")
-    return meanings[0].settings or {}
-
-
-def _setting_of(element: Number, part: Part, settings: Settings) -> NumberSetting:
+def _setting_of(element: Element, part: Part, settings: Settings) -> NumberSetting:
     """The setting that a number is of: the part's own, one that the other words call for, or the only one."""
     own = [q for q in element.settings if q in part.numbers]
     met = [q for q in element.settings if all(settings.get(n) in allowed for n, allowed in q.needs.items())]
@@ -144,11 +154,15 @@ def _merge(settings: Settings, more: Settings, text: str) -> None:
 def _check(settings: Settings, parsed: list[Element], part: Part) -> None:
     """Raises Refused for names without a value, and for values that do not set the study's part."""
     for element in parsed:
-        if isinstance(element, Name) and not any(
-            m.number.setting in settings
-            if m.number
-            else m.part is part or settings.keys() & set(m.part.settings)
-            for m in element.meanings
+        if (
+            element.meanings
+            and not element.sets
+            and not any(
+                m.number.setting in settings
+                if m.number
+                else m.part is part or settings.keys() & set(m.part.settings)
+                for m in element.meanings
+            )
         ):
             raise Refused(f"'{element.text}' is not understood")
     if not settings:
@@ -157,3 +171,123 @@ def _check(settings: Settings, parsed: list[Element], part: Part) -> None:
         raise Refused(f"it sets {', '.join(settings)} and says no value of the {part.title}")
     if {"batch_size", "gradient_accumulation"} <= settings.keys():
         raise Refused("it does not say whether the batch is one microbatch or the sum of all: write set:")
+
+
+def _elements(words: tuple[Token, ...], part: Part) -> list[Element]:
+    """The elements of a replacement in a study of `part`. Raises Refused with the words that are left over."""
+    found: list[Element] = []
+    left: list[int] = []
+    i = 0
+    while i < len(words):
+        element, length = _element(words, i, part)
+        if element is not None:
+            found.append(element)
+        elif words[i].text not in SMALL:
+            left.append(i)
+        i += length
+    if left:
+        last = left[-1] + 1
+        while last < len(words) and words[last].text in ")]}":
+            last += 1
+        raise Refused(f"'{_shown(words[left[0] : last])}' is not understood")
+    return found
+
+
+def _element(words: tuple[Token, ...], i: int, part: Part) -> tuple[Element | None, int]:
+    """The element that begins at word `i`, None if there is none; and its length."""
+    length, meanings = longest(
+        words, i, lambda m: m.kind != "present" and (m.part is part or m.kind not in ("own", "unit"))
+    )
+    values = values_of(meanings, part)
+    found = _numbers(words, i, part) or _symbol(words, i)
+    if found and not (values and length > found[1]):  # "1-bit sign" is no number
+        return found
+    text = _shown(words[i : i + length])
+    if values:
+        return Element(text, values, sets=True), length
+    named = tuple(m for m in meanings if m.kind in _IN_ANY_STUDY)
+    if reason := next((m.part.reason for m in named if not m.part.settings), ""):
+        raise Refused(f"'{text}': {reason}")
+    return (Element(text, named), length) if named else (None, 1)
+
+
+def _symbol(words: tuple[Token, ...], i: int) -> tuple[Element, int] | None:
+    """ "n = 4", "rank {1, 4}", "learning rate 1e-5"."""
+    for length, phrase in spans(words, i):
+        meanings, j = lexicon().get(phrase, ()), i + length
+        settings, named = _settings(meanings), _settings(meanings, _IN_ANY_STUDY)
+        units = _settings(meanings, ("unit",))
+        while j < min(len(words), i + length + 3) and words[j].text in _LINKS:
+            j += 1
+        if not settings or (j == i + length and units and set(named) <= set(units)):
+            continue  # "step 1000" is one of the steps
+        values, end = _list(words, j)
+        if not values:
+            continue
+        unit, _ = _unit(words, end, settings)
+        if not unit and len(values) > 1 and _unit(words, end)[0]:  # "n = 4 and 8 steps": 8 is of the steps
+            values, end = values[:1], j + 1
+        text = _shown(words[i : end + unit])
+        return Element(text, values=values, settings=settings, named=named), end + unit - i
+    return None
+
+
+def _numbers(words: tuple[Token, ...], i: int, part: Part) -> tuple[Element, int] | None:
+    """ "4", "2, 4 and 8 samples", "500 warmup steps"."""
+    values, end = _list(words, i)
+    if not values:
+        return None
+    length, settings = _unit(words, end, kinds=("unit",))
+    after, named = end + length, ()
+    # in "4 n = 8" the symbol belongs to the number behind it
+    if not length or (after < len(words) and (words[after].text in "=:∈" or words[after].value is not None)):
+        after, settings = end, _bare(part)
+        length, _ = _unit(words, end, kinds=_IN_ANY_STUDY)
+        if length and words[end + length - 1].text != words[end + length - 1].stem:
+            after, settings = end + length, ()  # "5 seeds" is how many, and no seed
+    else:
+        named = _settings(lexicon().get(stems(words[end:after]), ()), ("symbol",))
+    return Element(_shown(words[i:after]), values=values, settings=settings, named=named), after - i
+
+
+def _list(words: tuple[Token, ...], i: int) -> tuple[tuple[float, ...], int]:
+    """The numbers of a list that begins at word `i`, and where it ends."""
+    found: list[float] = []
+    end = place = i
+    while place < len(words) and (value := words[place].value) is not None:
+        found.append(value)
+        end = place = place + 1
+        while place < min(len(words), end + 2) and words[place].text in (",", "and", "or"):
+            place += 1
+        if place == end:
+            break
+    return tuple(found), end
+
+
+def _unit(
+    words: tuple[Token, ...],
+    i: int,
+    wanted: tuple[NumberSetting, ...] = (),
+    kinds: tuple[str, ...] = _AROUND_NUMBERS,
+) -> tuple[int, tuple[NumberSetting, ...]]:
+    """The length of the longest unit or name at word `i`, and its settings: of the wanted ones if there are any."""
+    length, found = longest(
+        words, i, lambda m: m.number is not None and m.kind in kinds and (not wanted or m.number in wanted)
+    )
+    return length, _settings(found)
+
+
+def _settings(
+    meanings: tuple[Meaning, ...], kinds: tuple[str, ...] = _AROUND_NUMBERS
+) -> tuple[NumberSetting, ...]:
+    return tuple(dict.fromkeys(m.number for m in meanings if m.number and m.kind in kinds))
+
+
+def _bare(part: Part) -> tuple[NumberSetting, ...]:
+    """The setting that a number alone stands for in a study of the part."""
+    return tuple(number for number in part.numbers if number.bare)[:1]
+
+
+def _shown(words: tuple[Token, ...]) -> str:
+    text = " ".join(word.text for word in words)
+    return re.sub(r" (?=[),:\]}])|(?<=[(\[{]) ", "", text)

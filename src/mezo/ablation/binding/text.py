@@ -1,11 +1,11 @@
-"""Prose made comparable: one case, one spelling, no citations; and how alike two texts are."""
+"""Prose made comparable: in one case and spelling, without citations; and as tokens, of which nothing is lost."""
 
 import re
 import unicodedata
-from difflib import SequenceMatcher
+from dataclasses import dataclass
 from functools import lru_cache
 
-from mezo.ablation.plans.encoding import repaired
+from mezo.ablation.plans.fields import repaired
 
 # Both as letters and as LaTeX has them. The word stands apart, so that "ε=1e-3" names epsilon.
 _SIGNS = {
@@ -28,7 +28,6 @@ _SPELT = (
     (r"\bbeta (?=[12]\b)", "beta"),
     (r"\b(on|of|in|for|by|with|the|a|an) (?=\1\b)", ""),
 )
-_STOP = re.compile("a|an|and|by|for|from|in|instead|is|its?|of|on|or|that|the|this|to|used|using|use|with|vs")
 _HYPHEN = re.compile(r"(?<=[a-z]{2})-(?=\w)|(?<=\d)-(?=[a-z])|(?<=\b[a-z])-(?=[a-z])|_")
 
 _PLACE = r"(?:section|sec\.|table|figure|fig\.|appendix|eq\.|equation|algorithm)\s*[A-Z]?\.?\d[\d.]*"
@@ -41,9 +40,18 @@ _CITATIONS = re.compile(
 )
 
 
-def without_citations(text: str) -> str:
-    """`text` without "(e.g., Zhang et al. 2022)", "Section 3", "[12]" and the like."""
-    return _CITATIONS.sub(" ", text)
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
+_POWER = re.compile(
+    r"(?:(?<![\w.])(\d+(?:\.\d+)?)\s*(?:\\times|\\cdot|[x×*·])\s*)?\b10\s*(?:\^|\*\*)\s*[{(]?\s*([-+]?\d{1,3})\s*[})]?"
+)
+_SMALL_POWER = re.compile(r"\b(\d{1,2})\s*(?:\^|\*\*)\s*\{?\s*([-+]?\d{1,2})\s*\}?")
+_TOKEN = re.compile(
+    r"(?P<list>(?<![\d.,])\d{1,3},\d{3}(?!\d))"  # 16,128: one number or two?
+    r"|(?P<number>(?:(?<![\w).])[-+])?(?:\d+(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?)(?P<scale>(?:k|m)\b)?(?![\w.]*\w|%)"
+    r"|(?P<word>\w[\w.%]*[\w%]|\w)|(?P<mark>[^\w\s])"
+)
+_DROPPED = frozenset("\"'“”‘’`$.")
+_SCALES = {"k": 1e3, "m": 1e6}
 
 
 def spelt(text: str) -> str:
@@ -64,17 +72,40 @@ def folded(text: str) -> str:
     return spelt(re.sub(r"\.(?!\d)|[^\w.+]|\+(?!\d)", " ", spelt(repaired(text))))
 
 
-def similarity(one: str, other: str) -> float:
-    """From 0 to 1: shared words (Dice), or shared letters in order if that is more."""
-    left, right = _stems(one), _stems(other)
-    if not left or not right:
-        return float(folded(one) == folded(other))
-    dice = 2 * len(left & right) / (len(left) + len(right))
-    letters = SequenceMatcher(None, folded(one)[:500], folded(other)[:500], autojunk=False).ratio()
-    return max(dice, letters if letters > 0.8 else 0.0)  # unrelated texts share half of their letters
+@dataclass(frozen=True, slots=True)
+class Token:
+    text: str
+    stem: str  # without the ending of a plural
+    value: float | None = None  # of a number
 
 
-def _stems(text: str) -> frozenset[str]:
-    """The content words, without the endings of plurals and verbs."""
-    words = (word for word in folded(text).split() if not _STOP.fullmatch(word))
-    return frozenset(re.sub(r"(?:ations?|ators?|ings?|ed|es|s)$", "", w) if len(w) > 4 else w for w in words)
+def tokens(text: str) -> tuple[Token, ...]:
+    """The tokens of `text`. Quotes, full stops and citations are dropped."""
+    text = spelt(_numbers(_CITATIONS.sub(" ", repaired(text))))
+    found = (_token(match) for match in _TOKEN.finditer(text))
+    return tuple(token for token in found if token.text not in _DROPPED)
+
+
+def numbers(text: str) -> list[float]:
+    """The numbers in a text, each once."""
+    return list(dict.fromkeys(token.value for token in tokens(text) if token.value is not None))
+
+
+def _numbers(text: str) -> str:
+    """Powers, thousands and signs as Python writes numbers: 10^{-3}, 5 x 10⁻⁴, 10,000."""
+    text = re.sub(r"[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda m: "^" + m[0].translate(_SUPERSCRIPTS), text)
+    text = text.replace("−", "-").replace("–", "-").replace("$", " ")
+    text = re.sub(r"(?<=\d),(?=000(?!\d))", "", text)  # 1,000 is a thousand; 16,128 may be two numbers
+    text = _POWER.sub(lambda m: f"{m[1] or 1}e{m[2]}", text)
+    return _SMALL_POWER.sub(lambda m: repr(float(m[1]) ** int(m[2])) if float(m[1]) else m[1], text)
+
+
+def _token(match: re.Match[str]) -> Token:
+    text = stem = match[0]
+    if match["number"]:
+        return Token(text, text, float(match["number"]) * _SCALES.get(match["scale"], 1))
+    if text.endswith(("sses", "xes", "ches", "shes")):
+        stem = text[:-2]
+    elif len(text) > 3 and text.endswith("s") and not text.endswith(("ss", "us", "is", "as")):
+        stem = text[:-1]
+    return Token(text, stem)

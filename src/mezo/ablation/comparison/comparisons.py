@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from mezo.ablation.comparison.quantities import Quantity, quantity
@@ -17,39 +17,27 @@ ALWAYS = ("loss", "peak_memory_gb", "train_seconds")
 class RunResult:
     """One line of kind "run" in results.jsonl."""
 
-    study: str | None  # None: of every study, as the shared baseline
     variant: str
     seed: int
-    status: str  # ok, failed or stopped
-    error: str | None
-    path: str | None  # of its run folder, relative to the study's
-    steps: int
-    metrics: Mapping[str, float]
-    settings: Mapping[str, Any]  # the changes to the baseline
-    config: Mapping[str, Any]
-    versions: Mapping[str, Any]
-    key: str
+    study: str | None = None  # None: of every study, as the shared baseline
+    status: str = "ok"  # or failed
+    error: str | None = None
+    run: str | None = None  # its folder, relative to the study's
+    steps: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)  # the changes to the baseline
+    config: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    key: str = ""
 
     @classmethod
     def of(cls, line: Mapping[str, Any]) -> "RunResult":
-        metrics = line.get("metrics") or {}
-        return cls(
-            study=line.get("study") or None,
-            variant=str(line["variant"]),
-            seed=int(line["seed"]),
-            status=str(line.get("status", "ok")),
-            error=line.get("error"),
-            path=line.get("run"),
-            steps=int(line.get("steps") or 0),
-            metrics={k: float(v) for k, v in metrics.items() if type(v) in (int, float)},
-            settings=line.get("settings") or {},
-            config=line.get("config") or {},
-            versions=line.get("versions") or {},
-            key=str(line.get("key", "")),
-        )
+        known = {each.name: line[each.name] for each in fields(cls) if line.get(each.name) is not None}
+        metrics = {k: float(v) for k, v in known.get("metrics", {}).items() if type(v) in (int, float)}
+        return cls(**{**known, "metrics": metrics})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Comparison:
     """One variant in one metric."""
 
@@ -121,27 +109,27 @@ class Results:
 
 def compare(lines: Iterable[Mapping[str, Any]]) -> Results:
     """Compare every variant with the baseline. lines: the records of results.jsonl, in their order."""
-    lines = list(lines)
-    runs = [RunResult.of(line) for line in lines if line.get("kind") == "run"]
-    described = {str(line.get("name")): line for line in lines if line.get("kind") == "study"}
-    meta: dict[str, Any] = {}
+    kinds: dict[Any, list[Mapping[str, Any]]] = {"run": [], "study": [], "meta": []}
     for line in lines:
-        if line.get("kind") == "meta":
-            meta |= {key: value for key, value in line.items() if key != "kind"}
-    names = dict.fromkeys([*described, *(run.study for run in runs if run.study and run.variant != BASELINE)])
+        kinds.setdefault(line.get("kind"), []).append(line)
+    runs = [RunResult.of(line) for line in kinds["run"]]
+    described = {str(line.get("name")): line for line in kinds["study"]}
+    meta = {key: value for line in kinds["meta"] for key, value in line.items() if key != "kind"}
     shared = [run for run in runs if run.variant == BASELINE]
-    headline = _headline(runs)
+    others = [run for run in runs if run.variant != BASELINE]
+    names = list(dict.fromkeys([*described, *(run.study for run in others if run.study)]))
+    if not names and shared:
+        names = ["Baseline"]
+    # the first metric of a run's record is the task's headline
+    headline = quantity(next((name for run in runs if run.status == "ok" for name in run.metrics), "loss"))
     studies = []
     for name in names:
-        mine = [run for run in runs if run.study == name and run.variant != BASELINE]
+        mine = [run for run in others if run.study == name]
         studies.append(_study(name, described.get(name, {}), mine, shared, headline))
-    if not studies and shared:
-        studies.append(_study("Baseline", {}, [], shared, headline))
-    studies, families = _adjusted(studies)
     unbound = [
         {"study": name, **item} for name, line in described.items() for item in line.get("unbound") or ()
     ]
-    return Results(meta, tuple(studies), tuple(unbound), headline, families)
+    return Results(meta, tuple(studies), tuple(unbound), headline, _adjust(studies))
 
 
 def _study(
@@ -151,24 +139,26 @@ def _study(
     shared: list[RunResult],
     headline: Quantity,
 ) -> StudyResult:
-    own = [run for run in shared if run.study == name]
-    baseline = VariantResult(BASELINE, {}, _latest(own or shared), "", True)
+    baseline = VariantResult(BASELINE, {}, _latest(shared), "", True)
     keys = {run.key for run in baseline.runs if run.key}
+    notes = described.get("notes") or {}
     variants = [baseline]
     for label in dict.fromkeys(run.variant for run in runs):
         mine = _latest([run for run in runs if run.variant == label])
         same = bool(keys) and {run.key for run in mine} <= keys
-        note = str((described.get("notes") or {}).get(label) or "")
-        variants.append(VariantResult(label, mine[-1].settings, mine, note, same))
+        variants.append(VariantResult(label, mine[-1].settings, mine, str(notes.get(label) or ""), same))
     asked = tuple(str(metric) for metric in described.get("metrics") or ())
     measured = dict.fromkeys(key for variant in variants for run in variant.finished for key in run.metrics)
-    wanted = dict.fromkeys([headline.name, *(m for m in asked if m in measured), *ALWAYS, *measured])
-    comparisons = [
-        _comparison(variant, baseline, quantity(metric))
-        for metric in wanted
-        if metric in measured
-        for variant in variants
-    ]
+    wanted = dict.fromkeys([headline.name, *asked, *ALWAYS, *measured])
+    comparisons = []
+    for metric in wanted:
+        base = by_seed(baseline, metric)
+        for variant in variants if metric in measured else ():
+            values = by_seed(variant, metric)
+            pair = None if variant.is_baseline else paired(values, base)
+            comparisons.append(
+                Comparison(variant.label, quantity(metric), spread(list(values.values())), pair)
+            )
     return StudyResult(
         name=name,
         part=str(described.get("ablated_part") or ""),
@@ -180,34 +170,23 @@ def _study(
     )
 
 
-def _comparison(variant: VariantResult, baseline: VariantResult, metric: Quantity) -> Comparison:
-    values = by_seed(variant, metric.name)
-    against = None if variant.is_baseline else paired(values, by_seed(baseline, metric.name))
-    return Comparison(variant.label, metric, spread(list(values.values())), against)
-
-
 def by_seed(variant: VariantResult, metric: str) -> dict[int, float]:
     """The metric of each finished run that has it, by seed; not the ones that are not finite."""
     found = {run.seed: run.metrics.get(metric, math.nan) for run in variant.finished}
     return {seed: value for seed, value in found.items() if math.isfinite(value)}
 
 
-def _adjusted(studies: Sequence[StudyResult]) -> tuple[list[StudyResult], dict[str, int]]:
-    """The studies with Holm's p, and the number of tests of each metric: all comparisons of the report in it."""
-    family: dict[str, list[float]] = {}
+def _adjust(studies: Sequence[StudyResult]) -> dict[str, int]:
+    """Give every comparison Holm's p; returns the number of tests of each metric: all comparisons of the report in it."""
+    family: dict[str, list[tuple[Comparison, float]]] = {}
     for study in studies:
         for c in study.comparisons:
             if c.paired is not None and c.paired.p is not None:
-                family.setdefault(c.quantity.name, []).append(c.paired.p)
-    adjusted = {metric: iter(holm(values)) for metric, values in family.items()}
-    done = []
-    for study in studies:
-        comparisons = [
-            replace(c, adjusted=next(adjusted[c.quantity.name])) if c.paired and c.paired.p is not None else c
-            for c in study.comparisons
-        ]
-        done.append(replace(study, comparisons=tuple(comparisons)))
-    return done, {metric: len(values) for metric, values in family.items()}
+                family.setdefault(c.quantity.name, []).append((c, c.paired.p))
+    for tests in family.values():
+        for (c, _), adjusted in zip(tests, holm([p for _, p in tests]), strict=True):
+            c.adjusted = adjusted
+    return {metric: len(tests) for metric, tests in family.items()}
 
 
 def _latest(runs: Sequence[RunResult]) -> tuple[RunResult, ...]:
@@ -217,8 +196,3 @@ def _latest(runs: Sequence[RunResult]) -> tuple[RunResult, ...]:
         if run.seed not in found or run.status == "ok" or found[run.seed].status != "ok":
             found[run.seed] = run
     return tuple(found[seed] for seed in sorted(found))
-
-
-def _headline(runs: Sequence[RunResult]) -> Quantity:
-    """The first metric of a run's record."""
-    return quantity(next((name for run in runs if run.status == "ok" for name in run.metrics), "loss"))

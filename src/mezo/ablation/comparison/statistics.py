@@ -19,6 +19,15 @@ class Spread:
     mean: float  # NaN of no value
     deviation: float  # sample standard deviation (n - 1); NaN of fewer than two
 
+    @property
+    def low(self) -> float:
+        """One deviation below the mean; the mean of a single value."""
+        return self.mean - (self.deviation if self.count > 1 else 0.0)
+
+    @property
+    def high(self) -> float:
+        return self.mean + (self.deviation if self.count > 1 else 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Paired:
@@ -51,11 +60,8 @@ def spread(values: Sequence[float]) -> Spread:
 
 def paired(variant: Mapping[int, float], baseline: Mapping[int, float]) -> Paired:
     """Compare by seed; seeds that only one side has, or where either is not finite, are left out."""
-    seeds = tuple(
-        seed
-        for seed in sorted(variant.keys() & baseline.keys())
-        if math.isfinite(variant[seed]) and math.isfinite(baseline[seed])
-    )
+    both = sorted(variant.keys() & baseline.keys())
+    seeds = tuple(seed for seed in both if math.isfinite(variant[seed]) and math.isfinite(baseline[seed]))
     differences = tuple(variant[seed] - baseline[seed] for seed in seeds)
     over = spread(differences)
     # Equal differences of unequal floats (0.81 - 0.80, 0.71 - 0.70) differ by a few units in the last place.

@@ -1,19 +1,101 @@
 """Plans in files: every format that is read or written, and which one a file has."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mezo.ablation.formats.data import from_json, from_yaml, to_json, to_yaml
+import yaml
+
 from mezo.ablation.formats.page import parse_html, parse_markdown
-from mezo.ablation.formats.page_text import to_markdown
 from mezo.ablation.formats.predictions import has_predictions, parse_predictions
+from mezo.ablation.plans.fields import plan_values
 from mezo.ablation.plans.plan import Plan
 from mezo.errors import MezoError, near
 from mezo.util.atomic_files import write_text
+from mezo.util.escaping import markdown_prose, markdown_text
+from mezo.util.parsing import CoreDumper, parse_json, parse_yaml
 
 MOST_BYTES = 1 << 20  # of a plan's file; a plan of a hundred studies has about 50 kB
+
+
+class _Dumper(CoreDumper):
+    """Writes text of several lines as a block, where YAML can hold it so."""
+
+
+def _represented(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # quoted: what a plain or block scalar would fold or read as a line's end
+    style = '"' if not text.replace("\n", "").isprintable() else "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represented)
+
+
+def from_yaml(text: str) -> Plan:
+    return _from_data(text, "YAML", parse_yaml)
+
+
+def from_json(text: str) -> Plan:
+    return _from_data(text, "JSON", parse_json)
+
+
+def _from_data(text: str, kind: str, parser: Callable[[str], Any]) -> Plan:
+    try:
+        found = parser(text)
+    except ValueError as error:
+        raise MezoError(f"not readable as {kind}: {' '.join(str(error).split())}") from None
+    return Plan.build(**plan_values(found))
+
+
+def to_yaml(plan: Plan) -> str:
+    # a wide line: a value broken over lines is harder to read and to edit than a long one
+    return yaml.dump(_values(plan), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def to_json(plan: Plan) -> str:
+    return json.dumps(_values(plan), indent=2, ensure_ascii=False) + "\n"
+
+
+def _values(plan: Plan) -> dict[str, Any]:
+    # an extra field could be read as the title or reasoning that is missing, so both are written with one
+    head = {"title": plan.title, "reasoning": plan.reasoning}
+    known = {name: value for name, value in head.items() if value or plan.extra or value == ""}
+    return {**known, **plan.extra, "studies": [study.fields for study in plan.studies]}
+
+
+def to_markdown(plan: Plan) -> str:
+    """A page to look at. The plan itself is kept as YAML or JSON."""
+    parts = [f"# {markdown_text(plan.title)}"] if plan.title else []
+    if plan.reasoning is not None:
+        trace = markdown_prose(plan.reasoning)
+        parts += ["## Reasoning Trace", markdown_text(plan.reasoning) if trace is None else trace]
+    parts.append("## Ablation Plan")
+    if plan.extra:
+        parts.append("\n".join(_item(*pair) for pair in plan.extra.items()))
+    for study in plan.studies:
+        fields = {name: value for name, value in study.fields.items() if name != "name"}
+        fields["metrics"] = ", ".join(study.metrics)
+        parts += [f"### {markdown_text(study.name)}", "\n".join(_item(*pair) for pair in fields.items())]
+    return "\n\n".join(parts) + "\n"
+
+
+def _item(name: str, value: Any) -> str:
+    head = f"- **{markdown_text(name.replace('_', ' ').title())}**:"
+    if not isinstance(value, list | dict):
+        return f"{head} {_shown(value)}"
+    inner = value if isinstance(value, list) else [f"{key}: {_plain(each)}" for key, each in value.items()]
+    return "\n".join((head, *(f"  - {_shown(each)}" for each in inner)))
+
+
+def _shown(value: Any) -> str:
+    return markdown_text(_plain(value))
+
+
+def _plain(value: Any) -> str:
+    return "None" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,12 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from mezo.ablation.formats.inline_values import literal, value_of
-from mezo.ablation.formats.page_lines import Line, html_lines, markdown_lines, shown
+from mezo.ablation.formats.blocks import Block, html_blocks, markdown_blocks, shown
 from mezo.ablation.formats.tables import studies_in
-from mezo.ablation.plans.encoding import repaired
-from mezo.ablation.plans.fields import split, study_field, study_values
+from mezo.ablation.plans.fields import is_nothing, repaired, split, study_field, study_values
 from mezo.ablation.plans.plan import Plan
 from mezo.errors import MezoError
+from mezo.util.parsing import parse_json, parse_yaml
 
 _REASONING = re.compile(r"[^a-z]*(?:the )?(?:reasoning|discussion|rationale|thinking)\b", re.IGNORECASE)
 _PLAN = re.compile(r"\b(ablations?|plan|studies|predictions)\s*$", re.IGNORECASE)
@@ -32,20 +31,20 @@ _PLAIN_KEY = re.compile(r"(?P<key>[^*:]{1,60}?)(?P<mark>:|\s(?:[-–—→]|->)(
 
 @dataclass
 class _Field:
-    """An item "**Key**: value" and the items below it."""
+    """A line "**Key**: value" and the items below it."""
 
     key: str
-    parts: list[str]  # of its text
-    indent: int
-    entries: list[list[str]] = field(default_factory=list)  # parts of each item below it
+    text: str
+    items: list[str] = field(default_factory=list)
 
-    @property
-    def text(self) -> str:
-        return " ".join(filter(None, self.parts))
-
-    @property
-    def items(self) -> list[str]:
-        return [" ".join(parts) for parts in self.entries]
+    def add(self, block: Block) -> None:
+        """Take a further item, or a line of the last one, into the value."""
+        if block.marker:
+            self.items.append(block.text)
+        elif self.items:
+            self.items[-1] += f" {block.text}"
+        else:
+            self.text = f"{self.text} {block.text}".strip()
 
 
 @dataclass
@@ -58,60 +57,55 @@ class _Section:
 
 
 def parse_markdown(text: str) -> Plan:
-    return _parse(markdown_lines(repaired(text)))
+    return _parse(markdown_blocks(repaired(text)))
 
 
 def parse_html(text: str) -> Plan:
-    return _parse(html_lines(repaired(text)))
+    return _parse(html_blocks(repaired(text)))
 
 
-def _parse(lines: list[Line]) -> Plan:
+def _parse(blocks: list[Block]) -> Plan:
     """The plan of a page. Text around the studies is kept as their, or the plan's, `notes`.
 
     Raises MezoError if the page has no study, or a study has no part or action.
     """
-    reasoning, lines = _without_reasoning(lines)
+    reasoning, blocks = _without_reasoning(blocks)
     reader = _PageReader()
-    for line in lines:
-        reader.take(line)
-    studies = [_study(section, n) for n, section in enumerate(reader.sections, start=1)]
-    if not studies:
+    for block in blocks:
+        reader.take(block)
+    if not reader.sections:
         raise MezoError('expected studies with "- **Ablated Part**: ..." on the page, found none')
     values: dict[str, Any] = {_key(each.key): _value(each) for each in reader.of_plan}
     if notes := "\n".join(reader.notes).strip():
         values.setdefault("notes", notes)
-    if reader.title is not None:
-        values["title"] = reader.title
-    if reasoning is not None:
-        values["reasoning"] = reasoning
+    found = {"title": reader.title, "reasoning": reasoning}
+    values |= {name: value for name, value in found.items() if value is not None}
+    studies = [_study(section, n) for n, section in enumerate(reader.sections, start=1)]
     return Plan.build(**{**values, "studies": studies})
 
 
-def _without_reasoning(lines: list[Line]) -> tuple[str | None, list[Line]]:
-    """The text of the first section that is headed as reasoning, and all other lines."""
-    for start, line in enumerate(lines):
-        if not line.level or not _REASONING.match(line.text):
-            continue
-        end = start + 1
-        while end < len(lines) and not _ends(lines, end, line):
-            end += 1
-        return shown(lines[start + 1 : end]), lines[:start] + lines[end:]
-    return None, lines
+def _without_reasoning(blocks: list[Block]) -> tuple[str | None, list[Block]]:
+    """The text of the first section that is headed as reasoning, and all other blocks.
 
-
-def _ends(lines: list[Line], place: int, heading: Line) -> bool:
-    """Whether the reasoning ends before this line: with its box, or at a heading as high, or of a study."""
-    line = lines[place]
-    if heading.boxes:
-        return line.boxes[: len(heading.boxes)] != heading.boxes
-    following = _field_of(lines[place + 1]) if place + 1 < len(lines) else None
-    return bool(line.level) and (
-        line.level <= heading.level or (following is not None and study_field(following.key) is not None)
-    )
+    It ends with its box, or at a heading as high, or of a study.
+    """
+    start = next((n for n, b in enumerate(blocks) if b.level and _REASONING.match(b.text)), None)
+    if start is None:
+        return None, blocks
+    heading, end = blocks[start], start + 1
+    while end < len(blocks):
+        block, following = blocks[end], blocks[end + 1 : end + 2]
+        of_study = any(study_field(found.key) for found in map(_field_of, following) if found)
+        if heading.boxes and block.floor < heading.boxes:
+            break
+        if not heading.boxes and block.level and (block.level <= heading.level or of_study):
+            break
+        end += 1
+    return shown(blocks[start + 1 : end]), blocks[:start] + blocks[end:]
 
 
 class _PageReader:
-    """Takes lines one by one and knows where on the page it is."""
+    """Takes blocks one by one and knows where on the page it is."""
 
     def __init__(self) -> None:
         self.title: str | None = None
@@ -121,36 +115,53 @@ class _PageReader:
         self._heading: str | None = None  # the last one, until it proves to be a study's
         self._below_heading: list[str] = []  # text between a heading and the first field
         self._in_study = False
-        self._field: _Field | None = None
+        self._field: _Field | None = None  # the last one, as long as items may follow it
 
-    def take(self, line: Line) -> None:
-        studies = studies_in(line.grid)
-        if studies:
-            self._take_table(studies)
-        elif line.level:
-            self._take_heading(line.text, first=line.level == 1 and self.title is None)
-        elif not self._below(line) and (found := _field_of(line)) is not None:
+    def take(self, block: Block) -> None:
+        if studies := studies_in(block.grid):
+            for study in studies:
+                self._take_row(study, alone=len(studies) == 1)
+        elif block.level:
+            self._take_heading(block.text, first=block.level == 1 and self.title is None)
+        elif (found := _field_of(block)) is not None:
             self._take_field(found)
-        elif self._field is not None and self._belongs(line):
-            self._take_value(line)
-        elif (bold := _BOLD_LINE.match(line.text)) and not self._below(line):
+            self._take_values(found, block.inner)
+            return
+        elif self._field is not None and not self._field.text and block.marker:
+            self._take_values(self._field, [block])
+            return
+        elif bold := _BOLD_LINE.match(block.text):
             self._take_heading(bold[1].strip().rstrip(":"), first=False)
-        elif line.text or line.grid:
+        elif block.own:
             notes = self._below_heading if self._heading is not None else self.notes
-            (self.sections[-1].notes if self._in_study else notes).append(shown([line]))
+            own = Block(block.text, marker=block.marker, grid=block.grid)
+            (self.sections[-1].notes if self._in_study else notes).append(shown([own]))
             self._field = None
+        for each in block.inner:
+            self.take(each)
 
-    def _take_table(self, studies: list[dict[str, str]]) -> None:
-        headed = self._heading is not None and not _PLAN.search(self._heading)
-        for study in studies:
-            own = next((cell for key, cell in study.items() if study_field(key) == "name" and cell), None)
-            name = self._heading if headed and len(studies) == 1 and own is None else own
-            if not headed or len(studies) > 1:
-                self._drop_heading()
-            cells = {k: c for k, c in study.items() if study_field(k) != "name"}
-            known = [_Field(key, [cell], 0) for key, cell in cells.items() if cell or study_field(key)]
-            self.sections.append(_Section(name, known, self._below_heading))
-            self._heading, self._below_heading = None, []
+    def _take_values(self, opened: _Field, blocks: list[Block]) -> None:
+        """What is inside a field's item is its value, up to a heading, a table or a line that is a field."""
+        for block in blocks:
+            other = block.level or block.grid or (not block.marker and _field_of(block))
+            if self._field is not opened or other:
+                self.take(block)
+            else:
+                opened.add(block)
+                self._take_values(opened, block.inner)
+
+    def _take_row(self, study: dict[str, str], *, alone: bool) -> None:
+        """A study of a table; a heading names it if it is the only one."""
+        name, known = (
+            study.pop("name", "") or None,
+            [_Field(k, c) for k, c in study.items() if c or study_field(k)],
+        )
+        if self._heading is not None and alone and not _PLAN.search(self._heading):
+            name = name or self._heading
+        else:
+            self._drop_heading()
+        self.sections.append(_Section(name, known, self._below_heading))
+        self._heading, self._below_heading = None, []
         self._in_study, self._field = True, None
 
     def _take_heading(self, text: str, *, first: bool) -> None:
@@ -168,25 +179,13 @@ class _PageReader:
         self.notes += self._below_heading
         self._heading, self._below_heading = None, []
 
-    def _below(self, line: Line) -> bool:
-        """Whether a line is an item below the field that is open."""
-        opened = self._field
-        return opened is not None and opened.indent > 0 and bool(line.marker) and line.indent > opened.indent
-
-    def _belongs(self, line: Line) -> bool:
-        """Whether a line continues the open field: an item below it, any item if it has no value, an indented line."""
-        assert self._field is not None
-        if line.marker:
-            return self._below(line) or not any(self._field.parts)
-        return line.indent > self._field.indent and bool(line.text)
-
     def _take_field(self, found: _Field) -> None:
+        self._field = found
         known = study_field(found.key)
         section = self.sections[-1] if self._in_study else None
         if known is None and section is None and (self._heading is None or _PLAN.search(self._heading)):
             self._drop_heading()
             self.of_plan.append(found)
-            self._field = found
             return
         taken = section is not None and any(study_field(each.key) == known for each in section.fields)
         if section is None or (known in ("name", "ablated_part") and taken):
@@ -195,31 +194,18 @@ class _PageReader:
             self.sections.append(section)
             self._in_study = True
         section.fields.append(found)
-        self._field = found
-
-    def _take_value(self, line: Line) -> None:
-        assert self._field is not None
-        if line.marker:
-            self._field.entries.append([line.text])
-        else:
-            (self._field.entries[-1] if self._field.entries else self._field.parts).append(line.text)
 
 
-def _field_of(line: Line) -> _Field | None:
+def _field_of(block: Block) -> _Field | None:
     """A line "**Key**: value" or "Key: value"; the key of a study's field may also be followed by a dash."""
-    if line.level:
+    if block.level:
         return None
-    if bold := _BOLD_KEY.match(line.text):
-        found, key = (
-            bold,
-            bold["inside"] or bold["mark"] == ":" or (bold["mark"] and study_field(bold["key"])),
-        )
+    if found := _BOLD_KEY.match(block.text):
+        known = found["inside"] or found["mark"] == ":" or (found["mark"] and study_field(found["key"]))
     else:
-        found = _PLAIN_KEY.match(line.text)
-        key = found and study_field(found["key"])
-    if found is None or not key:
-        return None
-    return _Field(found["key"].strip(), [found["value"].strip()], line.indent if line.marker else 0)
+        found = _PLAIN_KEY.match(block.text)
+        known = found and study_field(found["key"])
+    return _Field(found["key"].strip(), found["value"].strip()) if found and known else None
 
 
 def _study(section: _Section, number: int) -> dict[str, Any]:
@@ -228,9 +214,8 @@ def _study(section: _Section, number: int) -> dict[str, Any]:
         key = study_field(each.key) or _key(each.key)
         if key == "metrics":
             found = literal(each.text)
-            values[key] = [str(literal(i)) for i in each.items] or (
-                found if isinstance(found, list) else split(each.text, ",")
-            )
+            whole = found if isinstance(found, list) else split(each.text, ",")
+            values[key] = [*whole, *(str(literal(item)) for item in each.items)]
         elif key in ("name", "ablated_part"):
             values[key] = _text(" ".join((each.text, *each.items)).strip())
         else:
@@ -252,7 +237,7 @@ def _value(each: _Field) -> Any:
     ]
     if len(pairs) == len(each.items):
         return {pair["key"]: value_of(pair["value"]) for pair in pairs}
-    return [literal(item) for item in (*([each.text] if each.text else []), *each.items)]
+    return [literal(item) for item in (*filter(None, [each.text]), *each.items)]
 
 
 def _text(text: str) -> str:
@@ -263,3 +248,61 @@ def _text(text: str) -> str:
 def _key(name: str) -> str:
     """The field that is shown as "Expected Outcome": expected_outcome."""
     return re.sub(r"\s+", "_", name.strip().lower())
+
+
+# -------------------------------------------------------------------------------- the value of a line
+
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,300})(?P<rest>(?:\.\d+)?(?:[eE][+-]?\d+)?)")
+_FEW_WORDS = 4
+
+
+def value_of(text: str) -> Any:
+    """The value of a line: a number, a list "a, b" or [a, b], a mapping {a: b}, None, or text.
+
+    JSON in backticks is what it says. Entries separated by ";" or " | " may be of any length.
+    """
+    if len(text) > 2 and text[0] == text[-1] == "`":
+        return literal(text)
+    if is_nothing(text):
+        return None
+    if text[:1] in ("[", "{") and text[-1:] in ("]", "}"):
+        flow = _flow(text)
+        if isinstance(flow, list | dict):
+            return flow
+    parts = split(text, ";")
+    if len(parts) < 2:
+        parts = re.split(r"\s+\|\s+", text)
+    if len(parts) < 2 and all(len(part.split()) <= _FEW_WORDS for part in split(text, ",;")):
+        parts = split(text, ",;")
+    return [literal(part) for part in parts] if len(parts) > 1 else literal(text)
+
+
+def literal(text: str) -> Any:
+    """A single value: a number, JSON in backticks, or the text itself."""
+    if len(text) > 2 and text[0] == text[-1] == "`":
+        try:
+            return parse_json(text[1:-1])
+        except ValueError:
+            return text
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        return text
+    number = float(text) if found["rest"] else int(text)
+    return text if number in (float("inf"), float("-inf")) else number
+
+
+def _flow(text: str) -> Any:
+    """A list or a mapping on one line, as JSON, YAML or Python writes it; None if it is none."""
+    try:
+        return parse_json(text)
+    except ValueError:
+        pass
+    try:
+        found = parse_yaml(text)
+    except ValueError:
+        return None
+    if isinstance(found, list):
+        return [literal(each) if isinstance(each, str) else each for each in found]
+    if isinstance(found, dict) and found and all(value is None for value in found.values()):
+        return list(found)  # a set, {2, 4, 8}
+    return found

@@ -1,65 +1,50 @@
 """Studies that a page shows as a table: one a row, one a column, or one in a table of two columns."""
 
 import re
-from collections.abc import Sequence
 
 from mezo.ablation.plans.fields import is_nothing, study_field
 
 _COUNTED = re.compile(r"(#|no\.?|nr\.?|id|rank|priority)?$", re.IGNORECASE)
-Grid = list[list[str]]
-Cells = dict[str, str]  # the cells of one study, by the name of the column (or row)
 
 
-def studies_in(grid: Grid) -> list[Cells]:
-    """The studies of a table; none if it shows something else.
+def studies_in(grid: list[list[str]]) -> list[dict[str, str]]:
+    """The studies of a table, as cells by the field or the name of their column; none if it shows something else.
 
     Its first row or column contains "Ablated Part" and at least one other field of a study. Rows below each
     other with an empty part, or with the same name and part, are one study with several replacements.
     """
-    grid = [[_without_emphasis(cell) for cell in row] for row in grid]
     if len(grid) < 2:
         return []
     width = max(map(len, grid))
-    square = [row + [""] * (width - len(row)) for row in grid]
+    plain = [[re.sub(r"^\*\*\s*(.+?)\s*\*\*$", r"\1", cell) for cell in row] for row in grid]
+    square = [row + [""] * (width - len(row)) for row in plain]
     turned = [list(column) for column in zip(*square, strict=True)]
-    if _names_fields(square[0]):
-        keys, rows = square[0], square[1:]
-    elif _names_fields(turned[0]):
-        keys, rows = turned[0], turned[1:]
-        if (
-            study_field(keys[0]) is None
-        ):  # above the names of the studies; with one column it is "Field | Value"
-            keys = ["Name" if len(rows) > 1 else "", *keys[1:]]
-    else:
-        return []
-    found: list[Cells] = []
-    for row in rows:
-        study = {key: cell for key, cell in zip(keys, row, strict=True) if not _COUNTED.match(key)}
-        if found and (more := _further(found[-1], study)) is not None:
-            found[-1][_key_of(found[-1], "replacement")] += f"; {more}"
-        elif any(study.values()):
-            found.append(study)
+    found: list[dict[str, str]] = []
+    for keys, *rows in (square, turned):
+        known = {study_field(key) for key in keys} - {None}
+        if "ablated_part" not in known or len(known) < 2:
+            continue
+        if keys is turned[0] and study_field(keys[0]) is None:
+            keys[0] = (
+                "name" if len(rows) > 1 else ""
+            )  # above the studies' names; with one column "Field | Value"
+        for row in rows:
+            study: dict[str, str] = {}
+            for key, cell in zip(keys, row, strict=True):
+                if not _COUNTED.match(key):
+                    name = study_field(key) or key
+                    study[name] = study.get(name) or cell
+            if found and _continues(found[-1], study):
+                found[-1]["replacement"] += f"; {study['replacement']}"
+            elif any(study.values()):
+                found.append(study)
+        break
     return found
 
 
-def _names_fields(cells: Sequence[str]) -> bool:
-    known = {study_field(cell) for cell in cells} - {None}
-    return "ablated_part" in known and len(known) > 1
-
-
-def _key_of(study: Cells, name: str) -> str:
-    return next((key for key in study if study_field(key) == name), "")
-
-
-def _further(before: Cells, row: Cells) -> str | None:
-    """The replacement of a row that continues the study above it; None if it is another study."""
-    part, name, replacement = (_key_of(row, key) for key in ("ablated_part", "name", "replacement"))
-    if not replacement or is_nothing(row[replacement]):
-        return None
-    same = all(row[key] in ("", before.get(key, "")) for key in (part, name) if key)
-    return row[replacement] if same and (name or not row[part]) else None
-
-
-def _without_emphasis(cell: str) -> str:
-    found = re.fullmatch(r"\*\*(.+)\*\*", cell)
-    return found[1].strip() if found else cell
+def _continues(before: dict[str, str], row: dict[str, str]) -> bool:
+    """Whether a row holds a further replacement of the study above it."""
+    if is_nothing(row.get("replacement", "")):
+        return False
+    same = all(row[key] in ("", before[key]) for key in ("ablated_part", "name") if key in row)
+    return same and ("name" in row or not row["ablated_part"])

@@ -4,11 +4,9 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from mezo.ablation.planner.answers import object_in
 from mezo.ablation.planner.endpoint import Answers
-from mezo.ablation.planner.prompts import prompt
+from mezo.ablation.planner.prompts import object_in, prompt
 from mezo.ablation.plans.plan import Plan, Study
 from mezo.errors import MezoError
 
@@ -77,11 +75,9 @@ class _NoMatches(ValueError):
 
 
 def _listed(studies: Sequence[Study]) -> str:
-    lines = []
-    for number, study in enumerate(studies, start=1):
-        shown = {name: getattr(study, name) for name in _SHOWN}
-        lines.append(json.dumps({"number": number, **shown}, ensure_ascii=False))
-    return "\n".join(lines)
+    shown = ({name: getattr(study, name) for name in _SHOWN} for study in studies)
+    lines = ({"number": number, **fields} for number, fields in enumerate(shown, start=1))
+    return "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
 
 
 def _pairs(answer: str, first: int, second: int) -> set[tuple[int, int]]:
@@ -95,15 +91,11 @@ def _pairs(answer: str, first: int, second: int) -> set[tuple[int, int]]:
     pairs: set[tuple[int, int]] = set()
     for match in matches:
         a, b = (match.get("a"), match.get("b")) if isinstance(match, dict) else (None, None)
-        if not (_is_number(a, first) and _is_number(b, second)):
+        if not (type(a) is int and type(b) is int and 1 <= a <= first and 1 <= b <= second):
             raise _NoMatches(
                 f"{json.dumps(match)[:80]} is no pair of numbers from 1 to {first} and 1 to {second}"
             )
-        pairs.add((int(a) - 1, int(b) - 1))  # type: ignore[arg-type]
+        pairs.add((a - 1, b - 1))
     if any(len({pair[side] for pair in pairs}) < len(pairs) for side in (0, 1)):
         raise _NoMatches("a study is matched twice")
     return pairs
-
-
-def _is_number(value: Any, highest: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= highest

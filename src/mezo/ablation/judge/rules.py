@@ -1,17 +1,18 @@
 """The judge by rules: two studies are the same ablation if part, action and a replacement agree."""
 
+import re
 from collections.abc import Iterator
+from difflib import SequenceMatcher
 from typing import Any
 
-from mezo.ablation.binding.bind import bind_study
+from mezo.ablation.binding.bind import Variant, bind_study
 from mezo.ablation.binding.lexicon import ranked
-from mezo.ablation.binding.text import similarity
-from mezo.ablation.binding.tokens import numbers
-from mezo.ablation.binding.variants import Variant
+from mezo.ablation.binding.text import folded, numbers
 from mezo.ablation.plans.plan import Plan, Study
 from mezo.config import MeZOConfig
 
 ALIKE = 0.6  # similarity of two texts that say the same in other words
+_STOP = re.compile("a|an|and|by|for|from|in|instead|is|its?|of|on|or|that|the|this|to|used|using|use|with|vs")
 _OTHER_PARTS = 0.85  # the same, where the table has two different parts
 
 
@@ -45,35 +46,21 @@ class _Side:
 
 
 def _alike(one: _Side, other: _Side) -> float:
-    part, share = _parts(one, other), _shared(one, other)
-    return (part + share) / 2 if part and share and _actions(one, other) else 0.0
-
-
-def _parts(one: _Side, other: _Side) -> float:
     words = similarity(one.study.ablated_part, other.study.ablated_part)
-    if one.parts & other.parts:
-        return 1.0
-    return words if words >= (_OTHER_PARTS if one.parts and other.parts else ALIKE) else 0.0
-
-
-def _actions(one: _Side, other: _Side) -> bool:
+    least = _OTHER_PARTS if one.parts and other.parts else ALIKE
+    part = 1.0 if one.parts & other.parts else words if words >= least else 0.0
+    common = sum(settings in one.settings for settings in other.settings)
     actions = {one.study.action, other.study.action}
-    return len(actions) == 1 or ("REPLACE" in actions and bool(_common(one, other)))
-
-
-def _shared(one: _Side, other: _Side) -> float:
-    """The share of the other side's replacements that both have; 1 if there is nothing to compare."""
-    if not one.texts and not other.texts:
-        return 1.0
-    common = len(_common(one, other))
+    if len(actions) > 1 and not (common and "REPLACE" in actions):
+        return 0.0
     texts = sum(any(_same(mine, theirs) for mine in one.texts) for theirs in other.texts)
-    if not common and not texts and not (one.texts and other.texts):
-        return 1.0 if one.study.action == other.study.action != "REPLACE" else 0.0
-    return min(1.0, max(common, texts) / max(len(other.settings), len(other.texts), 1))
-
-
-def _common(one: _Side, other: _Side) -> list[dict[str, Any]]:
-    return [settings for settings in other.settings if settings in one.settings]
+    if not one.texts and not other.texts:
+        share = 1.0
+    elif common or texts or (one.texts and other.texts):
+        share = min(1.0, max(common, texts) / max(len(other.settings), len(other.texts), 1))
+    else:  # only one side says something
+        share = float(actions in ({"REMOVE"}, {"ADD"}))
+    return (part + share) / 2 if part and share else 0.0
 
 
 def _same(mine: str, theirs: str) -> bool:
@@ -89,3 +76,19 @@ def _texts(replacement: Any) -> Iterator[str]:
             yield from (f"{key}: {inner}" for inner in (value if isinstance(value, list) else [value]))
     elif replacement is not None:
         yield from map(str, replacement)
+
+
+def similarity(one: str, other: str) -> float:
+    """From 0 to 1: shared words (Dice), or shared letters in order if that is more."""
+    left, right = _stems(one), _stems(other)
+    if not left or not right:
+        return float(folded(one) == folded(other))
+    dice = 2 * len(left & right) / (len(left) + len(right))
+    letters = SequenceMatcher(None, folded(one)[:500], folded(other)[:500], autojunk=False).ratio()
+    return max(dice, letters if letters > 0.8 else 0.0)  # unrelated texts share half of their letters
+
+
+def _stems(text: str) -> frozenset[str]:
+    """The content words, without the endings of plurals and verbs."""
+    words = (word for word in folded(text).split() if not _STOP.fullmatch(word))
+    return frozenset(re.sub(r"(?:ations?|ators?|ings?|ed|es|s)$", "", w) if len(w) > 4 else w for w in words)

@@ -1,4 +1,4 @@
-"""A language model behind an OpenAI-compatible endpoint.
+"""The language models that are asked: one behind an OpenAI-compatible endpoint, or one in this process.
 
 The key of an endpoint comes from the environment (OPENAI_API_KEY) and is only sent with the request. Replies and errors
 that repeat it are shown with it removed.
@@ -6,8 +6,8 @@ that repeat it are shown with it removed.
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -17,6 +17,7 @@ from mezo.util.http_bounds import TimeUp, Unbounded, whole
 from mezo.util.secrets import hidden
 
 KEY = "OPENAI_API_KEY"
+_END = "</predictions>"  # of a plan
 LONGEST = 64 << 20  # bytes of an answer; the longest of a model have some hundred kilobytes
 _READ = 20_000  # characters of a server's message that are searched
 Messages = Sequence[Mapping[str, str]]  # {"role": "system" | "user" | "assistant", "content": text}
@@ -45,8 +46,6 @@ class Endpoint:
     timeout: float = 300.0  # seconds for one answer, to its last byte
     retries: int = 4  # after rate limits, 5xx and lost connections, with growing pauses
     max_tokens: int | None = None  # of an answer; None: the endpoint's own limit
-    # read when asked and not in the repr, so that no traceback or log of this object shows it
-    key: Callable[[], str | None] = field(default=lambda: os.environ.get(KEY), repr=False)
 
     def ask(self, messages: Messages) -> str:
         """The text of the answer.
@@ -60,7 +59,7 @@ class Endpoint:
                 f"--base-url: expected an address such as http://localhost:8000/v1, found {self._where!r}"
             )
         client = openai.OpenAI(
-            api_key=self.key() or "none",  # the client requires one, a private endpoint does not
+            api_key=os.environ.get(KEY) or "none",  # the client requires one, a private endpoint does not
             base_url=self.base_url,
             timeout=self.timeout,
             max_retries=self.retries,
@@ -108,18 +107,17 @@ class Endpoint:
         if isinstance(error, openai.APIConnectionError):
             cause = " ".join(str(error.__cause__ or error).split())
             return f"cannot connect ({cause}); is the server running, is --base-url right?"
-        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            state = "was refused" if self.key() else "is not set"
-            return f"not allowed: {KEY} {state} (status {error.status_code})"
-        if isinstance(error, openai.NotFoundError):
-            return (
-                f"not found: is there a model {self.model!r}, is --base-url right? {self._server_says(error)}"
-            )
-        if isinstance(error, openai.RateLimitError):
-            return f"rate limit or quota reached, {self.retries + 1} tries: {self._server_says(error)}"
-        if isinstance(error, openai.APIStatusError):
-            return f"answered status {error.status_code}: {self._server_says(error)}"
-        return " ".join(str(error).split())
+        status = getattr(error, "status_code", None)
+        if status in (401, 403):
+            state = "was refused" if os.environ.get(KEY) else "is not set"
+            return f"not allowed: {KEY} {state} (status {status})"
+        if status is None:
+            return " ".join(str(error).split())
+        what = {
+            404: f"not found: is there a model {self.model!r}, is --base-url right?",
+            429: f"rate limit or quota reached, {self.retries + 1} tries:",
+        }
+        return f"{what.get(status, f'answered status {status}:')} {self._server_says(error)}"
 
     @property
     def _where(self) -> str:
@@ -128,13 +126,12 @@ class Endpoint:
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
     def _clean(self, text: str) -> str:
-        return hidden(text, self.key(), urlsplit(self.base_url).password, urlsplit(self.base_url).username)
+        parts = urlsplit(self.base_url)
+        return hidden(text, os.environ.get(KEY), parts.password, parts.username)
 
     def _server_says(self, error: Any) -> str:
         """The server's own message, shortened."""
-        body = error.body
-        if isinstance(body, dict):
-            body = body.get("error", body)
+        body = error.body.get("error", error.body) if isinstance(error.body, dict) else error.body
         text = body.get("message") if isinstance(body, dict) else body
         text = re.sub(r"<[^<>]*>", " ", str(text or ""))  # an error page
         words = self._clean(" ".join(text.split())[:_READ])
@@ -152,17 +149,11 @@ def _bounded(base: type[Any], seconds: float) -> Any:
 
     class Bounded(base):
         def send(self, request: Any, **options: Any) -> Any:
-            inner = super().send
+            def stream(asked: Any, inner: Any = super().send) -> Any:  # else it reads the answer itself
+                return inner(asked, **{**options, "stream": True})
+
             try:
-                return whole(
-                    lambda asked: inner(
-                        asked, **{**options, "stream": True}
-                    ),  # else it reads the answer itself
-                    request,
-                    seconds,
-                    longest=LONGEST,
-                    abandon=self.close,
-                )
+                return whole(stream, request, seconds, longest=LONGEST, abandon=self.close)
             except TimeUp:
                 raise httpx.ReadTimeout(f"no whole answer within {seconds:g} s", request=request) from None
 
@@ -175,3 +166,67 @@ def _openai() -> Any:
     except ImportError:
         raise MezoError("asking an endpoint needs the openai package: pip install 'mezo[planner]'") from None
     return openai
+
+
+class LocalModel:
+    """A causal language model in this process, loaded at its first answer."""
+
+    def __init__(self, model: str, *, max_tokens: int = 2048, dtype: str = "float32", device: str = "auto"):
+        """max_tokens: of an answer."""
+        self.name, self.max_tokens, self.dtype, self.device = model, max_tokens, dtype, device
+        self._loaded: Any = None
+
+    @property
+    def loaded(self) -> Any:
+        """The model and its tokenizer. Raises MezoError if the model does not exist or writes no text."""
+        if self._loaded is None:
+            from mezo.models.load import load
+
+            loaded = load(self.name, self.dtype, self.device)
+            if loaded.kind != "causal":
+                raise MezoError(f"{self.name}: a masked language model writes no text; choose a causal one")
+            self._loaded = loaded
+        return self._loaded
+
+    def count(self, text: str) -> int:
+        """Tokens of a text."""
+        return len(self.loaded.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def room(self) -> int | None:
+        """The most tokens of the messages next to an answer; None if the model sets no bound."""
+        positions = getattr(self.loaded.model.config.get_text_config(), "max_position_embeddings", None)
+        return None if positions is None else positions - self.max_tokens
+
+    def ask(self, messages: Messages) -> str:
+        """The greedy answer, up to the end of a plan. Raises MezoError if it is empty."""
+        from mezo.build.setup import engine_at
+        from mezo.objectives import objective_named
+        from mezo.scoring import Example
+
+        engine = engine_at(self.loaded, objective_named("answer-ce"), max_new_tokens=self.max_tokens)
+        prompt = tuple(self._tokens(messages))
+        room = self.room()
+        if room is not None and len(prompt) > room:
+            raise MezoError(
+                f"{self.name}: the messages have {len(prompt)} tokens, and {room} fit next to an answer of"
+                f" {self.max_tokens}; lower --paper-tokens or --max-tokens"
+            )
+        example = Example(prompt, ((0,),), 0)
+        text = engine.generate([example], max_new_tokens=self.max_tokens, stop=_END)[0]
+        if not text:
+            raise MezoError(f"{self.name}: the model answered nothing")
+        return f"{text}\n{_END}\n" if "<predictions>" in text else text
+
+    def _tokens(self, messages: Messages) -> list[int]:
+        """The messages in the model's chat template; without a template as plain text."""
+        tokenizer = self.loaded.tokenizer
+        if getattr(tokenizer, "chat_template", None):
+            turns = [dict(message) for message in messages]
+            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            return tokenizer(text, add_special_tokens=False).input_ids
+        return tokenizer("\n\n".join(message["content"] for message in messages) + "\n\n").input_ids
+
+
+def model_for(name: str, base_url: str | None, max_tokens: int = 1024) -> Answers:
+    """The model behind an endpoint, or without a URL in this process. max_tokens: of its answers here."""
+    return LocalModel(name, max_tokens=max_tokens) if base_url is None else Endpoint(name, base_url)

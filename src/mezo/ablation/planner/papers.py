@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mezo.ablation.planner.latex import flattened, main_file, title_of
 from mezo.errors import MezoError
 
 MOST_BYTES = 64 << 20  # of a file: a PDF with figures
@@ -20,6 +19,10 @@ _PLAIN = re.compile(
     r"|conclusions?|limitations|acknowledge?ments?|references|bibliography|appendix)\b.{0,40})$",
     re.IGNORECASE,
 )
+_INPUT = re.compile(r"\\(?:input|include|subfile)\s*\{([^{}]+)\}|\\input\s+([\w./-]+)")
+_COMMENT = re.compile(r"(?<!\\)((?:\\\\)*)%.*")
+_TITLE = re.compile(r"\\title\s*(?:\[[^\]]*\])?\s*\{")
+_DEEPEST = 20  # LaTeX files in files
 # Sections are left out in this order where a paper does not fit.
 _LESS = (
     r"references|bibliography",
@@ -69,8 +72,8 @@ class Paper:
         for n, section in enumerate(self.sections):
             place = next((i for i, p in enumerate(_LESS) if re.search(p, section.heading, re.I)), len(_LESS))
             abstract = n == 0 or re.search("abstract", section.heading, re.I)
-            rank.append((len(_LESS) + 1 if abstract else place, -n, n))
-        return [n for *_, n in sorted(rank)]
+            rank.append((len(_LESS) + 1 if abstract else place, -n))
+        return [-n for _, n in sorted(rank)]
 
 
 def read_paper(path: Path | str) -> Paper:
@@ -82,7 +85,7 @@ def read_paper(path: Path | str) -> Paper:
     if not path.exists():
         raise MezoError(f"{path}: no such paper; give a .md, .txt, .tex or .pdf file, or a folder of LaTeX")
     if path.is_dir():
-        return read_paper(main_file(path))
+        path = _main_file(path)
     if path.stat().st_size > MOST_BYTES:
         raise MezoError(f"{path}: expected a paper of at most {MOST_BYTES >> 20} MiB, found a larger file")
     title, text, heading = _read(path)
@@ -90,29 +93,28 @@ def read_paper(path: Path | str) -> Paper:
         raise MezoError(f"{path}: expected at most {MOST_CHARACTERS:,} characters, found {len(text):,}")
     if not text.strip():
         raise MezoError(f"{path}: no text in it; a scanned PDF needs text recognition first")
-    first = next(line for line in text.splitlines() if line.strip())
+    first = text.lstrip().partition("\n")[0]
     title = title or " ".join(first.lstrip("# ").split())[:200] or path.stem
     return Paper(title, tuple(_sections(text, heading)))
 
 
 def _read(path: Path) -> tuple[str, str, re.Pattern[str]]:
     """(title, text, pattern of a heading)."""
-    with path.open("rb") as file:
-        start = file.read(5)
-    if start == b"%PDF-":
-        return (*_pdf(path), _PLAIN)
-    if path.suffix.lower() in (".tex", ".ltx"):
-        text = flattened(path)
-        return title_of(text), text, _LATEX
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise MezoError(
-            f"{path}: expected text in UTF-8, LaTeX or a PDF, found other bytes at {error.start}"
-        ) from None
+        data = path.read_bytes()
     except OSError as error:
         raise MezoError(f"{path}: cannot read the paper: {error.strerror}") from None
-    marked = path.suffix.lower() in (".md", ".markdown") or re.search(r"^#{1,3} \S", text, re.MULTILINE)
+    suffix = path.suffix.lower()
+    if data.startswith(b"%PDF-"):
+        return (*_pdf(path), _PLAIN)
+    if suffix in (".tex", ".ltx"):
+        return (*_latex(path), _LATEX)
+    try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        where = f"found other bytes at {error.start}"
+        raise MezoError(f"{path}: expected text in UTF-8, LaTeX or a PDF, {where}") from None
+    marked = suffix in (".md", ".markdown") or re.search(r"^#{1,3} \S", text, re.MULTILINE)
     return "", text, _MARKDOWN if marked else _PLAIN
 
 
@@ -150,3 +152,65 @@ def _sections(text: str, heading: re.Pattern[str]) -> Iterator[PaperSection]:
         lines.append(line)
     if "".join(lines).strip():
         yield PaperSection(name, "\n".join(lines))
+
+
+# -------------------------------------------------------------------------------- LaTeX, which stays LaTeX
+
+
+def _main_file(folder: Path) -> Path:
+    """The file of a folder that begins the document.
+
+    Raises MezoError without such a file, or with several of which none has a usual name.
+    """
+    starts = [path for path in sorted(folder.rglob("*.tex")) if r"\documentclass" in _source(path)]
+    usual = [path for path in starts if path.stem.lower() in ("main", "paper", "ms", "article", "root")]
+    found = usual if len(usual) == 1 else starts
+    if len(found) != 1:
+        names = ", ".join(str(path.relative_to(folder)) for path in found[:5]) or "none"
+        raise MezoError(
+            f"{folder}: expected one .tex file with \\documentclass, found {names}; give the file itself"
+        )
+    return found[0]
+
+
+def _latex(path: Path) -> tuple[str, str]:
+    r"""(title, document) of a file with the text of every \input, without comments and preamble.
+
+    Only files in the folder of `path` are read. A file that is missing or lies elsewhere is left out, because papers
+    often refer to such files (figures made on another machine).
+    """
+    text = _expanded(path, path.parent.resolve(), 0)
+    title, inner = _TITLE.search(text), ""
+    if title is not None:  # up to the brace that closes it
+        end, depth = title.end(), 1
+        while end < len(text) and depth:
+            depth += {"{": 1, "}": -1}.get(text[end], 0)
+            end += 1
+        inner = text[title.end() : end]
+    body = re.search(r"\\begin\{document\}(.*?)(?:\\end\{document\}|\Z)", text, re.DOTALL)
+    if body is not None:
+        text = (f"{title[0]}{inner}" if title and title.start() < body.start() else "") + body[1]
+    return " ".join(re.sub(r"\\(?:\\|[a-zA-Z]+\s*)|[{}]", " ", inner).split()), text
+
+
+def _expanded(path: Path, root: Path, depth: int) -> str:
+    text = "\n".join(_COMMENT.sub(r"\1", line) for line in _source(path).splitlines())
+    if depth >= _DEEPEST:
+        raise MezoError(f"{path}: \\input nested {_DEEPEST} deep: does a file include itself?")
+
+    def put(match: re.Match[str]) -> str:
+        name = (match[1] or match[2]).strip()
+        for candidate in (root / name, path.parent / name, root / f"{name}.tex", path.parent / f"{name}.tex"):
+            found = candidate.resolve()
+            if found.is_file() and found.is_relative_to(root):
+                return _expanded(found, root, depth + 1)
+        return ""
+
+    return _INPUT.sub(put, text)
+
+
+def _source(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise MezoError(f"{path}: cannot read the paper: {error.strerror}") from None

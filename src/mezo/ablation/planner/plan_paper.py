@@ -4,9 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mezo.ablation.binding.bind import bind
-from mezo.ablation.binding.settings_table import table
-from mezo.ablation.binding.variants import Bound
+from mezo.ablation.binding.bind import Bound, bind
+from mezo.ablation.binding.part import table
 from mezo.ablation.formats.files import parse, write_plan
 from mezo.ablation.planner.endpoint import Answers, Messages, Truncated
 from mezo.ablation.planner.papers import Paper
@@ -56,42 +55,42 @@ def without_the_paper(paper: Paper, count: int) -> str:
     return f"{first}\n{again}"
 
 
-def plan_paper(
-    messages: Messages, count: int, model: Answers, *, title: str = "", config: MeZOConfig | None = None
-) -> Planned:
+def plan_paper(messages: Messages, count: int, model: Answers, *, title: str = "") -> Planned:
     """Ask for a plan, and once more if the answer is no plan, contradicts itself or cannot be run at all.
-
-    config: the baseline that the plan is bound to; default: the package's own.
 
     Raises Unusable if no answer is a plan, and what the first `model.ask` raises. A reply that was cut
     off counts as an answer.
     """
-    config = config or MeZOConfig()
+    config, found = MeZOConfig(), None
     replies: list[str] = []
-    found: Plan | None = None
     notes: list[str] = []
-    for attempt in range(2):
+    for _ in range(2):
         try:
-            reply, error = _reply(model, messages)
+            reply, wrong = model.ask(messages), ""
+        except Truncated as error:
+            reply, wrong = error.reply, str(error)
         except MezoError as error:
-            if attempt == 0:
+            if not replies:
                 raise
             notes.append(f"asked again: {error}")  # the first answer is not lost
             break
         replies.append(reply)
-        plan, wrong = (None, error) if error else _read(reply)
+        try:
+            plan = None if wrong else parse(reply, ".jsonl")
+        except MezoError as error:
+            plan, wrong = None, str(error)
         if plan is not None:
             bound = bind(plan, config)
             wrong = _problem(bound)
-            if found is None or bound.variants or not wrong:
-                found = plan
+            found = plan if found is None or bound.variants or not wrong else found
             if not wrong:
                 break
         notes.append(f"answer {len(replies)}: {wrong}")
+        again = prompt("again").format(errors=wrong[:_MOST_ERRORS])
         messages = (
             *messages,
             {"role": "assistant", "content": reply},
-            {"role": "user", "content": prompt("again").format(errors=wrong[:_MOST_ERRORS])},
+            {"role": "user", "content": again},
         )
     if found is None:
         answers = "one answer" if len(replies) == 1 else "two answers"
@@ -119,21 +118,6 @@ def write_replies(replies: tuple[str, ...], folder: Path) -> Path:
         text = "".join(f"===== answer {n} =====\n{reply}\n" for n, reply in enumerate(replies, start=1))
     write_text(folder / REPLY, text)
     return folder / REPLY
-
-
-def _reply(model: Answers, messages: Messages) -> tuple[str, str]:
-    """(the answer, what is wrong with it before it is read)."""
-    try:
-        return model.ask(messages), ""
-    except Truncated as error:
-        return error.reply, str(error)
-
-
-def _read(reply: str) -> tuple[Plan | None, str]:
-    try:
-        return parse(reply, ".jsonl"), ""
-    except MezoError as error:
-        return None, str(error)
 
 
 def _problem(bound: Bound) -> str:

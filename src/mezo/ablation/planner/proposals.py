@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mezo.ablation.binding.bind import stated
+from mezo.ablation.binding.bind import Bound, Unbound, stated
 from mezo.ablation.binding.checks import problem_of
-from mezo.ablation.binding.settings_table import settable, table
-from mezo.ablation.binding.variants import Bound, Unbound
-from mezo.ablation.planner.answers import object_in
+from mezo.ablation.binding.part import settable, table
 from mezo.ablation.planner.endpoint import Answers
-from mezo.ablation.planner.prompts import prompt
+from mezo.ablation.planner.prompts import object_in, prompt
 from mezo.ablation.plans.plan import Plan, Study
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
@@ -53,9 +51,8 @@ def propose(plan: Plan, bound: Bound, config: MeZOConfig, model: Answers) -> lis
         for number, item in enumerate(bound.unbound, start=1)
     ]
     question = "\n".join(json.dumps(variant, ensure_ascii=False) for variant in variants)
-    answer = model.ask(
-        [{"role": "system", "content": prompt("propose") + table()}, {"role": "user", "content": question}]
-    )
+    system = {"role": "system", "content": prompt("propose") + table()}
+    answer = model.ask([system, {"role": "user", "content": question}])
     found = _settings_in(answer, len(variants))
     return [_checked(item, found.get(n), config) for n, item in enumerate(bound.unbound, start=1)]
 
@@ -77,16 +74,14 @@ def _with_proposals(study: Study, bound: Bound, proposals: list[Proposal]) -> St
     usable = {each.item.place: each.settings for each in proposals if each.usable}
     if not usable:
         return study
-    places = [r.place for r in (*bound.variants, *bound.unbound) if r.study == study.name]
-    before: list[dict[str, Any] | None] = [None] * (max(places) + 1)
-    if isinstance(study.set, list):
-        before = list(study.set)
-    elif study.set is not None:  # one mapping for all: as settings of each
-        of_study = [v for v in bound.variants if v.study == study.name]
-        before = [
-            next((v.settings for v in of_study if v.place == place), None) for place in range(len(before))
-        ]
     shared = study.set if isinstance(study.set, dict) else {}
+    results = [r for r in (*bound.variants, *bound.unbound) if r.study == study.name]
+    before: list[dict[str, Any] | None] = [None] * (max(r.place for r in results) + 1)
+    if isinstance(study.set, list):
+        before = study.set
+    elif shared:  # one mapping for all: as settings of each
+        bound_at = {v.place: v.settings for v in reversed(bound.variants) if v.study == study.name}
+        before = [bound_at.get(place) for place in range(len(before))]
     settings = [{**(usable[n] or {}), **shared} if n in usable else each for n, each in enumerate(before)]
     return study.model_copy(update={"set": settings})
 

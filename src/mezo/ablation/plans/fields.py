@@ -34,6 +34,9 @@ _ACTIONS = {
     "REPLACE": ("replac", "vary", "varie", "chang", "swap", "substitut", "modif", "tun"),
     "ADD": ("add", "insert", "includ", "introduc", "enabl"),
 }
+_UNDEFINED = {0x81, 0x8D, 0x8F, 0x90, 0x9D}  # Windows-1252 has no letter there
+_LETTERS = {(bytes([b]).decode("cp1252") if b not in _UNDEFINED else chr(b)): b for b in range(0x80, 0x100)}
+_LETTER_RUN = re.compile(f"[{re.escape(''.join(_LETTERS))}]{{2,}}")
 _NOTHING = {"", "none", "null", "n/a", "na", "nil", "-", "–", "—"}
 
 
@@ -91,6 +94,21 @@ def study_values(found: Any, where: str) -> dict[str, Any]:
     return values
 
 
+def repaired(text: str) -> str:
+    """`text` with UTF-8 that was read as Windows-1252 corrected: "ðŸ§\\xa0" is "🧠".
+
+    Only runs of letters that are whole UTF-8 are changed; "naïve café" is not.
+    """
+
+    def back(match: re.Match[str]) -> str:
+        try:
+            return bytes(_LETTERS[letter] for letter in match[0]).decode("utf-8")
+        except UnicodeDecodeError:
+            return match[0]
+
+    return _LETTER_RUN.sub(back, text)
+
+
 def is_nothing(text: str) -> bool:
     return text.strip().lower() in _NOTHING
 
@@ -133,9 +151,8 @@ def _metrics(found: Any, where: str) -> list[str]:
 
 def _renamed(found: Mapping[Any, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """`found` with aliases replaced by field names. A field under its own name wins over an alias."""
-    own = set(names.values())
     values: dict[str, Any] = {str(key): value for key, value in found.items()}
-    for key in [key for key in values if key not in own]:
+    for key in [key for key in values if key not in names.values()]:
         name = names.get(_folded(key))
         if name is not None and name not in values:
             values[name] = values.pop(key)

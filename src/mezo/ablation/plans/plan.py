@@ -1,13 +1,17 @@
-"""What an ablation plan is."""
+"""What an ablation plan is: JSON values, of bounded number and depth."""
 
+import datetime
+import math
+import re
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
-from mezo.ablation.plans.json_values import json_values
 from mezo.errors import MezoError
 
 Action = Literal["REMOVE", "REPLACE", "ADD"]
+MOST_VALUES = 20_000  # of one plan: YAML's aliases turn a kilobyte into more than memory holds
+_MOST_NESTED = 20
 
 
 class Study(BaseModel):
@@ -40,6 +44,13 @@ class Study(BaseModel):
         """The fields that a study does not define."""
         return dict(self.__pydantic_extra__ or {})
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """All fields, as a file has them."""
+        own = {name: getattr(self, name) for name in ("name", "ablated_part", "action", "replacement")}
+        settings = {} if self.set is None else {"set": self.set}
+        return {**own, "metrics": list(self.metrics), **settings, **self.extra}
+
 
 class Plan(BaseModel):
     """Studies by importance, with the reasoning behind them. A repeated study name gets a number."""
@@ -58,21 +69,13 @@ class Plan(BaseModel):
         rest = json_values({key: value for key, value in values.items() if key != "studies"})
         return {**rest, "studies": values.get("studies", ())}
 
-    @model_validator(mode="after")
-    def _unique_names(self) -> Self:
-        if not self.studies:
+    @field_validator("studies")
+    @classmethod
+    def _unique_names(cls, studies: tuple[Study, ...]) -> tuple[Study, ...]:
+        if not studies:
             raise ValueError("expected at least one study, found none")
         taken: set[str] = set()
-        studies = []
-        for study in self.studies:
-            name, number = study.name, 1
-            while name in taken:
-                number += 1
-                name = f"{study.name} ({number})"
-            taken.add(name)
-            studies.append(study if name == study.name else study.model_copy(update={"name": name}))
-        object.__setattr__(self, "studies", tuple(studies))
-        return self
+        return tuple(study.model_copy(update={"name": unique(study.name, taken)}) for study in studies)
 
     @property
     def extra(self) -> dict[str, Any]:
@@ -86,6 +89,44 @@ class Plan(BaseModel):
             return cls(**values)
         except ValidationError as error:
             raise MezoError(_one_line(error)) from None
+
+
+def json_values(value: Any, depth: int = 0, left: list[int] | None = None) -> Any:
+    """`value` as None, bool, int, float, str, lists, and dicts with string keys.
+
+    Dates become text, tuples become lists, and half surrogate pairs become U+FFFD. left: how many more values may come.
+
+    Raises ValueError for infinities, other objects, and too many or too deeply nested values.
+    """
+    left = left or [MOST_VALUES]
+    left[0] -= 1
+    if left[0] < 0:
+        raise ValueError(f"expected at most {MOST_VALUES} values in a plan, found more")
+    if depth > _MOST_NESTED:
+        raise ValueError(f"expected lists and mappings at most {_MOST_NESTED} deep, found deeper ones")
+    if isinstance(value, dict):
+        return {str(json_values(k)): json_values(inner, depth + 1, left) for k, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_values(inner, depth + 1, left) for inner in value]
+    if isinstance(value, str):
+        return re.sub("[\ud800-\udfff]", "\ufffd", value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"expected a finite number, found {value}")
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    raise ValueError(f"expected text, a number, a list or a mapping, found {type(value).__name__}")
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """The name, with a number behind it if it is taken; it is taken then."""
+    found, number = name, 1
+    while found in taken:
+        number += 1
+        found = f"{name} ({number})"
+    taken.add(found)
+    return found
 
 
 def _one_line(error: ValidationError) -> str:

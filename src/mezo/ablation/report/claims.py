@@ -4,13 +4,11 @@ Every comparison is given with its interval. A claim needs an interval that excl
 Holm's adjustment.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from mezo.ablation.comparison.comparisons import Comparison, Results, StudyResult
-from mezo.ablation.comparison.quantities import Quantity
 from mezo.ablation.comparison.statistics import LEVEL, accuracy_error
 
 Verdict = Literal["held", "beaten", "differs", "inconclusive", "untested"]
@@ -47,8 +45,9 @@ def verdict(comparison: Comparison) -> Verdict:
 
 def claims(results: Results, examples: int | None = None) -> list[Claim]:
     """One for each variant in the headline metric. examples: of the evaluation set; None: not known."""
+    error = _evaluation_error(results, examples)
     return [
-        _claim(study, c, results, evaluation_error(results, examples))
+        _claim(study, c, results, error)
         for study in results.studies
         for c in study.of_metric(results.headline.name)
         if c.paired is not None
@@ -65,24 +64,24 @@ def costs(results: Results) -> list[Claim]:
     ]
 
 
-def missing(results: Results) -> list[tuple[str, str, str]]:
+def missing(results: Results) -> list[tuple[str, ...]]:
     """(study, variant, why) of what was planned and has no number, or not with every seed."""
     found = []
-    planned = results.meta.get("seeds")
+    planned, headline = results.meta.get("seeds", 0), results.headline
     for study in results.studies:
         if len(study.variants) == 1 and planned:
             found.append((study.name, "all", "it has no run, or not yet"))
         for variant in study.variants:
+            whys = []
             for run in variant.runs:
                 if run.status != "ok":
-                    why = f"seed {run.seed} {run.status}{f': {run.error}' if run.error else ''}"
-                    found.append((study.name, variant.label, why))
-                elif results.headline.name not in run.metrics:
-                    title = results.headline.title.lower()
-                    found.append((study.name, variant.label, f"seed {run.seed}: its {title} is not finite"))
-            if isinstance(planned, int) and len(variant.runs) < planned:
-                why = f"{len(variant.runs)} of {planned} seeds: the others are missing, or not made yet"
-                found.append((study.name, variant.label, why))
+                    whys.append(f"seed {run.seed} {run.status}{f': {run.error}' if run.error else ''}")
+                elif headline.name not in run.metrics:
+                    whys.append(f"seed {run.seed}: its {headline.title.lower()} is not finite")
+            if len(variant.runs) < planned:
+                count = f"{len(variant.runs)} of {planned} seeds"
+                whys.append(f"{count}: the others are missing, or not made yet")
+            found += [(study.name, variant.label, why) for why in whys]
     return list(dict.fromkeys(found))
 
 
@@ -109,8 +108,8 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.2g}"
 
 
-def judged_by(results: Results) -> Iterator[str]:
-    """How the numbers were made, and what they can show: a sentence each."""
+def notes(results: Results, examples: int | None) -> Iterator[str]:
+    """How the numbers were made, and what they can show: a sentence each. examples: of the evaluation set."""
     seeds = results.seeds
     yield (
         f"{len(results.runs)} runs; seeds: {', '.join(map(str, seeds)) or 'none'}. Each variant is compared"
@@ -124,13 +123,21 @@ def judged_by(results: Results) -> Iterator[str]:
             "With two seeds an interval reaches 12.7 times as far from the mean as the two differences do:"
             " few differences can be told from 0."
         )
-    family = results.families.get(results.headline.name, 0)
-    if family:
+    if family := results.families.get(results.headline.name):
+        title = results.headline.title
         yield (
             f"p-values are adjusted by Holm's method for all comparisons of the report in one metric:"
-            f" {family} in {_inside(results.headline)}. A difference is called one only where the adjusted p is"
-            f" below {1 - LEVEL:.2g}; the interval of a single comparison can exclude 0 without that."
+            f" {family} in {title if title.isupper() else title.lower()}. A difference is called one only where the"
+            f" adjusted p is below {1 - LEVEL:.2g}; the interval of a single comparison can exclude 0 without that."
         )
+    if (error := _evaluation_error(results, examples)) is not None:
+        yield (
+            f"All runs are judged on the same {examples:,} examples. One standard error of the baseline's accuracy"
+            f" for the draw of these examples is {100 * error:.2f} points; the intervals are about seeds and do"
+            " not contain it, so they hold for this evaluation set."
+        )
+    if (jobs := results.meta.get("jobs", 1)) > 1:
+        yield f"{jobs} runs at a time shared the machine: their times include that."
 
 
 def _claim(study: StudyResult, c: Comparison, results: Results, error: float | None) -> Claim:
@@ -151,27 +158,9 @@ def _claim(study: StudyResult, c: Comparison, results: Results, error: float | N
     return Claim(study.name, c.variant, found, f"{title}: {difference(c)}.{more}")
 
 
-def _inside(metric: Quantity) -> str:
-    return metric.title if metric.title.isupper() else metric.title.lower()
-
-
-def evaluation_error(results: Results, examples: int | None) -> float | None:
+def _evaluation_error(results: Results, examples: int | None) -> float | None:
     """One standard error of the baseline's accuracy (0 to 1) for the draw of the evaluation set; None if not known."""
-    if results.headline.name != "accuracy" or not examples:
-        return None
     baseline = [c for study in results.studies for c in study.of_metric("accuracy") if c.paired is None]
-    if not baseline or not math.isfinite(baseline[0].spread.mean):
+    if results.headline.name != "accuracy" or not examples or not baseline or not baseline[0].spread.count:
         return None
     return accuracy_error(baseline[0].spread.mean, examples)
-
-
-def error_note(results: Results, examples: int | None) -> str | None:
-    """The uncertainty from the evaluation set itself; None if it is not known."""
-    error = evaluation_error(results, examples)
-    if error is None:
-        return None
-    return (
-        f"All runs are judged on the same {examples:,} examples. One standard error of the baseline's accuracy"
-        f" for the draw of these examples is {100 * error:.2f} points; the intervals are about seeds and do"
-        " not contain it, so they hold for this evaluation set."
-    )

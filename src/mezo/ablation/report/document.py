@@ -3,16 +3,13 @@
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mezo.ablation.comparison.comparisons import ALWAYS, Comparison, Results, StudyResult, VariantResult
+from mezo.ablation.comparison.comparisons import ALWAYS, Comparison, Results, StudyResult
 from mezo.ablation.comparison.quantities import quantity
 from mezo.ablation.report import claims
-from mezo.ablation.report.charts.differences import differences
-from mezo.ablation.report.charts.panel import Panel
-from mezo.ablation.report.charts.registry import study_panels
+from mezo.ablation.report.charts.panels import differences, study_panels
 from mezo.ablation.run.cases import BASELINE
 from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import read_metrics
@@ -30,90 +27,56 @@ _HEADINGS: dict[claims.Verdict, str] = {
     "inconclusive": "Inconclusive at this budget",
     "untested": "No interval, so no finding",
 }
+_SAME = "equal to the baseline, whose runs these are"
 _FACTS = ("model", "task", "tuning", "num_steps", "batch_size", "learning_rate", "epsilon", "dtype")
 Cells = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MetricTable:
-    """The rows of a table in one metric."""
-
-    heading: str
-    rows: tuple[Cells, ...]  # a cell for each of COLUMNS
-    wanted: bool  # asked for by the plan, or always shown; a page can fold the others
-
-
-@dataclass(frozen=True, slots=True)
-class StudySection:
-    number: int
-    name: str
-    studied: str  # action and part, in the plan's words
-    asked: tuple[str, ...]
-    uncomputed: tuple[str, ...]
-    settings: tuple[Cells, ...]  # variant, settings, how its words were read
-    groups: tuple[MetricTable, ...]
-    panels: tuple[Panel, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    title: str
-    facts: tuple[tuple[str, str], ...]  # model, task, budget ...
-    notes: tuple[str, ...]  # how the numbers were made
-    verdicts: tuple[tuple[str, tuple[claims.Claim, ...]], ...]  # heading, claims; only those that occur
-    costs: tuple[claims.Claim, ...]
-    missing: tuple[Cells, ...]  # study, variant, why
-    unbound: tuple[Cells, ...]  # study, text, why and the nearest parts
-    sections: tuple[StudySection, ...]
-    differences: Panel | None
-    commands: tuple[str, ...]
-    versions: tuple[tuple[str, str], ...]
-    runs: tuple[Cells, ...]  # study, variant, seed, status, steps, folder
+# What the templates show; `document` names its entries.
+Document = dict[str, Any]
 
 
 def document(results: Results, folder: Path) -> Document:
     """The content of the reports of the study in `folder`."""
     examples = _examples(results, folder)
     found = claims.claims(results, examples)
-    verdicts = [(h, tuple(c for c in found if c.verdict == kind)) for kind, h in _HEADINGS.items()]
-    jobs = results.meta.get("jobs")
-    shared = isinstance(jobs, int) and jobs > 1
-    notes = (
-        *claims.judged_by(results),
-        claims.error_note(results, examples),
-        f"{jobs} runs at a time shared the machine: their times include that." if shared else None,
-    )
-    return Document(
-        title=str(results.meta.get("title") or "Ablation study"),
-        facts=tuple(_facts(results)),
-        notes=tuple(note for note in notes if note),
-        verdicts=tuple((heading, of_kind) for heading, of_kind in verdicts if of_kind),
-        costs=tuple(claims.costs(results)),
-        missing=tuple(claims.missing(results)),
-        unbound=tuple(_unbound(item) for item in results.unbound),
-        sections=tuple(_section(n, s, results, folder) for n, s in enumerate(results.studies, start=1)),
-        differences=differences(results),
-        commands=tuple(_commands(results)),
-        versions=tuple(_versions(results)),
-        runs=tuple(dict.fromkeys(_runs(results))),
-    )
+    verdicts = [(heading, [c for c in found if c.verdict == kind]) for kind, heading in _HEADINGS.items()]
+    return {
+        "title": str(results.meta.get("title") or "Ablation study"),
+        "facts": list(_facts(results)),  # (name, value): model, task, budget ...
+        "notes": list(claims.notes(results, examples)),  # how the numbers were made
+        "verdicts": [(heading, of_kind) for heading, of_kind in verdicts if of_kind],
+        "costs": claims.costs(results),
+        "missing": claims.missing(results),  # (study, variant, why)
+        "unbound": [_unbound(item) for item in results.unbound],
+        "sections": [_section(n, s, results, folder) for n, s in enumerate(results.studies, start=1)],
+        "differences": differences(results),
+        "commands": list(_commands(results)),
+        "versions": _versions(results),  # (name, version)
+        "runs": list(dict.fromkeys(_runs(results))),  # (study, variant, seed, status, steps, folder)
+    }
 
 
-def _section(number: int, study: StudyResult, results: Results, folder: Path) -> StudySection:
+def _section(number: int, study: StudyResult, results: Results, folder: Path) -> dict[str, Any]:
     wanted = {results.headline.name, *study.asked, *ALWAYS}
-    return StudySection(
-        number,
-        study.name,
-        " ".join(part for part in (study.action, study.part) if part) or study.name,
-        study.asked,
-        study.uncomputed,
-        tuple((v.label, settings(v.settings), _note(v)) for v in study.variants[1:]),
-        tuple(
-            MetricTable(q.heading, tuple(map(_row, study.of_metric(q.name))), q.name in wanted)
-            for q in study.quantities
-        ),
-        tuple(study_panels(study, folder, results.headline)),
-    )
+    tables = [
+        # wanted: asked for by the plan, or always shown; a page can fold the others
+        {"heading": q.heading, "rows": [_row(c) for c in study.of_metric(q.name)], "wanted": q.name in wanted}
+        for q in study.quantities
+    ]
+    return {
+        "number": number,
+        "name": study.name,
+        "studied": " ".join(filter(None, (study.action, study.part))) or study.name,
+        "asked": study.asked,
+        "uncomputed": study.uncomputed,
+        "settings": [
+            (v.label, settings(v.settings), "; ".join(filter(None, (v.note, _SAME if v.is_baseline else ""))))
+            for v in study.variants[1:]
+        ],
+        "groups": tables,
+        "panels": study_panels(study, folder, results.headline),
+    }
 
 
 def _row(c: Comparison) -> Cells:
@@ -122,10 +85,9 @@ def _row(c: Comparison) -> Cells:
     if pair is None:
         return c.variant, str(c.spread.count), mean, deviation, "", "", ""
     between = "none" if pair.interval is None else " to ".join(value(end, sign=True) for end in pair.interval)
-    all_paired = c.spread.count == len(pair.seeds)
-    seeds = f"{c.spread.count}" if all_paired else f"{c.spread.count} ({len(pair.seeds)} paired)"
+    some = f" ({len(pair.seeds)} paired)" if c.spread.count != len(pair.seeds) else ""
     p = "" if c.adjusted is None else claims.p_value(c.adjusted)
-    return c.variant, seeds, mean, deviation, value(pair.mean, sign=True), between, p
+    return c.variant, f"{c.spread.count}{some}", mean, deviation, value(pair.mean, sign=True), between, p
 
 
 def settings(values: Mapping[str, Any]) -> str:
@@ -133,41 +95,33 @@ def settings(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}: {_text(value)}" for name, value in values.items()) or "as the baseline"
 
 
-def _note(variant: VariantResult) -> str:
-    same = "equal to the baseline, whose runs these are" if variant.is_baseline else ""
-    return "; ".join(part for part in (variant.note, same) if part)
-
-
-def _facts(results: Results) -> Iterator[tuple[str, str]]:
+def _facts(results: Results) -> Iterator[Cells]:
     """The baseline's settings and the study's budget."""
-    configs = [run.config for run in results.runs if run.config and run.variant == BASELINE]
+    configs = [run.config for run in results.runs if run.variant == BASELINE]
     for name in _FACTS:
         if values := dict.fromkeys(_text(config[name]) for config in configs if name in config):
             yield name.replace("_", " "), ", ".join(values)
     if results.meta.get("budget"):
         yield "budget", _text(results.meta["budget"])
-    threshold = results.meta.get("threshold")
-    if isinstance(threshold, Mapping):
-        metric, value = quantity(str(threshold.get("metric"))), threshold.get("value")
-        shown = metric.value(value) if isinstance(value, int | float) else _text(value)
-        yield "threshold", f"{metric.heading} {shown}: {_text(threshold.get('source'))}"
+    if threshold := results.meta.get("threshold"):
+        metric = quantity(threshold["metric"])
+        yield "threshold", f"{metric.heading} {metric.value(threshold['value'])}: {threshold['source']}"
 
 
 def _commands(results: Results) -> Iterator[str]:
-    command = results.meta.get("command")
-    if command:
-        yield command if isinstance(command, str) else shlex.join(str(word) for word in command)
+    if command := results.meta.get("command"):
+        yield shlex.join(command)
     for run in results.runs:
-        if run.path and run.status == "ok":
-            config, output = shlex.quote(f"{run.path}/config.yaml"), shlex.quote(f"{run.path}-again")
+        if run.run and run.status == "ok":
+            config, output = shlex.quote(f"{run.run}/config.yaml"), shlex.quote(f"{run.run}-again")
             yield f"mezo train --config {config} --output {output}"
 
 
-def _versions(results: Results) -> list[tuple[str, str]]:
+def _versions(results: Results) -> list[Cells]:
     found: dict[str, dict[str, None]] = {}
-    for source in (results.meta.get("versions") or {}, *(run.versions for run in results.runs)):
-        for name, version in source.items():
-            found.setdefault(str(name), {})[_text(version)] = None
+    for run in results.runs:
+        for name, version in run.versions.items():
+            found.setdefault(name, {})[_text(version)] = None
     return [(name, ", ".join(values)) for name, values in found.items()]
 
 
@@ -176,25 +130,20 @@ def _runs(results: Results) -> Iterator[Cells]:
         for variant in study.variants:
             for run in variant.runs:
                 name = "all" if run.variant == BASELINE else study.name
-                yield name, variant.label, str(run.seed), run.status, str(run.steps), run.path or ""
+                yield name, variant.label, str(run.seed), run.status, str(run.steps), run.run or ""
 
 
 def _unbound(item: Mapping[str, Any]) -> Cells:
-    near = item.get("nearest") or ()
-    near = near if isinstance(near, str) else ", ".join(str(part) for part in near)
-    reason = str(item.get("reason") or "no setting of this package stands for it")
-    why = f"{reason} (nearest: {near})" if near else reason
-    return str(item.get("study") or ""), str(item.get("text") or ""), why
+    near = f" (nearest: {', '.join(item['nearest'])})" if item.get("nearest") else ""
+    return item["study"], item["text"], f"{item['reason']}{near}"
 
 
 def _examples(results: Results, folder: Path) -> int | None:
     """The examples in the last evaluation of a baseline run; None if no run folder has them."""
     for run in results.runs:
-        if run.variant == BASELINE and run.status == "ok" and run.path:
-            path = RunFolder(folder / run.path).metrics
-            evals = read_metrics(path).evals if path.is_file() else []
-            if evals:
-                return evals[-1].examples
+        path = RunFolder(folder / (run.run or "")).metrics
+        if run.variant == BASELINE and run.status == "ok" and path.is_file():
+            return next((record.examples for record in reversed(read_metrics(path).evals)), None)
     return None
 
 
@@ -204,5 +153,5 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{name}: {_text(inner)}" for name, inner in value.items())
-    return json.dumps(value, default=str)
+        return settings(value)
+    return json.dumps(value)

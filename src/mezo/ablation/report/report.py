@@ -1,26 +1,32 @@
-"""The two reports of an ablation study, from its folder: report.html and report.md with its figures."""
+"""The two reports of an ablation study, from its folder: report.html and report.md with its figures.
 
+report.html is one file that loads nothing and runs nothing. The texts of both are in templates/.
+"""
+
+from collections.abc import Mapping
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mezo.ablation.comparison.comparisons import compare
-from mezo.ablation.report.charts.drawing import write_figure
-from mezo.ablation.report.document import Document, document
-from mezo.ablation.report.pages import html, markdown
-from mezo.ablation.run import results_file as results
+from mezo.ablation.report.charts.drawing import inline_svg, write_figure
+from mezo.ablation.report.document import ALONE, COLUMNS, COSTS, Document, document
+from mezo.ablation.run import journal
+from mezo.ablation.run.folder import RESULTS
 from mezo.errors import MezoError
 from mezo.util.atomic_files import write_text
+from mezo.util.escaping import code_block, code_span, markdown_text
 from mezo.util.parsing import printable
 from mezo.util.secrets import hidden
 
 HTML, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 def check_libraries() -> None:
     """Raises MezoError if a library of the reports is missing. Call it before hours of runs."""
-    missing = [name for name in ("jinja2", "scipy") if find_spec(name) is None]
-    if missing:
+    if missing := [name for name in ("jinja2", "scipy") if find_spec(name) is None]:
         raise MezoError(
             f"the report of an ablation study needs {', '.join(missing)}: pip install 'mezo[ablation]'"
         )
@@ -51,10 +57,43 @@ def write_report(folder: Path | str) -> list[Path]:
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:
     """The records of FOLDER/results.jsonl. Raises MezoError without any, or if a line is no object."""
-    path = folder / results.NAME
+    path = folder / RESULTS
     if not path.exists():
         raise MezoError(f"{path}: no such results; give the --output of a `mezo ablate`")
-    return results.read(path)
+    return journal.read(path)
+
+
+def html(document: Document) -> str:
+    """The page with its charts. The template escapes every text; its Content-Security-Policy runs no script."""
+    from markupsafe import Markup
+
+    panels = {} if document["differences"] is None else {"differences": document["differences"]}
+    for section in document["sections"]:
+        panels |= {f"study-{section['number']}-{panel.key}": panel for panel in section["panels"]}
+    charts = {name: Markup(inline_svg(panel, name)) for name, panel in panels.items()}
+    style = Markup(_template("report.css"))
+    return _rendered("report.html.j2", document, escapes=True, charts=charts, style=style, policy=_POLICY)
+
+
+def markdown(document: Document, figures: Mapping[str, str]) -> str:
+    """figures: the relative path of each picture, "differences" and "study-N". Every text is escaped."""
+    commands = code_block(document["commands"])
+    return _rendered("report.md.j2", document, escapes=False, figures=figures, commands=commands)
+
+
+def _rendered(name: str, document: Document, *, escapes: bool, **values: Any) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=escapes, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"text": markdown_text, "code": lambda text: code_span(text, table=True)}
+    shared = {"document": document, "columns": COLUMNS, "alone": ALONE, "costs": COSTS}
+    return environment.from_string(_template(name)).render(**shared, **values)
+
+
+def _template(name: str) -> str:
+    return files("mezo.ablation.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _shown(value: Any) -> Any:
@@ -68,9 +107,9 @@ def _shown(value: Any) -> Any:
 
 def _figures(said: Document, folder: Path) -> tuple[dict[str, str], list[Path]]:
     """Relative paths of the PNGs by name, and all paths written."""
-    pages = {} if said.differences is None else {"differences": [said.differences]}
-    pages |= {f"study-{s.number}": list(s.panels) for s in said.sections if s.panels}
-    written: list[Path] = []
-    for name, panels in pages.items():
-        written += write_figure(panels, folder / FIGURES / name)
+    pages = {} if said["differences"] is None else {"differences": (said["differences"],)}
+    pages |= {f"study-{s['number']}": s["panels"] for s in said["sections"] if s["panels"]}
+    written = [
+        path for name, panels in pages.items() for path in write_figure(panels, folder / FIGURES / name)
+    ]
     return {name: f"{FIGURES}/{name}.png" for name in pages}, written

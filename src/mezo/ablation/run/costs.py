@@ -6,10 +6,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mezo.ablation.run.budget import Cost, scaled
-from mezo.ablation.run.cases import Case, Run
+from mezo.ablation.run.cases import Case, Cost, Run, scaled
 from mezo.ablation.run.folder import REQUEST, StudyFolder
-from mezo.ablation.run.outcome import NAME, read_outcome
+from mezo.ablation.run.measures import OUTCOME, read_outcome
 from mezo.ablation.run.processes import Processes, environment
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
@@ -33,14 +32,14 @@ def costs_by_timing(
     errors: dict[str, str] = {}
     for number, case in enumerate(timed, start=1):
         say(f"timing a few steps, {number} of {len(timed)}: {case.name}")
-        found = time_case(case, config)
-        if isinstance(found, Cost):
-            costs[case.key] = found
-            say(f"{case.name}: {found.step:.3g} s a step, {found.evaluation:.3g} s an evaluation")
-        elif case.key == cases[0].key:
-            raise MezoError(f"the baseline cannot make a step: {found}")
+        try:
+            found = costs[case.key] = time_case(case, config)
+        except MezoError as error:
+            if case.key == cases[0].key:
+                raise MezoError(f"the baseline cannot make a step: {error}") from None
+            errors[case.key] = str(error)
         else:
-            errors[case.key] = found
+            say(f"{case.name}: {found.step:.3g} s a step, {found.evaluation:.3g} s an evaluation")
     return (costs if every else _with_estimates(cases, costs)), errors
 
 
@@ -57,25 +56,20 @@ def costs_of_runs(
     return _with_estimates(cases, found)
 
 
-def time_case(case: Case, config: MeZOConfig) -> Cost | str:
-    """The cost of a run of the case, from a process that makes a few steps; or why it fails."""
+def time_case(case: Case, config: MeZOConfig) -> Cost:
+    """The cost of a run of the case, from a process that makes a few steps. Raises MezoError if that fails."""
     with tempfile.TemporaryDirectory(prefix="mezo-timing-") as name:
-        folder = Path(name)
-        request = {
-            "config": case.config.model_dump(mode="json"),
-            "evaluation_seed": config.seed,
-            "output": str(folder / "cost.json"),
-        }
-        write_text(folder / REQUEST, to_json(request))
+        request, output = Path(name) / REQUEST, Path(name) / "cost.json"
+        asked = {"config": case.config.model_dump(mode="json"), "evaluation_seed": config.seed}
+        write_text(request, to_json({**asked, "output": str(output)}))
         processes = Processes(trusting=config.trust_remote_code)
         try:
-            ended = processes.run(folder / REQUEST, folder / "log.txt", environment(None))
+            ended = processes.run(request, Path(name) / "log.txt", environment(None))
         finally:
             processes.stop()
         if not ended.ok:
-            return str(ended.error)
-        found = json.loads((folder / "cost.json").read_text())
-    return found["error"] if "error" in found else Cost(**found)
+            raise MezoError(str(ended.error))
+        return Cost(**json.loads(output.read_text()))
 
 
 def _with_estimates(cases: Sequence[Case], known: dict[str, Cost]) -> dict[str, Cost]:
@@ -89,7 +83,7 @@ def _with_estimates(cases: Sequence[Case], known: dict[str, Cost]) -> dict[str, 
 def _measured(folder: Path) -> Cost:
     """The cost of a finished run."""
     metrics, outcome = read_metrics(RunFolder(folder).metrics), read_outcome(folder)
-    whole = (folder / NAME).stat().st_mtime - (folder / REQUEST).stat().st_mtime
+    whole = (folder / OUTCOME).stat().st_mtime - (folder / REQUEST).stat().st_mtime
     return Cost(
         step=statistics.fmean(step.seconds for step in metrics.steps),
         fixed=max(0.0, whole - outcome.seconds),  # starting the process, loading the model

@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mezo.ablation.run import results_file
-from mezo.ablation.run.budget import Cost
-from mezo.ablation.run.outcome import NAME as OUTCOME
+from mezo.ablation.run.cases import Cost
+from mezo.ablation.run.measures import OUTCOME
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.runs.folder import RunFolder
@@ -20,6 +19,7 @@ from mezo.util.atomic_files import write_text
 from mezo.util.json_text import to_json
 from mezo.util.parsing import parse_json
 
+RESULTS = "results.jsonl"
 REQUEST = "request.json"  # of a run's process
 _KILLED = "killed"  # an empty file in the folder of a run that was ended from outside
 
@@ -39,7 +39,7 @@ class StudyFolder:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.results = self.path / results_file.NAME
+        self.results = self.path / RESULTS
         self.request = self.path / "study.json"
         self.runs = self.path / "runs"  # a folder a run, by key; KEY.failed of one that failed
 
@@ -48,9 +48,6 @@ class StudyFolder:
 
     def failed(self, key: str) -> Path:
         return self.runs / f"{key}.failed"
-
-    def relative(self, path: Path) -> str:
-        return path.relative_to(self.path).as_posix()
 
     def is_finished(self, key: str) -> bool:
         return (self.run(key) / OUTCOME).is_file()
@@ -63,20 +60,17 @@ class StudyFolder:
         """
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+            lock = (self.path / ".lock").open("ab")
         except OSError as error:
             raise MezoError(f"{self.path}: cannot make the folder for the study: {error}") from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-            raise MezoError(
-                f"{self.path}: another `mezo ablate` is at work there; wait for it, or stop it"
-            ) from None
-        try:
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise MezoError(
+                    f"{self.path}: another `mezo ablate` is at work there; wait for it, or stop it"
+                ) from None
             yield
-        finally:
-            os.close(lock)
 
     def agreed(self, asked: Mapping[str, Any]) -> Agreed | None:
         """What the study in the folder has fixed; None if there is no study.
@@ -88,11 +82,9 @@ class StudyFolder:
                 f"{self.path}: expected a folder for the study, found a file; choose another --output"
             )
         if not self.request.exists():
-            if self.results.exists():
-                raise MezoError(
-                    f"{self.path}: holds results but no {self.request.name}; choose another --output"
-                )
-            return None
+            if not self.results.exists():
+                return None
+            raise MezoError(f"{self.path}: holds results but no {self.request.name}; choose another --output")
         try:
             found = parse_json(self.request.read_text(encoding="utf-8"))
             # a setting that an earlier version did not have was at its default
@@ -143,28 +135,19 @@ class StudyFolder:
             (part / _KILLED).unlink(missing_ok=True)
         return part, found is not None
 
-    def begin_again(self, part: Path, request: str) -> None:
-        """Empty the folder of a run in progress that cannot be resumed."""
-        shutil.rmtree(part)
-        part.mkdir()
-        write_text(part / REQUEST, request)
-
-    def finish(self, key: str, part: Path) -> Path:
+    def finish(self, key: str, part: Path) -> None:
         """Give a finished run its name, and remove its earlier failure."""
-        final = self.run(key)
-        if final.exists():  # without an outcome, or the run would not have been made again
-            shutil.rmtree(final)
-        os.replace(part, final)
+        if self.run(key).exists():  # without an outcome, or the run would not have been made again
+            shutil.rmtree(self.run(key))
+        os.replace(part, self.run(key))
         shutil.rmtree(self.failed(key), ignore_errors=True)
-        return final
 
-    def fail(self, key: str, part: Path, *, killed: bool = False) -> Path:
+    def fail(self, key: str, part: Path, *, killed: bool = False) -> None:
         """Keep the folder of a failed run, with its log. killed: from outside, so that it can be resumed."""
         shutil.rmtree(self.failed(key), ignore_errors=True)
         if killed:
             (part / _KILLED).touch()
         os.replace(part, self.failed(key))
-        return self.failed(key)
 
 
 def is_resumable(part: Path) -> bool:
@@ -181,9 +164,13 @@ def _has(path: Path, text: str) -> bool:
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 4) -> list[str]:
     """The differences, as "name: before there, now here"; the config's settings one by one."""
-    flat = [{**{k: v for k, v in x.items() if k != "config"}, **x.get("config", {})} for x in (before, now)]
-    names = [n for n in dict.fromkeys([*flat[0], *flat[1]]) if flat[0].get(n) != flat[1].get(n)]
-    found = [f"{n}: {_short(flat[0].get(n))} there, {_short(flat[1].get(n))} here" for n in names[:most]]
+    one, other = (
+        {**{k: v for k, v in x.items() if k != "config"}, **x.get("config", {})} for x in (before, now)
+    )
+    names = [name for name in one | other if one.get(name) != other.get(name)]
+    found = [
+        f"{name}: {_short(one.get(name))} there, {_short(other.get(name))} here" for name in names[:most]
+    ]
     return [*found, f"and {len(names) - most} more"] if len(names) > most else found
 
 

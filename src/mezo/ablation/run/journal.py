@@ -1,101 +1,130 @@
-"""The records of results.jsonl: of the study, and of each of its runs."""
+"""OUT/results.jsonl: the records of a study and of each of its runs, appended and never changed.
+
+A line is synced to the disk as soon as it is written. A crash leaves at most a part of a line without a newline: readers
+drop it, and the next append cuts it off.
+"""
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from mezo.ablation.run import results_file
 from mezo.ablation.run.cases import Run
-from mezo.ablation.run.measures import Threshold, curve_metric, mean_at_the_end, measure
-from mezo.ablation.run.outcome import read_outcome
+from mezo.ablation.run.measures import Threshold, curve_metric, mean_at_the_end, measure, read_outcome
 from mezo.ablation.run.prepare import PreparedStudy
-from mezo.ablation.run.processes import Ended
+from mezo.data.from_config import task_of
+from mezo.errors import MezoError
 from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import read_metrics
+from mezo.util.atomic_files import write_all
 from mezo.util.json_text import to_json
 
 
+def append(path: Path, record: Mapping[str, Any]) -> None:
+    """Add a record as the last line. Raises MezoError if it cannot be written whole."""
+    try:
+        with path.open("ab+", buffering=0) as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+            write_all(file, (to_json(dict(record)) + "\n").encode())
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise MezoError(f"{path}: cannot add a result: {error}; free some space and start again") from None
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """All whole lines in their order; none without a file.
+
+    Raises MezoError, naming the line, if one is not a JSON object.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise MezoError(f"{path}: cannot read the results: {error.strerror}") from None
+    records = []
+    for number, line in enumerate(data.split(b"\n")[:-1], start=1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict):
+            shown = line[:40].decode(errors="replace")
+            raise MezoError(f"{path}:{number}: expected a JSON object, found {shown!r}; remove the line")
+        records.append(record)
+    return records
+
+
 class Journal:
-    """Appends records to results.jsonl, except those that the file already has as the last on their subject.
+    """Appends records, except those that the file already has as the last on their subject.
 
     So a study that continues repeats nothing. The subject of a run's record is its study, variant and seed.
     """
 
-    def __init__(self, prepared: PreparedStudy) -> None:
-        self._prepared, self._path = prepared, prepared.folder.results
-        self._last = {_subject(record): record for record in results_file.read(self._path)}
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._last = {_subject(record): record for record in read(path)}
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Append `record`, unless it repeats the last one on its subject."""
         written = json.loads(to_json(dict(record)))
         if self._last.get(_subject(written)) != written:
-            results_file.append(self._path, written)
+            append(self._path, written)
             self._last[_subject(written)] = written
 
-    def begin(self, command: list[str]) -> None:
-        """Add the study: the plan, its budget, what is not bound."""
-        p = self._prepared
-        meta = {"title": p.plan.title, "command": command, "budget": p.budget, "equal": p.options.equal}
-        running = {
-            "seeds": p.options.seeds,
-            "jobs": len(p.devices),
-            "config": p.config.model_dump(mode="json"),
+
+def study_records(p: PreparedStudy, command: list[str]) -> Iterator[dict[str, Any]]:
+    """The plan, its budget, what is not bound."""
+    meta = {"title": p.plan.title, "command": command, "budget": p.budget, "equal": p.options.equal}
+    config = p.config.model_dump(mode="json")
+    own = task_of(p.config).metrics
+    rouge = [name for name in (*own, *p.metrics) if name.startswith("rouge")]
+    yield {"kind": "meta", **meta, "seeds": p.options.seeds, "jobs": len(p.devices), "config": config}
+    for study in p.plan.studies:
+        asked = p.bound.metrics.get(study.name, ())
+        unbound = [item for item in p.bound.unbound if item.study == study.name]
+        yield {
+            "kind": "study",
+            "name": study.name,
+            "ablated_part": study.ablated_part,
+            "action": study.action,
+            "replacement": study.replacement,
+            # ROUGE is of several kinds, and runs have one of them
+            "metrics": [n for name in asked for n in (rouge if name == "rouge" else (name,))],
+            "uncomputed": list(p.bound.uncomputed.get(study.name, ())),
+            "notes": {c.label: c.note for c in p.cases if c.study == study.name and c.note},
+            "unbound": [{"text": u.text, "reason": u.reason, "nearest": list(u.nearest)} for u in unbound],
         }
-        self.add({"kind": "meta", **meta, **running})
-        for study in p.plan.studies:
-            asked = p.bound.metrics.get(study.name, ())
-            unbound = [item for item in p.bound.unbound if item.study == study.name]
-            self.add(
-                {
-                    "kind": "study",
-                    "name": study.name,
-                    "ablated_part": study.ablated_part,
-                    "action": study.action,
-                    "replacement": study.replacement,
-                    # ROUGE is of several kinds, and runs have one of them
-                    "metrics": [n for name in asked for n in (p.rouge if name == "rouge" else (name,))],
-                    "uncomputed": list(p.bound.uncomputed.get(study.name, ())),
-                    "notes": {c.label: c.note for c in p.cases if c.study == study.name and c.note},
-                    "unbound": [
-                        {"text": item.text, "reason": item.reason, "nearest": list(item.nearest)}
-                        for item in unbound
-                    ],
-                }
-            )
 
-    def add_threshold(self, threshold: Threshold) -> None:
-        self.add({"kind": "meta", "threshold": asdict(threshold)})
 
-    def add_run(self, run: Run, ended: Ended, threshold: Threshold | None) -> None:
-        """Add a run that has ended, with its numbers if it is finished."""
-        folder, done = self._prepared.folder, self._prepared.folder.is_finished(run.key)
-        path = folder.run(run.key) if done else folder.failed(run.key)
-        numbers: dict[str, Any] = {"steps": 0, "metrics": {}, "versions": {}}
-        if done:
-            metrics, outcome = read_metrics(RunFolder(path).metrics), read_outcome(path)
-            measured = {"device": outcome.device, "threads": str(outcome.threads)}
-            numbers = {
-                "steps": len(metrics.steps),
-                "metrics": measure(metrics, outcome, threshold),
-                "versions": {**(outcome.versions or {}), **measured},
-            }
-        self.add(
-            {
-                "kind": "run",
-                "study": run.case.study,
-                "variant": run.case.label,
-                "settings": dict(run.case.settings),
-                "seed": (self._prepared.config.seed + run.number) % 2**64,
-                "status": "ok" if done else "failed",
-                "error": None if done else ended.error,
-                "run": folder.relative(path),
-                "config": run.config.model_dump(mode="json"),
-                "key": run.key,
-                **numbers,
-            }
-        )
+def run_record(p: PreparedStudy, run: Run, error: str | None, threshold: Threshold | None) -> dict[str, Any]:
+    """A run that has ended, with its numbers if it is finished. error: why it is not."""
+    folder, done = p.folder, p.folder.is_finished(run.key)
+    path = folder.run(run.key) if done else folder.failed(run.key)
+    numbers: dict[str, Any] = {"steps": 0, "metrics": {}, "versions": {}}
+    if done:
+        metrics, outcome = read_metrics(RunFolder(path).metrics), read_outcome(path)
+        measured = {"device": outcome.device, "threads": str(outcome.threads)}
+        numbers = {
+            "steps": len(metrics.steps),
+            "metrics": measure(metrics, outcome, threshold),
+            "versions": {**outcome.versions, **measured},
+        }
+    return {
+        "kind": "run",
+        "study": run.case.study,
+        "variant": run.case.label,
+        "settings": dict(run.case.settings),
+        "seed": (p.config.seed + run.number) % 2**64,
+        "status": "ok" if done else "failed",
+        "error": None if done else error,
+        "run": path.relative_to(folder.path).as_posix(),
+        "config": run.config.model_dump(mode="json"),
+        "key": run.key,
+        **numbers,
+    }
 
 
 def threshold_of(prepared: PreparedStudy) -> Threshold | None:
@@ -105,15 +134,14 @@ def threshold_of(prepared: PreparedStudy) -> Threshold | None:
     """
     folder = prepared.folder
     runs = [run for run in prepared.runs if run.case.study is None and folder.is_finished(run.key)]
-    evals = [read_metrics(RunFolder(folder.run(run.key)).metrics).evals for run in runs]
-    evals = [records for records in evals if records]
-    if not evals:
+    found = [read_metrics(RunFolder(folder.run(run.key)).metrics).evals for run in runs]
+    if not any(found):
         return None
-    headline = curve_metric(evals[0])
+    headline = curve_metric(next(filter(None, found)))
     if prepared.options.threshold is not None:
         metric, value = prepared.options.threshold
         return Threshold(metric or headline, value, "given")
-    value, count = mean_at_the_end(evals, headline)
+    value, count = mean_at_the_end(found, headline)
     source = f"the baseline's mean at the end of its runs, seeds: {count}"
     return Threshold(headline, value, source) if math.isfinite(value) else None
 

@@ -1,18 +1,55 @@
-"""The numbers of one run: pure functions over metrics.jsonl and process.json.
+"""The numbers of one run: what its process counted (process.json), and pure functions over that and metrics.jsonl.
 
 A number that was not measured is left out; one that is not finite is NaN, which a report leaves out.
 """
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
 
-from mezo.ablation.run.outcome import Outcome
+from mezo.errors import MezoError
 from mezo.events import EvalRecord
 from mezo.runs.metrics_file import Metrics
+from mezo.util.atomic_files import write_text
+from mezo.util.json_text import to_json
+from mezo.util.parsing import parse_json
 
+OUTCOME = "process.json"  # written last, so a folder with it holds a finished run
 GB = 1e9  # bytes
 _TAIL = 10  # the training loss is the mean over the last tenth of the steps
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Counted and measured in the process of one run, in addition to metrics.jsonl."""
+
+    seconds: float  # of the run and its evaluations, without starting the process and loading the model
+    forward_passes: int  # over microbatches, one a probe; without those of evaluations
+    peak_memory_bytes: int  # resident memory of the process, its libraries and the model included
+    device: str  # where the model ran: "cpu", or a GPU's name
+    devices: int = 1
+    device_memory_bytes: int | None = None  # peak of torch's allocations there; None on a CPU
+    step_memory_bytes: int | None = None  # peak resident memory during steps; None if not measured
+    threads: int = 1
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Write FOLDER/process.json, whole or not at all."""
+        write_text(folder / OUTCOME, to_json(asdict(self)) + "\n")
+
+
+def read_outcome(folder: Path) -> Outcome:
+    """The outcome in FOLDER/process.json. Raises MezoError if the file is missing or invalid."""
+    path = folder / OUTCOME
+    try:
+        return Outcome(**parse_json(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise MezoError(
+            f"{path}: expected the outcome of a finished run, found something else ({error}); delete its folder, and"
+            " the run is made again"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +62,7 @@ class Threshold:
 
     def reached(self, record: EvalRecord) -> bool:
         """Whether an evaluation is at the threshold or better: lower for a loss, higher for a metric."""
-        found = scores(record).get(self.metric)
-        if found is None:
-            return False
+        found = scores(record).get(self.metric, math.nan)
         return found <= self.value if self.metric == "loss" else found >= self.value
 
 
@@ -42,12 +77,9 @@ def measure(metrics: Metrics, outcome: Outcome, threshold: Threshold | None = No
     found["train_seconds"] = math.fsum(s.seconds for s in steps)
     found["device_hours"] = outcome.seconds * outcome.devices / 3600
     found["forward_passes"] = float(outcome.forward_passes)
-    memory = {
-        "peak_memory_gb": outcome.peak_memory_bytes,
-        "step_memory_gb": outcome.step_memory_bytes,
-        "device_memory_gb": outcome.device_memory_bytes,
-    }
-    found |= {name: size / GB for name, size in memory.items() if size is not None}
+    for what in ("peak", "step", "device"):
+        if (size := getattr(outcome, f"{what}_memory_bytes")) is not None:
+            found[f"{what}_memory_gb"] = size / GB
     if len(evals) > 1:
         found["area_under_curve"] = area_under_curve(evals, curve_metric(evals))
     if threshold is not None and evals:
@@ -77,13 +109,13 @@ def curve_metric(evals: Sequence[EvalRecord]) -> str:
 
 def area_under_curve(evals: Sequence[EvalRecord], metric: str) -> float:
     """The mean height of the learning curve over its steps, by the trapezoidal rule; NaN without steps."""
-    points = [(record.step, scores(record).get(metric)) for record in evals]
-    known = [(step, value) for step, value in points if value is not None]
+    known = [(e.step, value) for e in evals if (value := scores(e).get(metric)) is not None]
     width = known[-1][0] - known[0][0] if known else 0
     if not width:
         return math.nan
-    pairs = zip(known, known[1:], strict=False)
-    return math.fsum((after[0] - before[0]) * (before[1] + after[1]) / 2 for before, after in pairs) / width
+    return (
+        math.fsum((end - start) * (low + high) / 2 for (start, low), (end, high) in pairwise(known)) / width
+    )
 
 
 def to_threshold(metrics: Metrics, threshold: Threshold) -> dict[str, float]:

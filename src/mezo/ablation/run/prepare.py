@@ -5,17 +5,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mezo.ablation.binding.bind import bind
-from mezo.ablation.binding.variants import Bound
+from mezo.ablation.binding.bind import Bound, bind
 from mezo.ablation.plans.plan import Plan
-from mezo.ablation.run import budget
-from mezo.ablation.run.budget import Cost, Equal
-from mezo.ablation.run.cases import Case, Run, cases_of, runs_of
+from mezo.ablation.run.cases import (
+    Case,
+    Cost,
+    Equal,
+    Run,
+    budget_words,
+    by_minutes,
+    by_passes,
+    cases_of,
+    runs_of,
+)
 from mezo.ablation.run.costs import Say, costs_by_timing, costs_of_runs
 from mezo.ablation.run.folder import Agreed, StudyFolder
 from mezo.config import MeZOConfig
+from mezo.data.from_config import task_of, with_task
 from mezo.errors import MezoError
-from mezo.tasks import Task, task_for
+from mezo.tasks import Task
 
 _EVALUATIONS = 11  # of a run that is evaluated at every tenth of its steps, its start included
 
@@ -60,22 +68,18 @@ class PreparedStudy:
     timed_by: str = ""  # where the costs come from, for people
 
     @property
-    def rouge(self) -> list[str]:
-        """The kinds of ROUGE among the metrics of an evaluation."""
-        own = task_for(self.config.task, self.config.label_words, self.config.template).metrics
-        return [name for name in (*own, *self.metrics) if name.startswith("rouge")]
-
-    @property
     def budget(self) -> str:
         if self.options.divides and not self.agreed.costs:
             return "divided by the cost of a step of each variant when the study begins; --estimate measures it now"
-        return budget.words(self.cases, self.agreed.steps, self.options.equal, self.options.minutes)
+        return budget_words(self.cases, self.agreed.steps, self.options.equal, self.options.minutes)
 
     def left(self) -> list[Run]:
         """The runs that are not finished, each once. The baseline's come first, as they set the threshold."""
-        runs = {run.key: run for run in reversed(self.runs) if not self.folder.is_finished(run.key)}
-        ordered = {run.key: runs[run.key] for run in self.runs if run.key in runs}
-        return sorted(ordered.values(), key=lambda run: run.case.study is not None)
+        left: dict[str, Run] = {}
+        for run in self.runs:
+            if not self.folder.is_finished(run.key):
+                left.setdefault(run.key, run)
+        return sorted(left.values(), key=lambda run: run.case.study is not None)
 
     def seconds(self, run: Run) -> float | None:
         """The estimated time of a run; None if it was not timed."""
@@ -88,8 +92,7 @@ class PreparedStudy:
         Runs that failed while they were timed will fail at once, and count as nothing.
         """
         known = [self.seconds(run) for run in self.left() if run.case.key not in self.agreed.errors]
-        found = [seconds for seconds in known if seconds is not None]
-        return sum(found) / len(self.devices) if len(found) == len(known) else None
+        return None if None in known else sum(filter(None, known)) / len(self.devices)
 
 
 def prepare(
@@ -104,9 +107,10 @@ def prepare(
     Raises MezoError if nothing of the plan can be bound (or, with `strict`, not all of it), if its words and `set`
     disagree, if `output` holds another study, or if the baseline itself cannot make a step.
     """
+    config = with_task(config)
     bound = bind(plan, config)
-    check_bound(bound, strict=options.strict)
-    task = task_for(config.task, config.label_words, config.template)
+    _check_bound(bound, strict=options.strict)
+    task = task_of(config)
     cases, metrics = cases_of(bound, config), extra_metrics(bound, task)
     devices, folder = slots(config, options.jobs), StudyFolder(output)
     asked = {
@@ -135,34 +139,22 @@ def prepare(
         found = costs_of_runs(cases, runs, folder, config, say)
         timed_by = "from the finished runs, and the baseline by forward passes and examples"
         agreed = replace(agreed, costs={**found, **agreed.costs})
-    return PreparedStudy(
-        plan,
-        bound,
-        config,
-        options,
-        folder,
-        tuple(cases),
-        tuple(runs),
-        agreed,
-        tuple(devices),
-        metrics,
-        timed_by,
-    )
+    settled = {"agreed": agreed, "devices": tuple(devices), "metrics": metrics, "timed_by": timed_by}
+    return PreparedStudy(plan, bound, config, options, folder, tuple(cases), tuple(runs), **settled)
 
 
-def check_bound(bound: Bound, *, strict: bool = False) -> None:
+def _check_bound(bound: Bound, *, strict: bool) -> None:
     """Raises MezoError if the plan contradicts itself, or nothing of it (with `strict`: not all) can be run."""
     if bound.disagreements:
         raise MezoError(f"words and set of the plan say different things: {'; '.join(bound.disagreements)}")
-    if bound.variants and not (strict and bound.unbound):
-        return
     reasons = "; ".join(f"{item.study}, {item.text}: {item.reason}" for item in bound.unbound)
-    if bound.variants:
+    if not bound.variants:
+        raise MezoError(
+            f"nothing of the plan can be run: {reasons or 'it has no replacements'}; name the settings of a study"
+            " under `set:`, see docs/ablation.md"
+        )
+    if strict and bound.unbound:
         raise MezoError(f"{len(bound.unbound)} of the plan cannot be run (--strict): {reasons}")
-    raise MezoError(
-        f"nothing of the plan can be run: {reasons or 'it has no replacements'}; name the settings of a study"
-        " under `set:`, see docs/ablation.md"
-    )
 
 
 def evaluations(config: MeZOConfig) -> int:
@@ -176,13 +168,10 @@ def extra_metrics(bound: Bound, task: Task) -> tuple[str, ...]:
     F1 of a choice between classes is their macro F1; ROUGE (L) needs written answers.
     """
     wanted = {name for names in bound.metrics.values() for name in names}
-    found = []
-    if "f1" in wanted and task.classes and not any("f1" in name for name in task.metrics):
-        found.append("macro-f1")
-    written = not task.has_candidates
-    if "rouge" in wanted and written and not any("rouge" in name for name in task.metrics):
-        found.append("rougeL")
-    return tuple(found)
+    own = " ".join(task.metrics)
+    f1 = "f1" in wanted and task.classes and "f1" not in own
+    rouge = "rouge" in wanted and not task.has_candidates and "rouge" not in own
+    return (*(["macro-f1"] if f1 else []), *(["rougeL"] if rouge else []))
 
 
 def slots(config: MeZOConfig, jobs: int | None) -> list[str]:
@@ -211,13 +200,12 @@ def _steps(
 ) -> dict[str, int]:
     """Steps of a run by its case's key. A case that could not be timed gets the baseline's: it will fail."""
     if not options.times_all:
-        return budget.by_steps(cases, config.num_steps)
+        return {case.key: config.num_steps for case in cases}
     timed = [case for case in cases if case.key in costs]
-    if options.minutes is not None:
-        each = -(-config.num_steps // config.eval_every) + 1 if config.eval_every else _EVALUATIONS
-        found = budget.by_minutes(
-            timed, options.seeds, options.minutes, costs, at_once=at_once, evaluations=each
-        )
+    if options.minutes is None:
+        found = by_passes(timed, config.num_steps, costs)
     else:
-        found = budget.by_passes(timed, config.num_steps, costs)
+        each = evaluations(config) if config.eval_every else _EVALUATIONS
+        shared = {"at_once": at_once, "evaluations": each}
+        found = by_minutes(timed, options.seeds, options.minutes, costs, **shared)
     return {case.key: found.get(case.key, found[cases[0].key]) for case in cases}

@@ -24,7 +24,7 @@ def main(path: Path, *, trusting: bool = False) -> int:
     warnings.simplefilter("ignore")  # from other libraries to their developers
     try:
         if "output" in request:
-            from mezo.ablation.run.timing import time_to
+            from mezo.ablation.run.training import time_to
 
             time_to(request, Path(request["output"]), began=_BEGAN, trusting=trusting)
         else:

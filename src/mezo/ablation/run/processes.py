@@ -53,13 +53,10 @@ class Processes:
                     start_new_session=True,
                 )
                 self._running.add(process)
-            try:
+            with process:  # closes its input
                 status = process.wait()
-            finally:
-                with self._lock:
-                    self._running.discard(process)
-                if process.stdin is not None:
-                    process.stdin.close()
+            with self._lock:
+                self._running.discard(process)
         return Ended(True) if status == 0 else Ended(False, _last_line(status, log), status < 0)
 
     def stop(self) -> None:

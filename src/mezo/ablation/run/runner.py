@@ -1,15 +1,16 @@
 """Running a study: every run in its own process, each result written as soon as it is known."""
 
 import queue
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mezo.ablation.run.cases import Run
 from mezo.ablation.run.costs import Say
 from mezo.ablation.run.folder import REQUEST
-from mezo.ablation.run.journal import Journal, threshold_of
+from mezo.ablation.run.journal import Journal, run_record, study_records, threshold_of
 from mezo.ablation.run.measures import Threshold
 from mezo.ablation.run.prepare import PreparedStudy, threads
 from mezo.ablation.run.processes import PROGRAM, Ended, Processes, environment
@@ -50,7 +51,8 @@ def run_study(
             folder.agree(prepared.agreed)
         folder.take_over()
         study = _Study(prepared, Processes(program, trusting=prepared.config.trust_remote_code), say)
-        study.journal.begin(list(command))
+        for record in study_records(prepared, list(command)):
+            study.journal.add(record)
         stopped = False
         try:
             study.make(prepared.left())
@@ -66,7 +68,7 @@ class _Study:
 
     def __init__(self, prepared: PreparedStudy, processes: Processes, say: Say) -> None:
         self.prepared, self.processes, self.say = prepared, processes, say
-        self.journal = Journal(prepared)
+        self.journal = Journal(prepared.folder.results)
         self.threshold: Threshold | None = None
         self.made = 0
         self.failed: dict[str, tuple[str, str]] = {}  # by key
@@ -101,27 +103,30 @@ class _Study:
         if not self._recorded:
             self.threshold = threshold_of(self.prepared)
             if self.threshold is not None:
-                self.journal.add_threshold(self.threshold)
+                self.journal.add({"kind": "meta", "threshold": asdict(self.threshold)})
         for run in self.prepared.runs:
             if run.key in over - self._recorded:
-                self.journal.add_run(run, self._ended.get(run.key, Ended(True)), self.threshold)
+                error = self._ended[run.key].error if run.key in self._ended else None
+                self.journal.add(run_record(self.prepared, run, error, self.threshold))
         self._recorded |= over
 
     def _one(self, run: Run) -> Ended:
         """A run from its request to the folder under its name. Called in a thread."""
-        folder, device = self.prepared.folder, self._devices.get()
+        folder, config, device = self.prepared.folder, self.prepared.config, self._devices.get()
+        request = {
+            "config": {**run.config.model_dump(mode="json"), "device": device},
+            "evaluation_seed": config.seed,
+            "metrics": list(self.prepared.metrics),
+        }
+        text = to_json(request) + "\n"
+        variables = environment(threads(config, len(self.prepared.devices)))
         try:
-            request = {
-                "config": {**run.config.model_dump(mode="json"), "device": device},
-                "evaluation_seed": self.prepared.config.seed,
-                "metrics": list(self.prepared.metrics),
-            }
-            text = to_json(request) + "\n"
             part, resumes = folder.begin(run.key, text)
-            ended = self._process(part)
+            ended = self.processes.run(part / REQUEST, part / "log.txt", variables)
             if resumes and not (ended.ok or ended.killed or self.processes.stopped):
-                folder.begin_again(part, text)  # the unfinished run may be the reason
-                ended = self._process(part)
+                shutil.rmtree(part)  # the unfinished run may be the reason
+                folder.begin(run.key, text)
+                ended = self.processes.run(part / REQUEST, part / "log.txt", variables)
             if ended.ok:
                 folder.finish(run.key, part)
             elif not self.processes.stopped:
@@ -130,19 +135,14 @@ class _Study:
         finally:
             self._devices.put(device)
 
-    def _process(self, part: Path) -> Ended:
-        """The process of the request in `part`, to its end."""
-        limits = environment(threads(self.prepared.config, len(self.prepared.devices)))
-        return self.processes.run(part / REQUEST, part / "log.txt", limits)
-
     def _take(self, run: Run, ended: Ended, number: str) -> None:
         self._ended[run.key] = ended
         if ended.ok:
             self.made += 1
-            self.say(f"[{number}] {run.name}: {_summary(self.prepared.folder.run(run.key))}")
         else:
             self.failed[run.key] = (run.name, ended.error or "")
-            self.say(f"[{number}] {run.name}: failed: {ended.error}")
+        said = _summary(self.prepared.folder.run(run.key)) if ended.ok else f"failed: {ended.error}"
+        self.say(f"[{number}] {run.name}: {said}")
         self.record()
 
 

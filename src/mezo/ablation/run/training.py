@@ -1,7 +1,10 @@
-"""One run of a study, in its own process: trained, evaluated, measured."""
+"""What the process of a run does: one run trained, evaluated and measured; or a few steps of it, to time them."""
 
 import dataclasses
 import platform
+import re
+import statistics
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,56 +13,84 @@ import torch
 import transformers
 
 import mezo
+from mezo.ablation.binding.checks import mean_probes, probes_at
+from mezo.ablation.run.cases import Cost
 from mezo.ablation.run.folder import is_resumable
-from mezo.ablation.run.outcome import Outcome, write_outcome
-from mezo.ablation.run.peak_memory import StepPeak
-from mezo.algorithm import draw_of
-from mezo.build.schedule import directions_at
+from mezo.ablation.run.measures import Outcome
+from mezo.algorithm import draw_of, mezo_step
+from mezo.build.schedule import directions_at, learning_rate
 from mezo.config import MeZOConfig
-from mezo.data import MeZODataset
-from mezo.data.from_config import validation_set
+from mezo.data import EncodedDataset
 from mezo.errors import MezoError
-from mezo.estimators.base import Estimator, Wrapper
 from mezo.events import EvalRecord, Observer, StepRecord
-from mezo.runs.result import TrainResult
 from mezo.runs.summary import Summary, write_summary
-from mezo.tasks import task_for
 from mezo.training.trainer import MeZOTrainer
-from mezo.types import Draw, Probe
+from mezo.util.atomic_files import write_text
+from mezo.util.clock import measured, since
+from mezo.util.json_text import to_json
+from mezo.util.memory import peak_bytes
+from mezo.util.parsing import parse_json
 
-
-@dataclasses.dataclass(frozen=True)
-class Counting(Wrapper):
-    """An estimator that counts the probes of each step."""
-
-    inner: Estimator
-    asked: list[int] = dataclasses.field(default_factory=list, compare=False)  # probes of each step
-
-    def ask(self, draw: Draw, state: Any = None) -> tuple[Probe, ...]:
-        probes = super().ask(draw, state)
-        self.asked.append(len(probes))
-        return probes
+TIMED = 2  # steps, after one that is not timed: it compiles kernels and fills caches
+_LONG = 5.0  # seconds: a first step that takes longer is timed itself
+_EXAMPLES = 64  # of the timed evaluation
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class _Log(Observer):
-    """Prints the run's log, and follows the memory of its steps."""
+    """Prints the run's log, and follows the peak memory of its steps, apart from that of loading and evaluations.
+
+    It is the system's high-water mark of resident memory, which is reset before the steps (Linux). Where it cannot be
+    reset, `of_steps` stays None and `peak` is still right. A file keeps the marks for a process that resumes the run.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.peak = StepPeak(folder / "peaks.json")
+        self._file, self._fresh = folder / "peaks.json", False
+        self._whole: int = 0
+        self.of_steps: int | None = None  # bytes
+        if self._file.is_file():
+            found = parse_json(self._file.read_text(encoding="utf-8"))
+            self._whole, self.of_steps = found["whole"], found["steps"]
+
+    @property
+    def peak(self) -> int:
+        """The peak of the process in bytes, since its start."""
+        # The kernel adds up its counts of pages now and then, so a later mark may be a little lower.
+        return max(self._whole, self.of_steps or 0, _high_water() or peak_bytes())
 
     def on_start(self, first_step: int, num_steps: int, summary: str) -> None:
         print(summary)
-        self.peak.begin()
+        self._reset()
 
     def on_note(self, text: str) -> None:
         print(text)
 
     def on_step(self, record: StepRecord) -> None:
-        self.peak.stepped()
+        if self._fresh:
+            self.of_steps = max(self.of_steps or 0, _high_water())
 
     def on_eval(self, record: EvalRecord) -> None:
         print(f"step {record.step}: {record.headline or ''} loss {record.loss:.4f}")
-        self.peak.begin()
+        self._reset()
+
+    def _reset(self) -> None:
+        """Set the mark to what is resident now (5: see proc(5))."""
+        before, self._whole = _high_water(), self.peak
+        try:
+            _RESET.write_text("5")
+            self._fresh = 0 < _high_water() <= before
+        except OSError:
+            self._fresh = False
+        write_text(self._file, to_json({"whole": self._whole, "steps": self.of_steps}) + "\n")
+
+
+def _high_water() -> int:
+    """The most resident memory of this process since the last reset, in bytes; 0 except on Linux."""
+    try:
+        found = re.search(r"^VmHWM:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0
 
 
 def trainer_for(
@@ -74,9 +105,9 @@ def trainer_for(
 
     output: an unfinished run in it is resumed, with the same numbers as an uninterrupted run.
     """
+    config = config.model_copy(update={"eval_seed": evaluation_seed})
     trainer = MeZOTrainer(
         config,
-        validation=evaluation_set(config, evaluation_seed),
         output=output,
         resume=output if output is not None and is_resumable(output) else None,
         observer=observer,
@@ -86,17 +117,6 @@ def trainer_for(
     extra = tuple(name for name in metrics if name not in own)
     trainer.task = dataclasses.replace(trainer.task, metrics=(*own, *extra))
     return trainer
-
-
-def evaluation_set(config: MeZOConfig, evaluation_seed: int) -> MeZODataset | None:
-    """The examples that every run of a study is evaluated on, drawn by a seed of the study.
-
-    With `split_sizes` each seed draws its own splits, as in the paper: the validation examples of another seed may be
-    training examples of this one.
-    """
-    seed = config.seed if config.split_sizes else evaluation_seed
-    task = task_for(config.task, config.label_words, config.template)
-    return validation_set(config.model_copy(update={"seed": seed}), task)
 
 
 def train_one(request: dict[str, Any], folder: Path, *, trusting: bool = False) -> None:
@@ -112,22 +132,25 @@ def train_one(request: dict[str, Any], folder: Path, *, trusting: bool = False) 
             f"{config.data}: a study compares runs on validation examples, found none; give a folder with a"
             " validation split, or --split-sizes"
         )
-    trainer.estimator = counting = Counting(trainer.estimator)
     result = trainer.train()
     if result.interrupted:
         raise MezoError("the run was interrupted from outside")
     batches = trainer.train_set.microbatches(0, config.batch_size, config.gradient_accumulation, config.seed)
-    # The trainer's own summary has the peak since the last evaluation alone, because `StepPeak` resets the mark.
-    write_summary(folder, Summary(f"MeZO {config.tuning}", result.seconds, log.peak.whole()))
+    probes = [
+        probes_at(trainer.estimator, config, s.step) if s.losses is None else len(s.losses)
+        for s in result.steps
+    ]
+    # The trainer's own summary has the peak since the last evaluation alone, because `_Log` resets the mark.
+    write_summary(folder, Summary(f"MeZO {config.tuning}", result.seconds, log.peak))
     device = next(trainer.bench.model.parameters()).device
     on_gpu = device.type == "cuda"
     outcome = Outcome(
         seconds=result.seconds,
-        forward_passes=(_probes_before(result, counting) + sum(counting.asked)) * len(batches),
-        peak_memory_bytes=log.peak.whole(),
+        forward_passes=len(batches) * sum(probes),
+        peak_memory_bytes=log.peak,
         device=torch.cuda.get_device_name(device) if on_gpu else device.type,
         device_memory_bytes=torch.cuda.max_memory_allocated(device) if on_gpu else None,
-        step_memory_bytes=log.peak.of_steps(),
+        step_memory_bytes=log.of_steps,
         threads=torch.get_num_threads(),
         versions={
             "mezo": mezo.__version__,
@@ -137,16 +160,50 @@ def train_one(request: dict[str, Any], folder: Path, *, trusting: bool = False) 
             "system": f"{platform.system()} {platform.machine()}",
         },
     )
-    write_outcome(folder, outcome)
+    outcome.write(folder)
 
 
-def _probes_before(result: TrainResult, counting: Counting) -> int:
-    """The probes of the steps that earlier processes of the run have made."""
-    config, before = result.config, result.steps[: len(result.steps) - len(counting.asked)]
-    inner = counting.inner
-    return sum(
-        len(inner.ask(draw_of(config.seed, s.step, directions_at(config, s.step)), inner.init()))
-        if s.losses is None
-        else len(s.losses)
-        for s in before
+def time_to(request: dict[str, Any], output: Path, *, began: float, trusting: bool = False) -> None:
+    """Write the Cost of the request's config to `output`. began: `time.monotonic()` at the start of this process."""
+    starting = since(began)
+    config = MeZOConfig.build(**{**request["config"], "trust_remote_code": trusting})
+    cost = time_one(config, request["evaluation_seed"], starting)
+    write_text(output, to_json(dataclasses.asdict(cost)) + "\n")
+
+
+def time_one(config: MeZOConfig, evaluation_seed: int, starting: float) -> Cost:
+    """The cost of a run of `config`. starting: seconds that its process takes to start."""
+    began = time.monotonic()
+    trainer = trainer_for(config, evaluation_seed, (), observer=Observer())
+    loading = since(began)
+    steps, seconds = [0], [_step(trainer, 0)]
+    if seconds[0] < _LONG:
+        steps = list(range(1, TIMED + 1))
+        seconds = [_step(trainer, step) for step in steps]
+    timed = statistics.fmean(probes_at(trainer.estimator, config, step) for step in steps)
+    passes = mean_probes(trainer.estimator, config)
+    evaluation, examples = 0.0, trainer.validation_set
+    if examples is not None:  # estimated from its first examples
+        few = EncodedDataset(examples[:_EXAMPLES])
+        evaluation = trainer.evaluate(few).seconds * len(examples) / len(few)
+    return Cost(
+        step=measured(statistics.median(seconds), "a step") * passes / timed,
+        fixed=starting + loading,
+        evaluation=evaluation,
+        passes=passes * config.gradient_accumulation,
     )
+
+
+def _step(trainer: MeZOTrainer, step: int) -> float:
+    """Seconds of a step as the trainer makes it, its batch included."""
+    c, began = trainer.config, time.monotonic()
+    batches = trainer.train_set.microbatches(step, c.batch_size, c.gradient_accumulation, c.seed)
+    _, _, trainer.estimator_state = mezo_step(
+        trainer.engine,
+        trainer.estimator,
+        [trainer.engine.prepare(batch) for batch in batches],
+        draw_of(c.seed, step, directions_at(c, step)),
+        learning_rate(c, step),
+        trainer.estimator_state,
+    )
+    return since(began)

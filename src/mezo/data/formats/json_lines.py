@@ -12,6 +12,14 @@ LONGEST_LINE = 16 << 20  # bytes of a row: millions of words, more than any mode
 
 
 def read_json_lines(path: Path, file: BinaryIO) -> Iterator[Row]:
+    """The rows of a .jsonl file in UTF-8.
+
+    Raises: MezoError if a line is too long, is not UTF-8, or is not one JSON object; it names the line.
+    Example:
+        >>> from io import BytesIO
+        >>> [row.fields for row in read_json_lines(Path("a.jsonl"), BytesIO(b'{"a": 1}'))]
+        [{'a': 1}]
+    """
     number = 0
     while line := file.readline(LONGEST_LINE + 1):
         number += 1

@@ -12,6 +12,14 @@ LARGEST_JSON = 512 << 20  # bytes of a file, which is parsed as one value: SQuAD
 
 
 def read_json_list(path: Path, file: BinaryIO) -> Iterator[Row]:
+    """The rows of a .json file in UTF-8.
+
+    Raises: MezoError if the file is too large, is not UTF-8, or is not a list of JSON objects.
+    Example:
+        >>> from io import BytesIO
+        >>> [row.fields for row in read_json_list(Path("a.json"), BytesIO(b'[{"a": 1}]'))]
+        [{'a': 1}]
+    """
     content = _whole(path, file)
     values = parsed(decoded(content, str(path), first=True), str(path))
     if isinstance(values, dict):

@@ -16,20 +16,57 @@ _LONGEST_HEADER = 1 << 20  # bytes
 
 
 def read_csv(path: Path, file: BinaryIO) -> Sequence[Row]:
-    """Comma-separated, its first line naming the columns. Every value is text, as it is written."""
+    """The rows of a .csv file, whose first line names the columns. Every value is text, as it is written.
+
+    Raises: MezoError without the package `datasets`, or if a line has more values than there are columns.
+    Example:
+        >>> from mezo.data.files import read_rows
+        >>> path = Path("a.csv")
+        >>> _ = path.write_text("prompt,completion\\nwhat?,007\\n")
+        >>> [row.fields for row in read_rows(path)]
+        [{'prompt': 'what?', 'completion': '007'}]
+    """
     return _delimited(path, file, ",")
 
 
 def read_tsv(path: Path, file: BinaryIO) -> Sequence[Row]:
-    """Tab-separated, its first line naming the columns. Every value is text, as it is written."""
+    """The rows of a .tsv file: as `read_csv`, with tabs.
+
+    Raises: MezoError without the package `datasets`, or if a line has more values than there are columns.
+    Example:
+        >>> from mezo.data.files import read_rows
+        >>> path = Path("a.tsv")
+        >>> _ = path.write_text("prompt\\tcompletion\\nwhat?\\t007\\n")
+        >>> [row.fields for row in read_rows(path)]
+        [{'prompt': 'what?', 'completion': '007'}]
+    """
     return _delimited(path, file, "\t")
 
 
 def read_parquet(path: Path, file: BinaryIO) -> Sequence[Row]:
+    """The rows of a .parquet file, which stay in it until they are asked for.
+
+    Raises: MezoError without the package `datasets`, or if it is not a Parquet file.
+    Example:
+        >>> from mezo.data.files import read_rows
+        >>> _ = library("this").Dataset.from_dict({"a": [1]}).to_parquet("a.parquet")
+        >>> [row.fields for row in read_rows(Path("a.parquet"))]
+        [{'a': 1}]
+    """
     return _table(path, lambda datasets: datasets.Dataset.from_parquet(str(path)))
 
 
 def read_arrow(path: Path, file: BinaryIO) -> Sequence[Row]:
+    """The rows of an .arrow file as `datasets` writes it, which stay in it until they are asked for.
+
+    Raises: MezoError without the package `datasets`, or if it is not an Arrow stream.
+    Example:
+        >>> from mezo.data.files import read_rows
+        >>> library("this").Dataset.from_dict({"a": [1]}).save_to_disk("saved")
+        >>> path = Path("saved/data-00000-of-00001.arrow")
+        >>> [row.fields for row in read_rows(path)]
+        [{'a': 1}]
+    """
     return _table(path, lambda datasets: datasets.Dataset.from_file(str(path)))
 
 

@@ -11,7 +11,14 @@ from mezo.tasks import Row
 
 
 def read_text_lines(path: Path, file: BinaryIO) -> Iterator[Row]:
-    """One row of field `text` a paragraph."""
+    """The rows of a .txt file in UTF-8: one of field `text` for each paragraph.
+
+    Raises: MezoError if a paragraph is too long or is not UTF-8; it names the line.
+    Example:
+        >>> from io import BytesIO
+        >>> [row.fields for row in read_text_lines(Path("a.txt"), BytesIO(b"one\\ntwo\\n\\nthree"))]
+        [{'text': 'one\\ntwo'}, {'text': 'three'}]
+    """
     number, first, lines = 0, 1, list[str]()
     while line := file.readline(LONGEST_LINE + 1):
         number += 1

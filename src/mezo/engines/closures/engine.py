@@ -25,10 +25,9 @@ Closure = Callable[[], Any]  # the loss: a number, or a tensor of one element
 class ClosureEngine:
     """theta is in this process; a "batch" is a closure that computes its loss from scratch.
 
-    Where the module is known and Python sees its forward, its modules are given perturbed tensors and theta is not
-    written. A read past the module that owns a tensor is noticed in whatever step it happens; that tensor holds
-    the probe itself from then on. The first probe is evaluated a second time with every tensor written: reads that
-    nobody can watch (a NumPy view, a C++ extension) show there.
+    Where Python sees the module's forward, its modules get perturbed tensors and theta is not written. A tensor that
+    is read outside the module that owns it holds the probe itself from then on. The first probe is evaluated again
+    with every tensor written, which shows reads that nobody can watch (a NumPy view, a C++ extension).
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class ClosureEngine:
 
     def _losses(self, closure: Callable[[], Any], probes: Sequence[Probe]) -> list[float]:
         """The closure's loss at each probe, all from the same random state and the same buffers."""
-        random_state, losses = RandomState(), []
+        random_state = RandomState()
         self._buffers.keep()
 
         def evaluate() -> float:
@@ -76,8 +75,7 @@ class ClosureEngine:
                 self._buffers.put_back()
 
         with closing(self._visit(probes, evaluate)) as found:
-            losses.extend(found)
-        return losses
+            return list(found)
 
     def _visit(self, probes: Sequence[Probe], evaluate: Callable[[], float]) -> Generator[float]:
         """The loss at each probe."""

@@ -9,8 +9,8 @@ _SMALL = 1 << 20  # elements of a buffer that is put back without a look at whet
 class Buffers:
     """A module's buffers, put back after each probe.
 
-    Large ones only if their version says that they were written: most are masks and tables that nobody writes. For
-    small ones that is not enough, since batch_norm writes its statistics without a new version.
+    Large ones only if their version says that they were written; small ones always, since batch_norm writes its
+    statistics without a new version.
     """
 
     def __init__(self, module: nn.Module | None):

@@ -2,10 +2,9 @@
 
     mezo train --engine http --server http://a:30000,http://b:30000 --tuning lora ...
 
-The adapters of a step's probes are dealt out to the servers. One that fails for good is left out, with a
-note, and what it was asked is asked of the others: a step is a function of the probes, not of who computes
-them, so the trajectory is that of a run without the failure, to rounding. Its adapters are loaded there
-under names that were never used.
+The adapters of a step's probes are shared out among the servers. One that fails for good is left out, with a note,
+and
+the others answer in its place: the trajectory is the same to rounding. Adapters are loaded there under new names.
 """
 
 import contextlib
@@ -39,8 +38,7 @@ Note = Callable[[str], None]
 def start(spec: EngineSpec, note: Note | None = None) -> "Http":
     """note: called when a server is lost or found; default: warnings.
 
-    Raises MezoError for an address or option that is wrong, a server that refuses or has another model, and
-    EngineDied if no server is there.
+    Raises MezoError for a wrong address, option or model, and EngineDied if no server answers.
     """
     settings = settings_of(spec.server_args)
     addresses = list(dict.fromkeys(address.rstrip("/") for address in spec.servers))
@@ -52,6 +50,15 @@ def start(spec: EngineSpec, note: Note | None = None) -> "Http":
 
 
 class Http(Backend):
+    """Running SGLang and vLLM servers, one or several, as one engine: LoRA by their HTTP interfaces.
+
+    A server that fails for good is left out with a note; the others take its requests, under new adapter
+    names. A step is a function of the probes, so the trajectory is the same to rounding.
+
+    Example:
+        mezo train --engine http --server http://a:30000,http://b:30000 --tuning lora --model ./my-model
+    """
+
     def __init__(self, servers: Sequence[Server], folder: AdapterFolder, note: Note):
         self.servers, self.folder, self.note = list(servers), folder, note
         self.names = Names()

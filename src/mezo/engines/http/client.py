@@ -1,11 +1,11 @@
-"""One server's HTTP interface: time limits, another try where that can help, and errors of one line.
+"""One server's HTTP interface: time limits, retries where they can help, and errors of one line.
 
-A request ends in one of three ways. An answer; a refusal (HTTP 3xx and 4xx: `RequestRefused`, asking again
-would change nothing); and trouble that may pass (no connection, no whole answer in time, HTTP 429 and 5xx, or
-a connection that broke in the middle of one) is tried again with growing pauses, and is `ServerDown` if it lasts.
+A request ends with an answer, a refusal (HTTP 3xx and 4xx: `RequestRefused`), or trouble that may pass (no
+connection, no whole answer in time, HTTP 429 and 5xx), which is retried with growing pauses and is `ServerDown` if it
+lasts.
 
-Redirects are not followed and proxies not used: the API key goes to the address that was given, and nowhere
-else. It comes from $MEZO_API_KEY, and is cut out of whatever a server says.
+Redirects are not followed and proxies not used: the API key ($MEZO_API_KEY) goes only to the given address, and is
+cut out of whatever a server says.
 """
 
 import contextlib
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import httpx
 
 KEY = "MEZO_API_KEY"
+_JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 FIRST_WAIT = 0.5  # seconds before the second try; each further one waits twice as long
 LONGEST_WAIT = 30.0
 CONNECT_SECONDS = 10.0  # for a connection, which a server that is there takes at once
@@ -56,10 +57,9 @@ class Trouble(Exception):
 
 
 class Client:
-    """address: http://HOST:PORT[/PREFIX]. timeout: seconds that a request may take, to the last byte of its answer.
+    """address: http://HOST:PORT[/PREFIX]. timeout: seconds for a request, to the last byte of its answer.
 
-    Of these a connection may take half, and CONNECT_SECONDS at most. Connections are kept for the next request; several
-    threads may ask at a time.
+    Connecting may take half of these, and CONNECT_SECONDS at most. Connections are kept; threads may share a client.
     """
 
     def __init__(self, address: str, *, timeout: float, retries: int):
@@ -70,10 +70,7 @@ class Client:
         weakref.finalize(self, _close, self._free)
 
     def trying(self, attempt: Callable[[], T], *, retries: int | None = None) -> T:
-        """What `attempt` returns, made again where its requests met trouble that may pass.
-
-        What took the whole of the time limit is waited for a second time at most. Raises ServerDown.
-        """
+        """What `attempt` returns, retried after Trouble; once at most after a full timeout. Raises ServerDown."""
         most, tries = self.retries if retries is None else retries, 0
         while True:
             try:
@@ -86,10 +83,7 @@ class Client:
                 time.sleep(min(wait, LONGEST_WAIT))
 
     def once(self, method: str, path: str, body: Any = None, *, timeout: float | None = None) -> Any:
-        """One try: the answer, as JSON values if it is JSON and else as text.
-
-        Raises Refused or Trouble; `trying` is what takes the latter.
-        """
+        """One try: the answer, as JSON values if it is JSON and else as text. Raises RequestRefused or Trouble."""
         import httpx
 
         limit = self.timeout if timeout is None else timeout
@@ -100,7 +94,7 @@ class Client:
             method,
             self.address.rstrip("/") + path,
             content=data,
-            headers=self._headers(),
+            headers=_JSON if self._key is None else _JSON | {"Authorization": f"Bearer {self._key}"},
             timeout=httpx.Timeout(limit, connect=connecting),
         )
         try:
@@ -144,10 +138,6 @@ class Client:
             how = self._hidden(" ".join(str(error).split())[:_READ])[:_SAID] or type(error).__name__
             return Trouble(f"the connection failed at {path}: {how}")
         return error
-
-    def _headers(self) -> dict[str, str]:
-        found = {"Content-Type": "application/json", "Accept": "application/json"}
-        return found if self._key is None else found | {"Authorization": f"Bearer {self._key}"}
 
     def _taken(self, response: "httpx.Response", path: str) -> Any:
         status, said = response.status_code, response.content.decode(errors="replace")
@@ -220,8 +210,5 @@ def _message(said: str) -> str:
 
 def _seconds(header: str | None) -> float | None:
     """Of Retry-After; a date, which these servers do not send, counts as nothing."""
-    return (
-        float(header)
-        if header is not None and header.strip().isascii() and header.strip().isdecimal()
-        else None
-    )
+    text = (header or "").strip()
+    return float(text) if text.isascii() and text.isdecimal() else None

@@ -1,8 +1,7 @@
 """Adapters as files, which is how a running server takes them.
 
-vLLM's HTTP interface knows adapters by their folder alone. SGLang's also takes tensors, but as a pickle of
-handles to shared memory, which is neither safe to make a habit of nor good for another machine. So both read
-a folder; without the option `adapter_folder` it is one in memory, which servers of this machine and user see.
+vLLM's HTTP interface takes a folder only; SGLang's also takes pickled tensors, which is unsafe. Without the option
+`adapter_folder` the folder is in memory, visible to servers of this machine and user.
 """
 
 import json

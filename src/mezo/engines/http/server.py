@@ -20,7 +20,7 @@ T = TypeVar("T")
 class Dialect(ABC):
     """One kind of server. Adapters have the names that the server knows.
 
-    Every method is one try: it raises Trouble for what may pass, and Refused (a MezoError) for what will not.
+    Every method is one try: it raises Trouble for what may pass, and RequestRefused for what will not.
     """
 
     kind: str
@@ -48,10 +48,10 @@ class Dialect(ABC):
 
 
 class Server:
-    """A server and the adapters that it has.
+    """A server and its adapters.
 
-    A name is used once: a try whose answer was lost may have loaded an adapter, or computed with it and kept
-    that in its cache, so what is tried again is loaded again, under another name.
+    A name is used once: a try whose answer was lost may have loaded an adapter, or cached keys and values under it,
+    so a retry loads it under another name.
     """
 
     def __init__(self, client: Client, settings: ServerSettings, model: str):
@@ -116,8 +116,7 @@ class Server:
         return None if adapter is None else self._held[adapter]
 
     def _with(self, adapters: set[str | None], paths: Mapping[str, str], call: Callable[[], T]) -> T:
-        """Call with the adapters loaded. Where the server does not know those that it had, they are loaded once
-        more: it may have been started anew, or have thrown them out for others."""
+        """Call with the adapters loaded; load them again if the server no longer knows them (restarted, or evicted)."""
         wanted = sorted(adapter for adapter in adapters if adapter is not None)
 
         def load() -> None:

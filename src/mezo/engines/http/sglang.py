@@ -6,7 +6,7 @@ from typing import Any
 from mezo.engines.http.client import Client
 from mezo.engines.http.server import Dialect, said, unexpected
 from mezo.engines.serving.backend import Answer, Ask, Tokens
-from mezo.engines.serving.prefix_order import in_waves
+from mezo.engines.serving.requests import in_waves
 from mezo.engines.sglang.rows import answer_of, scoring
 
 

@@ -12,9 +12,8 @@ T = TypeVar("T")
 def shared_out(asks: Sequence[Ask], servers: int) -> list[list[int]]:
     """For each server, the numbers of its questions, in order; every question is in one list.
 
-    Adapters are taken two by two, in the order they are asked at, which is that of the probes: both signs of
-    a direction are asked of one server, whose rounding is then in both and not in their difference. Where
-    there are fewer such pairs than servers, a pair's rows are split, in both adapters alike.
+    Both signs of a direction go to one server, so its rounding cancels in their difference. With fewer such pairs
+    than servers, a pair's rows are split, in both adapters alike.
     """
     order = list(dict.fromkeys(ask.adapter for ask in asks))
     pairs = max(1, (len(order) + 1) // 2)
@@ -39,9 +38,8 @@ def _servers_of(pair: int, pairs: int, servers: int) -> range:
 
 
 def at_once(calls: Sequence[Callable[[], T]], most: int = 16) -> list[T | Exception]:
-    """What each call returned or raised, in order. They run side by side, `most` at a time.
-
-    The threads are daemons: whoever interrupts the run does not wait for a server's answer.
+    """What each call returned or raised, in order, running `most` at a time on daemon threads: an interrupt does not
+    wait.
     """
     if len(calls) == 1:
         return [_outcome(calls[0])]

@@ -1,6 +1,6 @@
 """vLLM's HTTP interface: its completions, one request for the rows that ask the same of the same adapter.
 
-What its answer says of cached tokens is of the last row of a request alone, so none are counted.
+No cached tokens are counted: the answer gives those of a request's last row only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,7 +67,8 @@ class VLLMServer(Dialect):
         found = self._completed([ask.tokens for ask in asks], adapter, {"max_tokens": 1, **wanted})
         try:
             if choices:
-                return [_of_choices(choices, row) for row in found]
+                listed = [row["logprobs"]["top_logprobs"][0] for row in found]
+                return [[logprob_of(own[f"token_id:{token}"]) for token in choices] for own in listed]
             return [_of_tokens(ask, row) for ask, row in zip(asks, found, strict=True)]
         except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise unexpected(self.client, _COMPLETIONS, error) from error
@@ -116,11 +117,6 @@ class VLLMServer(Dialect):
 
     def flush(self) -> None:
         self.client.once("POST", "/reset_prefix_cache", {})
-
-
-def _of_choices(choices: Tokens, row: Mapping[str, Any]) -> list[float]:
-    listed = row["logprobs"]["top_logprobs"][0]
-    return [logprob_of(listed[f"token_id:{token}"]) for token in choices]
 
 
 def _of_tokens(ask: Ask, row: Mapping[str, Any]) -> list[float]:

@@ -2,8 +2,7 @@
 
 from typing import Literal
 
-from mezo.engines.in_place.stored import StoredNoise
-from mezo.engines.in_place.stored_layer import StoredLayer
+from mezo.engines.in_place.stored import StoredLayer, StoredNoise
 from mezo.engines.in_place.walk import Granularity, InPieces, InPlace
 from mezo.errors import MezoError
 from mezo.util.registry import look_up

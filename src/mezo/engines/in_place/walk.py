@@ -1,7 +1,6 @@
 """The paper's in-place walk: +eps, -2 eps, +eps on theta itself, z regenerated from its seed.
 
-Kept because studies compare it, and because an engine whose weights have fixed addresses needs it.
-In 16 bits the walk does not come back to where it started; see docs/memory.md.
+For studies, and for engines whose weights have fixed addresses. In 16 bits theta drifts; see docs/memory.md.
 """
 
 from collections.abc import Generator, Iterable, Iterator
@@ -23,7 +22,7 @@ _ROWS = 1 << 16  # elements that one call of a kernel goes through, one after an
 class InPlace:
     """Moves theta to a probe and back, in the memory of theta alone: z never leaves the kernel.
 
-    weights: what an optimizer is to update, so that a mode that holds z can use it once more.
+    weights: for an optimizer to update, so that a mode that holds z can use it again.
     """
 
     def __init__(self, weights: Weights):
@@ -55,8 +54,8 @@ class InPlace:
 class InPieces(InPlace):
     """The same walk, to the same bits, with z in memory a piece at a time: 4 bytes an element of a piece.
 
-    granularity: pieces are whole tensors, blocks of `block` elements, or single elements. The last is
-    of use for study alone: noise comes 128 elements at a time, and of these it takes one.
+    granularity: pieces are whole tensors, blocks of `block` elements, or single elements (for study alone: noise
+    comes 128 elements at a time).
     """
 
     def __init__(self, weights: Weights, granularity: Granularity, block: int):
@@ -92,10 +91,7 @@ class InPieces(InPlace):
 
 
 def add_(theta: torch.Tensor, z: torch.Tensor, scale: float, *, out: torch.Tensor) -> None:
-    """theta <- round_to_nearest_even(theta + scale * z), by the two roundings of `noise.perturb`.
-
-    out: float32 like z, which is overwritten; it may be z.
-    """
+    """theta <- round_to_nearest_even(theta + scale * z), as `noise.perturb` rounds. out: float32 like z, or z itself."""
     theta.copy_(torch.mul(z, scale, out=out).add_(theta))
 
 

@@ -1,9 +1,8 @@
 """How each kind of layer computes with perturbed weights, for all probes at once.
 
-Every handler takes (probing, module, forward, keys, *args, **kwargs): `forward` is the module's own,
-`keys` the names of its tuned parameters. Tensors whose first dimension counts rows carry the P
-probes one after another; a first dimension of 1 is shared by all of them. A module that is given
-anything else (a table looked up by pairs of positions, say) cannot be stacked, and says so.
+Every handler takes (probing, module, forward, keys, *args, **kwargs): `forward` is the module's own, `keys` the names
+of its tuned parameters. Tensors whose first dimension counts rows carry the P probes one after another; a first
+dimension of 1 is shared by all. Anything else cannot be stacked: CannotStack.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,9 +27,9 @@ class CannotStack(RuntimeError):
 
 
 def handler_for(module: nn.Module, keys: Sequence[str], own: Forward | None = None) -> Callable[..., Any]:
-    """The handler of a module's type; `any_module` serves whatever is not known.
+    """The handler for a module's type; `any_module` for unknown ones.
 
-    keys: the names of its tensors that are perturbed. own: a forward that somebody set on the module.
+    keys: the names of its perturbed tensors. own: a forward that someone has set on the module.
     """
     kind, plain = type(module), own is None and all(key in module._parameters for key in keys)
     if not plain:

@@ -1,8 +1,7 @@
 """A LoRA layer of peft's, in the fewest passes over memory.
 
-peft casts the layer's input to the adapter's type once for every layer that reads it, multiplies,
-scales, adds and casts back, each into new memory. The input of the query projection is that of the
-value projection: here it is cast once, and the product is added into the base layer's result.
+peft casts a layer's input to the adapter's dtype for each layer that reads it, and allocates for every operation.
+Here the input that q and v share is cast once, and the product is added into the base layer's result.
 """
 
 from typing import Any

@@ -1,13 +1,11 @@
-"""Probes along low-rank directions: the layer as it is for all of them, and a thin term for each.
+"""Probes along low-rank directions: one product with the unperturbed layer, and a thin term for each probe.
 
-At theta + s z, with z = left^T right of rank r (`mezo.weights.low_rank_noise`), a matrix (rows, columns) takes x to
+With z = left^T right of rank r (`mezo.weights.low_rank_noise`), a matrix (rows, columns) takes x to
 
     x (W + s left^T right)^T = x W^T + s (x right^T) left
 
-so that all probes share one product with W, which is neither copied nor written, and each adds
-(rows + columns) r operations a token. This is the sum that W + s z would give but for rounding; in 16
-bits it is the better one, since W + s z would be rounded to the type of W, at an epsilon of a few of
-its last places.
+so W is neither copied nor written, and each probe adds (rows + columns) r operations a token. Equal to W + s z but
+for rounding; better in 16 bits, where W + s z would be rounded to the type of W.
 """
 
 from collections.abc import Iterator
@@ -35,10 +33,10 @@ def linear(
     transposed: bool = False,
     rows: slice = slice(None),
 ) -> torch.Tensor:
-    """(P, n, in) -> (P, n, out), in the type of the inputs.
+    """(P, n, in) -> (P, n, out), in the dtype of the inputs.
 
-    bias: the same for all probes; or biases: one for each. transposed: the matrix is (in, out), as GPT-2
-    has it. rows: of the matrix; all, if it is transposed.
+    bias: shared; or biases: one for each probe. transposed: the matrix is (in, out), as in GPT-2. rows: of the
+    matrix.
     """
     count = len(probing.probes)
     one = inputs[:1] if count > 1 and inputs.stride(0) == 0 else inputs  # shared by all probes
@@ -71,7 +69,7 @@ def terms(
     for pair in probing.pairs:
         scale = probing.scale_of(pair, t)
         if scale:
-            left, right = probing.factors.of(t, pair.at.seed, dtype)
+            left, right = probing.factors(t, pair.at.seed, dtype)
             for sign, members in ((1, pair.plus), (-1, pair.minus)):
                 for i in members:
                     yield i, sign * scale, left, right

@@ -1,12 +1,10 @@
-"""x @ W^T, by the fastest exact library at hand.
+"""x @ W^T, by the fastest exact library available.
 
-Which one that is depends on the processor, the type and the shapes, and no vendor's name tells: for float32
-torch asks MKL, which on some processors takes a path of half their speed, where oneDNN, which torch carries
-too, does not; on others the two are alike. And a processor without bfloat16 instructions multiplies 16-bit
-matrices many times slower than float32's: there weights are widened a block at a time, so memory stays that of
-16 bits. `measured` tries what there is on a model's own shapes, once for a machine.
+Which one that is depends on processor, dtype and shapes. For float32, MKL takes a slow path on some processors where
+oneDNN does not. Processors without bfloat16 instructions multiply 16-bit matrices many times slower than float32:
+there weights are widened a block at a time. `measured` times the ways on a model's own shapes, once for a machine.
 
-All ways sum in float32, in orders of their own, so their bits differ: a run keeps the way it began with
+All ways sum in float32, in different orders, so their bits differ: a run keeps the way it began with
 (`MeZOConfig.matmul`).
 """
 
@@ -16,11 +14,11 @@ import os
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -73,17 +71,12 @@ def way(x: torch.Tensor) -> Matmul:
 
 def usual(dtype: torch.dtype) -> Matmul:
     """What is taken without a measurement, and where none is clearly better."""
-    return "onednn" if dtype == torch.float32 and _amd() and has_onednn() else "torch"
+    return "onednn" if dtype == torch.float32 and "AuthenticAMD" in _cpuinfo() and has_onednn() else "torch"
 
 
 @cache
 def has_onednn() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-@cache
-def _amd() -> bool:
-    return "AuthenticAMD" in _cpuinfo()
 
 
 @cache
@@ -156,10 +149,13 @@ def measured(model: nn.Module, dtype: torch.dtype) -> Measured:
     if not shapes or len(ways) < 2:
         return Measured(usual(dtype), {})
     key = _key(dtype, shapes)
-    times = _read(key, ways)
+    known = _read()
+    times = _times_in(known.get(key), ways)
     if times is None:
         times = _time(shapes, dtype, ways)
-        _write(key, times)
+        with suppress(OSError):  # without a cache the next start measures again
+            cache_folder().mkdir(parents=True, exist_ok=True)
+            write_text(cache_folder() / "matmul.json", json.dumps({**known, key: times}, indent=1) + "\n")
     common, fastest = usual(dtype), min(times, key=times.__getitem__)
     chosen = fastest if times[fastest] < _CLEARLY * times[common] else common
     least = min(times.values())
@@ -180,30 +176,20 @@ def _time(
 ) -> dict[Matmul, float]:
     """Seconds of one product of each shape, the median of a few rounds in which the ways take turns."""
     total: dict[Matmul, float] = dict.fromkeys(ways, 0.0)
-    before = dict(_chosen)
-    try:
+    with plain():
         for rows_out, rows_in in shapes:
             tokens = min(256, max(16, int(_OPERATIONS / (2 * rows_out * rows_in))))
             x, weight = torch.ones(tokens, rows_in, dtype=dtype), torch.ones(rows_out, rows_in, dtype=dtype)
             seen: dict[Matmul, list[float]] = {name: [] for name in ways}
-            for round_ in range(_ROUNDS + 1):
+            for _ in range(_ROUNDS + 1):
                 for name in ways:
                     use(dtype, name)
-                    seconds = _seconds(lambda x=x, weight=weight: linear(x, weight))
-                    if round_:  # the first one compiles
-                        seen[name].append(seconds)
+                    began = time.perf_counter()
+                    linear(x, weight)
+                    seen[name].append(max(time.perf_counter() - began, 1e-9))
             for name in ways:
-                total[name] += statistics.median(seen[name])
-    finally:
-        _chosen.clear()
-        _chosen.update(before)
+                total[name] += statistics.median(seen[name][1:])  # the first one compiles
     return total
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return max(time.perf_counter() - began, 1e-9)
 
 
 def _key(dtype: torch.dtype, shapes: Sequence[tuple[int, int]]) -> str:
@@ -213,25 +199,17 @@ def _key(dtype: torch.dtype, shapes: Sequence[tuple[int, int]]) -> str:
     return hashlib.blake2b(repr(what).encode(), digest_size=8).hexdigest()
 
 
-def _cache() -> Path:
-    return cache_folder() / "matmul.json"
+def _read() -> dict[str, Any]:
+    """The cache of all measurements; {} if there is none that can be read."""
+    with suppress(OSError, ValueError):
+        found = parse_json((cache_folder() / "matmul.json").read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
-def _read(key: str, ways: Sequence[Matmul]) -> dict[Matmul, float] | None:
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        found = parse_json(_cache().read_text(encoding="utf-8"))[key]
+def _times_in(found: Any, ways: Sequence[Matmul]) -> dict[Matmul, float] | None:
+    with suppress(ValueError, TypeError, KeyError):
         times: dict[Matmul, float] = {name: float(found[name]) for name in ways}
         if all(0 < seconds < float("inf") for seconds in times.values()):
             return times
     return None
-
-
-def _write(key: str, times: dict[Matmul, float]) -> None:
-    """A cache that cannot be written costs a second at the next start."""
-    known: dict[str, object] = {}
-    with suppress(OSError, ValueError):
-        found = parse_json(_cache().read_text(encoding="utf-8"))
-        known = found if isinstance(found, dict) else {}
-    with suppress(OSError):
-        _cache().parent.mkdir(parents=True, exist_ok=True)
-        write_text(_cache(), json.dumps({**known, key: times}, indent=1) + "\n")

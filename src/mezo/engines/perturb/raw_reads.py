@@ -1,12 +1,12 @@
 """See every operation that reads a tuned tensor's own memory, however deep inside the model it is.
 
-Two nets. `RawReads` sees what Python asks of torch: all operations, and the ways out of torch (`numpy()`,
-`tolist()`, `data_ptr()`) that its dispatcher never hears of; about a microsecond an operation, so it can
-stay on. `Dispatched` sees what the dispatcher is given, inside of torch's own C++ functions too, at three
-times that price; it is on while the engine checks itself.
+`RawReads` sees what Python asks of torch, including `numpy()`, `tolist()` and `data_ptr()`, at about a microsecond an
+operation, so it can stay on. `Dispatched` sees what torch's dispatcher is given, inside C++ functions too, at three
+times that cost; it is on while the engine checks itself.
 """
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,37 +22,12 @@ from mezo.errors import MezoError
 from mezo.weights.weights import Weights
 
 # these take a tensor for its shape, dtype and device alone
-_LIKE = (
-    *(
-        "new_empty",
-        "new_zeros",
-        "new_ones",
-        "new_full",
-        "new_tensor",
-        "empty_like",
-        "zeros_like",
-        "ones_like",
-    ),
-    *("full_like", "rand_like", "randn_like", "randint_like", "new_empty_strided"),
-)
-_METADATA_ONLY = {f"aten::{name}" for name in _LIKE}
+_METADATA_ONLY = re.compile(r"(aten::)?(new_\w+|(empty|zeros|ones|full|rand|randn|randint)_like)")
 _LIKE_THE_SECOND = frozenset(("expand_as", "view_as", "reshape_as", "type_as"))  # and read the first
 # these give Python the values, or the memory that they are in
-_WAYS_OUT = frozenset(
-    (
-        *("numpy", "tolist", "item", "data_ptr", "untyped_storage", "storage", "_typed_storage", "equal"),
-        *(
-            "allclose",
-            "is_nonzero",
-            "__array__",
-            "__dlpack__",
-            "__float__",
-            "__int__",
-            "__bool__",
-            "__index__",
-        ),
-        *("__contains__", "__complex__", "__reduce_ex__", "const_data_ptr"),
-    )
+_WAYS_OUT = re.compile(
+    r"numpy|tolist|item|(const_)?data_ptr|(untyped_|_typed_)?storage|equal|allclose|is_nonzero"
+    r"|__(array|dlpack|float|int|bool|index|contains|complex|reduce_ex)__"
 )
 _WRITES_NOTHING = frozenset(("requires_grad_", "detach_", "rename_", "share_memory_", "retain_grad_"))
 
@@ -66,8 +41,7 @@ _knowing = _Knowing()
 
 @contextmanager
 def knowing() -> Iterator[None]:
-    """Inside the block tuned tensors are read by code that adds the perturbation itself: no watch of this thread
-    minds."""
+    """Inside the block this thread reads tuned tensors on purpose: no watch records it."""
     _knowing.depth += 1
     try:
         with torch._C.DisableTorchFunction():
@@ -125,8 +99,8 @@ class Memories:
 class RawReads(TorchFunctionMode):
     """While active, `read` collects the names of tuned tensors whose memory reaches a computation.
 
-    Taking a view is not reading, and neither is asking for a shape. Writing into a tuned tensor is a MezoError,
-    before it happens. ignoring: names whose reads need no watching.
+    Views and shapes are not reads. Writing into a tuned tensor is a MezoError, before it happens. ignoring: names
+    whose reads need no watching.
     """
 
     def __init__(self, weights: Weights, *, ignoring: Iterable[str] = ()):
@@ -176,9 +150,9 @@ class RawReads(TorchFunctionMode):
             return
 
     def _reads(self, name: str, leaf: torch.Tensor, result: Any) -> bool:
-        if name in _WAYS_OUT:
+        if _WAYS_OUT.fullmatch(name):
             return True
-        if name in _LIKE or name in _WRITES_NOTHING:
+        if _METADATA_ONLY.fullmatch(name) or name in _WRITES_NOTHING:
             return False
         if name == "__setitem__" or (name.endswith("_") and not name.endswith("__")):
             return True  # in place: an operand is read, or theta itself is written
@@ -215,7 +189,7 @@ class Dispatched(TorchDispatchMode):
         returns = func._schema.returns
         # an in-place or out= operation returns an alias, too, but one that it has written
         is_view = any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
-        if not _knowing.depth and not is_view and func._schema.name not in _METADATA_ONLY:
+        if not _knowing.depth and not is_view and not _METADATA_ONLY.fullmatch(func._schema.name):
             with torch._C.DisableTorchFunction():
                 for leaf in tree_leaves((args, kwargs or {})):
                     if isinstance(leaf, torch.Tensor) and leaf.device.type != "meta":

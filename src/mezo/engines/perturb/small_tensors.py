@@ -1,19 +1,37 @@
 """Small tensors at every probe: the factors of an adapter, gains, biases.
 
-There are hundreds of them, and a kernel call each would cost more than their noise: so all are
-perturbed by one call before the pass, into buffers that are kept for the next.
+There are hundreds, and a kernel call for each would cost more than its noise: one call before the pass perturbs all.
 """
 
 from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from mezo import noise
-from mezo.engines.perturb.pairs import Pair
 from mezo.types import Probe
 from mezo.util.profiling import span
 from mezo.weights.tunable import Tunable
 from mezo.weights.weights import Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The probes along one direction: which of them stand at +scale and which at -scale."""
+
+    at: Probe  # the one at +scale
+    plus: tuple[int, ...]
+    minus: tuple[int, ...]
+
+
+def pair_up(probes: Sequence[Probe]) -> list[Pair]:
+    """Group probes by direction, so that each direction's noise is generated once a block."""
+    found: dict[Probe, tuple[list[int], list[int]]] = {}
+    for i, probe in enumerate(probes):
+        plus, minus = found.setdefault(replace(probe, scale=abs(probe.scale)), ([], []))
+        (plus if probe.scale >= 0 else minus).append(i)
+    return [Pair(at, tuple(plus), tuple(minus)) for at, (plus, minus) in found.items()]
+
 
 LIMIT = 1 << 16  # elements; larger tensors go block by block through scratch memory
 

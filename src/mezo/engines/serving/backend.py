@@ -1,14 +1,11 @@
 """What a serving engine must do to be tuned on: score rows, write text, take adapters, reach its workers.
 
-Each engine's `engines/NAME/backend.py` implements `Backend` and ends with
-
-    def start(spec: EngineSpec) -> Backend
-
-Backends know nothing of probes, losses or theta: that is `mezo.engines.serving.engine.ServingEngine`, the same
-for all of them. An engine that takes its process with it when it dies is started by `mezo.engines.serving.subprocess`
-in a process of its own, which answers the same calls; so everything here is JSON values and tensors.
+Each engine's `engines/NAME/backend.py` implements `Backend` and defines `start(spec: EngineSpec) -> Backend`.
+Backends know nothing of probes, losses or theta (see `mezo.engines.serving.engine.ServingEngine`). Most run in a
+process of their own (`mezo.engines.serving.subprocess`), so arguments and results are JSON values and tensors.
 """
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,11 +39,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class LoraSpec:
-    """The adapters an engine must have room for: peft's settings, and how many are asked for at once."""
+    """The adapters an engine must have room for."""
 
     rank: int
-    alpha: int
-    targets: tuple[str, ...]  # as peft takes target_modules: names of modules, whole or their ends
     at_once: int  # adapters that one call of `score` may name, the base model aside
     matrices: tuple[str, ...] = ()  # last names of the modules that hold them, such as q_proj
 
@@ -71,8 +66,8 @@ class EngineSpec:
 class Backend(ABC):
     """A model held by a serving engine.
 
-    Every method raises MezoError with one line about what the engine refused; an engine that died or
-    kept silent for too long raises `mezo.engines.serving.subprocess.EngineDied`, and must be started anew.
+    Every method raises MezoError with one line about what the engine refused; an engine that died or was silent too
+    long raises `mezo.engines.serving.subprocess.EngineDied`, and must be started again.
     """
 
     @abstractmethod
@@ -87,11 +82,10 @@ class Backend(ABC):
 
     @abstractmethod
     def load_adapter(self, name: str, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> None:
-        """Take a LoRA adapter, in memory. Raises MezoError for a name that was ever loaded before.
+        """Take a LoRA adapter, in memory. Raises MezoError for a name that was ever loaded before (`Names`): an
+        engine's cache is keyed by name.
 
         tensors: under the names of peft's adapter_model.safetensors. config: its adapter_config.json.
-        An engine's cache is keyed by name: keys and values computed under one belong to it for good, so
-        a name is used once in an engine's life, which `Names` checks.
         """
 
     @abstractmethod
@@ -100,9 +94,10 @@ class Backend(ABC):
 
     @abstractmethod
     def call_workers(self, operation: str, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """`mezo.engines.workers.worker.handle(model, operation, arguments)` in every tensor-parallel worker.
+        """`mezo.engines.workers.worker.handle(model, operation, arguments)` in every tensor-parallel worker, rank by
+        rank.
 
-        The answers come rank by rank. What is cached is not flushed: whoever changes weights does that.
+        Does not flush the cache: the caller does, after changing weights.
         """
 
     @abstractmethod
@@ -112,6 +107,14 @@ class Backend(ABC):
     @abstractmethod
     def close(self) -> None:
         """End the engine and give its memory back; calling it again does nothing."""
+
+
+def core_ranges(parts: int) -> str:
+    """The cores of this process shared out evenly: "0-3|4-7"."""
+    cores = sorted(os.sched_getaffinity(0))
+    share = max(1, len(cores) // parts)
+    ranges = [cores[i * share % len(cores) :][:share] for i in range(parts)]
+    return "|".join(f"{own[0]}-{own[-1]}" for own in ranges)
 
 
 class Names:

@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mezo.engines.base import Engine
+from mezo.engines.base import Engine, PreparedBatch
 from mezo.engines.counts import Counts
 from mezo.engines.serving.backend import Answer, Backend, Tokens
-from mezo.engines.serving.requests import Asked, asked
-from mezo.engines.serving.stale_cache import check_fresh
-from mezo.errors import MezoError
+from mezo.engines.serving.requests import Asked, asked, check_fresh
 from mezo.objectives import LogprobObjective, Objective, OutputObjective
 from mezo.scoring import Example, ScoringBatch, pose
 from mezo.types import THETA, Probe, Update
@@ -50,21 +48,6 @@ class Placement(abc.ABC):
         """Leave the tuned model in the engine, under this name where it has names."""
 
 
-@dataclass(frozen=True, slots=True)
-class PosedBatch(Sequence[Example]):
-    """The examples of a step, and what the engine is asked of them."""
-
-    examples: tuple[Example, ...]
-    posed: ScoringBatch
-    asked: Asked
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.examples[index]
-
-
 class ServingEngine(Engine):
     """Losses from a `Backend`, at the probes that a `Placement` puts its model at.
 
@@ -90,17 +73,18 @@ class ServingEngine(Engine):
         if not isinstance(self.objective, LogprobObjective):
             return tuple(batch)
         posed = pose(batch, answers_only=self.objective.answers_only)
-        return PosedBatch(tuple(batch), posed, asked(posed))
+        return PreparedBatch(tuple(batch), (posed, asked(posed)))
 
     def losses(self, batch: Sequence[Example], probes: Sequence[Probe]) -> list[float]:
         objective = self.objective
         if isinstance(objective, OutputObjective):
             return [objective(batch, outputs) for outputs in self._written(batch, probes, None, "\n")]
         assert isinstance(objective, LogprobObjective)
-        if not isinstance(batch, PosedBatch):
+        if not isinstance(batch, PreparedBatch):
             batch = self.prepare(batch)
-            assert isinstance(batch, PosedBatch)
-        return [objective(batch.posed, row) for row in self._scored(batch.asked, probes)]
+            assert isinstance(batch, PreparedBatch)
+        posed, wanted = batch.made
+        return [objective(posed, row) for row in self._scored(wanted, probes)]
 
     def logprobs(self, batch: ScoringBatch, probes: Sequence[Probe] = (THETA,)) -> np.ndarray:
         return np.stack(self._scored(asked(batch), probes))
@@ -169,11 +153,3 @@ class ServingEngine(Engine):
         self.counts.computed += computed
         self.counts.reused += reused
         self.counts.seconds_saved += seconds * reused / max(1, computed)
-
-
-def causal_only(kind: str, engine: str) -> None:
-    """Raises MezoError for a masked model, which no serving engine scores."""
-    if kind != "causal":
-        raise MezoError(
-            f"engine {engine!r} serves causal language models, and this is a {kind} one: use --engine transformers"
-        )

@@ -1,8 +1,7 @@
 """All parameters on a serving engine: theta lives in its workers, and no weights travel.
 
-The workers put the model at a probe, and move it, from seeds and scales (`mezo.engines.workers.group`). This
-process keeps the updates alone, which is what the tuned model is made from at the end: the plain
-checkpoint, and every update again, as a replay of the run's trajectory does it.
+The workers put the model at a probe, and move it, from seeds and scales (`mezo.engines.workers.group`). This process
+keeps only the updates, which make the tuned model from the checkpoint at the end, as a replay does.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 from mezo.engines.serving.backend import Backend
 from mezo.engines.serving.engine import Placement, ServedPoint
-from mezo.engines.workers.group import Walked, Workers
+from mezo.engines.workers.group import Workers
 from mezo.optimizers import Optimizer
 from mezo.types import THETA, Probe, Update
 from mezo.util.profiling import span
@@ -33,7 +32,7 @@ class InWorkers(Placement):
         self.backend, self.workers, self.optimizer = backend, workers, optimizer
         self.checkpoint, self.note = checkpoint, note
         self.updates: list[Update] = []
-        self._at: tuple[object, ...] | None = _place(THETA)  # where the workers are; None: not known
+        self._at: Probe | None = THETA  # where the workers are; None: not known
 
     def visit(self, probes: Sequence[Probe]) -> Iterator[Sequence[ServedPoint]]:
         for probe in probes:
@@ -45,7 +44,10 @@ class InWorkers(Placement):
         self.updates.append(update)
         self._arrived(THETA)
         if walked is not None:
-            self.note(_told(walked))
+            self.note(
+                f"the weights in the engine had strayed by {walked.relative:.1e} of their size in {walked.steps} steps "
+                f"(at most {walked.largest:.1e} in one element), and are exact again"
+            )
 
     def finished(self, model: Any) -> Any:
         tuned, weights = self.checkpoint()
@@ -60,7 +62,8 @@ class InWorkers(Placement):
         self.backend.flush()
 
     def _go(self, probe: Probe) -> ServedPoint:
-        if self._at == _place(probe):
+        probe = probe if probe.scale else THETA
+        if self._at == probe:
             return ServedPoint(None, fresh=False)
         self._at = None
         with span("noise"):
@@ -71,17 +74,4 @@ class InWorkers(Placement):
     def _arrived(self, probe: Probe) -> None:
         """What is cached is of other weights, whatever moved them."""
         self.backend.flush()
-        self._at = _place(probe)
-
-
-def _place(probe: Probe) -> tuple[object, ...]:
-    return (
-        (probe.seed, probe.scale, probe.scaling and id(probe.scaling), probe.drift) if probe.scale else (0,)
-    )
-
-
-def _told(walked: Walked) -> str:
-    return (
-        f"the weights in the engine had strayed by {walked.relative:.1e} of their size in {walked.steps} steps "
-        f"(at most {walked.largest:.1e} in one element), and are exact again"
-    )
+        self._at = probe

@@ -32,10 +32,10 @@ _DUMP = re.compile(r"Dumping (?:input data|scheduler output)")
 
 
 def last_words(log: str) -> str:
-    """The line that says most of what happened, in at most 300 characters: of its kind, the last.
+    """The line that best explains what happened, at most 300 characters: of the best kind, the last one.
 
-    Want of memory before a process that was killed, before an exception, before an exception that only passes on that
-    something ended, before the last line; "none" of an empty log.
+    Kinds: out of memory, a killed process, an exception, an exception about another failure, the last line; "none" if
+    the log is empty.
     """
     lines = [one_line(line) for line in log.splitlines() if line.strip() and not _DUMP.search(line)]
     firsthand = [line for line in lines if not _HEARSAY.search(line)]

@@ -1,8 +1,7 @@
 """LoRA on a serving engine: theta is the adapter, and lives here; each probe is an adapter of its own.
 
-theta + eps z is made in this process, where it is a few megabytes at most, and handed to the engine in
-memory. All probes of a step are asked in one call. An engine's cache belongs to an adapter's name, so
-every adapter gets a name that was never used, by this run or by another on the same engine.
+theta + eps z is made in this process and handed to the engine in memory; one call asks for all probes of a step. An
+engine's cache is keyed by adapter name, so every adapter gets a new name.
 """
 
 import uuid
@@ -39,7 +38,8 @@ class Adapters(Placement):
                     own.append(self._load(probe))
                     points.append(ServedPoint(own[-1], fresh=True))
                 else:
-                    points.append(self._at_theta())
+                    fresh, self._theta = self._theta is None, self._theta or self._load(THETA)
+                    points.append(ServedPoint(self._theta, fresh))
             yield points
         finally:
             for name in own:
@@ -56,12 +56,6 @@ class Adapters(Placement):
 
     def leave(self, name: str) -> None:
         self.backend.load_adapter(name, self._tensors(THETA), self.config)
-
-    def _at_theta(self) -> ServedPoint:
-        if self._theta is not None:
-            return ServedPoint(self._theta, fresh=False)
-        self._theta = self._load(THETA)
-        return ServedPoint(self._theta, fresh=True)
 
     def _load(self, probe: Probe) -> str:
         name = f"mezo-{self._run}-{next(self._numbers)}"

@@ -12,33 +12,20 @@ from transformers import AutoModelForCausalLM
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.models.checkpoint_files import check_index, check_source, check_tokens
-from mezo.models.load import DTYPES, Kind, LoadedModel, describe, load, quiet
+from mezo.models.load import DTYPES, LoadedModel, describe, load, quiet
 from mezo.util.registry import look_up
 from mezo.weights.fingerprint import fingerprint, fingerprint_sorted
 
 Note = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Outline:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline(LoadedModel):
     """A causal model's modules on the meta device, and the folder that its weights are in."""
 
-    loaded: LoadedModel
     folder: Path
     config: MeZOConfig
     note: Note
-
-    @property
-    def model(self) -> Any:
-        return self.loaded.model
-
-    @property
-    def tokenizer(self) -> Any:
-        return self.loaded.tokenizer
-
-    @property
-    def kind(self) -> Kind:
-        return self.loaded.kind
 
     def load(self) -> LoadedModel:
         """The model itself, in the memory of the host."""
@@ -47,11 +34,10 @@ class Outline:
 
     def fingerprint(self) -> str:
         """`mezo.weights.weights.fingerprint` of the model as `load` has it, read a tensor at a time where it can be."""
-        model = self.loaded.model
-        found = _sources(model, self.folder)
+        found = _sources(self.model, self.folder)
         if found is None:  # names or shapes differ: transformers knows how they are converted
             return fingerprint(self.load().model.named_parameters())
-        return fingerprint_sorted(_read(model, found))
+        return fingerprint_sorted(_read(self.model, found))
 
 
 def outline(config: MeZOConfig, note: Note) -> Outline:
@@ -77,7 +63,7 @@ def outline(config: MeZOConfig, note: Note) -> Outline:
     model.tie_weights()
     model.config.use_cache = False
     model.eval().requires_grad_(False)
-    return Outline(LoadedModel(model, found.tokenizer, found.kind, config.model), folder, config, note)
+    return Outline(model, found.tokenizer, found.kind, config.model, folder=folder, config=config, note=note)
 
 
 def _fetched(hub_id: str) -> Path:

@@ -35,7 +35,7 @@ def open_served(
 ) -> tuple[Any, Weights, ServingEngine]:
     """Start the config's engine: the model made ready for tuning, its tuned tensors, and the engine.
 
-    directions: n of n-SPSA at most. The model has weights where they are tuned in this process (LoRA).
+    directions: n of n-SPSA at most. The model has weights only where they are tuned in this process (LoRA).
     """
     model, weights = tune(outline.model, config)
     rule, _ = optimizer(), estimators.build(config, weights)  # what they refuse is said before the start
@@ -101,13 +101,7 @@ def _plain(value: Any) -> Any:
 def lora_spec(settings: dict[str, Any], weights: Weights, *, at_once: int) -> LoraSpec:
     """The room that an engine needs for adapters of these settings. at_once: probes of a step."""
     matrices = sorted({tunable.name.split(".")[-3] for tunable in weights.tunables})
-    return LoraSpec(
-        rank=settings["r"],
-        alpha=settings["lora_alpha"],
-        targets=tuple(settings["target_modules"]),
-        at_once=min(at_once, _MOST_ADAPTERS),
-        matrices=tuple(matrices),
-    )
+    return LoraSpec(settings["r"], min(at_once, _MOST_ADAPTERS), tuple(matrices))
 
 
 def _in_workers(

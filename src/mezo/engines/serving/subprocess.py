@@ -1,9 +1,8 @@
 """A serving engine in a process of its own, so that its death is an error message and no more.
 
-SGLang sends its parent the signal to die when a scheduler dies, and an engine that hangs would hang the
-run. So a child process holds the engine (`mezo.engines.serving.subprocess_main`), in a process group of its own; what is
-asked of it goes through a pipe, and every call has a time limit. The child may run under the Python of
-another virtual environment, since the engines' pinned dependencies exclude each other's.
+SGLang kills its parent when a scheduler dies, and an engine that hangs would hang the run. So a child process holds
+the engine (`mezo.engines.serving.subprocess_main`), in its own process group; calls go through a pipe with a time
+limit. The child may run under another environment's Python, since the engines' pinned dependencies conflict.
 """
 
 import contextlib
@@ -25,10 +24,9 @@ import torch
 
 import mezo
 from mezo.engines.serving.backend import Answer, Ask, Backend, EngineSpec, Names, Tokens
-from mezo.engines.serving.deadlines import Patient
 from mezo.engines.serving.last_words import last_words, tail
 from mezo.engines.serving.subprocess_main import values_of
-from mezo.engines.serving.wire import receive, send
+from mezo.engines.serving.wire import Patient, receive, send
 from mezo.errors import MezoError
 from mezo.models.smollm2 import cache_folder
 
@@ -50,9 +48,8 @@ def start(
 ) -> "Hosted":
     """Start an engine ("sglang", "vllm", or any module of `mezo.engines`) in a process of its own.
 
-    python: the interpreter it is installed for; default: $MEZO_SGLANG_PYTHON, $MEZO_VLLM_PYTHON and so
-    on, else this one. note: called with what takes a while.
-    Raises MezoError if the engine refuses, EngineDied if it dies at it.
+    python: its interpreter; default: $MEZO_SGLANG_PYTHON and so on, else this one. note: called with what takes a
+    while. Raises MezoError if the engine refuses, EngineDied if it dies.
     """
     python = python or os.environ.get(f"MEZO_{engine.upper()}_PYTHON") or sys.executable
     if not Path(python).is_file():
@@ -217,8 +214,7 @@ class Hosted(Backend):
 
 
 def _environment(python: str) -> dict[str, str]:
-    """The child's. Another Python finds this package, but nothing of what is installed beside it, and keeps
-    compiled noise kernels of its own: another numba's would be thrown away, by each of the two in turn."""
+    """The child's. Another Python finds this package but none of its dependencies, and has its own numba cache."""
     found = dict(os.environ)
     if os.path.abspath(python) == os.path.abspath(sys.executable):
         return found

@@ -1,8 +1,8 @@
 """The process that holds a serving engine for a run: `python -m mezo.engines.serving.subprocess_main ENGINE IN OUT`.
 
-`mezo.engines.serving.subprocess` starts it, and sends it an EngineSpec and then calls of `Backend`, by the file
-descriptors IN and OUT (`mezo.engines.serving.wire`). What the engine prints goes to standard error, which is
-its log. It ends with the pipe, and does not outlive whoever started it.
+`mezo.engines.serving.subprocess` starts it and sends an EngineSpec, then calls of `Backend`, through the file
+descriptors IN and OUT (`mezo.engines.serving.wire`). Standard error is the engine's log. It ends with the pipe or
+with its parent.
 """
 
 import os
@@ -88,7 +88,7 @@ def spec_of(values: Mapping[str, Any]) -> EngineSpec:
     """What `values_of` made it from."""
     lora = values["lora"]
     if lora is not None:
-        lora = LoraSpec(**lora | {key: tuple(lora[key]) for key in ("targets", "matrices")})
+        lora = LoraSpec(**lora | {"matrices": tuple(lora["matrices"])})
     return EngineSpec(**{**values, "lora": lora, "servers": tuple(values["servers"])})
 
 

@@ -4,12 +4,15 @@
     header                     UTF-8 JSON: {"value": ..., "tensors": [[name, dtype, shape], ...]}
     for each tensor, in order  its elements in row-major order, little endian
 
-Nothing is pickled: the two ends may be of different Python environments, and reading runs no code.
+Nothing is pickled: the two ends may be different Python environments, and reading runs no code.
 """
 
 import json
 import math
+import select
 import struct
+import subprocess
+import time
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
@@ -70,3 +73,51 @@ def _exactly(source: BinaryIO, size: int) -> bytes:
     if len(found) < size:
         raise EOFError(f"expected {size} bytes, found {len(found)}")
     return found
+
+
+_TICK = 0.5  # seconds between looks at whether the other process is alive
+_PIECE = 1 << 20  # bytes at a time: what a message claims to have is not set aside before it comes
+
+
+class Patient:
+    """A pipe to another process, read and written until a deadline, or until that process is dead.
+
+    Both ends are non-blocking. until: by time.monotonic(), for a whole exchange; then every method raises
+    TimeoutError.
+    """
+
+    def __init__(self, reads: BinaryIO, writes: BinaryIO, until: float, other: "subprocess.Popen[bytes]"):
+        self._reads, self._writes, self._until, self._other = reads, writes, until, other
+
+    def read(self, size: int) -> bytes:
+        """`size` bytes; fewer if the other process closed its end or died."""
+        parts: list[bytes] = []
+        while size > 0:
+            ready, _, _ = select.select([self._reads], [], [], self._wait())
+            part = self._reads.read(min(size, _PIECE)) if ready else None
+            if part:
+                parts.append(part)
+                size -= len(part)
+            elif ready or self._other.poll() is not None:
+                break
+        return b"".join(parts)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """All of it. Raises OSError if nobody reads any more."""
+        left = memoryview(data)  # of bytes; an empty tensor's could not be cast to them
+        while left:
+            _, ready, _ = select.select([], [self._writes], [], self._wait())
+            if ready:
+                left = left[self._writes.write(left[:_PIECE]) or 0 :]
+            elif self._other.poll() is not None:
+                raise BrokenPipeError
+
+    def flush(self) -> None:
+        """Nothing is held back here."""
+
+    def _wait(self) -> float:
+        """Seconds to the next look. Raises TimeoutError if the time is up."""
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return min(_TICK, left)

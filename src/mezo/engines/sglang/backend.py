@@ -1,9 +1,7 @@
-"""SGLang as it is installed: nothing of it is changed.
+"""SGLang as it is installed. Imported in the engine's own process (`mezo.engines.serving.subprocess`).
 
-Imported in the engine's own process alone (`mezo.engines.serving.subprocess`), where sglang can be imported.
-
-Scoring: log p of a row's tokens by `logprob_start_len`, log p of given tokens after a row by
-`token_ids_logprob`. The radix cache serves either, up to the first token asked for.
+Scoring: log p of a row's tokens by `logprob_start_len`, log p of given tokens after a row by `token_ids_logprob`. The
+radix cache serves both, up to the first token asked for.
 """
 
 import contextlib
@@ -15,8 +13,17 @@ from typing import Any
 
 import torch
 
-from mezo.engines.serving.backend import Answer, Ask, Backend, EngineSpec, LoraSpec, Names, Tokens
-from mezo.engines.serving.prefix_order import in_waves
+from mezo.engines.serving.backend import (
+    Answer,
+    Ask,
+    Backend,
+    EngineSpec,
+    LoraSpec,
+    Names,
+    Tokens,
+    core_ranges,
+)
+from mezo.engines.serving.requests import in_waves
 from mezo.engines.sglang.rows import answer_of, scoring
 from mezo.engines.workers.sglang import LOADER, read_answers, request
 from mezo.errors import MezoError
@@ -81,6 +88,12 @@ def lora_options(lora: LoraSpec) -> dict[str, Any]:
 
 
 class SGLang(Backend):
+    """A model in SGLang's processes: LoRA by adapters in memory, all parameters inside the workers.
+
+    Example:
+        mezo train --engine sglang --tuning lora --model ./my-model --task sst2
+    """
+
     def __init__(self, engine: Any, spec: EngineSpec):
         self.engine, self.spec = engine, spec
         self.names, self._open = Names(), True
@@ -165,7 +178,4 @@ def _prepare_cpu(tensor_parallel: int) -> None:
     """What SGLang reads from the environment on a machine without a GPU; what is set already stays."""
     os.environ.setdefault("SGLANG_USE_CPU_ENGINE", "1")
     if tensor_parallel > 1:
-        cores = sorted(os.sched_getaffinity(0))
-        share = max(1, len(cores) // tensor_parallel)
-        parts = [cores[i * share % len(cores) :][:share] for i in range(tensor_parallel)]
-        os.environ.setdefault("SGLANG_CPU_OMP_THREADS_BIND", "|".join(f"{p[0]}-{p[-1]}" for p in parts))
+        os.environ.setdefault("SGLANG_CPU_OMP_THREADS_BIND", core_ranges(tensor_parallel))

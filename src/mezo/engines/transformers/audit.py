@@ -1,7 +1,7 @@
-"""A batch of the run's own, computed once more without any shortcut, and compared.
+"""Compute a batch of the run without any shortcut, and compare.
 
-The check at the start has a few tokens that nobody wrote; this one has the real data. It happens after the
-losses of a step are known and before its update, so that what is wrong changes no weight.
+The check at the start uses a few synthetic tokens; this one uses real data, after a step's losses and before its
+update.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,6 @@ from mezo.errors import MezoError
 from mezo.scoring import ScoringBatch
 from mezo.types import Probe
 
-_ROWS = 2  # the shortest and the longest: those most likely to stand beside others
 _TOKENS = 8  # more that are asked for at the same positions, so that rounding is measured on enough of them
 # A run is not ended for an odd row: twice what lets a shortcut pass at the start. What is wrong in structure is
 # off by far more in float32, and by several times this in 16 bits.
@@ -39,13 +38,13 @@ class ShortcutFailed(MezoError):
 def audit(engine: Checked, batch: ScoringBatch, probes: Sequence[Probe], found: np.ndarray) -> None:
     """Compare a few rows of a batch, at the last probe that moves, with the model's own forward.
 
-    found: (P, Q) what the engine made of the batch. Raises ShortcutFailed, which names the shortcut, if the
-    difference is beyond rounding.
+    found: (P, Q) the engine's answers. Raises ShortcutFailed, naming the shortcut, beyond rounding.
     """
     if engine.form.plain:
         return
     place = max((i for i, probe in enumerate(probes) if probe.scale), default=len(probes) - 1)
-    rows = _some_rows(batch)
+    by_length = sorted((len(batch.rows[r]), int(r)) for r in np.unique(batch.query_row))
+    rows = sorted({r for _, r in (by_length[0], by_length[-1])})  # those most likely to share a rectangle row
     mine = np.flatnonzero(np.isin(batch.query_row, rows))
     wide = _with_more_tokens(engine, batch, rows)
     alone = plain_answers(engine, wide, probes[place], rows)
@@ -61,14 +60,8 @@ def audit(engine: Checked, batch: ScoringBatch, probes: Sequence[Probe], found: 
         raise ShortcutFailed(type(engine.model).__name__, guilty, apart, bound)
 
 
-def _some_rows(batch: ScoringBatch) -> list[int]:
-    asked = np.unique(batch.query_row)
-    by_length = sorted((len(batch.rows[r]), int(r)) for r in asked)
-    return sorted({r for _, r in (by_length[0], by_length[-1])})[:_ROWS]
-
-
 def _with_more_tokens(engine: Checked, batch: ScoringBatch, rows: Sequence[int]) -> ScoringBatch:
-    """The batch with the queries of these rows alone, and other tokens at the same positions after them."""
+    """The queries of these rows, followed by other tokens at the same positions."""
     mine = np.flatnonzero(np.isin(batch.query_row, rows))
     row, position = np.unique(np.stack([batch.query_row[mine], batch.query_position[mine]]), axis=1)
     vocabulary = engine.head_module.weight.shape[0]

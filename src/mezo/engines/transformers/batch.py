@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 
 from mezo.engines.transformers.form import Form
 from mezo.engines.transformers.packing import Layout, lay_out
-from mezo.scoring import Example, ScoringBatch
+from mezo.scoring import ScoringBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +57,8 @@ def prepare(
     max_tokens: int,
     device: torch.device,
 ) -> LaidOut:
-    """Lay the rows out, in halves where one pass would hold more than `max_tokens` tokens of all probes.
-
-    Nothing here waits for the device.
+    """Lay the rows out, in halves where one pass would exceed `max_tokens` tokens of all probes. Does not sync the
+    device.
     """
     lengths = np.array([len(row) for row in posed.rows])
     shares: list[BatchPart] = []
@@ -85,8 +83,7 @@ def prepare(
 
 
 def _alike(lengths: np.ndarray, form: Form) -> list[np.ndarray]:
-    """The rows that may stand in one rectangle: all, or, where a model is not to see padding, those of one
-    length; beside them those that can be packed. The last comes first."""
+    """Rows that may share a rectangle: all, or those that pack and those of each length. The last comes first."""
     every = np.arange(len(lengths))
     if form.padded:
         return [every]
@@ -140,17 +137,3 @@ def join(parts: Sequence[tuple[np.ndarray, np.ndarray]], num_probes: int, num_qu
     for mine, answers in parts:
         out[:, mine] = answers
     return out
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedBatch(Sequence[Example]):
-    """The examples of a step, and what `TransformersEngine.prepare` made of them."""
-
-    examples: tuple[Example, ...]
-    prepared: LaidOut
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.examples[index]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mezo.config import Shortcut
-from mezo.engines.base import Engine
+from mezo.engines.base import Engine, PreparedBatch
 from mezo.engines.counts import Counts
 from mezo.engines.in_place.modes import Memory, walk_for
 from mezo.engines.in_place.walk import Granularity
@@ -19,7 +19,7 @@ from mezo.engines.perturb.layer_forwards import CannotStack
 from mezo.engines.perturb.raw_reads import RawReads
 from mezo.engines.transformers import selfcheck
 from mezo.engines.transformers.audit import audit
-from mezo.engines.transformers.batch import BatchPart, LaidOut, PreparedBatch, join, prepare, stacked
+from mezo.engines.transformers.batch import BatchPart, LaidOut, join, prepare, stacked
 from mezo.engines.transformers.form import Form
 from mezo.engines.transformers.frozen_layers import Below
 from mezo.engines.transformers.generate import Greedy, at
@@ -39,11 +39,13 @@ from mezo.weights.weights import Weights
 
 
 class TransformersEngine(Engine):
-    """theta lives in `model`; probes never write it unless `memory` asks for a walk (`engines.in_place.modes`).
+    """The default engine: theta is in `model`; probes never write it unless `memory` asks for a walk.
 
-    How far the model's structure lets probes share a pass is found out by `selfcheck` on a few
-    tokens, by comparing numbers: packed or padded rows, probes stacked or one after another, the
-    head in blocks or whole. The slowest form is the model's own forward, which is right for any model.
+    `selfcheck` compares each shortcut with the model's own forward on a few tokens: packed or padded rows,
+    probes stacked or in turn, the head in blocks or whole. The slowest form works with any model.
+
+    Example:
+        mezo train --task demo --engine transformers --steps 3
     """
 
     def __init__(
@@ -66,8 +68,7 @@ class TransformersEngine(Engine):
         max_new_tokens: int = 32,
         disable_shortcuts: Collection[Shortcut] = (),
     ):
-        """tokenizer, max_new_tokens: for objectives and metrics of generated text alone.
-        disable_shortcuts: not to be used, even where they agree with the model's own forward."""
+        """tokenizer, max_new_tokens: for objectives and metrics of generated text. disable_shortcuts: never used."""
         self.model, self.weights, self.objective, self.optimizer = model, weights, objective, optimizer
         self.kind: Literal["causal", "masked"] = kind
         self.pad, self.max_tokens = pad_token_id, max_tokens
@@ -109,9 +110,10 @@ class TransformersEngine(Engine):
         if not isinstance(batch, PreparedBatch):
             batch = self._prepared(batch, objective)
         self._usual_probes = self._at_once(probes)
-        values = self._stacked_or_apart(batch.prepared, probes)
-        self._audit("losses", batch.prepared.posed, probes, values)
-        return [objective(batch.prepared.posed, row) for row in values]
+        prepared: LaidOut = batch.made
+        values = self._stacked_or_apart(prepared, probes)
+        self._audit("losses", prepared.posed, probes, values)
+        return [objective(prepared.posed, row) for row in values]
 
     def logprobs(self, batch: ScoringBatch, probes: Sequence[Probe] = (THETA,)) -> np.ndarray:
         values = self._stacked_or_apart(self.laid_out(batch, self._at_once(probes)), probes)
@@ -127,7 +129,7 @@ class TransformersEngine(Engine):
             audit(self, posed, probes, values)
 
     def in_form(self, batch: ScoringBatch, probes: Sequence[Probe]) -> np.ndarray:
-        """`logprobs` in the form at hand and no other. Raises CannotStack where that does not do."""
+        """`logprobs` in the present form only. Raises CannotStack where it does not apply."""
         return self._logprobs(self.laid_out(batch, self._at_once(probes)), probes)
 
     def generate(
@@ -189,8 +191,7 @@ class TransformersEngine(Engine):
     # ---------------------------------------------------------------- one pass
 
     def _groups(self, probes: Sequence[Probe]) -> list[list[Probe]]:
-        """The probes in runs that go through the model together: all of them, or those of one scaling,
-        so that each run has the layers below what it moves computed once."""
+        """The probes in groups that share a pass: all, or those of one scaling, so lower layers run once a group."""
         if self.in_place is not None or not self.form.stacked:
             return [[probe] for probe in probes]
         groups: list[list[Probe]] = [[]]
@@ -243,8 +244,7 @@ class TransformersEngine(Engine):
 
     @contextmanager
     def _watching(self, probes: Sequence[Probe]) -> Iterator[RawReads | None]:
-        """Sees reads of tuned tensors that the probes would not reach. On a GPU, where Python is what a step waits
-        for, at the start and in audits alone."""
+        """Sees reads of tuned tensors that the probes would miss. On a GPU, where Python is slow, in audits only."""
         moves = self.in_place is None and any(probe.scale for probe in probes)
         if not moves or (self.model.device.type == "cuda" and not self._to_audit):
             yield None

@@ -1,10 +1,8 @@
-"""What lies below the lowest layer that moves does not depend on the probe: it is computed once.
+"""Layers below the lowest one that moves do not depend on the probe: they are computed once.
 
-With LoRA on the top layers only, the lower layers frozen, or a step that moves a block of layers, the
-batch goes through the layers below as it is and is repeated for each probe where the first layer
-that moves begins; with the head alone tuned, where the head does. Within a memory bound, what comes
-out of the layers below everything tuned is kept for token rows that come again in a later step: those
-layers are then not run at all. They hold no tuned tensor, so nothing kept is ever out of date.
+The batch is repeated for each probe where the first moving layer begins, or at the head if only the head is tuned.
+Within a memory bound, the output of the layers below everything tuned is kept for rows that come again in a later
+step. Those layers hold no tuned tensor, so what is kept is never stale.
 """
 
 from collections import OrderedDict
@@ -38,10 +36,12 @@ class Below:
 
     @contextmanager
     def once(self, share: BatchPart, copies: int, cut: Cut) -> Iterator[float]:
-        """Inside the block a forward pass of a share's B rectangle rows comes out of the layers as
-        copies x B. Yields what part of the layers' work for all copies is spared, below 1.
+        """Inside the block a pass of a share's B rectangle rows comes out of the layers as copies x B.
+
+        Yields the fraction of the layers' work that is saved, below 1.
         """
-        known, taken = self._known(share.rows), _Taken()
+        known = self._known(share.rows)
+        taken: list[torch.Tensor] = []  # what came out of the layers below everything tuned
         keeps = self.max_bytes > 0 and self.first > 0
         spread = _Spread(len(share.layout.input_ids), copies)
 
@@ -57,7 +57,7 @@ class Below:
                 if known is not None:
                     hidden = self._filled(hidden, known, share)
                 else:
-                    taken.hidden = hidden
+                    taken.append(hidden)
             if module is cut.module:
                 hidden = stacked(hidden, copies)
             if above:
@@ -80,8 +80,8 @@ class Below:
                 module.__dict__.pop("forward", None)
                 if forward is not None:
                     module.__dict__["forward"] = forward
-        if taken.hidden is not None:  # the pass came to its end
-            self._keep(share, taken.hidden)
+        if taken:  # the pass came to its end
+            self._keep(share, taken[-1])
 
     def _known(self, rows: Sequence[tuple[int, ...]]) -> list[torch.Tensor] | None:
         if not self.max_bytes or any(row not in self.kept for row in rows):
@@ -107,12 +107,6 @@ class Below:
                 self.bytes += mine.nbytes
         while self.bytes > self.max_bytes:
             self.bytes -= self.kept.popitem(last=False)[1].nbytes
-
-
-class _Taken:
-    """What came out of the layers below everything tuned in this pass."""
-
-    hidden: torch.Tensor | None = None
 
 
 class _Spread:

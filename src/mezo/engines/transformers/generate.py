@@ -1,7 +1,6 @@
 """Greedy generation at theta and at probes, by transformers' own `generate` and its key/value cache.
 
-A probe needs its weights for as many passes as tokens are written, so here they are not made anew
-for each pass: `at` makes them once.
+A probe's weights are needed for as many passes as tokens are written: `at` makes them once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,8 +31,7 @@ Tokens = Sequence[int]
 def at(model: nn.Module, weights: Weights, probe: Probe) -> Iterator[None]:
     """Inside the block the model's tuned tensors are copies at theta + scale * z; theta is not written.
 
-    Memory: what is tuned, a second time. So a full-parameter run that generates holds two models
-    (`memory="regenerate"` walks in place instead); adapters cost nothing that could be noticed.
+    Memory: a second copy of what is tuned (`memory="regenerate"` walks in place instead).
     """
     swapped: list[tuple[nn.Module, str, nn.Parameter | None]] = []
     try:
@@ -63,10 +61,10 @@ def _moved(weights: Weights, probe: Probe) -> dict[int, nn.Parameter]:
 
 
 class Greedy:
-    """What a causal model writes after prompts, always the likeliest token.
+    """The text that a causal model writes after prompts, always the likeliest token.
 
-    Prompts of a batch are padded on the left. Whether a model makes the same of a padded prompt is
-    not assumed but tried, once; if not, only prompts of one length go through it together.
+    Prompts of a batch are padded on the left if the model gives the same result for a padded prompt, which is tried
+    once; else only prompts of one length share a batch.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, pad: int, max_tokens: int, counts: Counts):
@@ -80,11 +78,10 @@ class Greedy:
         self._pads: bool | None = None
 
     def __call__(self, prompts: Sequence[Tokens], max_new_tokens: int, stop: str) -> list[str]:
-        """The text after each prompt, without the space around it: at most `max_new_tokens` tokens, up
-        to an end-of-text token or the first `stop` (MeZO, appendix E.4: a new line ends an answer).
+        """The text after each prompt, stripped: at most `max_new_tokens` tokens, up to an end-of-text token or the
+        first `stop` (MeZO, appendix E.4: a new line ends an answer).
 
-        Raises MezoError if a prompt and its answer do not fit into the model's positions, or the
-        model's logits are NaN.
+        Raises MezoError if a prompt and its answer exceed the model's positions, or the logits are NaN.
         """
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         if limit is not None and (prefix := prefix_of(self.model)) is not None:
@@ -138,8 +135,7 @@ class Greedy:
         return whole[:, ids.shape[1] :].tolist()
 
     def _config(self, max_new_tokens: int, **more: Any) -> GenerationConfig:
-        """What a model's own generation config says of sampling and of penalties is no part of greedy
-        search: it is set back to nothing."""
+        """Without the sampling and penalties of the model's own generation config."""
         return GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=False,
@@ -171,9 +167,9 @@ class Greedy:
         return text if stop is None else text.partition(stop)[0]
 
     def _takes_padding(self) -> bool:
-        """Whether the next token's logits after a padded prompt are those after the prompt alone.
+        """Whether a padded prompt has the next token's logits of the prompt alone.
 
-        A prefix stands before the padding, which would push it out of a sliding window.
+        A prefix precedes the padding, which would push it out of a sliding window.
         """
         if prefix_of(self.model) is not None and getattr(self.model.config, "sliding_window", None):
             return False

@@ -1,19 +1,17 @@
 """Log-probabilities from the language-model head, at the scored positions only.
 
-The vocabulary is walked in blocks with a running log-sum-exp, so logits are never stored and a head
-of any size needs no more scratch memory than any other layer.
+The vocabulary is processed in blocks with a running log-sum-exp, so the full logits are never stored.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
 
 from mezo.engines.perturb import low_rank, matmul
 from mezo.engines.perturb.forward import Probing
+from mezo.engines.perturb.probed import BLOCK_ELEMENTS
 from mezo.engines.perturb.raw_reads import knowing
-from mezo.engines.perturb.scratch import BLOCK_ELEMENTS
 from mezo.engines.transformers.batch import Queries
 from mezo.util.profiling import span
 
@@ -23,11 +21,9 @@ _WIDENED_ELEMENTS = 1 << 19
 
 
 class Head:
-    """Takes the place of the output embedding's forward for one pass.
+    """Replaces the output embedding's forward for one pass; then `result(logits)` is (P, Q) float64.
 
-    `whole`: the model does something to its logits (a soft cap, a scale), so they are handed to it
-    in full, (1, P * positions, V), and read from what it makes of them.
-    After the pass `result(logits)` is (P, Q) float64.
+    `whole`: the model changes its logits (a soft cap, a scale), so it gets all of them, (1, P * positions, V).
     """
 
     def __init__(
@@ -54,7 +50,8 @@ class Head:
         h = hidden.reshape(self.num_probes, -1, hidden.shape[-1]).index_select(1, self.queries.positions)
         # 16-bit logits would lose the differences that a probe makes: the head works in float32
         h = h.float()
-        weight, bias = self._parameter("weight"), self._parameter("bias")
+        weight, bias = self.module._parameters["weight"], self.module._parameters.get("bias")
+        assert weight is not None
         num_tokens, width = weight.shape
         best = h.new_full(h.shape[:2], -torch.inf)
         total = torch.zeros(h.shape[:2], dtype=torch.float64, device=h.device)
@@ -67,7 +64,7 @@ class Head:
             limit = min(limit, _WIDENED_ELEMENTS)
         limit = max(width, limit)
         for start, stop in Probing.blocks(weight, limit):
-            biases = self._blocks("bias", start, stop) if bias is not None else {}
+            biases = {} if bias is None else self._biases(bias[start:stop], start, stop)
             chosen = self.queries.within(start, stop)
             for i, logits in self._logits(h, start, stop, biases):
                 if kept is not None:
@@ -87,7 +84,7 @@ class Head:
     def result(self, logits: torch.Tensor) -> torch.Tensor:
         """(P, Q) float64 on the CPU; `logits` is what the model returned.
 
-        Raises RuntimeError if the model makes its logits otherwise than by one call of its output embedding.
+        Raises RuntimeError unless the output embedding was called exactly once.
         """
         if self._calls != 1:
             raise RuntimeError(f"expected one call of the output embedding, found {self._calls}")
@@ -96,9 +93,6 @@ class Head:
             table = logits.view(self.num_probes, len(q.positions), -1).float().log_softmax(-1)
             self._logprobs = table[:, q.inverse, q.tokens].double()
         return self._logprobs.cpu()
-
-    def _parameter(self, key: str) -> Any:
-        return self.module._parameters.get(key)
 
     def _logits(
         self, h: torch.Tensor, start: int, stop: int, biases: dict[int, torch.Tensor]
@@ -111,22 +105,21 @@ class Head:
                 low_rank.linear(self.probing, tunable, h, None, own, rows=slice(start, stop))
             )
             return
-        for i, block in self._each("weight", start, stop):
-            yield i, matmul.linear(h[i], block, biases.get(i))
-
-    def _each(self, key: str, start: int, stop: int) -> Any:
-        """(probe index, float32 rows start:stop of a parameter), perturbed where it is tuned."""
-        tunable = self.probing.tunable(self.module, key)
-        if tunable is not None and any(pair.at.scale for pair in self.probing.pairs):
+        if tunable is not None and self._moves:
             for i, block in self.probing.perturbed(tunable, start, stop):
-                yield i, block.float()
+                yield i, matmul.linear(h[i], block.float(), biases.get(i))
         else:
-            block = self._parameter(key)[start:stop].float()
+            block = self.module._parameters["weight"][start:stop].float()  # type: ignore[index]
             for i in range(self.num_probes):
-                yield i, block
+                yield i, matmul.linear(h[i], block, biases.get(i))
 
-    def _blocks(self, key: str, start: int, stop: int) -> dict[int, Any]:
-        tunable = self.probing.tunable(self.module, key)
-        if tunable is not None and any(pair.at.scale for pair in self.probing.pairs):
-            return {i: b.float()[start:stop] for i, b in enumerate(self.probing.perturbed_copies(tunable))}
-        return dict.fromkeys(range(self.num_probes), self._parameter(key)[start:stop].float())
+    def _biases(self, plain: torch.Tensor, start: int, stop: int) -> dict[int, torch.Tensor]:
+        """By probe, float32. plain: those at theta."""
+        tunable = self.probing.tunable(self.module, "bias")
+        if tunable is not None and self._moves:
+            return {i: b[start:stop].float() for i, b in enumerate(self.probing.perturbed_copies(tunable))}
+        return dict.fromkeys(range(self.num_probes), plain.float())
+
+    @property
+    def _moves(self) -> bool:
+        return any(pair.at.scale for pair in self.probing.pairs)

@@ -1,9 +1,8 @@
 """Token rows -> the rectangle that goes through the model, with as little computed twice as pays.
 
-Three forms, the cheapest is taken; the log-probabilities are the same.
-Padded: a token row in each rectangle row. Packed: several, kept apart by a block mask and by
-positions that start anew. Shared (see `prefixes`): leading tokens that rows have in common stand in
-the rectangle once.
+The cheapest of three forms; the log-probabilities are the same. Padded: a token row in each rectangle row. Packed:
+several, separated by a block mask and restarting positions. Shared: leading tokens that rows have in common (a
+template, demonstrations, a passage) occur once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,84 @@ import numpy as np
 import torch
 
 from mezo.engines.transformers.form import Form
-from mezo.engines.transformers.prefix_tree import Tree, grow
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A radix tree of token rows. Nodes in depth-first order, their tokens end to end: a token follows all it attends
+    to.
+    """
+
+    tokens: np.ndarray  # (N,) int64
+    depth: np.ndarray  # (N,) int64: the token's position in every row that holds it
+    node: np.ndarray  # (N,) int64: which node the token belongs to
+    on_path: np.ndarray  # (nodes, nodes) bool: [a, b] where a is b or above it
+    paths: list[np.ndarray]  # for each row, where in `tokens` its own stand
+
+    def before(self, start: int, stop: int) -> np.ndarray:
+        """The tokens before `start` that those in start:stop may attend to."""
+        needed = np.any(self.on_path[:, np.unique(self.node[start:stop])], axis=1)
+        return np.flatnonzero(np.take(needed, self.node[:start]))
+
+
+def grow(rows: Sequence[Sequence[int]]) -> Tree:
+    """The radix tree of token rows; equal rows share all their tokens. No row may be empty."""
+    arrays = [np.array(row, dtype=np.int64) for row in rows]
+    order = sorted(range(len(rows)), key=lambda r: tuple(rows[r]))
+    runs: list[np.ndarray] = []
+    starts: list[int] = []
+    parents: list[int] = []
+    leaf = [-1] * len(rows)
+    # (first and last of the sorted rows, tokens they are known to share, the node that ends there)
+    todo = [(0, len(order), 0, -1)]
+    while todo:
+        low, high, depth, parent = todo.pop()
+        while low < high and len(arrays[order[low]]) == depth:  # in sorted order they come first
+            leaf[order[low]] = parent
+            low += 1
+        if low == high:
+            continue
+        token = arrays[order[low]][depth]
+        end = low + 1
+        while end < high and arrays[order[end]][depth] == token:
+            end += 1
+        if end < high:
+            todo.append((end, high, depth, parent))
+        first, last = arrays[order[low]], arrays[order[end - 1]]
+        common = depth + _shared(first[depth:], last[depth:])
+        runs.append(first[depth:common])
+        starts.append(depth)
+        parents.append(parent)
+        todo.append((low, end, common, len(runs) - 1))
+    return _flat(runs, starts, parents, leaf)
+
+
+def _flat(runs: list[np.ndarray], starts: list[int], parents: list[int], leaf: list[int]) -> Tree:
+    sizes = np.array([len(run) for run in runs])
+    ends = np.cumsum(sizes)
+    on_path = np.eye(len(runs), dtype=bool)
+    spans: list[np.ndarray] = []  # of each node: the tokens from the root to its end
+    for n, parent in enumerate(parents):
+        own = np.arange(ends[n] - sizes[n], ends[n])
+        if parent >= 0:
+            on_path[:, n] |= on_path[:, parent]
+            own = np.concatenate([spans[parent], own])
+        spans.append(own)
+    return Tree(
+        tokens=np.concatenate(runs),
+        depth=np.concatenate([start + np.arange(size) for start, size in zip(starts, sizes, strict=True)]),
+        node=np.repeat(np.arange(len(runs)), sizes),
+        on_path=on_path,
+        paths=[spans[n] for n in leaf],
+    )
+
+
+def _shared(a: np.ndarray, b: np.ndarray) -> int:
+    """How many leading elements are equal."""
+    size = min(len(a), len(b))
+    differ = a[:size] != b[:size]
+    return int(differ.argmax()) if differ.any() else size
+
 
 # What goes through the model at once is a multiple of about this many tokens: matrix libraries keep
 # compiled code for every shape they have met, and batches of every size would fill their caches
@@ -47,9 +123,9 @@ class Layout:
 def lay_out(rows: Sequence[Sequence[int]], form: Form, *, pad: int, causal: bool) -> Layout:
     """The cheapest layout of token rows that a form allows.
 
-    form: with `packed` rows may stand beside one another; with `shared` leading tokens may be computed once, of causal
-    models only. `pack_limit` is the widest rectangle (but a row is never cut for it unless sharing is allowed). With
-    a `width`, the shared layout, or if that is not allowed the packed one, this wide.
+    form: `packed` rows may share a rectangle row; `shared` leading tokens are computed once, in causal models only.
+    `pack_limit` is the widest rectangle (a row is cut for it only if sharing is allowed). With a `width`, the shared
+    layout, or if that is not allowed the packed one, has this width.
     """
     lengths, width, limit = [len(row) for row in rows], form.width, form.pack_limit
     bins = [[r] for r in range(len(rows))]
@@ -137,7 +213,7 @@ def _stand(
         if causal:
             mask &= np.tri(width, dtype=bool)
     place = np.concatenate([start[r] + np.arange(len(row)) for r, row in enumerate(rows)])
-    return _layout(ids, positions, mask, None, lengths, place, len(place))
+    return _layout(place, len(place), ids, positions, mask, None, lengths)
 
 
 # ------------------------------------------------------------------ shared
@@ -176,36 +252,16 @@ def _share(tree: Tree, width: int, pad: int) -> Layout:
     seen = tree.on_path[node[k], node[q]] & (positions[k] <= positions[q]) & (node[q] >= 0) & (node[k] >= 0)
     mask = (seen | ((q == k) & (node[q] < 0))) & real[:, None, :]
     lengths = np.minimum(width, total - width * np.arange(num_rows))
-    place = np.concatenate(tree.paths)
-    return _layout(
-        ids.reshape(num_rows, width),
-        positions.reshape(num_rows, width),
-        mask,
-        keys if extra else None,
-        lengths,
-        place,
-        total,
-    )
+    shape = num_rows, width
+    arrays = (ids.reshape(shape), positions.reshape(shape), mask, keys if extra else None, lengths)
+    return _layout(np.concatenate(tree.paths), total, *arrays)
 
 
-def _layout(
-    ids: np.ndarray,
-    positions: np.ndarray,
-    mask: np.ndarray | None,
-    keys: np.ndarray | None,
-    lengths: np.ndarray,
-    place: np.ndarray,
-    distinct: int,
-) -> Layout:
-    return Layout(
-        torch.from_numpy(ids),
-        torch.from_numpy(positions),
-        None if mask is None else torch.from_numpy(mask).unsqueeze(1),
-        None if keys is None else torch.from_numpy(keys),
-        torch.from_numpy(lengths),
-        place,
-        distinct,
-    )
+def _layout(place: np.ndarray, distinct: int, *arrays: np.ndarray | None) -> Layout:
+    """arrays: ids, positions, mask, keys, lengths."""
+    ids, positions, mask, keys, lengths = (None if a is None else torch.from_numpy(a) for a in arrays)
+    assert ids is not None and positions is not None and lengths is not None  # noqa: PT018
+    return Layout(ids, positions, None if mask is None else mask.unsqueeze(1), keys, lengths, place, distinct)
 
 
 def _grain(num_rows: int) -> int:

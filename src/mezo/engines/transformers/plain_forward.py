@@ -1,12 +1,12 @@
-"""Log-probabilities by the model's own forward, one row at a time: what every shortcut is compared with.
+"""Log-probabilities by the model's own forward, one row at a time: the reference for every shortcut.
 
-No padding, no packing, no shared beginnings, no stacked probes, no kernel of ours: at a probe every module
-runs its own forward on its perturbed tensors (`Probing.at(plainly=True)`), and the logits are the model's.
+No padding, packing, sharing, stacking or kernel of ours: at a probe every module runs its own forward on its
+perturbed tensors (`Probing.at(plainly=True)`). Also the rows on which a model is checked.
 """
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ _FLOAT32 = torch.finfo(torch.float32).eps / 2
 
 @dataclass(frozen=True, slots=True)
 class PlainAnswers:
-    """Of some rows of a batch at one point, in the order of the batch's queries."""
+    """For some rows of a batch at one point, in the order of the batch's queries."""
 
     queries: np.ndarray  # (Q,) int64: which queries of the batch belong to these rows
     logprobs: np.ndarray  # (Q,) float64
@@ -59,12 +59,10 @@ def plain_answers(
     company: int = 1,
     jitter: bool = False,
 ) -> PlainAnswers:
-    """The answers to the queries of `rows` (default: all), each row run by itself.
+    """The answers to the queries of `rows` (default: all), each row run alone.
 
-    company: copies of the row that go through the model together; the first one is read. Its numbers
-    differ from those of the row alone by rounding, and so show how much rounding there is. jitter: move the
-    output of every layer by a unit in the last place of its type, up or down, as another order of summing
-    would.
+    company: copies of the row in the pass; the first is read, so the difference shows how large rounding is. jitter:
+    move every layer's output by a unit in the last place, as another summation order would.
 
     Raises MezoError if the model's own forward fails.
     """
@@ -144,19 +142,65 @@ def row_distances(found: np.ndarray, expected: np.ndarray, row: np.ndarray) -> l
 
 
 def rounding(alone: PlainAnswers, others: Sequence[PlainAnswers], model: nn.Module | None) -> float:
-    """What rounding explains of a difference between two ways to the same answers.
+    """The difference between two ways to the same answers that rounding explains.
 
-    alone: the rows run by themselves. others: the same rows in company, and with every layer's output moved
-    by a unit in the last place. Of the rows, the median: a router that sends a token elsewhere by rounding
-    moves one row by more than rounding does, and would make room for what is wrong. model: that made them,
-    for its types; None: in float32.
+    alone: the rows run alone. others: the same rows in company, and with jitter. The median over rows: a router that
+    sends a token elsewhere moves one row by more than rounding. model: for its dtypes; None: float32.
     """
     seen = [float(np.median(row_distances(o.logprobs, alone.logprobs, alone.row))) for o in others]
     parameters = () if model is None else model.parameters()
     wide = all(p.dtype == torch.float32 for p in parameters if p.dtype.is_floating_point)
     # the last step, log_softmax, is float32 for every type
-    return (_ROOM_FLOAT32 if wide else _ROOM_16_BITS) * max(seen) + 8 * _FLOAT32 * _rms(alone.logprobs)
+    room, rms = _ROOM_FLOAT32 if wide else _ROOM_16_BITS, float(np.sqrt(np.square(alone.logprobs).mean()))
+    return room * max(seen) + 8 * _FLOAT32 * rms
 
 
-def _rms(values: np.ndarray) -> float:
-    return float(np.sqrt(np.square(values).mean()))
+LENGTHS = (7, 4, 11)
+TOKENS = 4  # asked for at each position
+# Widths at which the rows of the check have to stand side by side (11 + 4 and 7 tokens), or be cut. Neither they
+# nor what the rows are padded to (20, or 11 at least) is a multiple of the numbers of rows that go through the
+# model at once, of one probe or of all (2, 3, 4, 6, 8, 12): a dimension of tokens cannot be taken for one of rows.
+PACKED_WIDTH, SHARED_WIDTH = 15, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The rows of the check, and what a model must return for them at some points."""
+
+    batch: ScoringBatch
+    probes: tuple[Probe, ...]
+    expected: tuple[PlainAnswers, ...]  # for each probe
+    bound: float  # what rounding explains
+
+    def first(self, count: int) -> "Check":
+        return replace(self, probes=self.probes[:count], expected=self.expected[:count])
+
+    def only(self, i: int) -> "Check":
+        return replace(self, probes=(self.probes[i],), expected=(self.expected[i],))
+
+
+def check_batch(engine: Checked) -> ScoringBatch:
+    vocabulary = engine.head_module.weight.shape[0]
+    table = engine.model.get_input_embeddings()
+    known = min(vocabulary, getattr(table, "num_embeddings", None) or vocabulary)
+    rows = tuple(
+        tuple((17 * (r + 1) * (i + 3) + 11 * i) % max(1, known - 10) + 5 for i in range(n))
+        for r, n in enumerate(LENGTHS)
+    )
+    rows = tuple(rows[0][:3] + row[3:] for row in rows)  # they begin alike
+    rows = tuple(tuple(t if t != engine.pad else t + 1 for t in row) for row in rows)
+    row, position = zip(
+        *((r, i) for r, n in enumerate(LENGTHS) for i in range(n) if i % 4 != 1 for _ in range(TOKENS)),
+        strict=True,
+    )
+    count = len(row)
+    return ScoringBatch(
+        rows=rows,
+        query_row=np.array(row),
+        query_position=np.array(position),
+        query_token=(np.arange(count) * 31 + 7) % vocabulary,
+        query_candidate=np.arange(count),
+        candidate_example=np.arange(count),
+        candidate_is_answer=np.ones(count, dtype=bool),
+        num_examples=count,
+    )

@@ -1,9 +1,8 @@
 """Keys and values of shared tokens, handed on within one forward pass.
 
-transformers asks its cache, layer by layer, which keys and values the queries of this pass see. A
-usual cache answers with those of earlier passes; this one with those of other rows of the same pass:
-so tokens that rows share are computed once, at the probe's own weights, and nothing outlives the
-pass that could be stale at the next probe or after an update.
+transformers asks its cache, layer by layer, for the keys and values that this pass attends to. This cache answers
+with those of other rows of the same pass, so shared tokens are computed once, at the probe's own weights, and
+nothing outlives the pass.
 """
 
 from typing import Any

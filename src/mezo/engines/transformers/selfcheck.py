@@ -1,14 +1,13 @@
 """Find out, by comparing numbers on a few tokens, which shortcuts a model's structure allows.
 
-The reference is the model's own forward on one unpadded row at a time (`engines.transformers.plain_forward`). A shortcut is
-used only if its log-probabilities agree with the reference, to what rounding explains on this machine and
-in this type; so an architecture nobody foresaw is slower here, never wrong. The rows of the check are
-laid out as real batches are at their worst: unequal rows side by side in one rectangle row, rows that
-begin alike, one probe and several, at perturbations that no other probe's weights could pass for.
-`engines.transformers.audit` repeats the comparison on real data.
+The reference is the model's own forward on one unpadded row at a time (`engines.transformers.plain_forward`). A
+shortcut is used only if its log-probabilities agree to what rounding explains on this machine and dtype; so an
+unknown architecture is slower, never wrong. The rows are laid out as in the worst real batches: unequal rows in one
+rectangle row, rows that begin alike, one probe and several. `engines.transformers.audit` repeats the comparison on
+real data.
 
-In 16 bits rounding hides much. There the layouts (packed, padded, with shared beginnings) are tried a second time
-with every operation widened to float32, where a row that leaks into another one cannot pass for rounding.
+In 16 bits rounding hides much, so layouts (packed, padded, shared) are checked again with every operation widened to
+float32, where a row that leaks into another is visible.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,13 +18,16 @@ import numpy as np
 import torch
 
 from mezo.engines.perturb.raw_reads import Dispatched, RawReads
-from mezo.engines.transformers.check_rows import PACKED_WIDTH, SHARED_WIDTH, Check, check_batch
 from mezo.engines.transformers.checked import Checked
 from mezo.engines.transformers.form import Form
 from mezo.engines.transformers.plain_forward import (
     NOT_TAKEN,
+    PACKED_WIDTH,
+    SHARED_WIDTH,
+    Check,
     PlainAnswers,
     apart,
+    check_batch,
     plain_answers,
     rounding,
     row_distances,
@@ -44,10 +46,11 @@ _CLEARLY_NEARER = 0.25
 def find_form(engine: Checked, *, probes: bool) -> Form:
     """The fastest form that agrees with the reference.
 
-    `probes`: also find out how to evaluate probes; not needed to evaluate theta alone.
-    Raises MezoError if the model's own forward fails, or its answers are not finite.
+    `probes`: also find out how to evaluate probes. Raises MezoError if the model's own forward fails or is not
+    finite.
     """
-    theta, structure = _at_theta(engine), _Structure.of(engine)
+    batch, structure = check_batch(engine), _Structure.of(engine)
+    theta = Check(batch, (THETA,), (_reference(engine, batch),), _bound(engine, batch, THETA))
 
     def error(form: Form, *layouts: str) -> float:
         """Over the bound, the larger of both: in the model's type, and in structure."""
@@ -126,12 +129,6 @@ def _nearest(measured: dict[Form, float]) -> Form | None:
 # ------------------------------------------------------------------ what is expected
 
 
-def _at_theta(engine: Checked) -> Check:
-    batch = check_batch(engine)
-    alone = _reference(engine, batch, THETA)
-    return Check(batch, (THETA,), (alone,), _bound(engine, batch, THETA))
-
-
 def _bound(engine: Checked, batch: ScoringBatch, probe: Probe, rows: Sequence[int] | None = None) -> float:
     alone = plain_answers_in_full(engine, batch, probe, rows)
     others = [plain_answers_in_full(engine, batch, probe, rows, jitter=True)]
@@ -140,8 +137,8 @@ def _bound(engine: Checked, batch: ScoringBatch, probe: Probe, rows: Sequence[in
     return rounding(alone, others, engine.model)
 
 
-def _reference(engine: Checked, batch: ScoringBatch, probe: Probe) -> PlainAnswers:
-    whole = plain_answers_in_full(engine, batch, probe)
+def _reference(engine: Checked, batch: ScoringBatch) -> PlainAnswers:
+    whole = plain_answers_in_full(engine, batch, THETA)
     if not np.all(np.isfinite(whole.logprobs)):
         raise MezoError(
             f"{type(engine.model).__name__}: its own logits are not finite on a few plain tokens; these weights "
@@ -166,10 +163,9 @@ def plain_answers_in_full(
 
 
 def _at_probes(engine: Checked, theta: Check) -> Check:
-    """Three probes along two directions, at a scale at which they differ by far more than rounding.
+    """Three probes along two directions, at a scale where they differ by far more than rounding.
 
-    Tensors that are read past the modules that own them are found here: from then on they hold the probe
-    themselves.
+    Finds tensors that are read outside their owning modules; they hold the probe themselves from then on.
     """
     # what a layer adds in front of its keys is of order 1, and moves log-probabilities less than weights do
     scale = _PROBE_SCALE if prefix_of(engine.model) is None else 1.0
@@ -199,8 +195,7 @@ def _at_probes(engine: Checked, theta: Check) -> Check:
 
 
 def _error(engine: Checked, form: Form, check: Check, *layouts: str) -> float:
-    """How far a form is from what is expected, in the worst of these layouts (those it has) and at the worst
-    probe; infinite if it cannot be run."""
+    """How far a form is from the expected answers, in the worst layout and at the worst probe; inf if it fails."""
 
     def distance() -> float:
         found = engine.in_form(check.batch, check.probes)
@@ -270,8 +265,9 @@ class _Structure:
 
 
 def _find_below(engine: Checked, form: Form, moved: Check) -> None:
-    """Let lower layers be computed once for all probes if that changes nothing: below all that is tuned, and below
-    its upper half."""
+    """Compute lower layers once for all probes if that changes nothing: below all that is tuned, and below its upper
+    half.
+    """
     if not engine.allows("lower-layers"):
         return
     engine.find_below()

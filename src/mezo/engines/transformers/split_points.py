@@ -1,8 +1,7 @@
-"""Where a forward pass first meets a tensor that the probes at hand move.
+"""Where a forward pass first meets a tensor that the probes move.
 
-Seen once, in a plain pass: the order in which a model's layers and the modules with tuned tensors
-begin. A step that moves the upper layers only (LoRA there, one block a step) then knows what comes
-before them.
+One plain pass records the order in which layers and modules with tuned tensors begin, so a step that moves the upper
+layers only knows what precedes them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +23,10 @@ class Cut:
 
 
 class Cuts:
-    """layers: the model's decoder layers, in order. order: for every module with tuned tensors, in the
-    order they first run: its cut and the places of its tensors in `Weights.tunables`."""
+    """layers: the model's decoder layers, in order. order: for every module with tuned tensors, in the order they
+    first
+    run: its cut and the places of its tensors in `Weights.tunables`.
+    """
 
     def __init__(self, layers: Sequence[nn.Module], order: Sequence[tuple[Cut, tuple[int, ...]]]):
         self.layers, self.order = list(layers), list(order)

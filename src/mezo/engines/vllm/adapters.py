@@ -19,9 +19,9 @@ class MezoAdapters:
     model_runner: Any
 
     def mezo_adapter(self, number: int, tensors: bytes, config: dict[str, Any]) -> bool:
-        """Hold a LoRA adapter under a number: what vLLM does for one in a folder, but for the reading.
+        """Hold a LoRA adapter under a number, as vLLM does for one in a folder.
 
-        tensors: a safetensors file of them, under peft's names. config: peft's adapter_config.json.
+        tensors: a safetensors file, under peft's names. config: peft's adapter_config.json.
         """
         from vllm.lora.lora_model import LoRAModel  # pyright: ignore[reportMissingImports]
         from vllm.lora.peft_helper import PEFTHelper  # pyright: ignore[reportMissingImports]

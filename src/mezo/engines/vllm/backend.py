@@ -1,10 +1,7 @@
-"""vLLM as it is installed: nothing of it is changed.
+"""vLLM as it is installed. Imported in the engine's own process (`mezo.engines.serving.subprocess`).
 
-Imported in the engine's own process alone (`mezo.engines.serving.subprocess`), where vllm can be imported.
-
-Scoring: log p of given tokens after a row by `logprob_token_ids`, which reads the prefix cache in whole
-blocks; log p of a row's own tokens the same way, a short row for each of them, and by `prompt_logprobs`,
-which never reads the cache, where there are many.
+Scoring: given tokens after a row by `logprob_token_ids`, which reads the prefix cache in whole blocks; a row's own
+tokens likewise, a short row for each, or, where there are many, by `prompt_logprobs`, which never reads the cache.
 """
 
 import contextlib
@@ -17,7 +14,16 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from mezo.engines.serving.backend import Answer, Ask, Backend, EngineSpec, LoraSpec, Names, Tokens
+from mezo.engines.serving.backend import (
+    Answer,
+    Ask,
+    Backend,
+    EngineSpec,
+    LoraSpec,
+    Names,
+    Tokens,
+    core_ranges,
+)
 from mezo.errors import MezoError
 
 INSTALL = "see docs/engines.md for the commands that install it"
@@ -89,6 +95,12 @@ def lora_options(lora: LoraSpec) -> dict[str, Any]:
 
 
 class VLLM(Backend):
+    """A model in vLLM's processes: LoRA by adapters in memory, all parameters inside the workers.
+
+    Example:
+        mezo train --engine vllm --tuning lora --model ./my-model --task sst2
+    """
+
     def __init__(self, llm: Any, spec: EngineSpec):
         self.llm, self.spec = llm, spec
         self.names, self._open = Names(), True
@@ -172,8 +184,7 @@ class VLLM(Backend):
 
 @contextlib.contextmanager
 def _ending_with_it() -> Iterator[None]:
-    """End this process with vLLM's own engine process, whose death vLLM tells as an error like any other: an
-    engine that is gone is no refusal, and `mezo.engines.serving.subprocess` tells them apart by who is left."""
+    """End this process when vLLM's engine process dies: vLLM raises that as an error like any other."""
     from vllm.v1.engine.exceptions import EngineDeadError  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
 
     try:
@@ -184,8 +195,7 @@ def _ending_with_it() -> Iterator[None]:
 
 
 def _pieces(ask: Ask, *, cached: bool) -> list[Ask]:
-    """The ask as it is, or a question for each of its few tokens: the latter read what rows have in common
-    from the cache, up to the last whole block, and so do these of each other."""
+    """The ask as it is, or a question for each of its few tokens, which can read common beginnings from the cache."""
     if ask.choices or not cached or len(ask.tokens) - ask.start > _SHORT:
         return [ask]
     places = range(ask.start, len(ask.tokens))
@@ -206,8 +216,7 @@ def _answer(ask: Ask, output: Any) -> Answer:
 
 
 def _joined(ask: Ask, parts: Sequence[Answer]) -> Answer:
-    """The answer to a row from the answers to its pieces, which have its beginning in common: what one of them
-    took from another is no token spared."""
+    """The answer to a row from those to its pieces. What one piece took from another is not a token saved."""
     logprobs = tuple(value for part in parts for value in part.logprobs)
     if len(parts) == 1:
         return Answer(logprobs, parts[0].prompt_tokens, parts[0].cached_tokens)
@@ -220,7 +229,4 @@ def _prepare_cpu(tensor_parallel: int) -> None:
     """What vLLM reads from the environment on a machine without a GPU; what is set already stays."""
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", _CACHE_GIB)
     if tensor_parallel > 1:
-        cores = sorted(os.sched_getaffinity(0))
-        share = max(1, len(cores) // tensor_parallel)
-        parts = [cores[i * share % len(cores) :][:share] for i in range(tensor_parallel)]
-        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "|".join(f"{p[0]}-{p[-1]}" for p in parts))
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", core_ranges(tensor_parallel))

@@ -1,32 +1,22 @@
 """The workers of a serving engine as one: full-parameter operations asked of all of them, and checked.
 
-`mezo.engines.workers.worker` is the other side, and says what is sent. All workers hold parts of one theta, so
-an operation that one of them failed leaves theta in doubt: the engine must then be started anew, and the
-run's weights made from its trajectory.
+`mezo.engines.workers.worker` documents the messages. All workers hold parts of one theta: after a failed operation
+the engine must be started again, and the weights made from the run's trajectory.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, fields
 from typing import Any
 
-from mezo.engines.workers.restore import Keep
+from mezo.engines.workers.restore import Keep, WalkError
 from mezo.engines.workers.shard_map import Logical
 from mezo.errors import MezoError
 from mezo.optimizers import OPTIMIZERS, Optimizer
-from mezo.types import THETA, Probe, Scaling, Update
+from mezo.types import Direction, Probe, Scaling, Update
 from mezo.weights.tunable import canonical
 
 Call = Callable[[str, dict[str, Any]], list[dict[str, Any]]]
-
-
-@dataclass(frozen=True)
-class Walked:
-    """How far the workers' weights had strayed from theta when theta was made again."""
-
-    steps: int  # since the last time
-    largest: float  # of |weights - theta|
-    relative: float  # ||weights - theta|| / ||theta||; what workers hold alike counts for each of them
 
 
 def tensors_of(model: Any) -> Logical:
@@ -61,10 +51,9 @@ class Workers:
     ):
         """call: asks every worker (`mezo.engines.workers.worker.handle`) and returns their answers, rank by rank.
 
-        tensors: the model's, as transformers has them (`tensors_of`).
-        checkpoint: a folder that the workers can read, which their weights were loaded from.
-        Raises MezoError if the engine holds a parameter that cannot be tuned, or not the checkpoint's
-        weights, or if the workers together do not have every element of every tuned tensor.
+        tensors: the model's, as transformers has them (`tensors_of`). checkpoint: a folder, readable by the workers,
+        that their weights were loaded from. Raises MezoError if a parameter cannot be tuned or differs from the
+        checkpoint, or if the workers together lack an element of a tuned tensor.
         """
         self.call, self.tuned, self.workers = call, dict(tensors.tuned), workers
         self.names = list(self.tuned)
@@ -104,45 +93,20 @@ class Workers:
 
     def go(self, probe: Probe) -> None:
         """The model is at the probe; cached keys and values are stale."""
-        self._ask(
-            "probe",
-            {
-                "seed": probe.seed,
-                "scale": probe.scale,
-                "factors": _factors(probe.scaling),
-                "drift": probe.drift,
-            },
-        )
+        self._ask("probe", _plain(probe))
 
-    def back(self) -> None:
-        """The model is at theta: exactly, but for a walk; cached keys and values are stale."""
-        self.go(THETA)
-
-    def apply(self, update: Update) -> Walked | None:
+    def apply(self, update: Update) -> WalkError | None:
         """theta moves, and the model is at it; cached keys and values are stale."""
-        directions = [
-            {
-                "seed": d.seed,
-                "projected_grad": d.projected_grad,
-                "factors": _factors(d.scaling),
-                "drift": d.drift,
-            }
-            for d in update.directions
-        ]
-        asked = {
-            "step": update.step,
-            "learning_rate": update.learning_rate,
-            "n": update.n,
-            "directions": directions,
-            "heading_beta": update.heading_beta,
-        }
+        names = ("step", "learning_rate", "n", "heading_beta")
+        asked: dict[str, Any] = {name: getattr(update, name) for name in names}
+        asked["directions"] = [_plain(direction) for direction in update.directions]
         return _walked(self._ask("update", asked))
 
-    def restore(self) -> Walked | None:
+    def restore(self) -> WalkError | None:
         """The model is at theta exactly; cached keys and values are stale."""
         return _walked(self._ask("restore", {}))
 
-    def release(self) -> Walked | None:
+    def release(self) -> WalkError | None:
         """As `restore`, and nothing is kept of theta: the engine is as if it had never been tuned by MeZO."""
         return _walked(self._ask("release", {}))
 
@@ -195,17 +159,17 @@ def _overlap(pieces: Sequence[tuple[int, ...]]) -> bool:
     )
 
 
-def _factors(scaling: Scaling | None) -> list[float] | None:
-    return None if scaling is None else list(scaling.factors)
+def _plain(point: Probe | Direction) -> dict[str, Any]:
+    """As JSON values, the scaling as its factors."""
+    values = {field.name: getattr(point, field.name) for field in fields(point)}
+    scaling: Scaling | None = values.pop("scaling")
+    return {**values, "factors": None if scaling is None else list(scaling.factors)}
 
 
-def _walked(answers: Sequence[dict[str, Any]]) -> Walked | None:
-    drifts = [answer["drift"] for answer in answers if answer["drift"] is not None]
-    if not drifts:
+def _walked(answers: Sequence[dict[str, Any]]) -> WalkError | None:
+    """That of all workers together."""
+    found = [WalkError(**answer["drift"]) for answer in answers if answer["drift"] is not None]
+    if not found:
         return None
-    squares, of_theta = (sum(d[key] for d in drifts) for key in ("squares", "theta_squares"))
-    return Walked(
-        max(d["steps"] for d in drifts),
-        max(d["largest"] for d in drifts),
-        math.sqrt(squares / of_theta) if of_theta else 0.0,
-    )
+    squares, of_theta = sum(w.squares for w in found), sum(w.theta_squares for w in found)
+    return WalkError(max(w.steps for w in found), max(w.largest for w in found), squares, of_theta)

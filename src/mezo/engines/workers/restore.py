@@ -2,12 +2,11 @@
 
 An engine's weights have fixed addresses, so a probe is written over them.
 
-    device, host   theta is kept once more, beside the model or in the memory of the host: every probe is
-                   theta + eps z rounded once, and theta comes back bit for bit
-    walk           the paper's walk, +eps, -2 eps, +eps, on the only copy in memory. It does not come back
-                   to where it started (in float32 it is off by 6e-7 of theta after 100 steps, in bfloat16
-                   by 4e-2), so every so many steps theta is made again from a copy on disk and the updates
-                   since, and how far the walk had strayed is reported
+    device, host   a copy of theta, beside the model or in host memory: theta + eps z is rounded once, and theta comes
+                   back bit for bit
+    walk           the paper's walk, +eps, -2 eps, +eps, on the only copy in memory. It drifts (float32: 6e-7 of theta
+                   after 100 steps, bfloat16: 4e-2), so every few steps theta is made again from a copy on disk and
+                   the updates since, and the drift is reported
 """
 
 import abc
@@ -16,13 +15,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from mezo.engines.workers.sharded_weights import Pieces
+from mezo.engines.workers.shard_map import Pieces
 from mezo.errors import MezoError
 from mezo.optimizers import Optimizer
 from mezo.optimizers.history import History
@@ -37,11 +36,13 @@ class WalkError:
 
     steps: int  # since it was last made
     largest: float  # of |walk - theta|
-    squares: float  # sum of (walk - theta)^2
+    squares: float  # sum of (walk - theta)^2; what workers hold alike counts for each of them
     theta_squares: float
 
-    def as_dict(self) -> dict[str, float]:
-        return asdict(self)
+    @property
+    def relative(self) -> float:
+        """||walk - theta|| / ||theta||."""
+        return math.sqrt(self.squares / self.theta_squares) if self.theta_squares else 0.0
 
 
 class ThetaBackup(abc.ABC):
@@ -67,7 +68,8 @@ class ThetaSnapshot(ThetaBackup):
 
     def __init__(self, live: Pieces, optimizer: Optimizer, name: Literal["device", "host"]):
         self.name, self.optimizer = name, optimizer
-        self.theta = live.copies([_copy(p.tensor, name) for p in live.pieces])
+        kept = [p.tensor.detach() for p in live.pieces]
+        self.theta = live.copies([t.to("cpu" if name == "host" else t.device, copy=True) for t in kept])
         here = {p.tensor.device for p in self.theta.pieces}
         self.beside = here == {p.tensor.device for p in live.pieces}
         self.state: Any = optimizer.init(self.theta if self.beside else live)
@@ -106,7 +108,7 @@ class Walk(ThetaBackup):
 
     name = "walk"
 
-    def __init__(self, live: Pieces, optimizer: Optimizer, every: int, folder: Path | None = None):
+    def __init__(self, live: Pieces, optimizer: Optimizer, every: int):
         self.optimizer, self.every = optimizer, every
         self.state = optimizer.init(live)
         if not (self.state is None or isinstance(self.state, History)):
@@ -114,7 +116,7 @@ class Walk(ThetaBackup):
                 f"optimizer {type(optimizer).__name__} keeps moments, which a walk cannot make again; choose sgd or "
                 "momentum-rebuilt, or keep theta on the host"
             )
-        self.exact = live.copies(list(_on_disk(live, folder)))
+        self.exact = live.copies(list(_on_disk(live)))
         self.exact_state = self.state
         self.at = THETA
         self.since: list[Update] = []
@@ -124,17 +126,15 @@ class Walk(ThetaBackup):
             raise MezoError(
                 "a walk cannot follow directions that drift; keep theta on the host, or take another estimator"
             )
-        if self.at.scale and probe.scale and self._same_line(probe):
+        factors = [p.scaling.factors if p.scaling else None for p in (self.at, probe)]
+        same_line = self.at.seed == probe.seed and factors[0] == factors[1]
+        if self.at.scale and probe.scale and same_line:
             self._move(live, probe, probe.scale - self.at.scale)
         else:
             self._move(live, self.at, -self.at.scale)
             self.at = THETA
             self._move(live, probe, probe.scale)
         self.at = probe
-
-    def _same_line(self, probe: Probe) -> bool:
-        factors = [p.scaling.factors if p.scaling else None for p in (self.at, probe)]
-        return self.at.seed == probe.seed and factors[0] == factors[1]
 
     @staticmethod
     def _move(live: Pieces, probe: Probe, scale: float) -> None:
@@ -164,17 +164,15 @@ class Walk(ThetaBackup):
         return WalkError(steps, largest, squares, theta_squares)
 
 
-def keeper_for(
-    keep: Keep, live: Pieces, optimizer: Optimizer, *, every: int, workers: int, folder: Path | None = None
-) -> ThetaBackup:
-    """The keeper by name; "auto": theta beside the model if it fits there, else on the host, else a walk.
+def keeper_for(keep: Keep, live: Pieces, optimizer: Optimizer, *, every: int, workers: int) -> ThetaBackup:
+    """The backup by name; "auto": beside the model if it fits there, else on the host, else a walk.
 
-    workers: that take memory of this host at the same time.
+    workers: that share this host's memory.
     """
     if keep == "auto":
         keep = _choose(live, workers)
     if keep == "walk":
-        return Walk(live, optimizer, every, folder)
+        return Walk(live, optimizer, every)
     if keep in ("device", "host"):
         on_host = all(p.tensor.device.type == "cpu" for p in live.pieces)
         return ThetaSnapshot(live, optimizer, "host" if on_host else keep)
@@ -209,13 +207,9 @@ def available_bytes() -> int | None:
     return min(found, default=None)
 
 
-def _copy(tensor: torch.Tensor, name: str) -> torch.Tensor:
-    return tensor.detach().to("cpu" if name == "host" else tensor.device, copy=True)
-
-
-def _on_disk(live: Pieces, folder: Path | None) -> Iterator[torch.Tensor]:
+def _on_disk(live: Pieces) -> Iterator[torch.Tensor]:
     """The pieces' values, each mapped from a file that is gone with the process."""
-    place = folder or Path(tempfile.gettempdir())
+    place = Path(tempfile.gettempdir())
     need, free = size_of(live), shutil.disk_usage(place).free
     if need > free:
         raise MezoError(

@@ -1,8 +1,7 @@
 """`mezo.engines.workers.worker` inside SGLang: requests come as a tensor of bytes, answers go through a folder.
 
-SGLang calls a custom weight loader, `apply(model, named_tensors)`, in every tensor-parallel worker, and
-hands back whether it raised and nothing else. So a request names a folder, on a disk that the workers
-share, into which every worker writes its answer.
+SGLang calls a custom weight loader, `apply(model, named_tensors)`, in every tensor-parallel worker, and returns only
+whether it raised. So a request names a folder, shared by the workers, for every worker's answer.
 
     engine = Engine(..., custom_weight_loader=[LOADER])
     engine.begin_weight_update(selector="target")
@@ -39,7 +38,9 @@ def apply(model: torch.nn.Module, named_tensors: Sequence[tuple[str, torch.Tenso
         raise MezoError(f"{LOADER} loads no weights: expected one tensor {_REQUEST!r}, found {sorted(sent)}")
     asked = json.loads(bytes(sent[_REQUEST].cpu().numpy()))
     answer = handle(model, asked["operation"], asked["arguments"])
-    path = Path(asked["folder"]) / f"{_rank()}.json"
+    # tensor-parallel workers only: neither pipeline nor data parallelism is asked for
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+    path = Path(asked["folder"]) / f"{rank}.json"
     part = path.with_suffix(".part")
     part.write_text(json.dumps(answer))
     os.replace(part, path)  # not synced: what is read at once need not outlive the machine
@@ -55,8 +56,3 @@ def read_answers(folder: Path, workers: int) -> list[dict[str, Any]]:
         found.append(json.loads(path.read_text()))
         path.unlink()
     return found
-
-
-def _rank() -> int:
-    """Tensor-parallel workers are all there are: neither pipeline nor data parallelism is asked for."""
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0

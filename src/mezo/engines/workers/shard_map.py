@@ -1,13 +1,10 @@
 """From the parameters of a serving engine's worker to the elements of the model's own tensors.
 
-An engine fuses q, k and v into one matrix, gate and up into another, gives every worker a share of
-rows or columns, repeats key and value heads where there are fewer than workers, and pads the
-vocabulary. Noise belongs to elements of the tensors as transformers names them. So a worker's theta is
-a list of pieces: a rectangle of one parameter, and where that rectangle is in the whole tensor.
-
-`mezo.engines.workers.fused_layers` asks a layer which rows it holds; whether its columns are cut follows from the
-parameter's shape beside the whole tensor's. What does not fit is an error that names the parameter,
-and `mezo.engines.workers.verify` compares the values with the checkpoint's.
+An engine fuses q, k, v and gate, up, gives every worker some rows or columns, repeats key and value heads, and pads
+the vocabulary. Noise belongs to elements of the tensors as transformers names them. So a worker's theta is a list of
+pieces: a rectangle of one parameter, and its place in the whole tensor. `mezo.engines.workers.fused_layers` asks a
+layer which rows it holds; the shapes tell whether its columns are cut. What does not fit is an error that names the
+parameter, and `mezo.engines.workers.verify` compares the values with the checkpoint's.
 """
 
 import math
@@ -22,7 +19,10 @@ from mezo import noise
 from mezo.engines.workers.fused_layers import ShardRows, alone, rank_and_size, side_by_side
 from mezo.errors import MezoError, near
 from mezo.noise.where import Where
+from mezo.types import Scaling
+from mezo.weights.gradient_mean import Heading
 from mezo.weights.tunable import Tunable, canonical
+from mezo.weights.weights import Weights
 
 Shape = tuple[int, ...]
 
@@ -68,45 +68,32 @@ class Logical:
         return [*self.tuned, *self.frozen]
 
 
-@dataclass(frozen=True)
-class Addresses:
-    """What a worker holds of the model."""
+def find_pieces(model: torch.nn.Module, logical: Logical) -> list[Piece]:
+    """The pieces of the tuned tensors in one worker's model, in the order of the tensors.
 
-    pieces: list[Piece]  # of the tuned tensors, in their order
-    padding: int  # elements of padded vocabularies, which are never written
-
-
-def find_pieces(model: torch.nn.Module, logical: Logical) -> Addresses:
-    """The pieces of the tuned tensors in one worker's model.
-
-    Raises MezoError for a parameter that is empty, quantised, not contiguous, of no known tensor, or of a
-    shape that fits no cut that is known; and for a tensor of which this worker has nothing.
+    Raises MezoError for a parameter that is empty, quantised, not contiguous, unknown or cut in an unknown way; and
+    for a tensor of which this worker has nothing.
     """
     numbers = {name: number for number, name in enumerate(logical.tuned)}
     fused = {**FUSED, **(getattr(model, "packed_modules_mapping", None) or {})}
     pieces: list[Piece] = []
     found: set[str] = set()
-    padding = 0
     for full, module, parameter in _parameters(model):
         _check(full, parameter)
-        used = 0
         for name, rows in _contents(full, module, parameter, logical, fused):
             found.add(name)
             shape = logical.shape(name)
             assert shape is not None  # `_contents` names known tensors alone
             view, first, stride = _cut(full, name, shape, rows, module, parameter)
-            used += view.numel()
             if name in numbers and view.numel():
                 pieces.append(Piece(name, view, noise.tensor_id(name), None, numbers[name], first, stride))
-        padding += parameter.numel() - used
     missing = [name for name in logical.names() if name not in found]
     if missing:
         raise MezoError(
             f"the engine's model has no parameter for {missing[0]} ({len(missing)} of {len(logical.names())} "
             "tensors), so it would not be tuned: this model cannot be tuned in full on this engine"
         )
-    pieces.sort(key=lambda piece: (piece.number, piece.first))
-    return Addresses(pieces, padding)
+    return sorted(pieces, key=lambda piece: (piece.number, piece.first))
 
 
 def _parameters(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module, torch.Tensor]]:
@@ -196,3 +183,58 @@ def _share(here: int, total: int, rank: int, size: int) -> int | None:
     if here == total:
         return 0
     return rank * here if here * size == total else None
+
+
+class Pieces(Weights):
+    """`Weights` of the pieces that this worker has. Optimizers update it as they do whole tensors, to the same bits.
+
+    A `Scaling` given to its methods has a factor for each piece (`scaling_of`). Blocks are whole rows, since the next
+    row of a piece is elsewhere in its tensor.
+    """
+
+    def __init__(self, pieces: Sequence[Piece], *, kind: noise.Kind = "gaussian"):
+        # not Weights.__init__, which gathers whole tensors and refuses two of one name
+        if kind not in ("gaussian", "rademacher"):
+            raise MezoError(
+                f"noise={kind!r} cannot be made by an engine's workers, whose tensors are in pieces; choose "
+                "gaussian or rademacher"
+            )
+        self.kind = self.entrywise = kind
+        self.rank = 0
+        self.pieces = list(pieces)
+        self.tunables: list[Tunable] = list(self.pieces)
+        self.heading = Heading(self.tunables)
+        self._group = noise.TensorGroup([p.rows() for p in pieces], [p.where() for p in pieces])
+
+    def copies(self, tensors: Sequence[torch.Tensor]) -> "Pieces":
+        """Other tensors at the same places."""
+        moved = [
+            Piece(p.name, tensor, p.tensor_id, None, p.number, p.first, p.row_stride)
+            for p, tensor in zip(self.pieces, tensors, strict=True)
+        ]
+        return Pieces(moved, kind=self.entrywise)
+
+    def copy_(self, other: "Pieces") -> None:
+        for mine, its in zip(self.pieces, other.pieces, strict=True):
+            mine.tensor.copy_(its.tensor)
+
+    def scaling_of(self, name: str, factors: Sequence[float]) -> Scaling:
+        """factors: one for each of the model's tunables."""
+        return Scaling(name, tuple(factors[p.number] for p in self.pieces))
+
+    # ---------------------------------------------------------------- of Weights, for pieces
+
+    def zeros(self) -> "Pieces":
+        return self.copies([torch.zeros_like(p.tensor, dtype=torch.float32) for p in self.pieces])
+
+    def write_all(self, seed: int, scale: float, out: "Pieces") -> None:
+        """out = round_to_nearest(theta + scale * z(seed)) of every piece, in one kernel call a device."""
+        noise.perturb_all(self._group, seed, scale, out._group.weights, kind=self.entrywise)
+
+    def _sum_of_squares(self, t: Tunable, seed: int) -> float:
+        """Of what is here, and so no part of a norm where workers hold the same piece."""
+        assert isinstance(t, Piece)
+        rows, columns = t.rows().shape
+        return noise.sum_of_squares(
+            t.where(), (rows, columns), seed, kind=self.entrywise, device=t.tensor.device
+        )

@@ -1,8 +1,4 @@
-"""Whether a worker's pieces hold what the checkpoint has at their places; and sums to compare weights by.
-
-An address is a claim about another program's memory. Right after loading it can be checked: every
-piece must hold the checkpoint's values at the piece's place, whatever the engine's layers are called.
-"""
+"""Whether a worker's pieces hold the checkpoint's values at their places; and checksums of weights."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -14,15 +14,14 @@ configure   {"tuned": [[name, shape], ...],    the tuned tensors as transformers
              "workers": how many there are on a host,
              "checkpoint": folder | null}      compare every piece with what its files have
             -> {"pieces": [[number of the tensor, first element, rows, columns, row stride], ...],
-                "dtypes": one for each piece, "bytes": of theta here, "keep": what "auto" chose,
-                "padding": elements that are no part of theta,
+                "bytes": of theta here, "keep": what "auto" chose,
                 "unverified": names that no file of the checkpoint has; null without a checkpoint}
 probe       {"seed", "scale", "factors": one per tuned tensor | null, "drift"}: the model is put at that
             point; scale 0 is theta -> {}
 update      {"step", "learning_rate", "n", "directions": [{"seed", "projected_grad", "factors", "drift"}, ...],
              "heading_beta"}: theta moves and the model is at it -> {"drift": null | how far a walk had strayed}
 restore     {}: the model is at theta, exactly -> {"drift": likewise}
-checksum    {}: of the values the model holds now -> {"sums": one for each piece (`mezo.engines.workers.verify.sum_of`)}
+checksum    {}: of the values the model holds now -> {"sums": one for each piece (`engines.workers.verify.sum_of`)}
 release     {}: the model is at theta, exactly, and what was kept is forgotten -> {"drift": likewise}
 
 An operation that failed answers {"error": one line} instead. Keys and values that an engine has cached
@@ -31,6 +30,7 @@ are of other weights after a probe, an update and a restore: whoever calls flush
 
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -38,8 +38,7 @@ from weakref import WeakKeyDictionary, ref
 import torch
 
 from mezo.engines.workers.restore import WalkError, keeper_for, size_of
-from mezo.engines.workers.shard_map import Logical, find_pieces
-from mezo.engines.workers.sharded_weights import Pieces
+from mezo.engines.workers.shard_map import Logical, Pieces, find_pieces
 from mezo.engines.workers.verify import check_against, sum_of
 from mezo.errors import MezoError
 from mezo.optimizers import OPTIMIZERS
@@ -88,39 +87,31 @@ class _Session:
         }
         self.logical = Logical(shapes["tuned"], shapes["frozen"], asked["tied"])
         self.kind = asked["noise"]
-        self.live, padding = self._find(model)
+        self._find(model)
         folder = asked["checkpoint"]
         unverified = None if folder is None else check_against(Path(folder), self.live.pieces)
         name, settings = asked["optimizer"]
         optimizer = look_up(OPTIMIZERS, name, "optimizer")(**settings)
-        self.keeper = keeper_for(
-            asked["keep"],
-            self.live,
-            optimizer,
-            every=asked["restore_every"],
-            workers=asked["workers"],
-        )
+        every, workers = asked["restore_every"], asked["workers"]
+        self.keeper = keeper_for(asked["keep"], self.live, optimizer, every=every, workers=workers)
         self.scalings: dict[tuple[float, ...], Scaling] = {}
         pieces = self.live.pieces
         self.description = {
             "pieces": [[p.number, p.first, *p.rows().shape, p.row_stride] for p in pieces],
-            "dtypes": [str(p.tensor.dtype).removeprefix("torch.") for p in pieces],
             "bytes": size_of(self.live),
             "keep": self.keeper.name,
-            "padding": padding,
             "unverified": unverified,
         }
 
-    def _find(self, model: torch.nn.Module) -> tuple[Pieces, int]:
-        found = find_pieces(model, self.logical)
+    def _find(self, model: torch.nn.Module) -> None:
+        self.live = Pieces(find_pieces(model, self.logical), kind=self.kind)
         self.places = _places(model)
-        return Pieces(found.pieces, kind=self.kind), found.padding
 
     def _here(self) -> Pieces:
         """The pieces, found again if the engine has given its parameters other memory."""
         model = self.of()
         if model is not None and _places(model) != self.places:
-            self.live, _ = self._find(model)
+            self._find(model)
         return self.live
 
     def probe(self, asked: dict[str, Any]) -> Answer:
@@ -133,13 +124,8 @@ class _Session:
             Direction(d["seed"], d["projected_grad"], self._scaling(d.get("factors")), d.get("drift") or 0.0)
             for d in asked["directions"]
         )
-        update = Update(
-            asked["step"],
-            asked["learning_rate"],
-            directions,
-            asked["n"],
-            heading_beta=asked.get("heading_beta"),
-        )
+        beta = asked.get("heading_beta")
+        update = Update(asked["step"], asked["learning_rate"], directions, asked["n"], heading_beta=beta)
         return _told(self.keeper.update(self._here(), update))
 
     def restore(self, asked: dict[str, Any]) -> Answer:
@@ -172,4 +158,4 @@ def _places(model: torch.nn.Module) -> list[int]:
 
 
 def _told(drift: WalkError | None) -> Answer:
-    return {"drift": None if drift is None else drift.as_dict()}
+    return {"drift": None if drift is None else asdict(drift)}

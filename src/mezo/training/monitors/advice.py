@@ -59,10 +59,10 @@ def last_update_overflowed(weights: Weights) -> bool:
 
 
 class StepSize:
-    """Watches the records of a run, and speaks once.
+    """Watches the records of a run, and warns once.
 
-    Of an estimator whose values are not slopes (a sign, a normalised one), or an optimizer that scales
-    them, pass slopes=False: then only the loss is watched.
+    slopes=False: the values are no slopes (a sign, normalised, or scaled by the optimizer), so only the loss is
+    watched.
     """
 
     def __init__(self, *, slopes: bool = True):

@@ -6,13 +6,10 @@ A run has exploded when the median loss of its last 50 steps is above both
     the loss of guessing uniformly.
 
 Medians: up to 24 wild batches of 50 change nothing. Three times: the median of the first 64 examples or more is
-within about an eighth of the truth (the loss of an example spreads about as widely as it is large), and a run
-that comes back was not there. Guessing: a loss that began near zero may grow a hundredfold and
-be a good one still, but a model that is worse than one that knows nothing has been broken. An objective for
-which there is no such loss (accuracy, F1, a reward) is not watched: it is bounded, or its scale is not known.
-
-What this cannot see is a loss that was broken before its first steps were over: then there is nothing to
-compare with. It mostly ends as one that is not finite, or is called out for its slopes (`advice.StepSize`).
+within about an eighth of the truth, and no run that recovered was there. Guessing: a loss that began near zero may
+grow a hundredfold and be good, but a model worse than guessing is broken. Objectives without such a loss (accuracy,
+F1, a reward) are not watched. A loss that was broken within its first steps is not seen here; it mostly becomes
+infinite, or its slopes are too large (`advice.StepSize`).
 """
 
 import math

@@ -5,62 +5,64 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import torch
 
-from mezo.engines.base import Engine
 from mezo.util.atomic_files import replacing, write_text
 from mezo.util.profiling import WARM_UP, Profile, median_step_ms, shares
 
 
-class Counted(NamedTuple):
-    """What an engine has counted, all probes together: since it was made, or between two moments."""
-
-    asked: int  # tokens that the probes would take with nothing reused
-    computed: int  # tokens that went through the model, padding included
-    reused: int  # tokens that were asked for and not computed again
-    seconds_saved: float
-
-    @classmethod
-    def of(cls, engine: Engine) -> Self:
-        counts = engine.counts
-        return cls(counts.asked, counts.computed, counts.reused, counts.seconds_saved)
-
-    def __sub__(self, earlier: "Counted") -> "Counted":
-        return Counted(
-            self.asked - earlier.asked,
-            self.computed - earlier.computed,
-            self.reused - earlier.reused,
-            self.seconds_saved - earlier.seconds_saved,
-        )
-
-
 class Measuring:
-    """What is done around every step of a run; nothing at all unless one of the two is asked for.
+    """Around every step of a run; does nothing unless a profile or a trace is asked for.
 
-    profile: seconds by span name of every step. On a GPU it waits for the device at every border of
-        a span, because a span would otherwise be the time in which its kernels were queued.
-    trace_steps: write a timeline of so many steps, in Chrome's trace format, to `trace_path`, after
-        the first `WARM_UP`.
+    profile: seconds by span name of every step. On a GPU it synchronizes at the borders of spans.
+    trace_steps: write a timeline of so many steps after the first `WARM_UP`, in Chrome's format, to `trace_path`.
     """
 
     def __init__(
         self, device: torch.device, *, profile: bool = False, trace_steps: int = 0, trace_path: Path | None
     ) -> None:
         self.device, self.profiled = device, profile
-        self._tracer: _Tracer | None = None
+        self._path, self._tracer, self._traced = trace_path, None, False
         if trace_path is not None and trace_steps > 0:
-            self._tracer = _Tracer(trace_path, trace_steps, device)
+            self._tracer = self._profiler(trace_steps)
         self._profile: Profile | None = None
         if profile or self._tracer is not None:
+            waits = profile and device.type == "cuda"
             self._profile = Profile(
-                synchronize=_synchronizer(device) if profile else None,
+                synchronize=partial(torch.cuda.synchronize, device) if waits else None,
                 annotate=None if self._tracer is None else torch.profiler.record_function,
             )
+
+    def _profiler(self, steps: int) -> Any:
+        """torch's profiler of so many steps after the first `WARM_UP`, begun."""
+        os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else it reports its progress on stderr
+        wanted = [torch.profiler.ProfilerActivity.CPU]
+        if self.device.type == "cuda":
+            wanted.append(torch.profiler.ProfilerActivity.CUDA)
+        schedule = torch.profiler.schedule(wait=WARM_UP - 1, warmup=1, active=steps, repeat=1)
+        tracer = torch.profiler.profile(activities=wanted, schedule=schedule, on_trace_ready=self._export)
+        tracer.start()
+        return tracer
+
+    def _export(self, tracer: Any) -> None:
+        if self._path is None or tracer.step_num <= WARM_UP:  # the run was over before the first of the steps
+            return
+        self._traced = True
+        with tempfile.TemporaryDirectory() as folder:
+            plain = Path(folder) / "trace.json"
+            tracer.export_chrome_trace(str(plain))
+            with (
+                replacing(self._path) as temporary,
+                plain.open("rb") as source,
+                gzip.open(temporary, "wb") as target,
+            ):
+                shutil.copyfileobj(source, target)
 
     @contextmanager
     def step(self) -> Iterator[None]:
@@ -68,12 +70,10 @@ class Measuring:
         if self._profile is None:
             yield
             return
-        if self._tracer is not None:
-            self._tracer.begin_step()
         with self._profile:
             yield
-        if self._tracer is not None:
-            self._tracer.end_step()
+        if self._tracer is not None and not self._traced:
+            self._tracer.step()
 
     def taken(self) -> dict[str, float] | None:
         """Seconds by span name since the last call, if they are asked for."""
@@ -81,54 +81,9 @@ class Measuring:
 
     def finish(self) -> bool:
         """End a trace that the run's end cut short. Whether there is a trace, or none was asked for."""
-        return self._tracer is None or self._tracer.finish()
-
-
-def _synchronizer(device: torch.device) -> Callable[[], None] | None:
-    return (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else None
-
-
-class _Tracer:
-    """torch's profiler over some steps; the file is written when the last of them is done."""
-
-    def __init__(self, path: Path, steps: int, device: torch.device) -> None:
-        self._path, self._device, self._end = path, device, WARM_UP + steps
-        self._done = 0
-        self._profiler: Any = None
-        self._recording = self._written = False
-
-    def begin_step(self) -> None:
-        if self._done == WARM_UP:
-            wanted = [torch.profiler.ProfilerActivity.CPU]
-            if self._device.type == "cuda":
-                wanted.append(torch.profiler.ProfilerActivity.CUDA)
-            os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else it reports its progress on stderr
-            self._profiler = torch.profiler.profile(activities=wanted)
-            self._profiler.start()
-            self._recording = True
-
-    def end_step(self) -> None:
-        self._done += 1
-        if self._done == self._end:
-            self.finish()
-
-    def finish(self) -> bool:
-        """Stop recording and write what there is, once. Whether a trace was written, now or before."""
-        if self._profiler is not None and not self._written:
-            if self._recording:
-                self._recording = False
-                self._profiler.stop()
-            _export(self._profiler, self._path)
-            self._written, self._profiler = True, None
-        return self._written
-
-
-def _export(profiler: Any, path: Path) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / "trace.json"
-        profiler.export_chrome_trace(str(plain))
-        with replacing(path) as temporary, plain.open("rb") as source, gzip.open(temporary, "wb") as target:
-            shutil.copyfileobj(source, target)
+        if self._tracer is not None:
+            self._tracer.stop()
+        return self._tracer is None or self._traced
 
 
 def write_profile(path: Path, steps: Sequence[dict[str, float]], device: torch.device, matmul: str) -> None:

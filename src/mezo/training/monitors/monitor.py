@@ -42,7 +42,7 @@ class Watch:
         )
 
     def take_in(self, records: Sequence[StepRecord], first_step: int) -> None:
-        """What a resumed run has done already, from its own first step on; nothing is said of it again.
+        """What a resumed run has done already, from its own first step on; not reported again.
 
         Raises ExplodingLoss if it was stopped for that.
         """

@@ -1,13 +1,11 @@
 """A loss that gets no better: over a long window it has not fallen by more than its own standard error.
 
-The mean loss of the last W steps is compared with that of the W steps before, W being a tenth of the run and at
-least 1,000 steps. The standard error is taken from means over blocks of 50 steps, which are nearly independent where
-single steps may not be (batches without replacement within an epoch, a drifting theta). A run is looked at each
-half W, from 2 W on, and never in its last W: there is nothing left to be changed then.
+The mean losses of the last W steps and of the W before are compared, W being a tenth of the run and at least 1,000
+steps. The standard error comes from means over blocks of 50 steps, which are nearly independent. A run is checked
+each half W, from 2 W on, and not in its last W, when nothing is left to change.
 
-A loss that falls by 5 standard errors in W steps is taken for a plateau with a chance of 3 in 100,000 a look
-(the fall would have to come out 4 standard errors too small); one that does not move, in 5 looks of 6. In
-between the message is true as it stands: what the run gains is less than what can be measured.
+A loss that falls by 5 standard errors in W steps is called a plateau with a chance of 3 in 100,000 a check; one that
+does not move, in 5 checks of 6. In between, the run gains less than can be measured.
 """
 
 import math

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import AutoLocator
 
-from mezo.ablation.report.charts.panel import Panel, Series
+from mezo.ablation.report.charts.panels import Panel, Series
 from mezo.runs.plots import dress, save
 from mezo.util.escaping import figure_label, html_text
 
@@ -23,19 +24,20 @@ _MARKERS = "osD^vP*X"
 _FEW = 30  # points of a line that get markers
 _INK, _GRID, _ZERO = "#1f2934", "#e4e7eb", "#52606d"
 # The page has its own colours for light and dark, under these names.
-_VARIABLES = {_INK: "--ink", _GRID: "--line", _ZERO: "--soft"} | {c: f"--c{n}" for n, c in enumerate(COLORS)}
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "legend.labelcolor": _INK,
-}
+_VARIABLES = {_INK: "--ink", _GRID: "--line", _ZERO: "--soft"}
+_VARIABLES |= {color.lower(): f"--c{n}" for n, color in enumerate(COLORS)}
+_INKED = (
+    "text.color",
+    "axes.labelcolor",
+    "axes.edgecolor",
+    "xtick.color",
+    "ytick.color",
+    "legend.labelcolor",
+)
+_STYLE: dict[Any, Any] = {"svg.fonttype": "none", **dict.fromkeys(_INKED, _INK)}
 
 
-def write_figure(panels: list[Panel], stem: Path) -> list[Path]:
+def write_figure(panels: Sequence[Panel], stem: Path) -> list[Path]:
     """Draw the panels on one page, two a row, into STEM.png and STEM.svg; the paths written."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     return save(_figure(panels), stem)
@@ -49,36 +51,29 @@ def inline_svg(panel: Panel, name: str) -> str:
     buffer, tips = io.StringIO(), dict[str, str]()
     with rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = _figure([panel], tips)
-        # the title is the page's
-        figure.axes[0].set_title("", loc="left")
+        figure.axes[0].set_title("", loc="left")  # the title is the page's
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", buffer.getvalue(), flags=re.DOTALL)
-    text = text[text.index("<svg") :]
+    text = buffer.getvalue()
     text = re.sub(
-        r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf'<svg \1 role="img" aria-label="{name}">', text, count=1
+        r"<metadata>.*?</metadata>|<style.*?</style>", "", text[text.index("<svg") :], flags=re.DOTALL
     )
+    label = rf'<svg \1 role="img" aria-label="{name}">'
+    text = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', label, text, count=1)
     text = re.sub(
         r'<g id="(tip_\d+_)">', lambda found: f"<g><title>{html_text(tips[found[1]])}</title>", text
     )
     text = re.sub(r'<g id="[\w.]+_\d+">', "<g>", text)
-    return _with_variables(text)
+    pattern = rf"(?<=: )(?:{'|'.join(_VARIABLES)})\b"
+    return re.sub(pattern, lambda found: f"var({_VARIABLES[found[0]]})", text)
 
 
-def _with_variables(text: str) -> str:
-    """Colours in styles as the page's variables."""
-    names = {color.lower(): variable for color, variable in _VARIABLES.items()}
-    return re.sub(
-        r"(?<=: )#[0-9a-f]{6}\b",
-        lambda found: f"var({names[found[0]]})" if found[0] in names else found[0],
-        text,
-    )
-
-
-def _figure(panels: list[Panel], tips: dict[str, str] | None = None) -> Figure:
+def _figure(panels: Sequence[Panel], tips: dict[str, str] | None = None) -> Figure:
+    """tips: filled with the numbers of each point, by the id of its mark."""
     columns = min(2, len(panels))
     rows = math.ceil(len(panels) / columns)
-    height = 4.2 if not panels[0].labels else 1.3 + 0.32 * len(panels[0].labels)
-    width = 6.2 * columns if columns > 1 else 8.0 if tips is None or panels[0].labels else 6.2
+    forest = panels[0].labels
+    height = 1.3 + 0.32 * len(forest) if forest else 4.2
+    width = 12.4 if columns > 1 else 8.0 if tips is None or forest else 6.2
     figure = Figure(figsize=(width, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, panel in zip(axes, panels, strict=False):
@@ -87,7 +82,7 @@ def _figure(panels: list[Panel], tips: dict[str, str] | None = None) -> Figure:
             _add_tips(axis, panel, tips)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
-    if not panels[0].labels:
+    if not forest:
         _add_legend(figure)
     return figure
 
@@ -133,24 +128,22 @@ def _points(axis: Axes, series: Series) -> None:
 
 def _reach(
     middle: Sequence[float], low: Sequence[float] | None, high: Sequence[float] | None
-) -> list[list[float]] | None:
-    """Error bars as matplotlib has them: how far below and above the point they reach."""
+) -> np.ndarray | None:
+    """Error bars as matplotlib has them: how far below and above the point they reach, 0 without an end."""
     if low is None or high is None:
         return None
-    return [
-        [m - end if math.isfinite(end) else 0.0 for m, end in zip(middle, low, strict=True)],
-        [end - m if math.isfinite(end) else 0.0 for m, end in zip(middle, high, strict=True)],
-    ]
+    return np.nan_to_num(np.array([np.subtract(middle, low), np.subtract(high, middle)]))
 
 
 def _add_tips(axis: Axes, panel: Panel, tips: dict[str, str]) -> None:
     """An invisible mark on every point that carries its numbers."""
     for series in panel.series:
+        if series.line and len(series.x) > _FEW:
+            continue
         for n, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
-            if series.line and len(series.x) > _FEW:
-                continue
-            name = f"{panel.labels[n]}: " if panel.labels else f"{series.name}: {x:.4g}, "
-            tips[gid := f"tip_{len(tips)}_"] = f"{name}{x if panel.labels else y:.4g}"
+            tips[gid := f"tip_{len(tips)}_"] = (
+                f"{panel.labels[n]}: {x:.4g}" if panel.labels else f"{series.name}: {x:.4g}, {y:.4g}"
+            )
             axis.plot([x], [y], "o", color=COLORS[0], markersize=10, alpha=0, gid=gid, label="_none")
 
 

@@ -18,8 +18,8 @@ from mezo.util.settings_text import values_of
 Note = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Outcome:
+@dataclass
+class EndedRun:
     """What the card needs to know of a run that is over."""
 
     config: MeZOConfig
@@ -73,13 +73,13 @@ def check_mergeable(done: FinishedRun) -> None:
         )
 
 
-def outcome_of(done: FinishedRun) -> Outcome:
+def outcome_of(done: FinishedRun) -> EndedRun:
     """From the files of a run, what its card says."""
     # A file cannot ask for code or servers to be used; nothing of that is done here, the card alone names them.
     config = MeZOConfig.build(**values_of(done.run.config))
     summary = read_summary(done.run.path)
     steps = read_metrics(done.run.metrics).steps
-    return Outcome(
+    return EndedRun(
         config,
         interrupted=bool(steps) and steps[-1].step + 1 < config.num_steps,
         seconds=summary.seconds if summary else 0.0,

@@ -62,7 +62,7 @@ def borders(path: Path) -> list[int]:
         found = [8, 8 + struct.unpack_from("<Q", raw)[0]]
     else:
         lines = [n + 1 for n, byte in enumerate(raw) if byte == ord("\n")]
-        found = lines if path.suffix == ".jsonl" else lines[::8]  # of settings a few do
+        found = lines if path.suffix == ".jsonl" else [*lines[::8], *lines[-6:]]  # of settings a few do
     return [0, *found, len(raw)]
 
 

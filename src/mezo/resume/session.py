@@ -21,6 +21,7 @@ from mezo.runs import event_log, trajectory
 from mezo.runs.folder import RunFolder
 from mezo.runs.locking import RunLock
 from mezo.util.atomic_files import write_all
+from mezo.util.settings_text import values_of
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Resume:
             )
         if overwrite and fork is None:
             raise MezoError(f"{run.path}: resume it or overwrite it: give one of --resume and --overwrite")
+        _check_whole(run)
         config, own = config or MeZOConfig.load(run.config), config_of(run)
         if config.task == "auto":
             config = config.model_copy(update={"task": own.task})
@@ -98,6 +100,18 @@ class Resume:
         if self.fork is None:
             check_data(self.run.path, header, data)
         return note
+
+
+def _check_whole(run: RunFolder) -> None:
+    """Raises MezoError if config.yaml lacks settings that the run has: its end is cut off, and defaults would replace it."""
+    recorded = (header_of(run) or {}).get("config")
+    named = set(recorded) if isinstance(recorded, dict) else set[str]()
+    missing = named - set(values_of(run.config)) - {"trust_remote_code"}  # which no file is asked for
+    if missing:
+        raise MezoError(
+            f"{run.config}: expected all settings of the run, found it without {', '.join(sorted(missing)[:4])}: the file is "
+            "not whole: copy it from a backup"
+        )
 
 
 def is_finished(path: Path, config: MeZOConfig) -> bool:

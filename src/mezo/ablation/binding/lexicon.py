@@ -60,7 +60,7 @@ def spans(words: tuple[Token, ...], i: int) -> Iterator[tuple[int, tuple[str, ..
 def longest(
     words: tuple[Token, ...], i: int, fits: Callable[[Meaning], bool]
 ) -> tuple[int, tuple[Meaning, ...]]:
-    """The length of the longest phrase at word `i` that has fitting meanings, and these; 0 if there is none."""
+    """The length of the longest phrase at word `i` that has fitting meanings, and these; 0 without one."""
     for length, phrase in spans(words, i):
         if found := tuple(meaning for meaning in lexicon().get(phrase, ()) if fits(meaning)):
             return length, found

@@ -194,7 +194,7 @@ def _elements(words: tuple[Token, ...], part: Part) -> list[Element]:
 
 
 def _element(words: tuple[Token, ...], i: int, part: Part) -> tuple[Element | None, int]:
-    """The element that begins at word `i`, None if there is none; and its length."""
+    """The element that begins at word `i`, None without one; and its length."""
     length, meanings = longest(
         words, i, lambda m: m.kind != "present" and (m.part is part or m.kind not in ("own", "unit"))
     )

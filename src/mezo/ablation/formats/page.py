@@ -292,7 +292,7 @@ def literal(text: str) -> Any:
 
 
 def _flow(text: str) -> Any:
-    """A list or a mapping on one line, as JSON, YAML or Python writes it; None if it is none."""
+    """A list or a mapping on one line, as JSON, YAML or Python writes it; None for other text."""
     try:
         return parse_json(text)
     except ValueError:

@@ -200,7 +200,7 @@ def _key(dtype: torch.dtype, shapes: Sequence[tuple[int, int]]) -> str:
 
 
 def _read() -> dict[str, Any]:
-    """The cache of all measurements; {} if there is none that can be read."""
+    """The cache of all measurements; {} without a readable one."""
     with suppress(OSError, ValueError):
         found = parse_json((cache_folder() / "matmul.json").read_text(encoding="utf-8"))
         return found if isinstance(found, dict) else {}

@@ -149,6 +149,8 @@ def compare(
         for line in lines:
             table.add_row(*map(cell, line.cells()))
         Console(width=None if sys.stdout.isatty() else 200).print(table)
+        if (note := side_by_side.footnote(lines)) is not None:
+            say(note)
 
 
 def _cost(seconds: float, peak: int) -> None:

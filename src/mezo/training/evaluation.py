@@ -10,6 +10,7 @@ from mezo.events import EvalRecord
 from mezo.metrics import METRICS, Metric, TextMetric
 from mezo.metrics.accuracy import ACCURACY
 from mezo.objectives import LogprobObjective, Objective, OutputObjective, reported
+from mezo.runs.judged_on import rows_fingerprint
 from mezo.scoring import Example, pose, predictions
 from mezo.util.clock import since
 from mezo.util.registry import look_up
@@ -78,6 +79,7 @@ def evaluate(
         examples=len(examples),
         seconds=since(began),
         metrics=values,
+        examples_fingerprint=rows_fingerprint(example.fields for example in examples),
     )
 
 

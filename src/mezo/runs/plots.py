@@ -119,9 +119,8 @@ def write_plots(run: RunFolder | Path | str) -> list[Path]:
         written += save(figure, folder.plots / name)
     figure = Figure(figsize=(12.0, 7.6), layout="constrained")
     names = list(panels)
-    rows = (
-        [names[:2], names[2:]] if len(names) == 4 else [names[:1] * 2, names[1:]]
-    )  # the loss over both columns
+    # With three panels the loss goes over both columns.
+    rows: list[Any] = [names[:2], names[2:]] if len(names) == 4 else [names[:1] * 2, names[1:]]
     for name, axis in figure.subplot_mosaic(rows).items():
         panels[name](axis, data)
     return written + save(figure, folder.plots / "overview")

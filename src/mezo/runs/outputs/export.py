@@ -139,7 +139,7 @@ def _script(given: Path | None, note: Note) -> Path:
     missing = [name.partition(".")[2] or name for name in _NEEDED if not _is_installed(name)]
     if missing:
         raise MezoError(
-            f"the GGUF converter needs {', '.join(missing)}: pip install 'mezo[gguf]', or run llama.cpp's {SCRIPT} on "
+            f"the GGUF converter needs {', '.join(missing)}: pip install 'mezo-llm[gguf]', or run llama.cpp's {SCRIPT} on "
             "the folder that `mezo merge` writes"
         )
     if given is not None:

@@ -7,8 +7,9 @@ import typer
 
 from mezo.cli.options import DATA_SETTINGS, SETTINGS, panel_of, with_config
 from mezo.cli.output import cell, say
-from mezo.cli.progress import PlainObserver, duration, observer_for
+from mezo.cli.progress import PlainObserver, observer_for
 from mezo.config import METHOD, MeZOConfig
+from mezo.runs.pace import duration
 
 _EPILOG = r"""
 [bold]Examples[/bold]

@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from mezo.runs.folder import RunFolder
 from mezo.runs.judged_on import MARK, Judged, explained, judged_elsewhere
 from mezo.runs.metrics_file import Metrics, read_metrics
 from mezo.util.atomic_files import replacing
+from mezo.util.figures import Axes, Figure, MaxNLocator, rc_context
 
 # Okabe and Ito's palette: distinct for colour-blind readers, and in grey.
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#9AA5B1"
@@ -107,23 +104,34 @@ def write_plots(run: RunFolder | Path | str) -> list[Path]:
     if not metrics.steps:
         return []
     data = curves(metrics)
-    panels: dict[str, Callable[[Axes, Curves], None]] = {"loss": _loss}
-    if np.isfinite(data.score).any():
-        panels[re.sub(r"\W+", "-", data.metric)] = _score
-    panels |= {"gradient": _gradient, "zero_gradients": _zero_gradients}
     folder.plots.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
-    for name, draw in panels.items():
+    for name, draw in _panels(data).items():
         figure = Figure(figsize=(7.0, 4.2), layout="constrained")
         draw(figure.subplots(), data)
         written += save(figure, folder.plots / name)
-    figure = Figure(figsize=(12.0, 7.6), layout="constrained")
-    names = list(panels)
+    return written + save(_overview(data), folder.plots / "overview")
+
+
+def overview_png(metrics: Metrics) -> bytes | None:
+    """All plots of a run on one page, as a PNG file has it; None without a finished step."""
+    return _encoded(_overview(curves(metrics)), "png", 80) if metrics.steps else None
+
+
+def _panels(data: Curves) -> dict[str, Callable[[Axes, Curves], None]]:
+    """By the names of their files. None of a metric without evaluations."""
+    score = {re.sub(r"\W+", "-", data.metric): _score} if np.isfinite(data.score).any() else {}
+    return {"loss": _loss, **score, "gradient": _gradient, "zero_gradients": _zero_gradients}
+
+
+def _overview(data: Curves) -> Figure:
+    panels = _panels(data)
+    figure, names = Figure(figsize=(12.0, 7.6), layout="constrained"), list(panels)
     # With three panels the loss goes over both columns.
     rows: list[Any] = [names[:2], names[2:]] if len(names) == 4 else [names[:1] * 2, names[1:]]
     for name, axis in figure.subplot_mosaic(rows).items():
         panels[name](axis, data)
-    return written + save(figure, folder.plots / "overview")
+    return figure
 
 
 def write_comparison(runs: Mapping[str, RunFolder], stem: Path) -> list[Path]:
@@ -256,15 +264,21 @@ def dress(axis: Axes, title: str, ylabel: str) -> None:
 
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write `stem`.png and .svg, and return them."""
-    # Without a date, a version and random ids, the same run gives the same file.
-    metadata: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
     written = []
-    for kind, fields in metadata.items():
-        buffer = io.BytesIO()
-        with rc_context({"svg.hashsalt": "mezo"}):
-            figure.savefig(buffer, format=kind, dpi=150, metadata=fields)
+    for kind in _METADATA:
         path = stem.with_suffix(f".{kind}")
         with replacing(path) as temporary:
-            temporary.write_bytes(buffer.getvalue())
+            temporary.write_bytes(_encoded(figure, kind, 150))
         written.append(path)
     return written
+
+
+# Without a date, a version and random ids, the same run gives the same file.
+_METADATA: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+
+
+def _encoded(figure: Figure, kind: str, dpi: int) -> bytes:
+    buffer = io.BytesIO()
+    with rc_context({"svg.hashsalt": "mezo"}):
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=_METADATA[kind])
+    return buffer.getvalue()

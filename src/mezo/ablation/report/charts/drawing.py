@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import AutoLocator
 
 from mezo.ablation.report.charts.panels import Panel, Series
 from mezo.runs.plots import dress, save
 from mezo.util.escaping import figure_label, html_text
+from mezo.util.figures import AutoLocator, Axes, Figure, rc_context
 
 # Okabe and Ito's palette behind black for the baseline; past its end other markers tell variants apart.
 COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A6A00")

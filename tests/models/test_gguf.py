@@ -10,6 +10,7 @@ from tests import gguf_models
 from tests.gguf_models import READ, WRITTEN, tiny_llama, write
 from tests.resumed import ROWS, config_for, resume, trainer
 from tests.tiers import mostly_slow
+from tests.tiny_models import same_files
 from tests.toys import byte_tokenizer
 
 from mezo.api import evaluate
@@ -168,4 +169,13 @@ def test_more_layers_than_tensors(tmp_path: Path) -> None:
 def test_the_package_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "model.gguf")
     monkeypatch.setattr(gguf_files.importlib.util, "find_spec", lambda name: None)
-    assert complaint(tmp_path).endswith("reading GGUF needs the package gguf: pip install 'mezo[gguf]'")
+    assert complaint(tmp_path).endswith("reading GGUF needs the package gguf: pip install 'mezo-llm[gguf]'")
+
+
+@pytest.mark.parametrize("tuning", ["prefix", "head"])
+def test_the_other_modes_replay_to_equal_bytes(tmp_path: Path, tuning: str) -> None:
+    write(tmp_path / "small.gguf", "Q4_0")
+    config = config_for(tmp_path / "small.gguf", num_steps=2, eval_every=0, tuning=tuning)
+    trainer(config, output=tmp_path / "run", artifacts=True).train()
+    written = replay(tmp_path / "run", output=tmp_path / "again")
+    assert same_files(written, tmp_path / "run" / written.name)

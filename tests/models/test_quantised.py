@@ -28,6 +28,7 @@ from mezo.models import quantised
 from mezo.models.load import load
 from mezo.objectives import OBJECTIVES
 from mezo.resume.replay import replay
+from mezo.runs.outputs.merge import merge
 from mezo.scoring import pose
 from mezo.tuning import tune
 from mezo.types import Probe
@@ -330,3 +331,11 @@ def test_lora_on_a_gpu(tmp_path: Path, way: str) -> None:
     trainer(config_for(tmp_path / "base", **changes), output=tmp_path / "run", artifacts=True).train()
     replay(tmp_path / "run", output=tmp_path / "again")
     assert same_files(tmp_path / "run" / "adapter", tmp_path / "again" / "adapter")
+
+
+@pytest.mark.skipif(not has("torchao"), reason="needs torchao")
+def test_an_adapter_is_not_rounded_away_into_its_base(tmp_path: Path) -> None:
+    config = settings(tmp_path / "base", "lora", "int8")
+    trainer(config, output=tmp_path / "run", artifacts=True).train()
+    with pytest.raises(MezoError, match="held in few bits, which would round the adapter away"):
+        merge(tmp_path / "run")

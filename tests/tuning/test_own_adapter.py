@@ -191,7 +191,7 @@ def folder(tmp_path: Path) -> Path:
     byte_tokenizer(words=(" great", " terrible")).save_pretrained(tmp_path / "base")
     model = adapted(lora(), "default")
     model.peft_config["default"].base_model_name_or_path = str(tmp_path / "base")
-    save(model, None, tmp_path / "first")
+    save(model, byte_tokenizer(), tmp_path / "first")
     return tmp_path / "first"
 
 

@@ -44,7 +44,7 @@ def file_in(folder: Path) -> Path | None:
 def check(path: Path) -> None:
     """Raises MezoError if a file is no GGUF, is a part of one, or cannot be read here."""
     if importlib.util.find_spec("gguf") is None:
-        raise MezoError(f"{path}: reading GGUF needs the package gguf: pip install 'mezo[gguf]'")
+        raise MezoError(f"{path}: reading GGUF needs the package gguf: pip install 'mezo-llm[gguf]'")
     if (part := _SPLIT.search(path.stem)) and int(part[1]) > 1:
         raise MezoError(
             f"{path}: one of {int(part[1])} parts of a model: join them first (llama-gguf-split --merge)"

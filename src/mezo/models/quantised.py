@@ -16,8 +16,8 @@ from mezo.errors import MezoError
 Quantize = Literal["nf4", "int8", "int4"]
 # By the name in config.json: the packages that compute with it, and what it needs besides.
 _NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
-    "bitsandbytes": (("bitsandbytes",), "pip install 'mezo[quantized]'"),
-    "torchao": (("torchao",), "pip install 'mezo[quantized]'"),
+    "bitsandbytes": (("bitsandbytes",), "pip install 'mezo-llm[quantized]'"),
+    "torchao": (("torchao",), "pip install 'mezo-llm[quantized]'"),
     "gptq": (("gptqmodel", "optimum"), "pip install gptqmodel optimum"),
     "awq": (("gptqmodel",), "pip install gptqmodel"),
     "mxfp4": ((), ""),  # becomes bfloat16

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from mezo.engines.base import Engine
 from mezo.errors import MezoError
@@ -9,11 +10,25 @@ from mezo.events import EvalRecord
 from mezo.metrics import METRICS, Metric, TextMetric
 from mezo.metrics.accuracy import ACCURACY
 from mezo.objectives import LogprobObjective, Objective, OutputObjective, reported
+from mezo.runs.judged_on import rows_fingerprint
 from mezo.scoring import Example, pose, predictions
 from mezo.util.clock import since
 from mezo.util.registry import look_up
 
 _CHUNK = 64  # examples scored in one call
+
+
+@dataclass
+class ModelAnswers:
+    """What a model answered, an entry an example.
+
+    Args:
+        choices: the candidate that it chose; empty where there is no choice.
+        outputs: what it wrote; empty where no metric reads that.
+    """
+
+    choices: list[int] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
 
 
 def evaluate(
@@ -25,6 +40,7 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     step: int = 0,
     split: str = "validation",
+    answers: ModelAnswers | None = None,
 ) -> EvalRecord:
     """Score every example at theta, 64 at a time, sorted by length.
 
@@ -36,6 +52,7 @@ def evaluate(
         has_candidates: whether the task is a choice between candidates.
         metrics: the task's, by name; None for accuracy where there are candidates.
         step, split: for the record.
+        answers: filled with what the model chose and wrote.
 
     Raises MezoError if a metric is unknown, or not available for these examples.
     """
@@ -46,6 +63,8 @@ def evaluate(
     loss, choices = _scored(engine, examples, reported(objective), has_candidates)
     writes = isinstance(objective, OutputObjective) or any(isinstance(m, TextMetric) for m in wanted)
     outputs = engine.generate(examples) if writes else []
+    if answers is not None:
+        answers.choices, answers.outputs = choices, list(outputs)
     values = {
         m.name: m.of(examples, outputs) if isinstance(m, TextMetric) else m.of(examples, choices)
         for m in wanted
@@ -60,6 +79,7 @@ def evaluate(
         examples=len(examples),
         seconds=since(began),
         metrics=values,
+        examples_fingerprint=rows_fingerprint(example.fields for example in examples),
     )
 
 

@@ -13,7 +13,7 @@ from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset, MeZODataset
 from mezo.data.prefetch import ahead
 from mezo.errors import MezoError
-from mezo.events import EvalRecord, MezoWarning, Observer, StepRecord, WarningObserver
+from mezo.events import EvalRecord, MezoWarning, Observer, StepRecord
 from mezo.models.quantised import num_parameters
 from mezo.noise import announced
 from mezo.parallel.group import Apart
@@ -21,6 +21,7 @@ from mezo.parallel.start import check_state, group_for, interrupts_for, sent
 from mezo.resume.recorder import RunFiles, WriteFailed
 from mezo.resume.session import Resume, meet
 from mezo.runs.folder import RunFolder
+from mezo.runs.notebook import default_observer
 from mezo.runs.result import TrainResult
 from mezo.training.evaluation import evaluate
 from mezo.training.monitors import watch_of
@@ -49,7 +50,8 @@ class MeZOTrainer:
         tokenizer: the model's.
         output: the RUN folder; None writes nothing.
         overwrite: whether the folder may hold a run, which is then removed.
-        observer: hears of steps, evaluations and notes; by default notes become Python warnings.
+        observer: hears of steps, evaluations and notes; by default a notebook's cell shows them, and elsewhere notes become
+            Python warnings.
         profile: measure where each step's time goes (StepRecord.profile, RUN/profile.json).
         trace_steps: write a timeline of so many steps, after the first two, to RUN/trace.json.gz.
         artifacts: False leaves the tuned weights, plots and card out of the RUN folder. The trajectory, from
@@ -94,7 +96,7 @@ class MeZOTrainer:
         elif config is None or fork is not None:
             raise MezoError("a run needs a config, or a run to resume= (and a fork= is of one)")
         self.group = group_for(config)
-        self.observer = (observer or WarningObserver()) if self.group.leads else Observer()
+        self.observer = (observer or default_observer()) if self.group.leads else Observer()
         if trace_steps and (trace_steps < 0 or output is None):
             raise MezoError(
                 f"trace_steps={trace_steps}: expected a number of steps, 1 or more, and an output= folder "

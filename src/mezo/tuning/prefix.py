@@ -9,6 +9,7 @@ from mezo import noise
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.models.limits import positions_of
+from mezo.models.names import public_name
 from mezo.models.offloaded import device_of
 from mezo.models.quantised import is_quantised
 from mezo.noise import INITIALISATION
@@ -50,7 +51,7 @@ def prefix(model: Any, config: MeZOConfig) -> Any:
         starts = [
             (_noise(layer, "keys", count, config), _noise(layer, "values", count, config)) for layer in found
         ]
-    attach(model, found, starts, base_name=config.model)
+    attach(model, found, starts, base_name=public_name(config.model))
     _check_reads_all(model)
     tensors = {canonical(name): p for name, p in model.named_parameters() if ".prefix." in name}
     model.requires_grad_(False)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mezo.errors import MezoError
 from mezo.models.load import LoadedModel, load
+from mezo.models.names import public_name
 from mezo.tuning.adapter_files import CONFIG, settings_of
 from mezo.tuning.saving import with_adapter
 
@@ -57,5 +58,7 @@ def load_start(
         )
     loaded = load(base, dtype, device, False, note, quantize)
     model = with_adapter(loaded.model, Path(name).expanduser())
-    model.peft_config["default"].base_model_name_or_path = base  # as the tuned adapter's file is to say
+    model.peft_config["default"].base_model_name_or_path = public_name(
+        base
+    )  # as the tuned adapter's file is to say
     return replace(loaded, model=model, name=name)

@@ -33,7 +33,8 @@ def random_llama(layers: int, seed: int) -> Any:
         max_position_embeddings=4096,
     )
     with torch.device("meta"):
-        model: Any = LlamaForCausalLM(config).to(torch.bfloat16)
+        model: Any = LlamaForCausalLM(config)
+    model.to(torch.bfloat16)
     rotary = type(model.model.rotary_emb)(config)  # its buffers are computed, and are in no checkpoint
     model.to_empty(device="cpu")
     model.model.rotary_emb = rotary

@@ -26,7 +26,7 @@ from mezo.training.trainer import MeZOTrainer, TrainResult
 from mezo.util import memory
 
 # of mezo_finetune beyond the config's own
-_TRAINER_ARGUMENTS = (
+TRAINER_ARGUMENTS = (
     "output",
     "overwrite",
     "observer",
@@ -92,13 +92,13 @@ def mezo_finetune(
     """
     if server_args is not None:
         kwargs["server_args"] = server_args
-    trainer = {name: kwargs.pop(name) for name in _TRAINER_ARGUMENTS if name in kwargs}
+    trainer = {name: kwargs.pop(name) for name in TRAINER_ARGUMENTS if name in kwargs}
     validation = kwargs.pop("validation_dataset", None)
     known = set(MeZOConfig.model_fields) - {"model"}
     for name in kwargs:
         if name not in known:
             raise MezoError(
-                f"mezo_finetune has no argument {name!r}{near(name, known | {*_TRAINER_ARGUMENTS})}"
+                f"mezo_finetune has no argument {name!r}{near(name, known | {*TRAINER_ARGUMENTS})}"
             )
     tuning = {"tuning": "lora", "lora_rank": lora_rank} if lora_rank else {"tuning": "full"}
     given = isinstance(train_dataset, MeZODataset)

@@ -68,7 +68,8 @@ def mezo_finetune(
         batch_size: examples a step.
         max_length: tokens of an example; longer ones are cut.
         normalize_perturbations: directions of unit length.
-        server_args: options of a serving engine, such as SGLang's mem_fraction_static, by name.
+        server_args: options of a serving engine, such as SGLang's mem_fraction_static, by name; or SGLang's ServerArgs or
+            vLLM's EngineArgs, of which counts what differs from its defaults.
         serve_as: with a serving engine, the tuned adapter stays loaded in it under this name. The result's `engine`
             is that engine; its close() ends it.
         kwargs: any other field of MeZOConfig, and validation_dataset, output (the RUN folder; without it nothing is

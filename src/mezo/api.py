@@ -26,7 +26,7 @@ from mezo.training.trainer import MeZOTrainer, TrainResult
 from mezo.util import memory
 
 # of mezo_finetune beyond the config's own
-_TRAINER_ARGUMENTS = (
+TRAINER_ARGUMENTS = (
     "output",
     "overwrite",
     "observer",
@@ -68,7 +68,8 @@ def mezo_finetune(
         batch_size: examples a step.
         max_length: tokens of an example; longer ones are cut.
         normalize_perturbations: directions of unit length.
-        server_args: options of a serving engine, such as SGLang's mem_fraction_static, by name.
+        server_args: options of a serving engine, such as SGLang's mem_fraction_static, by name; or SGLang's ServerArgs or
+            vLLM's EngineArgs, of which counts what differs from its defaults.
         serve_as: with a serving engine, the tuned adapter stays loaded in it under this name. The result's `engine`
             is that engine; its close() ends it.
         kwargs: any other field of MeZOConfig, and validation_dataset, output (the RUN folder; without it nothing is
@@ -92,13 +93,13 @@ def mezo_finetune(
     """
     if server_args is not None:
         kwargs["server_args"] = server_args
-    trainer = {name: kwargs.pop(name) for name in _TRAINER_ARGUMENTS if name in kwargs}
+    trainer = {name: kwargs.pop(name) for name in TRAINER_ARGUMENTS if name in kwargs}
     validation = kwargs.pop("validation_dataset", None)
     known = set(MeZOConfig.model_fields) - {"model"}
     for name in kwargs:
         if name not in known:
             raise MezoError(
-                f"mezo_finetune has no argument {name!r}{near(name, known | {*_TRAINER_ARGUMENTS})}"
+                f"mezo_finetune has no argument {name!r}{near(name, known | {*TRAINER_ARGUMENTS})}"
             )
     tuning = {"tuning": "lora", "lora_rank": lora_rank} if lora_rank else {"tuning": "full"}
     given = isinstance(train_dataset, MeZODataset)

@@ -13,7 +13,18 @@ from mezo.cli import main as run
 from mezo.cli.numbers import bound
 
 PROGRAM = "python -m benchmarks"
-MEASUREMENTS = ("step", "noise", "memory", "modes", "prefix", "engine", "converge", "scale")
+MEASUREMENTS = (
+    "step",
+    "noise",
+    "memory",
+    "modes",
+    "prefix",
+    "engine",
+    "converge",
+    "scale",
+    "quantised",
+    "seven-billion",
+)
 SCRIPTS = {
     "engines-agree": "Whether engines walk alike: the same run on each, and how far results are apart.",
     "epsilon": "How well a projected gradient is measured, by epsilon and by the type of the weights.",
@@ -54,7 +65,7 @@ def commands() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     for name in MEASUREMENTS:
-        app.command(name)(importlib.import_module(f"benchmarks.{name}").command)
+        app.command(name)(importlib.import_module(f"benchmarks.{name.replace('-', '_')}").command)
     for name, text in SCRIPTS.items():
         app.command(name, help=text)(lambda: None)  # for --help; `main` runs scripts without this app
     bound(app)

@@ -15,7 +15,7 @@ from benchmarks.report import Column, Report, Row, of_ratio, spread
 from benchmarks.timing import Note, Seconds, interleaved, ratio, spreads, threads
 from mezo import noise
 from mezo.errors import MezoError
-from mezo.models.load import DTYPES
+from mezo.models.dtypes import DTYPES
 from mezo.noise.where import Where
 from mezo.util.registry import look_up
 from mezo.weights.weights import Weights

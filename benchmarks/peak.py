@@ -30,13 +30,13 @@ def peak_of(case: Case) -> tuple[int, str]:
     """Peak memory in bytes since the model was loaded, and a description of the batch."""
     loaded = model_for(case.model, case.dtype)
     batch, objective, made_of = _batch(case, loaded)
-    _forget_peak()
+    forget_peak()
     with threads(case.threads):
         step = _plain(loaded, batch, objective, case.case) if case.case in (BASE, "loss") else None
         step = step or _tuning(tuned(loaded, case.tuning), loaded, batch, objective, case)
         for number in range(STEPS):
             step(number)
-        return _peak(), made_of
+        return peak_since(), made_of
 
 
 def _batch(case: Case, loaded: LoadedModel) -> tuple[list[Example], str, str]:
@@ -82,10 +82,10 @@ def _tuning(
         return lambda number: reference_step(
             model.parameters, lambda: padded.loss(model.model), lr=LEARNING_RATE, eps=EPSILON, seed=number
         )
-    return _adamw(model, Padded(batch, OBJECTIVES["answer-ce"], model.pad))
+    return adamw(model, Padded(batch, OBJECTIVES["answer-ce"], model.pad))
 
 
-def _adamw(model: Tuned, padded: Padded) -> Callable[[int], object]:
+def adamw(model: Tuned, padded: Padded) -> Callable[[int], object]:
     """Backpropagates the cross-entropy of the answers, whatever objective the other cases have."""
     for p in model.parameters:
         p.requires_grad_(True)
@@ -99,7 +99,7 @@ def _adamw(model: Tuned, padded: Padded) -> Callable[[int], object]:
     return step
 
 
-def _forget_peak() -> None:
+def forget_peak() -> None:
     """Reset the peak that the kernel counts (Linux)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -109,7 +109,7 @@ def _forget_peak() -> None:
         ) from None
 
 
-def _peak() -> int:
+def peak_since() -> int:
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return int(found[1]) * 1024

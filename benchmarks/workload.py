@@ -10,7 +10,8 @@ import torch
 from mezo.config import MeZOConfig
 from mezo.engines.transformers.engine import TransformersEngine
 from mezo.errors import MezoError
-from mezo.models.load import DTYPES, LoadedModel, load
+from mezo.models.dtypes import DTYPES
+from mezo.models.load import LoadedModel, load
 from mezo.objectives import OBJECTIVES
 from mezo.optimizers import SGD, Optimizer
 from mezo.scoring import Example

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mezo.build.schedule import objective_for
-from mezo.build.setup import check_limits, encode, engine_at, load_model, with_matmul
+from mezo.build.setup import check_limits, encode, engine_at, load_model, with_dtype, with_matmul
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
 from mezo.data.demonstrations import Demonstrated, demonstrate, draw
@@ -169,7 +169,7 @@ def evaluate(
     )
     if dataset.words and observer:
         observer.on_note(dataset.words)
-    objective = objective_for(config, dataset.task)
+    objective, config = objective_for(config, dataset.task), with_dtype(config)
     loaded = load_model(config, observer and observer.on_note)
     with_matmul(
         config,

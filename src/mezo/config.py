@@ -172,8 +172,13 @@ class MeZOConfig(BaseModel):
     prefix_init: Literal["activations", "random"] = setting(
         "activations", WHAT, "Start of the prefix: activations of random tokens, or noise."
     )
-    dtype: Literal["float32", "bfloat16", "float16"] = setting(
-        "float32", WHAT, "Type of the weights in memory."
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = setting(
+        "float32", WHAT, "Type of the weights in memory; auto: that of the checkpoint."
+    )
+    quantize: Literal["nf4", "int8", "int4"] | None = setting(
+        None,
+        WHAT,
+        "Hold the matrices of the base in 4 or 8 bits; lora, prefix and head are tuned beside them.",
     )
     device: str = setting("auto", WHAT, "auto, cpu, cuda or cuda:N.")
     trust_remote_code: bool = setting(False, WHAT, "Run the model's own Python code.")

@@ -25,6 +25,7 @@ OTHER: dict[str, Any] = {
     "prefix_tokens": 3,
     "prefix_init": "random",
     "dtype": "bfloat16",
+    "quantize": "nf4",
     "device": "cpu",
     "trust_remote_code": True,
     "engine": "sglang",

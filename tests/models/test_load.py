@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -294,6 +295,24 @@ def test_dtype_and_device(folder: Path) -> None:
     assert resolve_device("cpu") == torch.device("cpu")
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_auto_is_the_dtype_of_the_checkpoint(tmp_path: Path, named: bool) -> None:
+    model: Any = llama()
+    folder = saved(model.to(torch.bfloat16), tmp_path / "model")
+    if not named:  # by config.json
+        path = folder / "config.json"
+        path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "dtype"}))
+    assert load(folder, "auto", "cpu").model.dtype == torch.bfloat16
+
+
+def test_a_checkpoint_in_a_type_that_is_not_tuned(tmp_path: Path) -> None:
+    model: Any = llama()
+    folder = saved(model.to(torch.float64), tmp_path / "model")
+    assert complaint(folder, dtype="auto").endswith(
+        "its weights are float64: give one of float32, bfloat16, float16"
+    )
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what is said where there is no CUDA GPU")
 def test_a_gpu_that_is_not_there() -> None:
     assert resolve_device("auto") == torch.device("cpu")
@@ -384,7 +403,7 @@ def test_no_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_demo_extra_is_asked_for(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smollm2.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MezoError, match=r"needs the package gguf: pip install 'mezo\[demo\]'"):
+    with pytest.raises(MezoError, match=r"needs the package gguf: pip install 'mezo-llm\[demo\]'"):
         smollm2.folder(lambda text: None)
 
 

@@ -16,7 +16,7 @@ import torch
 from mezo.algorithm import check_finite
 from mezo.baselines.gradients import DIFFERENTIABLE, loss_of
 from mezo.build.schedule import learning_rate, objective_for
-from mezo.build.setup import encode, load_model, set_up
+from mezo.build.setup import encode, load_model, set_up, with_dtype
 from mezo.config import MeZOConfig
 from mezo.data.from_config import task_of, training_set, validation_set
 from mezo.errors import MezoError
@@ -63,7 +63,7 @@ class FineTuner:
         dropout: bool = False,
         observer: Observer | None = None,
     ):
-        make = look_up(OPTIMIZERS, optimizer, "optimizer")
+        make, config = look_up(OPTIMIZERS, optimizer, "optimizer"), with_dtype(config)
         self.config, self.observer = config, observer or WarningObserver()
         self.name, self.max_grad_norm, self.dropout = optimizer, max_grad_norm, dropout
         train = training_set(config, task_of(config))

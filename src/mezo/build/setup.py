@@ -21,15 +21,20 @@ from mezo.engines.serving.open import open_served
 from mezo.engines.transformers.engine import TransformersEngine
 from mezo.errors import MezoError
 from mezo.metrics import METRICS, TextMetric
+from mezo.models.dtypes import DTYPES, checkpoint_dtype
 from mezo.models.limits import Limits
-from mezo.models.load import DTYPES, LoadedModel, frozen, kind_of, load
+from mezo.models.load import LoadedModel, frozen, kind_of
+from mezo.models.offloaded import is_offloaded
+from mezo.models.quantised import mixes_rows
 from mezo.objectives import Objective, OutputObjective
 from mezo.optimizers import SGD
 from mezo.parallel.group import ProcessGroup
 from mezo.parallel.tensor_parallel import cut_
 from mezo.scoring import Example
 from mezo.tuning import tune, with_adapter
-from mezo.weights.fingerprint import fingerprint
+from mezo.tuning.own_adapter import own_adapter
+from mezo.tuning.started import base_of, load_start
+from mezo.weights.fingerprint import fingerprint_of
 from mezo.weights.weights import Weights
 
 
@@ -72,19 +77,33 @@ def base_model(config: MeZOConfig, model: Any, tokenizer: Any, note: Callable[[s
     if tokenizer is None:
         raise MezoError("a model object needs its tokenizer: pass tokenizer=")
     kind = kind_of(model.config, config.model)
+    if (own := own_adapter(model)) is not None:
+        note(f"tuning {own.in_words()} of the model")
     return LoadedModel(frozen(model), with_chat_template(tokenizer, config.chat_template), kind, config.model)
+
+
+def with_dtype(config: MeZOConfig, model: Any = None) -> MeZOConfig:
+    """The config that says which dtype `auto` is: the checkpoint's, or that of a model object."""
+    if config.dtype != "auto":
+        return config
+    found = (
+        checkpoint_dtype(base_of(config.model)) if model is None else str(model.dtype).removeprefix("torch.")
+    )
+    return MeZOConfig.build(**{**dict(config), "dtype": found})
 
 
 def load_model(config: MeZOConfig, note: Callable[[str], None] | None) -> LoadedModel:
     """The config's model, whose tokenizer has the config's chat template. Raises MezoError as `load` does."""
-    loaded = load(config.model, config.dtype, config.device, config.trust_remote_code, note)
+    loaded = load_start(
+        config.model, config.dtype, config.device, config.trust_remote_code, note, quantize=config.quantize
+    )
     with_chat_template(loaded.tokenizer, config.chat_template)
     return loaded
 
 
 def base_fingerprint(base: LoadedModel) -> str:
     """The fingerprint of the weights that a run starts from: the same for every engine."""
-    return base.fingerprint() if isinstance(base, Outline) else fingerprint(base.model.named_parameters())
+    return base.fingerprint() if isinstance(base, Outline) else fingerprint_of(base.model)
 
 
 def with_matmul(
@@ -165,7 +184,7 @@ def set_up(
         activation_cache_bytes=config.activation_cache_mb << 20,
         tokenizer=loaded.tokenizer,
         max_new_tokens=config.max_new_tokens,
-        disable_shortcuts=config.disable_shortcuts,
+        disable_shortcuts=shortcuts_without(config.disable_shortcuts, model),
     )
     return Prepared(model, loaded.tokenizer, weights, engine)
 
@@ -195,8 +214,16 @@ def engine_at(
         probes=False,
         tokenizer=loaded.tokenizer,
         max_new_tokens=max_new_tokens,
-        disable_shortcuts=disable_shortcuts,
+        disable_shortcuts=shortcuts_without(disable_shortcuts, model),
     )
+
+
+def shortcuts_without(disabled: Collection[Shortcut], model: Any) -> Collection[Shortcut]:
+    """The shortcuts that are never used: all of them where rows that share a pass change each other's answers.
+
+    And where hooks fetch the weights, which only a module's own forward waits for.
+    """
+    return ("all",) if mixes_rows(model) or is_offloaded(model) else disabled
 
 
 def encode(

@@ -33,8 +33,9 @@ def show_tokens(
     from mezo.data import encode
     from mezo.data.chat_templates import with_chat_template
     from mezo.models.load import describe
+    from mezo.tuning.started import base_of
 
-    found = describe(model)
+    found = describe(base_of(model))
     tokenizer: Any = with_chat_template(found.tokenizer, chat_template)
     for row, example in zip(rows, encode(task, rows, tokenizer, found.kind, max_length), strict=True):
         if len(example.candidates) == 1:

@@ -7,6 +7,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from mezo.errors import MezoError
+from mezo.models import gguf_files
 from mezo.util.foreign import read_text
 from mezo.util.parsing import parse_json
 
@@ -55,6 +56,9 @@ def check_source(source: str, config: Any) -> None:
     """
     folder = Path(source)
     _check_names(source, config)
+    if folder.is_file():
+        _check_layers(source, config, gguf_files.tensor_count(folder))
+        return
     if folder.is_dir():
         if (folder / ADAPTER).is_file():
             raise MezoError(
@@ -138,11 +142,15 @@ def check_size(folder: Path, config: Any) -> None:
 
     A model is built layer by layer before a weight of it is read, so this number alone can take all memory.
     """
-    layers = getattr(config.get_text_config(), "num_hidden_layers", None)
     tensors = sum(len(shapes_of(path)) for path in folder.glob("*.safetensors"))
+    _check_layers(str(folder / "config.json"), config, tensors)
+
+
+def _check_layers(where: str, config: Any, tensors: int) -> None:
+    layers = getattr(config.get_text_config(), "num_hidden_layers", None)
     if isinstance(layers, int) and layers > tensors:
         raise MezoError(
-            f"{folder / 'config.json'}: has {layers:,} layers, and the files of weights have {tensors:,} tensors:"
+            f"{where}: has {layers:,} layers, and the files of weights have {tensors:,} tensors:"
             f" they are not of one model"
         )
 

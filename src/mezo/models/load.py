@@ -1,9 +1,7 @@
 """Load any Hugging Face causal or masked language model, frozen and ready to be scored."""
 
 import contextlib
-import difflib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,17 +19,18 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
-from transformers.utils import logging as hf_logging
 
 from mezo.errors import MezoError
-from mezo.models import smollm2
-from mezo.models.checkpoint_files import check_index, check_source, check_tokens, reason_of, shapes_of
+from mezo.models import gguf_files, quantised
+from mezo.models.checkpoint_files import check_source, check_tokens, shapes_of
+from mezo.models.dtypes import DTYPES, checkpoint_dtype
 from mezo.models.identity import code_of
 from mezo.models.limits import with_a_row
+from mezo.models.locate import folder_of, locate, quiet, reading, to_stderr
+from mezo.models.offloaded import device_of
 from mezo.util.registry import look_up
 
 Kind = Literal["causal", "masked"]
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class LoadedModel:
 class Description(NamedTuple):
     """A checkpoint but for its weights."""
 
-    source: str  # what from_pretrained is given: a folder, or a hub id
+    source: str  # a folder, a GGUF file, or a hub id
     config: Any
     kind: Kind
     tokenizer: Any
@@ -65,44 +64,58 @@ def load(
     device: str = "auto",
     trust_remote_code: bool = False,
     note: Callable[[str], None] | None = None,
+    quantize: str | None = None,
 ) -> LoadedModel:
-    """Load a folder, a hub id, or the embedded `smollm2-135m`.
+    """Load a folder, a GGUF file, a hub id, or the embedded `smollm2-135m`.
 
-    Only safetensors are read: other formats can run code when they are opened. Every parameter has
+    Of weights safetensors and GGUF are read: other formats can run code when they are opened. Every parameter has
     requires_grad False; the model keeps no key/value cache between calls.
-    note: called for slow things (the first fetch of the embedded model); default: standard error.
+    note: called for slow things (the first fetch of the embedded model); default: standard error. quantize: hold the
+    matrices in few bits (`mezo.models.quantised`); a checkpoint that is quantised is loaded as it is.
 
     Raises MezoError if there is no such model, or it lacks a config, safetensors, a tokenizer or its
     language-model head, or if the dtype or device is not available.
     """
     name = str(name_or_path)
-    torch_dtype = look_up(DTYPES, dtype, "dtype")
+    torch_dtype = look_up(DTYPES, checkpoint_dtype(name) if dtype == "auto" else dtype, "dtype")
     torch_device = resolve_device(device)
     own_code = code_of(folder_of(name, code=True)) if trust_remote_code else None  # before it can run
     found = describe(name, trust_remote_code, note)
     source, config, kind, tokenizer = found.source, found.config, found.kind, found.tokenizer
     check_source(source, config)
+    where, options = gguf_files.arguments(source)
+    if options and quantize:
+        raise MezoError(f"{name}: quantize={quantize!r} takes a checkpoint in safetensors, found a GGUF file")
+    few_bits = quantised.options_for(name, config, quantize, torch_dtype, torch_device)
     # In a process that was forked, torch mends its pool of threads on the first call; transformers loads with several
     # threads, of which a second one would find no pool ("Invalid thread pool").
     torch.set_num_threads(torch.get_num_threads())
-    with quiet():
+    with quiet(), gguf_files.without_bars(source), quantised.quiet_packages():
         auto = AutoModelForCausalLM if kind == "causal" else AutoModelForMaskedLM
-        model, info = _read(
+        model, info = reading(
             name,
             "weights",
             lambda: auto.from_pretrained(
-                source,
+                where,
                 config=config,
                 dtype=torch_dtype,
-                use_safetensors=True,
                 trust_remote_code=trust_remote_code,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # which are then refused by name
+                **options,
+                **gguf_files.for_weights(source),
+                **few_bits,
             ),
         )
     _check_complete(name, source, kind, model, info)
+    if options:
+        gguf_files.check_whole(Path(source), model)
+    if options or quantised.method_of(config) == "mxfp4":
+        gguf_files.made_plain(model)
     model.config.use_cache = False  # scoring reads each position once: a cache is memory for nothing
-    model.to(torch_device)
+    if "device_map" not in few_bits:
+        model.to(torch_device)
+    quantised.settle(model)
     check_tokens(name, tokenizer)
     return LoadedModel(frozen(model), tokenizer, kind, name, own_code)
 
@@ -121,7 +134,7 @@ def frozen(model: Any) -> Any:
             module._rescale_layers = _leave_weights
     before = {name: p._version for name, p in model.named_parameters() if not p.is_inference()}
     with torch.no_grad(), contextlib.suppress(Exception):  # what a row of three tokens meets, the engine says
-        model(input_ids=torch.tensor([[5, 6, 7]], device=model.device))
+        model(input_ids=torch.tensor([[5, 6, 7]], device=device_of(model)))
     now = dict(model.named_parameters())
     written = next((name for name, version in before.items() if now[name]._version != version), None)
     if written is not None:
@@ -141,16 +154,12 @@ def describe(
 ) -> Description:
     """What a model is, without its weights. Raises MezoError as `load` does."""
     with quiet():
-        source = _locate(name, note or _to_stderr)
-        config = _read(
-            name, "config", lambda: AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
-        )
+        source = locate(name, note or to_stderr)
+        where, options = gguf_files.arguments(source)
+        options["trust_remote_code"] = trust_remote_code
+        config = reading(name, "config", lambda: AutoConfig.from_pretrained(where, **options))
         kind = kind_of(config, name)
-        tokenizer = _read(
-            name,
-            "tokenizer",
-            lambda: AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code),
-        )
+        tokenizer = reading(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(where, **options))
     if kind == "masked" and tokenizer.mask_token_id is None:
         raise MezoError(f"{name}: a masked language model, but its tokenizer has no mask token")
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
@@ -231,95 +240,3 @@ def _file_of(key: str, source: str) -> str:
         if any(key == own or key.endswith(f".{own}") for own in shapes_of(path)):
             return path.name
     return "the file of weights"
-
-
-def _locate(name: str, note: Callable[[str], None]) -> str:
-    """What from_pretrained is given: a folder that was checked, or a hub id."""
-    path = Path(name).expanduser()
-    if path.is_dir():
-        _check_folder(path)
-        return str(path)
-    if name == smollm2.NAME:
-        return str(smollm2.folder(note))
-    if path.is_file():
-        raise MezoError(f"{name}: a file; expected a model folder (config.json, *.safetensors, tokenizer)")
-    beside = sorted(p.name for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
-    close = [str(path.with_name(n)) for n in difflib.get_close_matches(path.name, beside, n=3, cutoff=0.75)]
-    close += difflib.get_close_matches(name, [smollm2.NAME], cutoff=0.75)
-    if close:
-        raise MezoError(f"no model {name!r}; did you mean {' or '.join(repr(c) for c in close)}?")
-    if name.count("/") > 1 or name.startswith((".", "/", "~")):  # no hub id looks like that
-        found = f"; {path.parent} holds {', '.join(beside[:8])}" if beside else ""
-        raise MezoError(f"no model folder {name!r}{found}")
-    return name
-
-
-def folder_of(name: str, *, code: bool = False) -> Path:
-    """Where a model's files are: for a hub id, the folder they are kept in. code: its Python files too."""
-    source = _locate(name, _to_stderr)
-    if Path(source).is_dir():
-        return Path(source)
-    from huggingface_hub import snapshot_download
-
-    wanted = ["*.json", "*.safetensors", "*.model", "*.txt", *(["*.py"] if code else [])]
-    return Path(
-        _read(
-            name, "files", lambda: snapshot_download(source, allow_patterns=wanted, ignore_patterns=["*/*"])
-        )
-    )
-
-
-def _check_folder(path: Path) -> None:
-    if not (path / "config.json").is_file():
-        if (path / "adapter_config.json").is_file():
-            raise MezoError(
-                f"{path}: an adapter, not a model: give its base model with --model, this with --adapter"
-            )
-        if (path / "model" / "config.json").is_file():
-            raise MezoError(f"{path}: no config.json in this folder; did you mean {str(path / 'model')!r}?")
-        raise MezoError(f"{path}: no config.json in this folder; expected a model saved by save_pretrained")
-    if any(path.glob("*.safetensors")):
-        check_index(path)
-        return
-    unsafe = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in path.glob(pattern))
-    if unsafe:
-        raise MezoError(
-            f"{path}: weights only as {unsafe[0]}, which can run code when opened; expected *.safetensors:"
-            f" convert it once with transformers' save_pretrained"
-        )
-    raise MezoError(f"{path}: no *.safetensors in this folder; expected a model saved by save_pretrained")
-
-
-def _read(name: str, what: str, load_it: Callable[[], Any]) -> Any:
-    try:
-        return load_it()
-    except Exception as error:  # of whatever kind the libraries' way through what the files say ends in
-        if isinstance(error, MezoError):
-            raise
-        said = reason_of(error, what)
-        hint = (
-            ""
-            if Path(name).expanduser().is_dir()
-            else f"; a local folder or {smollm2.NAME!r} needs no network"
-        )
-        if "trust_remote_code" in str(error):
-            said, hint = "it brings its own Python code; if you trust that code, add --trust-remote-code", ""
-        raise MezoError(f"{name}: cannot load the {what}: {said}{hint}") from error
-
-
-def _to_stderr(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars and no warnings that repeat what the checks here say better."""
-    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(verbosity)
-        if bars:
-            hf_logging.enable_progress_bar()

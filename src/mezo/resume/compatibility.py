@@ -33,6 +33,7 @@ OF_THE_WEIGHTS = (
     "prefix_tokens",
     "prefix_init",
     "dtype",
+    "quantize",
     "noise",
     "noise_rank",
     "seed",

@@ -10,6 +10,7 @@ from mezo.models.load import describe
 from mezo.resume.replay_steps import configs_of
 from mezo.resume.trajectory_tools import file_of, write
 from mezo.runs import trajectory
+from mezo.tuning.started import base_of
 
 
 def publish(run: Path | str, output: Path | str, *, base: str | None = None) -> Path:
@@ -29,8 +30,8 @@ def publish(run: Path | str, output: Path | str, *, base: str | None = None) -> 
         raise MezoError(
             f"{run}: its base model is {name}, a folder that others do not have; give its hub id with --base"
         )
-    if Path(config.model).is_dir():  # what others load by its id is compared there
-        described = describe(config.model)
+    if Path(config.model).exists():  # what others load by its id is compared there
+        described = describe(base_of(config.model))
         check_description(config.model, found.header.get("model"), described.config, described.tokenizer)
     header = {**found.header, "config": _shared(found.header["config"], name)}
     if "branches" in header:

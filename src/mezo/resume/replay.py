@@ -7,14 +7,16 @@ from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.models.identity import changes, check_code, identity_of
-from mezo.models.load import LoadedModel, folder_of, load
+from mezo.models.load import LoadedModel
+from mezo.models.locate import folder_of
 from mezo.noise import announced
 from mezo.resume.replay_steps import Folding, check_noise, configs_of
 from mezo.runs import trajectory
 from mezo.runs.folder import RunFolder
 from mezo.runs.trajectory import Trajectory
 from mezo.tuning import save, tune
-from mezo.weights.fingerprint import fingerprint
+from mezo.tuning.started import load_start
+from mezo.weights.fingerprint import fingerprint_of
 
 
 def replay(
@@ -75,8 +77,10 @@ def _made(
     name, header = model or config.model, recorded.header
     if trusting:
         check_code(name, folder_of(name, code=True), header.get("model"))
-    loaded = load(name, config.dtype, config.device, trusting, observer.on_note)
-    found = fingerprint(loaded.model.named_parameters())
+    loaded = load_start(
+        name, config.dtype, config.device, trusting, observer.on_note, quantize=config.quantize
+    )
+    found = fingerprint_of(loaded.model)
     if found != header.get("base_fingerprint"):
         raise MezoError(
             f"{name} is not the base model of this run: its weights' fingerprint is {found}, "

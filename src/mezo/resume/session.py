@@ -10,7 +10,7 @@ import numpy as np
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.models.identity import check_code
-from mezo.models.load import folder_of
+from mezo.models.locate import folder_of
 from mezo.parallel.environment import rank_of_environment
 from mezo.parallel.group import ProcessGroup
 from mezo.resume.compatibility import check_base, check_data, check_fork, check_model, check_settings
@@ -68,6 +68,8 @@ class Resume:
         config, own = config or MeZOConfig.load(run.config), config_of(run)
         if config.task == "auto":
             config = config.model_copy(update={"task": own.task})
+        if config.dtype == "auto":
+            config = config.model_copy(update={"dtype": own.dtype})
         if config.matmul == "auto":  # as the run has it, whatever would be faster here
             config = config.model_copy(update={"matmul": own.matmul})
         if fork is None:

@@ -8,7 +8,7 @@ import mezo
 from mezo import estimators
 from mezo.algorithm import draw_of
 from mezo.build.schedule import directions_at, objective_for
-from mezo.build.setup import Prepared, base_fingerprint, base_model, encode, set_up, with_matmul
+from mezo.build.setup import Prepared, base_fingerprint, base_model, encode, set_up, with_dtype, with_matmul
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset, MeZODataset, from_config
 from mezo.models.identity import identity_of
@@ -66,7 +66,7 @@ def prepare_run(
     Raises MezoError if config, data or model cannot be used, Changed if the run to resume has others.
     """
     resuming = resume is not None
-    config = settled(config, group, resuming=resuming, note=note)
+    config = settled(with_dtype(config, given.model), group, resuming=resuming, note=note)
     train, validation = given.train, given.validation
     if train is None:
         train = from_config.training_set(config, from_config.task_of(config))

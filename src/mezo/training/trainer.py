@@ -14,6 +14,7 @@ from mezo.data import EncodedDataset, MeZODataset
 from mezo.data.prefetch import ahead
 from mezo.errors import MezoError
 from mezo.events import EvalRecord, MezoWarning, Observer, StepRecord
+from mezo.models.quantised import num_parameters
 from mezo.noise import announced
 from mezo.parallel.group import Apart
 from mezo.parallel.start import check_state, group_for, interrupts_for, sent
@@ -307,7 +308,7 @@ class MeZOTrainer:
         c = self.config
         what = f"lora on {tuned_modules(self.bench.model)}" if c.tuning == "lora" else c.tuning
         return (
-            f"{c.model}, {what}: {self.weights.num_elements:,} of {sum(p.numel() for p in self.bench.model.parameters()):,} "
+            f"{c.model}, {what}: {self.weights.num_elements:,} of {num_parameters(self.bench.model):,} "
             f"parameters tuned on {len(self.train_set):,} examples; {self.objective.name}, batch {c.batch_size}, "
             f"learning rate {c.learning_rate:g} ({c.schedule}), epsilon {c.epsilon:g}, {c.num_steps:,} steps"
         )

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from mezo.config import MeZOConfig
+from mezo.models.offloaded import check_here, is_offloaded
 from mezo.tuning.full import full
 from mezo.tuning.head import head
 from mezo.tuning.lora import lora, lora_targets, tuned_modules
+from mezo.tuning.own_adapter import own_adapter, tune_own
 from mezo.tuning.prefix import prefix
 from mezo.tuning.saving import save, with_adapter
 from mezo.util.registry import look_up
@@ -36,11 +38,16 @@ TUNING: dict[str, Callable[[Any, MeZOConfig], Any]] = {
 def tune(model: Any, config: MeZOConfig) -> tuple[Any, Weights]:
     """The model made ready for the config's tuning mode, and the weights that are tuned.
 
-    The model is changed in place. Raises MezoError for a mode that is not there, or that this model
+    The model is changed in place. A peft adapter that it has is tuned, and none is added. Raises MezoError for a mode that is not there, or that this model
     does not allow, and for `train` patterns that name nothing.
     """
-    ready = look_up(TUNING, config.tuning, "tuning mode")(model, config)
+    mode = look_up(TUNING, config.tuning, "tuning mode")
+    own = own_adapter(model)
+    ready = mode(model, config) if own is None else tune_own(model, own, config)
     named = [(name, p) for name, p in ready.named_parameters() if p.requires_grad]
+    if is_offloaded(ready):
+        for name, tensor in named:
+            check_here(name, tensor, config.tuning)
     weights = Weights(named, kind=config.noise, rank=config.noise_rank)
     ready.requires_grad_(False)
     return ready, weights

@@ -10,6 +10,7 @@ from torch import nn
 from transformers.cache_utils import DynamicCache
 
 from mezo.errors import MezoError
+from mezo.models.offloaded import device_of
 from mezo.models.widened import widened
 
 
@@ -36,7 +37,7 @@ def activations(model: Any, tokens: Sequence[int], *, exact: bool = True) -> lis
     values of one shape.
     """
     names = {module: name for name, module in model.named_modules()}
-    ids = torch.tensor([list(tokens)], device=model.device)
+    ids = torch.tensor([list(tokens)], device=device_of(model))
     with _calls(model) as running:
         seen = _Recorder(running)
         try:

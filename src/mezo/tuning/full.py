@@ -3,6 +3,7 @@
 from typing import Any
 
 from mezo.config import MeZOConfig
+from mezo.models.quantised import check_plain
 from mezo.tuning.select import chosen
 from mezo.weights.tunable import canonical
 
@@ -25,6 +26,8 @@ def full(model: Any, config: MeZOConfig) -> Any:
     every = {canonical(name): first[id(p)] for name, p in model.named_parameters(remove_duplicate=False)}
     tied = {alias: name for alias, name in every.items() if alias != name}
     model.requires_grad_(False)
-    for name in chosen(named, config.train, tied=tied):
+    names = chosen(named, config.train, tied=tied)
+    check_plain(((name, named[name]) for name in names), "full")
+    for name in names:
         named[name].requires_grad_(True)
     return model

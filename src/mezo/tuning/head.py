@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from mezo.config import MeZOConfig
+from mezo.models.quantised import check_plain
 from mezo.tuning.select import chosen
 from mezo.weights.tunable import canonical
 
@@ -39,6 +40,7 @@ def head(model: Any, config: MeZOConfig) -> Any:
         places = [place for place in above.values() if place.module is output]
     else:
         places = [above[name] for name in chosen(above, config.train, of="head parameter")]
+    check_plain(((name, p.tensor) for name, p in above.items() if p in places), "head")
     if any(place.module is output for place in places):
         former = _untie(model, output)
         # BERT's head has a second name for its decoder's bias, which nothing reads any more

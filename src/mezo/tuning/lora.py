@@ -10,6 +10,7 @@ from mezo import noise
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.models.names import public_name
+from mezo.models.offloaded import device_of
 from mezo.noise import INITIALISATION
 from mezo.noise.where import Where
 from mezo.tuning.peft_warnings import quiet_peft
@@ -106,11 +107,13 @@ def lora(model: Any, config: MeZOConfig) -> Any:
 
 
 def _make_real(tuned: Any) -> None:
-    """Give the factors memory where the model has none: a serving engine holds it, and they live here."""
+    """Give the factors memory where the model has none: a serving engine or a disk holds it, and they live here."""
+    where = device_of(tuned)
+    device = "cpu" if where.type == "meta" else where
     for module in tuned.modules():
         for name, tensor in module._parameters.items():
             if tensor is not None and tensor.is_meta and tensor.requires_grad:
-                module._parameters[name] = torch.nn.Parameter(torch.zeros_like(tensor, device="cpu"))
+                module._parameters[name] = torch.nn.Parameter(torch.zeros_like(tensor, device=device))
 
 
 def lora_targets(model: Any) -> list[str]:
@@ -128,8 +131,11 @@ def lora_targets(model: Any) -> list[str]:
 
 def tuned_modules(model: Any) -> str:
     """The modules that have an adapter, for people: "q_proj and v_proj, 60 modules"."""
+    factors = ("lora_A", "lora_embedding_A", "ia3_l")
     names = [
-        name for name, module in model.named_modules() if hasattr(module, "lora_A") and len(module.lora_A)
+        name
+        for name, module in model.named_modules()
+        if any(isinstance(f := getattr(module, key, None), torch.nn.Module) and len(f) for key in factors)  # type: ignore[arg-type]
     ]
     kinds = list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in names))
     return f"{' and '.join(kinds)}, {len(names)} modules"

@@ -10,6 +10,8 @@ from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.models.limits import positions_of
 from mezo.models.names import public_name
+from mezo.models.offloaded import device_of
+from mezo.models.quantised import is_quantised
 from mezo.noise import INITIALISATION
 from mezo.noise.where import Where
 from mezo.tuning.activations import Activations, activations
@@ -37,6 +39,10 @@ def prefix(model: Any, config: MeZOConfig) -> Any:
         [(5, 8), (5, 8), (5, 8), (5, 8)]
     """
     count = config.prefix_tokens
+    if config.prefix_init == "activations" and is_quantised(model):
+        raise MezoError(
+            "prefix_init='activations' computes in float64, and the weights of this model are quantised: use --prefix-init random"
+        )
     if config.prefix_init == "activations":
         found = activations(model, _drawn(config.seed, count, model.config.get_text_config().vocab_size))
         starts = [(_flat(layer.keys), _flat(layer.values)) for layer in found]
@@ -67,7 +73,7 @@ def with_prefix(model: Any, embeddings: torch.Tensor, *, base_name: str) -> Any:
             f"{len(found)} layers * 2 * {heads} heads * {dim})"
         )
     # clones: parts of one tensor would keep all of it, and are not contiguous
-    parts = [part.clone() for part in embeddings.float().to(model.device).chunk(2 * len(found), dim=1)]
+    parts = [part.clone() for part in embeddings.float().to(device_of(model)).chunk(2 * len(found), dim=1)]
     attach(model, found, list(zip(parts[::2], parts[1::2], strict=True)), base_name=base_name)
     _check_reads_all(model)
     return model.requires_grad_(False)
@@ -94,7 +100,7 @@ def attach(
 def _check_reads_all(model: Any) -> None:
     """Raises MezoError for a model that takes a row after a cache for the rest of a row it has begun (CPM-Ant)."""
     try:
-        answered = model(input_ids=torch.tensor([_ANY_TOKENS], device=model.device)).logits.shape[1]
+        answered = model(input_ids=torch.tensor([_ANY_TOKENS], device=device_of(model))).logits.shape[1]
     except Exception as error:  # of whatever kind the model's forward ends in
         answered = f"{type(error).__name__}: {' '.join(str(error).split()):.80}"
     if answered != len(_ANY_TOKENS):

@@ -12,10 +12,13 @@ import torch
 from safetensors import SafetensorError
 
 from mezo.errors import MezoError
-from mezo.models.load import kind_of, quiet
+from mezo.models.load import kind_of
+from mezo.models.locate import quiet
+from mezo.models.quantised import is_quantised
 from mezo.tuning.adapter_files import CONFIG as _CONFIG
 from mezo.tuning.adapter_files import WEIGHTS as _WEIGHTS
 from mezo.tuning.adapter_files import lora_config, settings_of
+from mezo.tuning.own_adapter import own_adapter
 from mezo.tuning.peft_warnings import quiet_peft
 from mezo.tuning.prefix import with_prefix
 from mezo.tuning.prefix_keys import AttachedPrefix, prefix_of
@@ -49,11 +52,18 @@ def save(model: Any, tokenizer: Any, target: Path, card: str | None = None) -> N
     try:
         if (prefix := prefix_of(model)) is not None:
             _save_prefix(model, prefix, temporary)
-        elif hasattr(model, "peft_config"):
-            with quiet():
+        elif (adapter := own_adapter(model)) is not None:
+            with quiet(), warnings.catch_warnings():
+                if getattr(adapter.settings, "lora_bias", False):  # taken for a factor that is not whole
+                    warnings.filterwarnings("ignore", "Adapter .* have invalid shape")
                 # peft would ask the hub whether the base model's embeddings were resized: they never are here
-                model.save_pretrained(temporary, save_embedding_layers=False)
+                model.save_pretrained(
+                    temporary, save_embedding_layers=False, selected_adapters=[adapter.name]
+                )
+            _move_up(temporary / adapter.name)
         else:
+            if is_quantised(model):  # what packed the weights as they were read cannot be undone, nor need be
+                model._weight_conversions = None
             with quiet(), _with_cache(model.config):
                 model.save_pretrained(temporary)
         _save_tokenizer(tokenizer, temporary)
@@ -67,6 +77,15 @@ def save(model: Any, tokenizer: Any, target: Path, card: str | None = None) -> N
     except (OSError, SafetensorError) as error:
         _remove(temporary)
         raise SaveFailed(target, reason(error)) from None
+
+
+def _move_up(folder: Path) -> None:
+    """The files of an adapter that is not called "default", which peft puts into a folder of its name."""
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        os.replace(path, folder.parent / path.name)
+    folder.rmdir()
 
 
 @contextlib.contextmanager

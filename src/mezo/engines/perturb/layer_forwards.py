@@ -18,6 +18,7 @@ from mezo.engines.perturb import low_rank, matmul
 from mezo.engines.perturb.matmul import linear_into
 from mezo.engines.perturb.probed import Probed
 from mezo.engines.perturb.raw_reads import knowing, unwatched
+from mezo.models.quantised import is_plain
 
 Forward = Callable[..., Any]
 
@@ -57,7 +58,11 @@ _LINEAR, _EMBEDDING = _genuine(nn.Linear.forward), _genuine(nn.Embedding.forward
 
 def _is_plain_linear(module: nn.Module) -> bool:
     """Whether a module is x @ weight^T + bias of the two tensors it owns: not one whose weight is computed."""
-    return type(module).forward is _LINEAR and "weight" in module._parameters
+    weight = module._parameters.get("weight")
+    plain = weight is not None and is_plain(
+        weight
+    )  # and no values in few bits, which torch multiplies by itself
+    return type(module).forward is _LINEAR and plain
 
 
 @unwatched

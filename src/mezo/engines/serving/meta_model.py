@@ -13,9 +13,11 @@ from mezo.config import MeZOConfig
 from mezo.engines.serving.backend import Backend
 from mezo.errors import MezoError
 from mezo.models.checkpoint_files import check_index, check_source, check_tokens
-from mezo.models.load import DTYPES, LoadedModel, describe, load, quiet
+from mezo.models.dtypes import DTYPES
+from mezo.models.load import LoadedModel, describe, load
+from mezo.models.locate import quiet
 from mezo.util.registry import look_up
-from mezo.weights.fingerprint import fingerprint, fingerprint_sorted
+from mezo.weights.fingerprint import fingerprint_of, fingerprint_sorted
 
 Note = Callable[[str], None]
 
@@ -38,12 +40,17 @@ class Outline(LoadedModel):
         """`mezo.weights.weights.fingerprint` of the model as `load` has it, read a tensor at a time where it can be."""
         found = _sources(self.model, self.folder)
         if found is None:  # names or shapes differ: transformers knows how they are converted
-            return fingerprint(self.load().model.named_parameters())
+            return fingerprint_of(self.load().model)
         return fingerprint_sorted(_read(self.model, found))
 
 
 def outline(config: MeZOConfig, note: Note) -> Outline:
     """Describe the config's model. Raises MezoError as `load` does, and for a model that is no causal one."""
+    if config.quantize is not None:
+        raise MezoError(
+            f"quantize={config.quantize!r} is of --engine transformers; engine {config.engine!r} takes a checkpoint that is "
+            "quantised, or options of its own (--server-args)"
+        )
     found = describe(config.model, config.trust_remote_code, note)
     if found.kind != "causal":
         raise MezoError(
@@ -52,6 +59,11 @@ def outline(config: MeZOConfig, note: Note) -> Outline:
         )
     check_source(found.source, found.config)
     folder = Path(found.source)
+    if folder.is_file():
+        raise MezoError(
+            f"{config.model}: a GGUF file, whose weights engine {config.engine!r} does not have as mezo reads them: use "
+            "--engine transformers, or give a folder of safetensors"
+        )
     if not folder.is_dir():
         folder = _fetched(found.source)
         check_index(folder)

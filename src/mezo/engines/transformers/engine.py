@@ -28,6 +28,7 @@ from mezo.engines.transformers.plain_forward import NOT_TAKEN
 from mezo.engines.transformers.prefix_cache import SharedKeys
 from mezo.engines.transformers.split_points import find_cuts
 from mezo.errors import MezoError
+from mezo.models.offloaded import device_of
 from mezo.objectives import LogprobObjective, Objective, OutputObjective
 from mezo.optimizers import Optimizer
 from mezo.scoring import Example, ScoringBatch, pose
@@ -72,8 +73,7 @@ class TransformersEngine(Engine):
         self.model, self.weights, self.objective, self.optimizer = model, weights, objective, optimizer
         self.kind: Literal["causal", "masked"] = kind
         self.pad, self.max_tokens = pad_token_id, max_tokens
-        self.state = optimizer.init(weights)
-        self.head_module = model.get_output_embeddings()
+        self.state, self.head_module = optimizer.init(weights), model.get_output_embeddings()
         self.disabled = frozenset(disable_shortcuts)
         self.probing = Probing(model, weights)
         self.probing.use_products(self.allows("products"))
@@ -175,7 +175,7 @@ class TransformersEngine(Engine):
 
     def find_below(self) -> None:
         """Find out what can be computed once for all probes that move upper layers alone."""
-        ids = torch.tensor([[5, 6, 7]], device=self.model.device)
+        ids = torch.tensor([[5, 6, 7]], device=device_of(self.model))
         place = {id(t.tensor): n for n, t in enumerate(self.weights.tunables)}
         owners = {
             module: tuple(place[id(p)] for p in module._parameters.values() if id(p) in place)
@@ -215,7 +215,7 @@ class TransformersEngine(Engine):
             causal=self.kind == "causal",
             share_prefixes=self.share_prefixes,
             max_tokens=self.max_tokens,
-            device=self.model.device,
+            device=device_of(self.model),
         )
 
     def _stacked_or_apart(self, prepared: LaidOut, probes: Sequence[Probe]) -> np.ndarray:
@@ -246,7 +246,7 @@ class TransformersEngine(Engine):
     def _watching(self, probes: Sequence[Probe]) -> Iterator[RawReads | None]:
         """Sees reads of tuned tensors that the probes would miss. On a GPU, where Python is slow, in audits only."""
         moves = self.in_place is None and any(probe.scale for probe in probes)
-        if not moves or (self.model.device.type == "cuda" and not self._to_audit):
+        if not moves or (device_of(self.model).type == "cuda" and not self._to_audit):
             yield None
             return
         if self._watch is None:

@@ -19,6 +19,7 @@ from transformers import (
 
 from mezo.engines.counts import Counts
 from mezo.errors import MezoError
+from mezo.models.offloaded import device_of
 from mezo.tuning.prefix_keys import prefix_of
 from mezo.types import Probe
 from mezo.util.profiling import span
@@ -156,7 +157,7 @@ class Greedy:
         width = max(map(len, prompts))
         ids = [[self.pad] * (width - len(p)) + list(p) for p in prompts]
         mask = [[0] * (width - len(p)) + [1] * len(p) for p in prompts]
-        device = self.model.device
+        device = device_of(self.model)
         return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
     def _text(self, tokens: Tokens, stop: str | None) -> str:

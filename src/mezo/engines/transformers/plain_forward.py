@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_map
 
 from mezo.engines.transformers.checked import Checked
 from mezo.errors import MezoError
+from mezo.models.offloaded import device_of
 from mezo.scoring import ScoringBatch
 from mezo.types import Probe
 from mezo.util.parsing import one_line
@@ -70,11 +71,11 @@ def plain_answers(
     queries, logprobs, logits = [], [], []
     for r in chosen:
         mine = np.flatnonzero(batch.query_row == r)
-        position = torch.from_numpy(batch.query_position[mine]).to(engine.model.device)
+        position = torch.from_numpy(batch.query_position[mine]).to(device_of(engine.model))
         read, place = position.unique(return_inverse=True)
         with _jittered(engine.model) if jitter else contextlib.nullcontext():
             table = _logits(engine, batch.rows[r], read, probe, company)
-        token = torch.from_numpy(batch.query_token[mine]).to(engine.model.device)
+        token = torch.from_numpy(batch.query_token[mine]).to(device_of(engine.model))
         queries.append(mine)
         logits.append(table[place, token].double().cpu().numpy())
         logprobs.append(table.log_softmax(-1)[place, token].double().cpu().numpy())
@@ -88,7 +89,7 @@ def _logits(
 ) -> torch.Tensor:
     """(positions read, V) float32. The head is asked at those positions alone, where it is known how to."""
     model = engine.model
-    ids = torch.tensor([list(row)] * company, device=model.device)
+    ids = torch.tensor([list(row)] * company, device=device_of(model))
     hook = None
     if not engine.form.plain:
         hook = engine.head_module.register_forward_pre_hook(

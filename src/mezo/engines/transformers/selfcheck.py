@@ -33,6 +33,7 @@ from mezo.engines.transformers.plain_forward import (
     row_distances,
 )
 from mezo.errors import MezoError
+from mezo.models.offloaded import device_of
 from mezo.models.widened import widened
 from mezo.scoring import ScoringBatch
 from mezo.tuning.prefix_keys import prefix_of
@@ -294,7 +295,7 @@ def _head_is_last(engine: Checked) -> bool:
 
     try:
         with engine.probing.at([Probe(0, 0.0)], overrides={module: ramp}):
-            logits = engine.model(input_ids=torch.tensor([[5, 6, 7]], device=engine.model.device)).logits
+            logits = engine.model(input_ids=torch.tensor([[5, 6, 7]], device=device_of(engine.model))).logits
     except NOT_TAKEN:
         return False
     return len(made) == 1 and logits.shape == made[0].shape and torch.equal(logits.float(), made[0].float())

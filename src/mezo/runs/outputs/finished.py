@@ -6,10 +6,11 @@ from pathlib import Path
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.runs.folder import RunFolder
+from mezo.tuning.started import base_of
 from mezo.util.settings_text import values_of
 
 # What is needed of a run's settings to load its weights. The others may ask for code or servers, which a file cannot.
-_NEEDED = ("model", "dtype", "tuning", "chat_template")
+_NEEDED = ("model", "dtype", "quantize", "tuning", "chat_template")
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,13 @@ class FinishedRun:
 
     Args:
         run: its folder.
-        base: the model that it started from, as its settings name it.
+        base: the model that it started from, as its settings name it; where that is an adapter, the adapter's base.
         dtype: of its weights.
         weights: RUN/adapter or RUN/model.
         is_adapter: which of the two.
         is_prefix: whether the adapter is a prefix.
         chat_template: that it used in place of the tokenizer's own.
+        quantize: how its base was held in few bits.
     """
 
     run: RunFolder
@@ -33,6 +35,7 @@ class FinishedRun:
     is_adapter: bool
     is_prefix: bool
     chat_template: str | None
+    quantize: str | None = None
 
     @classmethod
     def open(cls, folder: Path | str) -> "FinishedRun":
@@ -52,7 +55,16 @@ class FinishedRun:
                 f"`mezo train --resume {run.path}` goes on with it"
             )
         is_prefix = config.tuning == "prefix"
-        return cls(run, config.model, config.dtype, weights, is_adapter, is_prefix, config.chat_template)
+        return cls(
+            run,
+            base_of(config.model),
+            config.dtype,
+            weights,
+            is_adapter,
+            is_prefix,
+            config.chat_template,
+            config.quantize,
+        )
 
 
 def is_run(path: Path | str) -> bool:

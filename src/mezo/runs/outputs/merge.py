@@ -8,6 +8,7 @@ from mezo.config import MeZOConfig
 from mezo.data.chat_templates import with_chat_template
 from mezo.errors import MezoError
 from mezo.models.load import kind_of, load
+from mezo.models.quantised import is_quantised
 from mezo.runs.card import weights_card
 from mezo.runs.metrics_file import read_metrics
 from mezo.runs.outputs.finished import FinishedRun
@@ -52,7 +53,12 @@ def merge(run: Path | str, *, output: Path | str | None = None, note: Note | Non
     check_mergeable(done)
     if target.exists():
         raise MezoError(f"{target} exists already: choose another --output")
-    loaded = load(done.base, done.dtype, "cpu", note=note)
+    loaded = load(done.base, done.dtype, "cpu", note=note, quantize=done.quantize)
+    if is_quantised(loaded.model):
+        raise MezoError(
+            f"{done.run.path}: its base is held in few bits, which would round the adapter away: load the two with peft, side "
+            "by side"
+        )
     with_chat_template(loaded.tokenizer, done.chat_template)
     model = with_adapter(loaded.model, done.weights).merge_and_unload()
     kind = kind_of(model.config, done.base)

@@ -94,7 +94,7 @@ def open_tuned(
         >>> open_tuned("./my-model").has_base
         False
     """
-    name, base = str(target), None
+    name, base, quantize, of_base = str(target), None, None, None
     if is_run(target):
         run = FinishedRun.open(Path(target).expanduser())
         dtype, chat_template = dtype or run.dtype, chat_template or run.chat_template
@@ -102,16 +102,18 @@ def open_tuned(
             raise MezoError(
                 f"{target}: this run has an adapter of its own: to try another, give the base model and that adapter"
             )
+        of_base = run.quantize
+        quantize = run.quantize if run.is_adapter else None  # a model that was saved says it itself
         target, adapter = (run.base, run.weights) if run.is_adapter else (str(run.weights), adapter)
         base = None if run.is_adapter or adapter else run.base
     elif adapter is None and (path := Path(target).expanduser()).is_dir() and (path / CONFIG).is_file():
         target, adapter = _base_of(path), path
     dtype = dtype or "float32"
-    loaded = load(target, dtype, device, note=note)
+    loaded = load(target, dtype, device, note=note, quantize=quantize)
     check_writes(loaded)
     with_chat_template(loaded.tokenizer, chat_template)
     model = loaded.model if adapter is None else with_adapter(loaded.model, adapter)
-    load_base = None if base is None else lambda: load(base, dtype, device, note=note).model
+    load_base = None if base is None else lambda: load(base, dtype, device, note=note, quantize=of_base).model
     return TunedModel(model, loaded.tokenizer, name, load_base)
 
 

@@ -17,7 +17,7 @@ from mezo.estimators import Estimator, build, norms_of
 from mezo.noise import Rounding
 from mezo.optimizers import OPTIMIZERS, Optimizer
 from mezo.types import Update
-from mezo.util.registry import look_up
+from mezo.util import plugins
 from mezo.weights.low_rank_noise import Kind
 from mezo.weights.weights import Weights
 
@@ -116,7 +116,9 @@ class MeZO(torch.optim.Optimizer):
         self._made = True
         self.seed, self.num_directions = seed, num_directions
         if isinstance(optimizer, str):
-            optimizer = look_up(OPTIMIZERS, optimizer, "optimizer")()
+            plugins.trust("optimizer", optimizer)
+            rule, own = plugins.find("optimizer", optimizer, OPTIMIZERS)
+            optimizer = plugins.made(optimizer, rule, own)
         optimizer = replace(optimizer, rounding=settings.get("rounding", "matched"))
         self._config = MeZOConfig.build(
             **{

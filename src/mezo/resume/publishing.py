@@ -1,5 +1,6 @@
 """A fine-tune as one small file: the id of its base model, and the trajectory."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from mezo.models.load import describe
 from mezo.resume.replay_steps import configs_of
 from mezo.resume.trajectory_tools import file_of, write
 from mezo.runs import trajectory
+from mezo.util.plugins import allowing
 
 
 def publish(run: Path | str, output: Path | str, *, base: str | None = None) -> Path:
@@ -52,6 +54,7 @@ def load_finetuned(
     model: str | None = None,
     observer: Observer | None = None,
     trust_remote_code: bool = False,
+    plugins: Sequence[str] = (),
 ) -> Any:
     """The fine-tuned model of a published file, or of a RUN, made in memory from its base.
 
@@ -61,6 +64,7 @@ def load_finetuned(
         observer: called with notes and with the progress of the replay.
         trust_remote_code: run Python code that the base brings along, once its files are known to be those of the
             run. Whatever the file says of that is ignored.
+        plugins: module:name or file.py:name of estimators, optimizers and tuning modes that the file may name.
 
     Returns:
         (model, tokenizer), the model in evaluation mode.
@@ -75,7 +79,8 @@ def load_finetuned(
     """
     from mezo.resume.replay import replayed
 
-    tuned, tokenizer = replayed(
-        Path(file), model=model, observer=observer, trust_remote_code=trust_remote_code
-    )
+    with allowing(plugins):
+        tuned, tokenizer = replayed(
+            Path(file), model=model, observer=observer, trust_remote_code=trust_remote_code
+        )
     return tuned.eval(), tokenizer

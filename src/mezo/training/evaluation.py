@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from mezo.engines.base import Engine
 from mezo.errors import MezoError
 from mezo.events import EvalRecord
-from mezo.metrics import METRICS, Metric, TextMetric
+from mezo.metrics import Metric, TextMetric, metric_named
 from mezo.metrics.accuracy import ACCURACY
 from mezo.objectives import LogprobObjective, Objective, OutputObjective, reported
 from mezo.scoring import Example, pose, predictions
 from mezo.util.clock import since
-from mezo.util.registry import look_up
 
 _CHUNK = 64  # examples scored in one call
 
@@ -41,7 +40,7 @@ def evaluate(
     """
     began = time.monotonic()
     names = metrics if metrics is not None else ("accuracy",) if has_candidates else ()
-    wanted = [look_up(METRICS, name, "metric") for name in names]
+    wanted = [metric_named(name) for name in names]
     _check(wanted, has_candidates)
     loss, choices = _scored(engine, examples, reported(objective), has_candidates)
     writes = isinstance(objective, OutputObjective) or any(isinstance(m, TextMetric) for m in wanted)

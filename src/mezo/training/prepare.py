@@ -1,7 +1,8 @@
 """From a config to everything that a run needs before its first step: data, model, engine, estimator."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mezo
@@ -20,6 +21,7 @@ from mezo.resume.compatibility import data_of
 from mezo.resume.plan import FreshRun, remembers
 from mezo.resume.session import Resume
 from mezo.tasks import Task
+from mezo.util.plugins import record_of
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,9 @@ def prepare_run(
     Raises MezoError if config, data or model cannot be used, Changed if the run to resume has others.
     """
     resuming = resume is not None
+    used = record_of(config.model_dump())
     config = settled(config, group, resuming=resuming, note=note)
-    train, validation = given.train, given.validation
+    train, validation = (_judged(each, config) for each in (given.train, given.validation))
     if train is None:
         train = from_config.training_set(config, from_config.task_of(config))
         validation = from_config.validation_set(config, train.task) if validation is None else validation
@@ -102,10 +105,20 @@ def prepare_run(
         "model": identity,
         "data": data,
         "config": config.model_dump(mode="json"),
+        **({"plugins": used} if used else {}),
     }
     has_memory = remembers(estimator, draw_of(config.seed, 0, directions_at(config, 0)))
     run = FreshRun(config, header, bench.weights, engine, estimator, has_memory)
     return RunSetup(task, objective, train_set, validation_set, bench, run)
+
+
+def _judged(given: MeZODataset | None, config: MeZOConfig) -> MeZODataset | None:
+    """A data set that was given as an object, with the config's metrics, if it names any."""
+    if given is None or config.metrics is None:
+        return given
+    judged = copy(given)
+    judged.task = replace(given.task, metrics=config.metrics)
+    return judged
 
 
 def _tell_of_a_small_set(config: MeZOConfig, examples: int, note: Callable[[str], None]) -> None:

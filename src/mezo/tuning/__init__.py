@@ -9,7 +9,7 @@ from mezo.tuning.head import head
 from mezo.tuning.lora import lora, lora_targets, tuned_modules
 from mezo.tuning.prefix import prefix
 from mezo.tuning.saving import save, with_adapter
-from mezo.util.registry import look_up
+from mezo.util.plugins import find
 from mezo.weights.weights import Weights
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
     "with_adapter",
 ]
 
-TUNING: dict[str, Callable[[Any, MeZOConfig], Any]] = {
+TUNING: dict[str, Callable[..., Any]] = {  # (model, config) -> the model made ready
     "full": full,
     "lora": lora,
     "prefix": prefix,
@@ -39,7 +39,8 @@ def tune(model: Any, config: MeZOConfig) -> tuple[Any, Weights]:
     The model is changed in place. Raises MezoError for a mode that is not there, or that this model
     does not allow, and for `train` patterns that name nothing.
     """
-    ready = look_up(TUNING, config.tuning, "tuning mode")(model, config)
+    mode, settings = find("tuning", config.tuning, TUNING)
+    ready = mode(model, config, **settings)
     named = [(name, p) for name, p in ready.named_parameters() if p.requires_grad]
     weights = Weights(named, kind=config.noise, rank=config.noise_rank)
     ready.requires_grad_(False)

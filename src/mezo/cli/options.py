@@ -28,7 +28,19 @@ PLUGIN = typer.Option(
 SETTINGS = tuple(MeZOConfig.model_fields)
 # of a command that loads a model and data, and tunes nothing by MeZO
 DATA_SETTINGS = (
-    *("model", "task", "data", "columns", "splits", "chat_template", "turns", "append_eos", "parse_special"),
+    *(
+        "model",
+        "task",
+        "data",
+        "data_format",
+        "metrics",
+        "columns",
+        "splits",
+        "chat_template",
+        "turns",
+        "append_eos",
+        "parse_special",
+    ),
     *("label_words", "template", "dtype", "device", "trust_remote_code", "max_length", "train_examples"),
     *("shots_per_class", "split_sizes", "eval_examples", "seed", "eval_seed"),
 )

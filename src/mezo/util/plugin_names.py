@@ -53,14 +53,17 @@ def _modules(value: Any) -> Iterator[str]:
 
 def _settings(setting: str, value: Any) -> dict[str, Any]:
     """The object's fields that are not its class's defaults. Raises MezoError for one that a text cannot hold."""
-    if dataclasses.is_dataclass(value):
+    known = inspect.signature(type(value)).parameters
+    fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
+    if fields and known.keys() == {
+        field.name for field in fields if field.init
+    }:  # and no __init__ of its own
         given = {
             field.name: getattr(value, field.name)
-            for field in dataclasses.fields(value)
+            for field in fields
             if field.init and not _is_default(field, getattr(value, field.name))
         }
     else:
-        known = inspect.signature(type(value)).parameters
         lost = [name for name in known if name not in vars(value)]
         if lost or vars(value).keys() - known.keys():
             raise _unnamed(setting, value, "it keeps other fields than its class is made with")

@@ -289,12 +289,6 @@ class MeZOConfig(BaseModel):
         "What to minimise; auto: the loss over candidates if the task has them. Also f1, rouge, or your own reward, module:function.",
         choices="mezo.objectives:OBJECTIVES",
     )
-    metrics: tuple[str, ...] | None = setting(
-        None,
-        METHOD,
-        "Metrics to judge by, by comma, the headline one first; default: the task's own.",
-        choices="mezo.metrics:METRICS",
-    )
     max_new_tokens: int = setting(
         32, METHOD, "Tokens of an output, for objectives and metrics of generated text.", ge=1, le=1 << 20
     )
@@ -362,6 +356,11 @@ class MeZOConfig(BaseModel):
     )
     eval_examples: int | None = setting(
         None, BUDGET, "Evaluate on at most this many examples.", ge=1, le=MANY
+    )
+    metrics: tuple[str, ...] | None = setting(
+        None,
+        BUDGET,
+        "Metrics to judge by, by comma, the headline one first; default: the task's own (`mezo tasks` lists all).",
     )
     eval_every: int = setting(
         0, BUDGET, "Evaluate every so many steps; 0: only before and after.", ge=0, le=MANY

@@ -11,7 +11,7 @@ from mezo.models.load import describe
 from mezo.resume.replay_steps import configs_of
 from mezo.resume.trajectory_tools import file_of, write
 from mezo.runs import trajectory
-from mezo.util.plugins import allowing
+from mezo.util.plugins import REPLAYED, allowing
 
 
 def publish(run: Path | str, output: Path | str, *, base: str | None = None) -> Path:
@@ -34,12 +34,20 @@ def publish(run: Path | str, output: Path | str, *, base: str | None = None) -> 
     if Path(config.model).is_dir():  # what others load by its id is compared there
         described = describe(config.model)
         check_description(config.model, found.header.get("model"), described.config, described.tokenizer)
-    header = {**found.header, "config": _shared(found.header["config"], name)}
+    header = _shared_part(found.header, name)
     if "branches" in header:
-        header["branches"] = [{**b, "config": _shared(b["config"], name)} for b in header["branches"]]
+        header["branches"] = [_shared_part(branch, name) for branch in header["branches"]]
     if isinstance(parent := header.get("parent"), dict):
         header["parent"] = {key: value for key, value in parent.items() if key != "path"}
     return write(Path(output), header, found.records)
+
+
+def _shared_part(part: dict[str, Any], base: str) -> dict[str, Any]:
+    """A header, or a branch in it, with the settings and the plugins that a replay reads."""
+    kept = {**part, "config": _shared(part["config"], base)}
+    if "plugins" in part:
+        kept["plugins"] = {k: v for k, v in part["plugins"].items() if k.partition(" ")[0] in REPLAYED}
+    return kept
 
 
 def _shared(config: dict[str, Any], base: str) -> dict[str, Any]:

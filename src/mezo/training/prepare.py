@@ -15,6 +15,7 @@ from mezo.data import EncodedDataset, MeZODataset, from_config
 from mezo.models.identity import identity_of
 from mezo.noise.spec import VERSION as NOISE_VERSION
 from mezo.objectives import Objective
+from mezo.parallel.checks import agree
 from mezo.parallel.group import ProcessGroup
 from mezo.parallel.start import around, check_alike, settled
 from mezo.resume.compatibility import data_of
@@ -95,6 +96,7 @@ def prepare_run(
     if resume is not None and (said := resume.check(fingerprint, identity, data)) is not None:
         note(said)
     check_alike(group, config, fingerprint, identity, data)
+    agree(group, {f"source of {name}": entry["source"] for name, entry in used.items()})
     bench = set_up(config, base, objective, group)
     engine = around(bench.engine, bench.weights, group, config)
     estimator = estimators.build(config, bench.weights)

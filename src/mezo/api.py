@@ -14,7 +14,7 @@ from mezo.data import MeZODataset
 from mezo.data.demonstrations import Demonstrated, demonstrate, draw
 from mezo.data.from_config import task_of, training_set, validation_set
 from mezo.data.sources import has_splits
-from mezo.errors import MezoError, near
+from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.models.load import LoadedModel
 from mezo.parallel.group import ProcessGroup
@@ -22,6 +22,7 @@ from mezo.resume.replay import replay as replay
 from mezo.training.evaluation import evaluate as score
 from mezo.training.trainer import MeZOTrainer, TrainResult
 from mezo.util import memory
+from mezo.util.other_names import answer, in_our_names
 
 # of mezo_finetune beyond the config's own
 _TRAINER_ARGUMENTS = (
@@ -30,6 +31,9 @@ _TRAINER_ARGUMENTS = (
     "observer",
     "model",
     "tokenizer",
+    "processing_class",
+    "compute_metrics",
+    "callbacks",
     "profile",
     "trace_steps",
     "resume",
@@ -92,11 +96,17 @@ def mezo_finetune(
         kwargs["server_args"] = server_args
     trainer = {name: kwargs.pop(name) for name in _TRAINER_ARGUMENTS if name in kwargs}
     validation = kwargs.pop("validation_dataset", None)
+    if validation is None:
+        validation = kwargs.pop("eval_dataset", None)
+    try:
+        kwargs = in_our_names(kwargs, {*MeZOConfig.model_fields, *_TRAINER_ARGUMENTS})
+    except ValueError as error:
+        raise MezoError(str(error)) from None
     known = set(MeZOConfig.model_fields) - {"model"}
     for name in kwargs:
         if name not in known:
             raise MezoError(
-                f"mezo_finetune has no argument {name!r}{near(name, known | {*_TRAINER_ARGUMENTS})}"
+                f"mezo_finetune has no argument {name!r}{answer(name, known | {*_TRAINER_ARGUMENTS})}"
             )
     tuning = {"tuning": "lora", "lora_rank": lora_rank} if lora_rank else {"tuning": "full"}
     given = isinstance(train_dataset, MeZODataset)

@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from mezo.errors import MezoError, near
 from mezo.util import plugins
+from mezo.util.other_names import in_our_names
 from mezo.util.parsing import dump_yaml
 from mezo.util.plugin_names import named
 from mezo.util.registry import names_in
@@ -395,11 +396,11 @@ class MeZOConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _plugins_have_names(cls, values: Any, info: ValidationInfo) -> Any:
-        """Classes, functions and objects become names; names that are not from a file may be imported."""
+    def _in_our_names(cls, values: Any, info: ValidationInfo) -> Any:
+        """Names of other libraries become mezo's. Classes, functions and objects become names; names that are not from a file may be imported."""
         if not isinstance(values, dict):
             return values
-        values = dict(values)
+        values = in_our_names(values, cls.model_fields)
         for name in plugins.KINDS.keys() & values.keys():
             given = values[name]
             values[name], own = _by_name(name, given)

@@ -151,7 +151,8 @@ class MeZO(torch.optim.Optimizer):
         """
         if closure is None:
             raise MezoError(
-                "MeZO needs a closure that computes the loss: opt.step(lambda: model(**batch).loss)"
+                "MeZO needs a closure that computes the loss: opt.step(lambda: model(**batch).loss); transformers' Trainer "
+                "gives none: use mezo.MeZOTrainer(model=..., train_dataset=...) in its place"
             )
         group = self.param_groups[0]
         _check_settings(group)
@@ -159,14 +160,22 @@ class MeZO(torch.optim.Optimizer):
         if self.estimator.epsilon != group["eps"]:
             self.estimator = self.estimator.with_epsilon(group["eps"])
         self.engine.optimizer = replace(self.engine.optimizer, weight_decay=group["weight_decay"])
-        self.last_update, losses, self.estimator_state = mezo_step(
-            self.engine,
-            self.estimator,
-            [closure],
-            draw_of(self.seed, self.steps_done, self.num_directions),
-            float(group["lr"]),
-            self.estimator_state,
-        )
+        try:
+            self.last_update, losses, self.estimator_state = mezo_step(
+                self.engine,
+                self.estimator,
+                [closure],
+                draw_of(self.seed, self.steps_done, self.num_directions),
+                float(group["lr"]),
+                self.estimator_state,
+            )
+        except RuntimeError as error:
+            if "does not require grad" not in str(error):
+                raise
+            raise MezoError(
+                "MeZO: the closure calls backward(), and there are no gradients: let it return the loss alone; in Lightning, "
+                "set automatic_optimization = False and call opt.step(lambda: the loss) in training_step"
+            ) from error
         self.steps_done += 1
         return sum(losses) / len(losses)
 

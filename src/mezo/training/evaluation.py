@@ -1,7 +1,11 @@
 """The loss, the accuracy and the task's metrics of a model on a set of examples, at theta."""
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from mezo.engines.base import Engine
 from mezo.errors import MezoError
@@ -9,9 +13,10 @@ from mezo.events import EvalRecord
 from mezo.metrics import Metric, TextMetric, metric_named
 from mezo.metrics.accuracy import ACCURACY
 from mezo.objectives import LogprobObjective, Objective, OutputObjective, reported
-from mezo.scoring import Example, pose, predictions
+from mezo.scoring import Example, candidate_scores, pose, predictions
 from mezo.util.clock import since
 
+ComputeMetrics = Callable[[Any], Mapping[str, Any]]
 _CHUNK = 64  # examples scored in one call
 
 
@@ -24,6 +29,7 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     step: int = 0,
     split: str = "validation",
+    compute_metrics: ComputeMetrics | None = None,
 ) -> EvalRecord:
     """Score every example at theta, 64 at a time, sorted by length.
 
@@ -35,6 +41,7 @@ def evaluate(
         has_candidates: whether the task is a choice between candidates.
         metrics: the task's, by name; None for accuracy where there are candidates.
         step, split: for the record.
+        compute_metrics: more metrics, from a `transformers.EvalPrediction` (`computed`).
 
     Raises MezoError if a metric is unknown, or not available for these examples.
     """
@@ -42,8 +49,9 @@ def evaluate(
     names = metrics if metrics is not None else ("accuracy",) if has_candidates else ()
     wanted = [metric_named(name) for name in names]
     _check(wanted, has_candidates)
-    loss, choices = _scored(engine, examples, reported(objective), has_candidates)
+    loss, choices, scores = _scored(engine, examples, reported(objective), has_candidates)
     writes = isinstance(objective, OutputObjective) or any(isinstance(m, TextMetric) for m in wanted)
+    writes = writes or (compute_metrics is not None and not has_candidates)
     outputs = engine.generate(examples) if writes else []
     values = {
         m.name: m.of(examples, outputs) if isinstance(m, TextMetric) else m.of(examples, choices)
@@ -51,6 +59,8 @@ def evaluate(
     }
     if isinstance(objective, OutputObjective) and objective.metric not in values:
         values[objective.metric] = -objective(examples, outputs)
+    if compute_metrics is not None:
+        values |= computed(compute_metrics, examples, scores if has_candidates else outputs)
     return EvalRecord(
         step=step,
         split=split,
@@ -72,9 +82,10 @@ def _check(metrics: Sequence[Metric], has_candidates: bool) -> None:
 
 def _scored(
     engine: Engine, examples: Sequence[Example], loss: LogprobObjective, has_candidates: bool
-) -> tuple[float, list[int]]:
-    """The loss, and the candidate chosen for each example (empty where there is no choice)."""
+) -> tuple[float, list[int], list[list[float]]]:
+    """The loss, and where there is a choice the candidate chosen for each example, and the scores of its candidates."""
     total, weights, choices = 0.0, 0, [0] * len(examples)
+    scores: list[list[float]] = [[] for _ in examples]
     order = sorted(range(len(examples)), key=lambda i: (len(examples[i].prompt), i))
     parts = [order[start : start + _CHUNK] for start in range(0, len(order), _CHUNK)]
     chunks = [[examples[i] for i in members] for members in parts]
@@ -84,10 +95,41 @@ def _scored(
         if has_candidates:
             for i, choice in zip(members, predictions(posed, logprobs), strict=True):
                 choices[i] = int(choice)
+            for number, score in zip(posed.candidate_example, candidate_scores(posed, logprobs), strict=True):
+                scores[members[number]].append(float(score))
         if loss.answers_only and has_candidates:
             logprobs = logprobs[posed.candidate_is_answer[posed.query_candidate]]
             posed = pose(chunk, answers_only=True)
         weight = len(logprobs) if loss.answers_only else len(chunk)  # a mean over tokens, or over examples
         total += loss(posed, logprobs) * weight
         weights += weight
-    return total / weights, choices if has_candidates else []
+    return total / weights, choices if has_candidates else [], scores
+
+
+def computed(
+    compute_metrics: ComputeMetrics, examples: Sequence[Example], found: Sequence[Any]
+) -> dict[str, float]:
+    """What a function in the manner of transformers makes of an evaluation.
+
+    found: for each example the scores of its candidates (mean log-probabilities), which are `predictions` as an array of a
+    row each (-inf where an example has fewer), and `label_ids` are the places of the right ones; or the text that was
+    written, and `label_ids` are the lists of accepted answers.
+
+    Raises MezoError if it returns anything but finite numbers by name.
+    """
+    from transformers import EvalPrediction
+
+    predictions: Any = list(found)
+    label_ids: Any = [list(e.references) for e in examples]
+    if found and not isinstance(found[0], str):
+        predictions = np.full((len(found), max(map(len, found))), -np.inf)
+        for row, scores in zip(predictions, found, strict=True):
+            row[: len(scores)] = scores
+        label_ids = np.array([e.answer for e in examples])
+    values = compute_metrics(EvalPrediction(predictions, label_ids))
+    if not isinstance(values, Mapping):
+        raise MezoError(f"compute_metrics: expected a dict of numbers by name, found {values!r:.200}")
+    for name, value in values.items():
+        if not isinstance(value, int | float | np.number) or not math.isfinite(value):
+            raise MezoError(f"compute_metrics: expected a finite number as {name!r}, found {value!r:.200}")
+    return {str(name): float(value) for name, value in values.items()}

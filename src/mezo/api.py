@@ -22,7 +22,7 @@ from mezo.resume.replay import replay as replay
 from mezo.training.evaluation import evaluate as score
 from mezo.training.trainer import MeZOTrainer, TrainResult
 from mezo.util import memory
-from mezo.util.other_names import answer, in_our_names
+from mezo.util.other_names import SAME, answer, in_our_names
 
 # of mezo_finetune beyond the config's own
 _TRAINER_ARGUMENTS = (
@@ -98,12 +98,19 @@ def mezo_finetune(
     validation = kwargs.pop("validation_dataset", None)
     if validation is None:
         validation = kwargs.pop("eval_dataset", None)
-    try:
-        kwargs = in_our_names(kwargs, {*MeZOConfig.model_fields, *_TRAINER_ARGUMENTS})
-    except ValueError as error:
-        raise MezoError(str(error)) from None
+    named = {
+        "lora_rank": lora_rank,
+        "learning_rate": learning_rate,
+        "num_steps": num_steps,
+        "epsilon": epsilon,
+        "batch_size": batch_size,
+        "max_length": max_length,
+        "normalize_perturbations": normalize_perturbations,
+    }
+    settings = _settings(named, kwargs)
+    lora_rank = settings.pop("lora_rank")
     known = set(MeZOConfig.model_fields) - {"model"}
-    for name in kwargs:
+    for name in settings:
         if name not in known:
             raise MezoError(
                 f"mezo_finetune has no argument {name!r}{answer(name, known | {*_TRAINER_ARGUMENTS})}"
@@ -115,14 +122,8 @@ def mezo_finetune(
             "model": str(model_path),
             "task": train_dataset.task.name if isinstance(train_dataset, MeZODataset) else "auto",
             "data": str(train_dataset) if isinstance(train_dataset, str | PathLike) else None,
-            "learning_rate": learning_rate,
-            "num_steps": num_steps,
-            "epsilon": epsilon,
-            "batch_size": batch_size,
-            "max_length": max_length,
-            "normalize_perturbations": normalize_perturbations,
             **tuning,
-            **kwargs,
+            **settings,
         }
     )
     train = train_dataset if given else training_set(config, task_of(config, train_dataset), train_dataset)
@@ -148,6 +149,21 @@ def mezo_finetune(
     if serve_as is None:
         runner.close()
     return result
+
+
+def _settings(named: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    """Settings by mezo's names. named: the arguments of `mezo_finetune`; another name of one counts where it was left out.
+
+    Raises MezoError for two values of one setting, and for a name that stands for none of mezo's.
+    """
+    given = {k: value for k, value in named.items() if value != MeZOConfig.model_fields[k].default}
+    if "warmup_ratio" in others and not any(SAME.get(name) == "num_steps" for name in others):
+        given["num_steps"] = named["num_steps"]
+    try:
+        found = in_our_names({**given, **others}, {*MeZOConfig.model_fields, *_TRAINER_ARGUMENTS})
+    except ValueError as error:
+        raise MezoError(str(error)) from None
+    return {**named, **found}
 
 
 def evaluate(

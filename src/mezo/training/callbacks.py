@@ -18,7 +18,7 @@ class Callbacks(Observer):
         arguments: TrainingArguments for them to read; None for some with the settings of `config`.
         config: of the run.
         shown: what each event is given by name: model, processing_class.
-        step_examples: of a step of the training set; what is left of an epoch is told as a fraction.
+        examples: of the training set, by which epochs are counted.
 
     Of what they set in the control, should_training_stop counts. Raises MezoError for what is no callback.
     """
@@ -29,7 +29,7 @@ class Callbacks(Observer):
         arguments: Any,
         config: MeZOConfig,
         shown: dict[str, Any],
-        epoch_steps: float,
+        examples: int,
     ) -> None:
         from transformers import TrainerCallback, TrainerControl, TrainerState
 
@@ -40,7 +40,8 @@ class Callbacks(Observer):
                     f"callbacks: expected transformers.TrainerCallback objects, found {each!r:.200}"
                 )
         self.arguments = arguments or _arguments(config)
-        self.callbacks, self.shown, self.epoch_steps = made, shown, epoch_steps
+        self.callbacks, self.shown = made, shown
+        self.epoch_steps = examples / min(config.batch_size * config.gradient_accumulation, examples)
         self.every = max(1, int(self.arguments.logging_steps)) if arguments is not None else 1
         self.control = TrainerControl()
         self.state = TrainerState(

@@ -105,7 +105,7 @@ class MeZOTrainer:
         form = TrainerForm(
             model, args, one_of("train", train, train_dataset), one_of("validation", validation, eval_dataset)
         )
-        config, folder, form = form.config(config)
+        config, folder, form = form.config(config, resuming=resume is not None)
         tokenizer = one_of("tokenizer", tokenizer, processing_class)
         if resume is None:
             output = output if output is not None else folder

@@ -42,7 +42,9 @@ class TrainerForm:
     train_dataset: Any = None  # in any form that MeZODataset takes
     eval_dataset: Any = None
 
-    def config(self, config: MeZOConfig | None) -> tuple[MeZOConfig | None, Path | None, "TrainerForm"]:
+    def config(
+        self, config: MeZOConfig | None, *, resuming: bool
+    ) -> tuple[MeZOConfig | None, Path | None, "TrainerForm"]:
         """The run's config; the output folder, if the arguments name one; and the form, its model an object or None.
 
         Raises MezoError for arguments of which such a run has nothing.
@@ -54,7 +56,11 @@ class TrainerForm:
             form = replace(self, model=None)
         if config is not None and not isinstance(config, MeZOConfig):
             config, output = self._from_arguments(config)
-        if config is None and self.model is None:
+        if config is None and (resuming or self.model is None):
+            if resuming and form is not self:
+                raise MezoError(
+                    "a path as model= of a run to resume needs the run's settings: give args=, too"
+                )
             return None, None, form
         return self._of_the_model(config or MeZOConfig.build()), output, form
 

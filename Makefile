@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast engines engine-check engine-tests soak docs format clean
+.PHONY: help demo test fast engines engine-check engine-tests wheel-check soak docs format clean
 
 help:
 	@echo "make demo          fine-tune SmolLM2-135M on the built-in reviews, forward passes only (runs/demo)"
@@ -15,6 +15,7 @@ help:
 	@echo "make fast          the tests that take seconds, on all cores"
 	@echo "make engine-check  the tests on SGLang and vLLM that every change runs; their environments are built (7 GB)"
 	@echo "make engine-tests  all of them"
+	@echo "make wheel-check   build sdist and wheel; the wheel in an empty environment takes the demo's first steps"
 	@echo "make soak          1,000 deaths of runs under settings drawn at random, against runs left alone (half an hour)"
 	@echo "make docs          the documentation as a site in site/, its links checked"
 	@echo "make format        rewrite the sources in the project's format"
@@ -42,6 +43,9 @@ engine-check: engines $(VENV)/.installed-dev
 engines:
 	PYTHON=$(PYTHON) scripts/engine-env sglang
 	PYTHON=$(PYTHON) scripts/engine-env vllm
+
+wheel-check: $(VENV)/.installed-dev
+	scripts/wheel-check $(BIN)/python
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks soak --deaths 1000

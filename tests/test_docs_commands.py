@@ -63,7 +63,7 @@ def check_script(name: str, *rest: str) -> None:
 def check_options(rest: list[str], options: dict[str, Any], *, takes_arguments: bool = False) -> None:
     while rest:
         word, *rest = rest
-        if not word.startswith("-"):
+        if not word.startswith("-") or (word == "-" and takes_arguments):  # "-": standard input
             if not takes_arguments and not is_placeholder(word):
                 raise MezoError(f"{word!r} is neither a command nor an option")
             continue

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mezo.resume.publishing import load_finetuned
     from mezo.training.trainer import MeZOTrainer, TrainResult
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _WHERE = {
     "MeZO": "mezo.optim",

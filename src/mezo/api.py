@@ -19,7 +19,9 @@ from mezo.events import Observer
 from mezo.models.load import LoadedModel
 from mezo.parallel.group import ProcessGroup
 from mezo.resume.replay import replay as replay
+from mezo.training.evaluation import ModelAnswers
 from mezo.training.evaluation import evaluate as score
+from mezo.training.shown import shown
 from mezo.training.trainer import MeZOTrainer, TrainResult
 from mezo.util import memory
 from mezo.util.other_names import SAME, answer, in_our_names
@@ -172,6 +174,7 @@ def evaluate(
     adapter: Path | None = None,
     split: str = "validation",
     shots: int = 0,
+    show: int = 0,
     observer: Observer | None = None,
 ) -> dict[str, Any]:
     """Accuracy and loss of the config's model on a split of its task's data, as a plain dict.
@@ -179,6 +182,7 @@ def evaluate(
     adapter: a peft adapter's folder, put on top of the model.
     shots: in-context learning: this many training examples, solved, before every prompt, by the config's
         seed. As many as fit are shown; the result's `shots_shown` is their mean number.
+    show: this many of the examples are in the result's `shown`: prompt, expected, and chosen or written.
     """
     dataset = MeZODataset(
         config.data,
@@ -208,16 +212,24 @@ def evaluate(
     )
     if config.audit:
         engine.audit_next()
-    shown = _with_shots(dataset, loaded, config, shots) if shots else None
-    if shown and observer:
-        observer.on_note(shown.describe(shots))
-    examples = shown.examples if shown else encode(dataset, loaded, config, objective)
-    if shown:
+    solved = _with_shots(dataset, loaded, config, shots) if shots else None
+    if solved and observer:
+        observer.on_note(solved.describe(shots))
+    examples = solved.examples if solved else encode(dataset, loaded, config, objective)
+    if solved:
         check_limits(examples, dataset, loaded, config, objective)
-    task = dataset.task
+    task, answers = dataset.task, ModelAnswers()
     record = score(
-        engine, examples, objective, has_candidates=task.has_candidates, metrics=task.metrics, split=split
+        engine,
+        examples,
+        objective,
+        has_candidates=task.has_candidates,
+        metrics=task.metrics,
+        split=split,
+        answers=answers,
     )
+    first = [examples[n] for n in range(min(show, len(examples)))]
+    seen = shown(engine, first, answers, has_candidates=task.has_candidates, ends=task.append_eos)
     values = asdict(record)
     values.pop("step")
     return {
@@ -226,8 +238,9 @@ def evaluate(
         "task": task.name if config.task == "auto" else config.task,
         **values,
         "shots": shots,
-        "shots_shown": shown.mean if shown else 0.0,
+        "shots_shown": solved.mean if solved else 0.0,
         "peak_memory_bytes": memory.peak_bytes(),
+        **({"shown": seen} if show else {}),
     }
 
 

@@ -1,13 +1,14 @@
 """Runs and baselines in one table, from what they left on disk."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mezo.baselines.compare import COLUMNS, compare, markdown
+from mezo.baselines.compare import COLUMNS, compare, footnote, markdown
 from mezo.baselines.linear_probe import write_folder
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
@@ -16,6 +17,7 @@ from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import MetricsWriter
 from mezo.runs.summary import NAME, Summary, read_summary, write_summary
 from mezo.util.atomic_files import write_text
+from mezo.util.escaping import markdown_text
 
 
 def record(
@@ -110,3 +112,19 @@ def test_a_broken_summary_is_an_error_that_names_it(tmp_path: Path, text: str) -
     (tmp_path / NAME).write_text(text, encoding="utf-8")
     with pytest.raises(MezoError, match=r"summary\.json: expected an object with method"):
         read_summary(tmp_path)
+
+
+def test_runs_that_were_judged_on_other_examples_are_marked(tmp_path: Path) -> None:
+    one, two, three = (
+        run(tmp_path / name, [replace(record(0, 0.5), examples_fingerprint=rows)])
+        for name, rows in (("one", "x"), ("two", "y"), ("three", "x"))
+    )
+    lines = compare([one, two, three])
+    assert [line.cells()[0] for line in lines] == ["one", "two *", "three"]
+    assert "two: evaluated on other examples" in (footnote(lines) or "")
+    assert markdown(lines).endswith(markdown_text(footnote(lines) or ""))
+    assert footnote(compare([one, three])) is None
+    evaluated = {"task": "cb", "metrics": {"accuracy": 0.5}, "loss": 0.7, "seconds": 1.0, "examples": 100}
+    file = tmp_path / "zero.json"
+    file.write_text(json.dumps({**evaluated, "examples_fingerprint": "z"}))
+    assert [line.elsewhere for line in compare([one, three, file])] == [False, False, True]

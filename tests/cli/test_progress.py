@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from mezo.cli import progress
-from mezo.cli.progress import LiveObserver, Pace, PlainObserver, describe, duration, memory, observer_for
+from mezo.cli.progress import LiveObserver, PlainObserver, observer_for
 from mezo.events import EvalRecord, StepRecord
+from mezo.runs.pace import Pace, describe, duration, memory
 
 EVAL = EvalRecord(0, "validation", 0.535, 1.04, 200, 3.0)
 

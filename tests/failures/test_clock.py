@@ -13,12 +13,13 @@ import pytest
 from tests.resumed import Copying, base, config_for, copy, resume, trainer, what_counts
 
 from mezo.ablation.run.training import time_one
-from mezo.cli.progress import Pace, PlainObserver
+from mezo.cli.progress import PlainObserver
 from mezo.errors import MezoError
 from mezo.events import StepRecord
 from mezo.resume import recorder
 from mezo.runs import event_log
 from mezo.runs.metrics_file import read_metrics
+from mezo.runs.pace import Pace
 from mezo.sinks import Several, logging_to
 from mezo.sinks.numbers import of_step
 from mezo.util.clock import due, measured, since

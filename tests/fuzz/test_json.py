@@ -35,7 +35,7 @@ SETTINGS = 100  # of config.yaml: YAML of that length takes a tenth of a second 
 CONFIG = MeZOConfig().model_dump(mode="json")
 HEADER = {
     "config": CONFIG,
-    "mezo": "0.1.0",
+    "mezo": "0.2.0",
     "noise": VERSION,
     "base_fingerprint": "ab",
     "data": {"train": "16 (5f)", "validation": None},

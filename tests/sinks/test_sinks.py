@@ -201,7 +201,7 @@ def test_unknown_and_missing_logs_are_refused_before_anything(
     assert "unknown log 'tensorbord'; did you mean 'tensorboard'?" in capsys.readouterr().err
     monkeypatch.setitem(SINKS, "wandb", SINKS["wandb"]._replace(package="not_there_at_all"))
     assert main(["train", "--model", "nowhere", "--log", "wandb"]) == 2
-    assert "pip install 'mezo[wandb]'" in capsys.readouterr().err
+    assert "pip install 'mezo-llm[wandb]'" in capsys.readouterr().err
     assert main(["train", "--model", "nowhere", "--metrics-file", "no/where.prom"]) == 2
     assert "found no such folder" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import EvalRecord
 from mezo.runs.folder import RunFolder
+from mezo.runs.judged_on import MARK, Judged, explained, judged_elsewhere
 from mezo.runs.metrics_file import read_metrics
 from mezo.runs.summary import read_summary
 from mezo.util.escaping import markdown_text
@@ -31,13 +32,17 @@ class MethodLine:
     steps: int
     seconds: float
     peak_memory_bytes: int | None  # None: not recorded
+    examples: int | None = None  # that it was judged on
+    examples_fingerprint: str | None = None  # of their raw rows
+    elsewhere: bool = False  # on other examples than the other runs of the task
 
     def cells(self) -> tuple[str, ...]:
         """One text for each of `COLUMNS`."""
         scores = [_shown(x, self.metric) for x in (self.start, self.end, self.best)]
         peak = "-" if not self.peak_memory_bytes else f"{self.peak_memory_bytes / 2**30:.2f}"
         minutes = f"{self.seconds / 60:.1f}"
-        return (self.name, self.task, self.method, self.metric, *scores, f"{self.steps:,}", minutes, peak)
+        name = f"{self.name} {MARK}" if self.elsewhere else self.name
+        return (name, self.task, self.method, self.metric, *scores, f"{self.steps:,}", minutes, peak)
 
 
 def compare(places: Sequence[Path | str]) -> list[MethodLine]:
@@ -48,7 +53,18 @@ def compare(places: Sequence[Path | str]) -> list[MethodLine]:
     paths = [Path(place) for place in places]
     names = [p.resolve().name for p in paths]
     shown = names if len(set(names)) == len(names) else [str(p) for p in paths]
-    return [_of_file(p, n) if p.is_file() else _of_run(p, n) for p, n in zip(paths, shown, strict=True)]
+    lines = [_of_file(p, n) if p.is_file() else _of_run(p, n) for p, n in zip(paths, shown, strict=True)]
+    tasks: dict[str, dict[str, Judged]] = {}
+    for line in lines:
+        tasks.setdefault(line.task, {})[line.name] = Judged(line.examples, line.examples_fingerprint)
+    others = {task: judged_elsewhere(judged) for task, judged in tasks.items()}
+    return [replace(line, elsewhere=line.name in others[line.task]) for line in lines]
+
+
+def footnote(lines: Sequence[MethodLine]) -> str | None:
+    """What the marks in a table say; None without any."""
+    marked = [line.name for line in lines if line.elsewhere]
+    return explained(marked) if marked else None
 
 
 def markdown(lines: Sequence[MethodLine]) -> str:
@@ -58,7 +74,9 @@ def markdown(lines: Sequence[MethodLine]) -> str:
         ("---",) * len(COLUMNS),
         *([markdown_text(cell) for cell in line.cells()] for line in lines),
     ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    note = footnote(lines)
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"{table}\n\n{markdown_text(note)}" if note else table
 
 
 def _of_run(path: Path, name: str) -> MethodLine:
@@ -82,6 +100,8 @@ def _of_run(path: Path, name: str) -> MethodLine:
         steps=metrics.steps[-1].step + 1 if metrics.steps else 0,
         seconds=summary.seconds if summary else spent,
         peak_memory_bytes=summary.peak_memory_bytes if summary else None,
+        examples=evals[-1].examples if evals else None,
+        examples_fingerprint=evals[-1].examples_fingerprint if evals else None,
     )
 
 
@@ -99,12 +119,17 @@ def _of_file(path: Path, name: str) -> MethodLine:
         return MethodLine(
             Path(name).stem, str(values["task"]), str(values.get("method", method)), metric,
             None, score, score, 0, float(values["seconds"]), None if peak is None else int(peak),
+            int(values["examples"]) if "examples" in values else None, _text(values.get("examples_fingerprint")),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise MezoError(
             f"{path}: expected what `mezo eval --json` prints, or the folder of a run; found something else"
             f" ({type(error).__name__}: {error})"
         ) from None
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _headline(evals: Sequence[EvalRecord]) -> str:

@@ -21,6 +21,7 @@ from mezo.metrics import ChoiceMetric, metric_named
 from mezo.metrics.accuracy import ACCURACY
 from mezo.models.load import LoadedModel
 from mezo.runs.folder import RunFolder
+from mezo.runs.judged_on import rows_fingerprint
 from mezo.runs.metrics_file import MetricsWriter
 from mezo.runs.summary import Summary, write_summary
 from mezo.scoring import Example
@@ -106,6 +107,7 @@ def linear_probe(
         "loss": record.loss,
         "metrics": record.metrics,
         "examples": record.examples,
+        "examples_fingerprint": record.examples_fingerprint,
         "train_examples": len(known),
         "strength": probe.strength,
         "seconds": summary.seconds,
@@ -135,4 +137,5 @@ def _judged(
         examples=len(examples),
         seconds=since(began),
         metrics=metrics,
+        examples_fingerprint=rows_fingerprint(example.fields for example in examples),
     )

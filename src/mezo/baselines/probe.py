@@ -94,7 +94,7 @@ class LinearProbe:
     def fit(self, features: np.ndarray, examples: Sequence[Example]) -> None:
         """Raises MezoError if the examples are all of one class, or scikit-learn is not installed."""
         if find_spec("sklearn") is None:
-            raise MezoError("linear probing needs scikit-learn: pip install 'mezo[baselines]'")
+            raise MezoError("linear probing needs scikit-learn: pip install 'mezo-llm[baselines]'")
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
         from sklearn.model_selection import GridSearchCV, StratifiedKFold

@@ -9,9 +9,9 @@ import typer
 
 from mezo.cli.options import SETTINGS, with_config
 from mezo.cli.output import cell, say
-from mezo.cli.progress import duration
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
+from mezo.runs.pace import duration
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,8 +7,9 @@ import typer
 
 from mezo.cli.options import DATA_SETTINGS, SETTINGS, panel_of, with_config
 from mezo.cli.output import cell, say
-from mezo.cli.progress import PlainObserver, duration, observer_for
+from mezo.cli.progress import PlainObserver, observer_for
 from mezo.config import METHOD, MeZOConfig
+from mezo.runs.pace import duration
 
 _EPILOG = r"""
 [bold]Examples[/bold]
@@ -149,6 +150,8 @@ def compare(
         for line in lines:
             table.add_row(*map(cell, line.cells()))
         Console(width=None if sys.stdout.isatty() else 200).print(table)
+        if (note := side_by_side.footnote(lines)) is not None:
+            say(note)
 
 
 def _cost(seconds: float, peak: int) -> None:

@@ -2,10 +2,12 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from mezo.cli.options import DATA_SETTINGS, with_config
+from mezo.cli.output import cell
 from mezo.cli.progress import PlainObserver
 from mezo.config import MeZOConfig
 from mezo.events import Headline
@@ -34,6 +36,9 @@ def evaluate(
         min=0,
         help="Number of solved training examples before each prompt; those that do not fit are left out.",
     ),
+    show: int = typer.Option(
+        0, "--show", min=0, help="Show so many examples: prompt, expected, and what was chosen or written."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Measure a model's loss and its task's metrics, with or without an adapter."""
@@ -42,7 +47,7 @@ def evaluate(
 
     # Notes go to stderr: with --json, stdout is the object and nothing else.
     record = api.evaluate(
-        config, adapter=adapter, split=split, shots=shots, observer=PlainObserver(sys.stderr)
+        config, adapter=adapter, split=split, shots=shots, show=show, observer=PlainObserver(sys.stderr)
     )
     if as_json:
         print(to_json(record))
@@ -52,3 +57,20 @@ def evaluate(
     for name, value in record["metrics"].items():
         print(f"{name:{width}}  {Headline(name, value)}")
     print(f"{'loss':{width}}  {record['loss']:.4f}")
+    for number, example in enumerate(record.get("shown", ()), start=1):
+        _show(number, example)
+
+
+def _show(number: int, example: dict[str, Any]) -> None:
+    """Texts of other people's making: no markup is read in them, and nothing in them acts upon a terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console.print(cell(f"\n--- {number}", "dim"))
+    console.print(cell(example["prompt"]))
+    expected = " | ".join(map(repr, example["expected"]))
+    console.print(cell(f"expected  {expected}", "bold"))
+    for name in ("chosen", "written"):
+        if name in example:
+            # quoted, so that the space before a word and the end of a line can be seen
+            console.print(cell(f"{name:8}  {example[name]!r}"))

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from mezo.cli.options import SETTINGS, with_config
-from mezo.cli.progress import duration, observer_for
+from mezo.cli.progress import observer_for
 from mezo.config import ASKED, MeZOConfig
 from mezo.parallel.environment import rank_of_environment, restarted
+from mezo.runs.pace import duration
 from mezo.util.interrupts import TERMINATED
 from mezo.util.profiling import WARM_UP, median_step_ms, shares
 

@@ -15,7 +15,7 @@ def _scorer(kind: str) -> Any:
     try:
         from rouge_score.rouge_scorer import RougeScorer
     except ModuleNotFoundError:
-        raise MezoError("ROUGE needs the package rouge-score: pip install 'mezo[rouge]'") from None
+        raise MezoError("ROUGE needs the package rouge-score: pip install 'mezo-llm[rouge]'") from None
     return RougeScorer([kind])
 
 

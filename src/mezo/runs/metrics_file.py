@@ -33,7 +33,11 @@ class MetricsWriter:
 
     def write(self, record: StepRecord | EvalRecord) -> None:
         line = {"kind": _KINDS[type(record)], **asdict(record)}
-        for name in ("profile", "losses"):  # most runs have none: no field for it on every line
+        for name in (
+            "profile",
+            "losses",
+            "examples_fingerprint",
+        ):  # most runs have none: no field for it on every line
             if line.get(name, ...) is None:
                 del line[name]
         write_all(self._file, (to_json(line) + "\n").encode())
@@ -87,7 +91,10 @@ def record_of(line: str, where: str) -> StepRecord | EvalRecord:
     if kind not in _ADAPTERS:
         raise MezoError(f"{where}: expected an object of kind 'step' or 'eval', found {line[:40]!r}")
     for name, value in values.items():
-        if value is None and name != "accuracy":  # the one field of which null says something else
+        if value is None and name not in (
+            "accuracy",
+            "examples_fingerprint",
+        ):  # the one field of which null says something else
             values[name] = math.nan
         elif isinstance(value, list):
             values[name] = [math.nan if item is None else item for item in value]

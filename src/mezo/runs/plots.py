@@ -1,21 +1,20 @@
-"""The plots of a run, from its metrics.jsonl: each as PNG and SVG, and all four on one page."""
+"""The plots of a run, from its metrics.jsonl: each as PNG and SVG, and all on one page."""
 
 import io
 import re
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from mezo.runs.folder import RunFolder
+from mezo.runs.judged_on import MARK, Judged, explained, judged_elsewhere
 from mezo.runs.metrics_file import Metrics, read_metrics
 from mezo.util.atomic_files import replacing
+from mezo.util.figures import Axes, Figure, MaxNLocator, rc_context
 
 # Okabe and Ito's palette: distinct for colour-blind readers, and in grey.
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#9AA5B1"
@@ -36,6 +35,7 @@ class Curves:
     score: np.ndarray  # (E,) of the metric, shares in per cent; NaN where the task has none
     standard_error: np.ndarray  # (E,) of an accuracy, binomial; of other metrics it is not known: 0
     split: str
+    judged: Judged  # the examples behind the last evaluation
 
     @property
     def score_title(self) -> str:
@@ -71,23 +71,26 @@ def curves(metrics: Metrics) -> Curves:
         score=unit * score,
         standard_error=unit * error,
         split=split,
+        judged=Judged(evals[-1].examples, evals[-1].examples_fingerprint) if evals else Judged(),
     )
 
 
 def window_for(num_steps: int) -> int:
-    """Steps a running mean covers: a twentieth of the run, at least 5, at most 500."""
-    return min(max(num_steps // 20, 5), 500)
+    """Steps a running mean covers: a twentieth of the run, at least 5, at most 500; 1 where there is nothing to average."""
+    return min(max(num_steps // 20, 5), 500) if num_steps >= 10 else 1
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """(S,) -> (S,) mean of the last `window` values (fewer at the start); NaN values are left out."""
+    """(S,) -> (S,) mean of the last `window` values, NaN until there are so many; NaN values are left out of it."""
     known = np.isfinite(values)
     sums = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
     counts = np.concatenate([[0], np.cumsum(known)])
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - window, 0)
     count = counts[ends] - counts[starts]
-    return np.where(count > 0, (sums[ends] - sums[starts]) / np.maximum(count, 1), np.nan)
+    return np.where(
+        (ends >= window) & (count > 0), (sums[ends] - sums[starts]) / np.maximum(count, 1), np.nan
+    )
 
 
 def write_plots(run: RunFolder | Path | str) -> list[Path]:
@@ -101,23 +104,34 @@ def write_plots(run: RunFolder | Path | str) -> list[Path]:
     if not metrics.steps:
         return []
     data = curves(metrics)
-    panels: dict[str, Callable[[Axes, Curves], None]] = {"loss": _loss}
-    if np.isfinite(data.score).any():
-        panels[re.sub(r"\W+", "-", data.metric)] = _score
-    panels |= {"gradient": _gradient, "zero_gradients": _zero_gradients}
     folder.plots.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
-    for name, draw in panels.items():
+    for name, draw in _panels(data).items():
         figure = Figure(figsize=(7.0, 4.2), layout="constrained")
         draw(figure.subplots(), data)
         written += save(figure, folder.plots / name)
-    figure = Figure(figsize=(12.0, 7.6), layout="constrained")
-    axes = figure.subplots(2, 2).ravel()
-    for axis, draw in zip(axes, panels.values(), strict=False):
-        draw(axis, data)
-    for axis in axes[len(panels) :]:
-        axis.set_axis_off()
-    return written + save(figure, folder.plots / "overview")
+    return written + save(_overview(data), folder.plots / "overview")
+
+
+def overview_png(metrics: Metrics) -> bytes | None:
+    """All plots of a run on one page, as a PNG file has it; None without a finished step."""
+    return _encoded(_overview(curves(metrics)), "png", 80) if metrics.steps else None
+
+
+def _panels(data: Curves) -> dict[str, Callable[[Axes, Curves], None]]:
+    """By the names of their files. None of a metric without evaluations."""
+    score = {re.sub(r"\W+", "-", data.metric): _score} if np.isfinite(data.score).any() else {}
+    return {"loss": _loss, **score, "gradient": _gradient, "zero_gradients": _zero_gradients}
+
+
+def _overview(data: Curves) -> Figure:
+    panels = _panels(data)
+    figure, names = Figure(figsize=(12.0, 7.6), layout="constrained"), list(panels)
+    # With three panels the loss goes over both columns.
+    rows: list[Any] = [names[:2], names[2:]] if len(names) == 4 else [names[:1] * 2, names[1:]]
+    for name, axis in figure.subplot_mosaic(rows).items():
+        panels[name](axis, data)
+    return figure
 
 
 def write_comparison(runs: Mapping[str, RunFolder], stem: Path) -> list[Path]:
@@ -130,34 +144,38 @@ def write_comparison(runs: Mapping[str, RunFolder], stem: Path) -> list[Path]:
     if not evaluated:
         return []
     judged = any(np.isfinite(data.score).any() for data in evaluated.values())
-    figure = Figure(figsize=(12.0 if judged else 7.0, 4.2), layout="constrained")
+    last = max(int(data.eval_step[-1]) for data in evaluated.values())
+    marked = sorted(judged_elsewhere({name: data.judged for name, data in evaluated.items()}))
+    figure = Figure(figsize=(12.0 if judged else 7.0, 4.6), layout="constrained")
     axes = figure.subplots(1, 1 + judged, squeeze=False).ravel()
     for n, (name, data) in enumerate(evaluated.items()):
-        look = dict(color=_COLORS[n % len(_COLORS)], linewidth=1.8, marker="o", markersize=4, label=name)
-        axes[0].plot(data.eval_step, data.eval_loss, **look)
+        look: dict[str, Any] = dict(color=_COLORS[n % len(_COLORS)], linewidth=1.8, marker="o", markersize=4)
+        axes[0].plot(
+            data.eval_step, data.eval_loss, label=f"{name} {MARK}" if name in marked else name, **look
+        )
         if judged:
-            axes[1].errorbar(data.eval_step, data.score, yerr=data.standard_error, capsize=3, **look)
+            # Each run a little to the side of the one before, so that error bars do not hide each other.
+            aside = 0.01 * last * (n - (len(evaluated) - 1) / 2)
+            axes[1].errorbar(data.eval_step + aside, data.score, data.standard_error, capsize=3, **look)
     first = next(iter(evaluated.values()))
     dress(axes[0], f"Loss on {first.split}", "loss")
     if judged:
         dress(axes[1], first.score_title, first.score_label)
-    axes[0].legend(frameon=False)
+    _share_steps(axes, last)
+    if marked:
+        figure.supxlabel(textwrap.fill(explained(marked), 100 if judged else 64), fontsize="small")
+    figure.legend(loc="outside upper right", ncols=4 if judged else 2, frameon=False)
     stem.parent.mkdir(parents=True, exist_ok=True)
     return save(figure, stem)
 
 
 def _loss(axis: Axes, data: Curves) -> None:
     window = window_for(len(data.step))
-    axis.plot(data.step, data.loss, color=_GREY, linewidth=0.7, alpha=0.7, label="each step")
-    axis.plot(
-        data.step,
-        running_mean(data.loss, window),
-        color=_BLUE,
-        linewidth=1.8,
-        label=f"mean of the last {window} steps",
-    )
+    if window > 1:
+        axis.plot(data.step, data.loss, color=_GREY, linewidth=0.7, alpha=0.7, label="each step")
+    _mean_line(axis, data.step, running_mean(data.loss, window), window, _BLUE)
     dress(axis, "Training loss", "loss (mean of a step's probes)")
-    axis.legend(frameon=False)
+    _finish(axis, data)
 
 
 def _score(axis: Axes, data: Curves) -> None:
@@ -165,16 +183,19 @@ def _score(axis: Axes, data: Curves) -> None:
     axis.errorbar(
         data.eval_step, score, yerr=error, color=_GREEN, linewidth=1.8, marker="o", markersize=4, capsize=3
     )
-    for i in {0, len(score) - 1}:
+    known = np.flatnonzero(np.isfinite(score))
+    for i, to_the in {known[0]: "right", known[-1]: "left"}.items():  # beside the line's ends, never on it
         axis.annotate(
             f"{score[i]:.3g}" if ":" in data.metric else f"{score[i]:.1f} %",
-            (data.eval_step[i], score[i] + error[i]),
-            xytext=(0, 5),
+            (data.eval_step[i], score[i]),
+            xytext=(-7 if to_the == "right" else 7, 0),
             textcoords="offset points",
-            ha="center",
+            ha=to_the,
+            va="center",
         )
-    axis.margins(x=0.08, y=0.2)
+    axis.margins(y=0.1)
     dress(axis, data.score_title, data.score_label)
+    _finish(axis, data)
 
 
 def _gradient(axis: Axes, data: Curves) -> None:
@@ -184,18 +205,50 @@ def _gradient(axis: Axes, data: Curves) -> None:
     if np.any(shown > 0):
         axis.set_yscale("log")  # zeros have no logarithm: they are counted in the plot beside this one
         shown, mean = np.where(shown > 0, shown, np.nan), np.where(mean > 0, mean, np.nan)
-    axis.plot(data.step, shown, ".", color=_GREY, markersize=2.5, alpha=0.7, label="each step")
-    axis.plot(data.step, mean, color=_ORANGE, linewidth=1.8, label=f"mean of the last {window} steps")
+    if window > 1:
+        axis.plot(data.step, shown, ".", color=_GREY, markersize=2.5, alpha=0.7, label="each step")
+    _mean_line(axis, data.step, mean, window, _ORANGE)
     dress(axis, "Projected gradient", "|projected gradient| (loss per unit of z)")
-    axis.legend(frameon=False)
+    _finish(axis, data)
 
 
 def _zero_gradients(axis: Axes, data: Curves) -> None:
     window = window_for(len(data.step))
-    axis.plot(data.step, 100 * running_mean(data.zero, window), color=_BLUE, linewidth=1.8)
+    _mean_line(axis, data.step, 100 * running_mean(data.zero, window), window, _BLUE, label=False)
     axis.set_ylim(-4, 104)
     total = 100 * float(np.mean(data.zero))
-    dress(axis, f"Zero gradients: {total:.1f} % of all", f"share of the last {window} steps (%)")
+    dress(
+        axis,
+        f"Zero gradients: {total:.1f} % of all",
+        f"share of the last {window} steps (%)" if window > 1 else "share of its directions (%)",
+    )
+    _finish(axis, data)
+
+
+def _mean_line(
+    axis: Axes, step: np.ndarray, mean: np.ndarray, window: int, color: str, *, label: bool = True
+) -> None:
+    """A running mean, or in a short run the points themselves."""
+    look: dict[str, Any] = dict(color=color, linewidth=1.8)
+    if window == 1:
+        look |= dict(marker="o", markersize=4)
+    elif label:
+        look["label"] = f"mean of the last {window} steps"
+    axis.plot(step, mean, **look)
+
+
+def _finish(axis: Axes, data: Curves) -> None:
+    """The same steps in every panel, and a legend above it, where no line is."""
+    _share_steps([axis], int(data.step[-1]))
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.99), ncols=2, borderaxespad=0)
+
+
+def _share_steps(axes: Iterable[Axes], last: int) -> None:
+    room = 0.16 * max(last, 1)  # for the values beside the ends of a line
+    for axis in axes:
+        axis.set_xlim(-room, last + room)
+        axis.set_xticks([t for t in MaxNLocator(8, integer=True).tick_values(0, last) if 0 <= t <= last])
 
 
 def dress(axis: Axes, title: str, ylabel: str) -> None:
@@ -211,15 +264,21 @@ def dress(axis: Axes, title: str, ylabel: str) -> None:
 
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write `stem`.png and .svg, and return them."""
-    # Without a date, a version and random ids, the same run gives the same file.
-    metadata: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
     written = []
-    for kind, fields in metadata.items():
-        buffer = io.BytesIO()
-        with rc_context({"svg.hashsalt": "mezo"}):
-            figure.savefig(buffer, format=kind, dpi=150, metadata=fields)
+    for kind in _METADATA:
         path = stem.with_suffix(f".{kind}")
         with replacing(path) as temporary:
-            temporary.write_bytes(buffer.getvalue())
+            temporary.write_bytes(_encoded(figure, kind, 150))
         written.append(path)
     return written
+
+
+# Without a date, a version and random ids, the same run gives the same file.
+_METADATA: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+
+
+def _encoded(figure: Figure, kind: str, dpi: int) -> bytes:
+    buffer = io.BytesIO()
+    with rc_context({"svg.hashsalt": "mezo"}):
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=_METADATA[kind])
+    return buffer.getvalue()

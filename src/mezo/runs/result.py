@@ -8,7 +8,7 @@ from mezo.config import MeZOConfig
 from mezo.events import EvalRecord, Notice, StepRecord, token_reuse
 
 
-@dataclass
+@dataclass(repr=False)
 class TrainResult:
     """What a run came to.
 
@@ -43,6 +43,19 @@ class TrainResult:
     peak_memory_bytes: int = 0
     seconds: float = 0.0
     notices: list[Notice] = field(default_factory=list)  # messages to people during the run
+
+    def __repr__(self) -> str:
+        parts = [f"{len(self.steps):,} steps"]
+        if self.evals:
+            first, last = self.evals[0], self.evals[-1]
+            if first.headline and last.headline:
+                parts.append(f"{last.headline.name} {first.headline} -> {last.headline}")
+            parts.append(f"loss {first.loss:.4f} -> {last.loss:.4f} on {last.split}")
+        elif self.steps:
+            parts.append(f"training loss {self.steps[-1].loss:.4f}")
+        parts += ["interrupted"] * self.interrupted
+        parts += [str(self.output)] * (self.output is not None)
+        return f"TrainResult({', '.join(parts)})"
 
     @property
     def losses(self) -> list[float]:

@@ -43,7 +43,7 @@ def check(names: Sequence[str], metrics_file: Path | None = None) -> None:
         kind = look_up(SINKS, name, "log")
         if not _installed(kind):
             raise MezoError(
-                f"--log {name} needs the package {kind.package}, which is not installed: pip install 'mezo[{name}]'"
+                f"--log {name} needs the package {kind.package}, which is not installed: pip install 'mezo-llm[{name}]'"
             )
     if metrics_file is not None and (metrics_file.is_dir() or not metrics_file.parent.is_dir()):
         raise MezoError(

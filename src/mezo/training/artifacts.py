@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from mezo.runs.card import write_card
+from mezo.models.load import kind_of
+from mezo.runs.card import weights_card, write_card
 from mezo.runs.folder import RunFolder
-from mezo.runs.plots import write_plots
 from mezo.runs.result import TrainResult
 from mezo.runs.summary import Summary, write_summary
 from mezo.training.monitors.measuring import Measuring, write_profile
@@ -26,12 +26,25 @@ def leave(
     note: called with messages for people.
     """
     if artifacts:
-        save(result.model, result.tokenizer, run.adapter if result.config.saves_adapter else run.model)
-        write_plots(run)
+        card = weights_card(run, result, kind=kind_of(result.model.config, result.config.model))
+        target = run.adapter if result.config.saves_adapter else run.model
+        save(result.model, result.tokenizer, target, card)
         write_card(run, result)
+        _draw(run, note)
     method = f"MeZO {result.config.tuning}"
     write_summary(run.path, Summary(method, result.seconds, result.peak_memory_bytes))
     if result.profile:
         write_profile(run.profile, result.profile, measuring.device, result.config.matmul)
     if not measuring.finish():
         note(f"no trace: it begins after step {WARM_UP}, and the run was over by then")
+
+
+def _draw(run: RunFolder, note: Callable[[str], None]) -> None:
+    """A picture that cannot be drawn ends no run; a full disk does, as everywhere."""
+    try:
+        from mezo.runs.plots import write_plots
+
+        write_plots(run)
+    except (ImportError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        note(f"warning: the plots were not drawn ({said[:200]}); `mezo plot {run.path}` draws them")

@@ -1,11 +1,8 @@
 """The loss, the accuracy and the task's metrics of a model on a set of examples, at theta."""
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from mezo.engines.base import Engine
 from mezo.errors import MezoError
@@ -13,11 +10,28 @@ from mezo.events import EvalRecord
 from mezo.metrics import Metric, TextMetric, metric_named
 from mezo.metrics.accuracy import ACCURACY
 from mezo.objectives import LogprobObjective, Objective, OutputObjective, reported
+from mezo.runs.judged_on import rows_fingerprint
 from mezo.scoring import Example, candidate_scores, pose, predictions
 from mezo.util.clock import since
 
-ComputeMetrics = Callable[[Any], Mapping[str, Any]]
 _CHUNK = 64  # examples scored in one call
+
+
+@dataclass
+class ModelAnswers:
+    """What a model answered, an entry an example.
+
+    Args:
+        choices: the candidate that it chose; empty where there is no choice.
+        outputs: what it wrote; empty where no metric reads that.
+        scores: of each candidate, its mean log-probability; empty where there is no choice.
+        writes: whether outputs are wanted, whatever metrics read.
+    """
+
+    choices: list[int] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    scores: list[list[float]] = field(default_factory=list)
+    writes: bool = False
 
 
 def evaluate(
@@ -29,7 +43,7 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     step: int = 0,
     split: str = "validation",
-    compute_metrics: ComputeMetrics | None = None,
+    answers: ModelAnswers | None = None,
 ) -> EvalRecord:
     """Score every example at theta, 64 at a time, sorted by length.
 
@@ -41,7 +55,7 @@ def evaluate(
         has_candidates: whether the task is a choice between candidates.
         metrics: the task's, by name; None for accuracy where there are candidates.
         step, split: for the record.
-        compute_metrics: more metrics, from a `transformers.EvalPrediction` (`computed`).
+        answers: filled with what the model chose and wrote.
 
     Raises MezoError if a metric is unknown, or not available for these examples.
     """
@@ -51,16 +65,16 @@ def evaluate(
     _check(wanted, has_candidates)
     loss, choices, scores = _scored(engine, examples, reported(objective), has_candidates)
     writes = isinstance(objective, OutputObjective) or any(isinstance(m, TextMetric) for m in wanted)
-    writes = writes or (compute_metrics is not None and not has_candidates)
+    writes = writes or (answers is not None and answers.writes)
     outputs = engine.generate(examples) if writes else []
+    if answers is not None:
+        answers.choices, answers.outputs, answers.scores = choices, list(outputs), scores
     values = {
         m.name: m.of(examples, outputs) if isinstance(m, TextMetric) else m.of(examples, choices)
         for m in wanted
     }
     if isinstance(objective, OutputObjective) and objective.metric not in values:
         values[objective.metric] = -objective(examples, outputs)
-    if compute_metrics is not None:
-        values |= computed(compute_metrics, examples, scores if has_candidates else outputs)
     return EvalRecord(
         step=step,
         split=split,
@@ -69,6 +83,7 @@ def evaluate(
         examples=len(examples),
         seconds=since(began),
         metrics=values,
+        examples_fingerprint=rows_fingerprint(example.fields for example in examples),
     )
 
 
@@ -103,33 +118,4 @@ def _scored(
         weight = len(logprobs) if loss.answers_only else len(chunk)  # a mean over tokens, or over examples
         total += loss(posed, logprobs) * weight
         weights += weight
-    return total / weights, choices if has_candidates else [], scores
-
-
-def computed(
-    compute_metrics: ComputeMetrics, examples: Sequence[Example], found: Sequence[Any]
-) -> dict[str, float]:
-    """What a function in the manner of transformers makes of an evaluation.
-
-    found: for each example the scores of its candidates (mean log-probabilities), which are `predictions` as an array of a
-    row each (-inf where an example has fewer), and `label_ids` are the places of the right ones; or the text that was
-    written, and `label_ids` are the lists of accepted answers.
-
-    Raises MezoError if it returns anything but finite numbers by name.
-    """
-    from transformers import EvalPrediction
-
-    predictions: Any = list(found)
-    label_ids: Any = [list(e.references) for e in examples]
-    if found and not isinstance(found[0], str):
-        predictions = np.full((len(found), max(map(len, found))), -np.inf)
-        for row, scores in zip(predictions, found, strict=True):
-            row[: len(scores)] = scores
-        label_ids = np.array([e.answer for e in examples])
-    values = compute_metrics(EvalPrediction(predictions, label_ids))
-    if not isinstance(values, Mapping):
-        raise MezoError(f"compute_metrics: expected a dict of numbers by name, found {values!r:.200}")
-    for name, value in values.items():
-        if not isinstance(value, int | float | np.number) or not math.isfinite(value):
-            raise MezoError(f"compute_metrics: expected a finite number as {name!r}, found {value!r:.200}")
-    return {str(name): float(value) for name, value in values.items()}
+    return (total / weights, choices, scores) if has_candidates else (total / weights, [], [])

@@ -14,17 +14,19 @@ from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset, MeZODataset
 from mezo.data.prefetch import ahead
 from mezo.errors import MezoError
-from mezo.events import EvalRecord, MezoWarning, Observer, StepRecord, StopTraining, WarningObserver
+from mezo.events import EvalRecord, MezoWarning, Observer, StepRecord, StopTraining
 from mezo.noise import announced
 from mezo.parallel.group import Apart
 from mezo.parallel.start import check_state, group_for, interrupts_for, sent
 from mezo.resume.recorder import RunFiles, WriteFailed
 from mezo.resume.session import Resume, meet
 from mezo.runs.folder import RunFolder
+from mezo.runs.notebook import default_observer
 from mezo.runs.result import TrainResult
 from mezo.sinks.logging import Several
 from mezo.training.callbacks import Callbacks
-from mezo.training.evaluation import ComputeMetrics, evaluate
+from mezo.training.computed import ComputeMetrics, with_computed
+from mezo.training.evaluation import ModelAnswers, evaluate
 from mezo.training.monitors import watch_of
 from mezo.training.monitors.advice import before_the_start, last_update_overflowed, naming_the_batch
 from mezo.training.monitors.measuring import Measuring
@@ -52,7 +54,8 @@ class MeZOTrainer:
         tokenizer: the model's.
         output: the RUN folder; None writes nothing.
         overwrite: whether the folder may hold a run, which is then removed.
-        observer: hears of steps, evaluations and notes; by default notes become Python warnings.
+        observer: hears of steps, evaluations and notes; by default a notebook's cell shows them, and elsewhere notes become
+            Python warnings.
         profile: measure where each step's time goes (StepRecord.profile, RUN/profile.json).
         trace_steps: write a timeline of so many steps, after the first two, to RUN/trace.json.gz.
         artifacts: False leaves the tuned weights, plots and card out of the RUN folder. The trajectory, from
@@ -107,8 +110,7 @@ class MeZOTrainer:
         )
         config, folder, form = form.config(config, resuming=resume is not None)
         tokenizer = one_of("tokenizer", tokenizer, processing_class)
-        if resume is None:
-            output = output if output is not None else folder
+        output = folder if output is None and resume is None else output
         resumed: Resume | None = None
         if resume is not None:
             resumed = Resume.of(resume, config, fork=fork, output=output, overwrite=overwrite)
@@ -116,11 +118,9 @@ class MeZOTrainer:
         elif config is None or fork is not None:
             raise MezoError("a run needs a config, or a run to resume= (and a fork= is of one)")
         self.group = group_for(config)
-        self.observer = (observer or WarningObserver()) if self.group.leads else Observer()
+        self.observer = (observer or default_observer()) if self.group.leads else Observer()
         if callbacks and self.group.size > 1:
-            raise MezoError(
-                "callbacks= are for runs of one process: start it without torchrun, or give observer="
-            )
+            raise MezoError("callbacks= are for runs of one process: leave out torchrun, or give observer=")
         if trace_steps and (trace_steps < 0 or output is None):
             raise MezoError(
                 f"trace_steps={trace_steps}: expected a number of steps, 1 or more, and an output= folder "
@@ -312,7 +312,8 @@ class MeZOTrainer:
         examples = dataset if dataset is not None else self.validation_set
         if examples is None:
             raise MezoError("there are no validation examples to evaluate on")
-        return evaluate(
+        compute, answers = self.compute_metrics, ModelAnswers(writes=not self.task.has_candidates)
+        record = evaluate(
             self.engine,
             examples,
             self.objective,
@@ -320,8 +321,9 @@ class MeZOTrainer:
             metrics=self.task.metrics,
             step=step,
             split=split,
-            compute_metrics=self.compute_metrics,
+            answers=answers if compute else None,
         )
+        return with_computed(record, compute, examples, answers) if compute else record
 
     def _evaluation_is_due(self, done: int) -> bool:
         every = self.config.eval_every

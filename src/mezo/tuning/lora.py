@@ -9,6 +9,7 @@ from transformers.pytorch_utils import Conv1D
 from mezo import noise
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
+from mezo.models.names import public_name
 from mezo.noise import INITIALISATION
 from mezo.noise.where import Where
 from mezo.tuning.peft_warnings import quiet_peft
@@ -91,8 +92,8 @@ def lora(model: Any, config: MeZOConfig) -> Any:
             f"{' '.join(str(error).split()):.120}; set lora_targets to others, or use tuning=full"
         ) from error
     _make_real(tuned)
-    # what `load` takes; peft would write the folder it came from
-    settings.base_model_name_or_path = config.model
+    # what others can load; peft would write the folder it came from
+    settings.base_model_name_or_path = public_name(config.model)
     for name, tensor in tuned.named_parameters():
         if tensor.requires_grad and "lora_A" in name:
             flat = torch.empty(1, tensor.numel(), device=tensor.device)

@@ -9,6 +9,7 @@ from mezo import noise
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.models.limits import positions_of
+from mezo.models.names import public_name
 from mezo.noise import INITIALISATION
 from mezo.noise.where import Where
 from mezo.tuning.activations import Activations, activations
@@ -44,7 +45,7 @@ def prefix(model: Any, config: MeZOConfig) -> Any:
         starts = [
             (_noise(layer, "keys", count, config), _noise(layer, "values", count, config)) for layer in found
         ]
-    attach(model, found, starts, base_name=config.model)
+    attach(model, found, starts, base_name=public_name(config.model))
     _check_reads_all(model)
     tensors = {canonical(name): p for name, p in model.named_parameters() if ".prefix." in name}
     model.requires_grad_(False)

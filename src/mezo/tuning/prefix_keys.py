@@ -6,8 +6,9 @@ positions and caches of their own tokens, and get such caches back. As in peft, 
 the first positions: a row's own tokens are counted from `num_tokens` on.
 """
 
+import contextlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -89,11 +90,23 @@ class AttachedPrefix:
         self.layers, self.base_name, self.capacity = list(layers), base_name, capacity
         self.num_tokens = len(self.layers[0].keys)
         self._names = list(inspect.signature(model.forward).parameters)
+        self._is_on = True
         model.register_forward_pre_hook(self._before, with_kwargs=True)
         model.register_forward_hook(self._after)
         model._mezo_prefix = self  # type: ignore[assignment]
 
+    @contextlib.contextmanager
+    def off(self) -> Iterator[None]:
+        """Inside the block the model is its base, without the prefix."""
+        self._is_on = False
+        try:
+            yield
+        finally:
+            self._is_on = True
+
     def _before(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not self._is_on:
+            return None
         given = {**dict(zip(self._names, args, strict=False)), **kwargs}
         inner = self._inner(given.get("past_key_values"), given.get("use_cache", model.config.use_cache))
         given["past_key_values"] = PrefixKeys(self.layers, inner)

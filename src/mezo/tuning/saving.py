@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,19 @@ class SaveFailed(MezoError):
         self.why = why
 
 
-def save(model: Any, tokenizer: Any, target: Path) -> None:
-    """Write a tuned model, or its adapter.
+def save(model: Any, tokenizer: Any, target: Path, card: str | None = None) -> None:
+    """Write a tuned model, or its adapter, with its tokenizer.
 
     Into a folder beside `target`, brought to the disk, then renamed: never half a model under the final name.
-    Raises SaveFailed if it cannot be written.
+
+    Args:
+        model: with its adapter, if it has one.
+        tokenizer: its chat template is written too.
+        target: the folder.
+        card: the text of README.md; without it there is none.
+
+    Raises:
+        SaveFailed: it cannot be written.
     """
     temporary = target.with_name(f".{target.name}.writing")
     _remove(temporary)
@@ -45,9 +54,12 @@ def save(model: Any, tokenizer: Any, target: Path) -> None:
                 # peft would ask the hub whether the base model's embeddings were resized: they never are here
                 model.save_pretrained(temporary, save_embedding_layers=False)
         else:
-            with quiet():
+            with quiet(), _with_cache(model.config):
                 model.save_pretrained(temporary)
-            _save_tokenizer(tokenizer, temporary)
+        _save_tokenizer(tokenizer, temporary)
+        (temporary / "README.md").unlink(missing_ok=True)  # peft's has nothing filled in
+        if card is not None:
+            (temporary / "README.md").write_text(card, encoding="utf-8")
         sync_files(temporary)
         _remove(target)
         os.replace(temporary, target)
@@ -55,6 +67,19 @@ def save(model: Any, tokenizer: Any, target: Path) -> None:
     except (OSError, SafetensorError) as error:
         _remove(temporary)
         raise SaveFailed(target, reason(error)) from None
+
+
+@contextlib.contextmanager
+def _with_cache(config: Any) -> Iterator[None]:
+    """Inside the block the config says that a model generates with a cache; `load` turns that off for scoring."""
+    off = getattr(config, "use_cache", None) is False
+    if off:
+        config.use_cache = True
+    try:
+        yield
+    finally:
+        if off:
+            config.use_cache = False
 
 
 def _remove(path: Path) -> None:

@@ -36,12 +36,12 @@ def code_span(text: object, *, table: bool = False) -> str:
     return code.replace("|", "\\|") if table else code
 
 
-def code_block(lines: list[str]) -> str:
+def code_block(lines: list[str], language: str = "sh") -> str:
     """`lines` as a fenced code block that they cannot close."""
     text = printable("\n".join(lines))
     runs = [len(ticks) for ticks in re.findall(r"`+", text)]
     fence = "`" * max(3, max(runs, default=0) + 1)
-    return f"{fence}sh\n{text}\n{fence}\n"
+    return f"{fence}{language}\n{text}\n{fence}\n"
 
 
 def markdown_prose(text: str) -> str | None:

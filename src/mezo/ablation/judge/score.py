@@ -60,7 +60,7 @@ def matched(likeness: Sequence[Sequence[float]]) -> tuple[MatchedPair, ...]:
         import numpy as np
         from scipy.optimize import linear_sum_assignment
     except ImportError:
-        raise MezoError("judging plans needs the package scipy: pip install 'mezo[ablation]'") from None
+        raise MezoError("judging plans needs the package scipy: pip install 'mezo-llm[ablation]'") from None
     values = np.asarray(likeness, dtype=float)
     # one more pair outweighs the sum of all likenesses, which are 1 at most
     weights = np.where(values > 0, values + min(values.shape) + 1, 0)

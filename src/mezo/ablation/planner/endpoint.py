@@ -164,7 +164,9 @@ def _openai() -> Any:
     try:
         import openai
     except ImportError:
-        raise MezoError("asking an endpoint needs the openai package: pip install 'mezo[planner]'") from None
+        raise MezoError(
+            "asking an endpoint needs the openai package: pip install 'mezo-llm[planner]'"
+        ) from None
     return openai
 
 

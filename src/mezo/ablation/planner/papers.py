@@ -124,7 +124,7 @@ def _pdf(path: Path) -> tuple[str, str]:
         from pypdf.errors import PyPdfError
     except ImportError:
         raise MezoError(
-            f"{path}: reading a PDF needs the pypdf package: pip install 'mezo[planner]'"
+            f"{path}: reading a PDF needs the pypdf package: pip install 'mezo-llm[planner]'"
         ) from None
     try:
         reader = PdfReader(path)

@@ -28,7 +28,7 @@ def check_libraries() -> None:
     """Raises MezoError if a library of the reports is missing. Call it before hours of runs."""
     if missing := [name for name in ("jinja2", "scipy") if find_spec(name) is None]:
         raise MezoError(
-            f"the report of an ablation study needs {', '.join(missing)}: pip install 'mezo[ablation]'"
+            f"the report of an ablation study needs {', '.join(missing)}: pip install 'mezo-llm[ablation]'"
         )
 
 

@@ -11,7 +11,7 @@ from mezo.data.formats.table_rows import TableRows
 from mezo.errors import MezoError
 from mezo.tasks import Row
 
-INSTALL = "pip install 'mezo[hub]'"
+INSTALL = "pip install 'mezo-llm[hub]'"
 _LONGEST_HEADER = 1 << 20  # bytes
 
 

@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import AutoLocator
 
 from mezo.ablation.report.charts.panels import Panel, Series
 from mezo.runs.plots import dress, save
 from mezo.util.escaping import figure_label, html_text
+from mezo.util.figures import AutoLocator, Axes, Figure, rc_context
 
 # Okabe and Ito's palette behind black for the baseline; past its end other markers tell variants apart.
 COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A6A00")
@@ -82,8 +79,7 @@ def _figure(panels: Sequence[Panel], tips: dict[str, str] | None = None) -> Figu
             _add_tips(axis, panel, tips)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
-    if not forest:
-        _add_legend(figure)
+    _add_legend(figure, least=1 if forest else 2)
     return figure
 
 
@@ -121,6 +117,7 @@ def _points(axis: Axes, series: Series) -> None:
         linestyle="none",
         marker=_MARKERS[series.color // len(COLORS) % len(_MARKERS)],
         markersize=6,
+        markerfacecolor="none" if series.hollow else None,
         capsize=3,
         label=figure_label(series.name),
     )
@@ -140,19 +137,21 @@ def _add_tips(axis: Axes, panel: Panel, tips: dict[str, str]) -> None:
     for series in panel.series:
         if series.line and len(series.x) > _FEW:
             continue
-        for n, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
+        for x, y in zip(series.x, series.y, strict=True):
             tips[gid := f"tip_{len(tips)}_"] = (
-                f"{panel.labels[n]}: {x:.4g}" if panel.labels else f"{series.name}: {x:.4g}, {y:.4g}"
+                f"{panel.labels[-1 - int(y)]}: {x:.4g}"
+                if panel.labels
+                else f"{series.name}: {x:.4g}, {y:.4g}"
             )
             axis.plot([x], [y], "o", color=COLORS[0], markersize=10, alpha=0, gid=gid, label="_none")
 
 
-def _add_legend(figure: Figure) -> None:
-    """One for the page: the panels show the same variants in the same colours."""
+def _add_legend(figure: Figure, *, least: int) -> None:
+    """One for the page, of `least` entries or more: the panels show the same variants in the same colours."""
     found = {}
     for axis in figure.axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    if len(found) > 1:
+    if len(found) >= least:
         names = [textwrap.shorten(label, 60, placeholder=" …") for label in found]
         figure.legend(found.values(), names, loc="outside lower center", ncols=2, frameon=False)

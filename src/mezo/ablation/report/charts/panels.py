@@ -32,6 +32,7 @@ class Series:
     x_high: Sequence[float] | None = None
     color: int = 0  # index into the palette; 0 is the baseline's
     line: bool = False  # a line with a band, or points
+    hollow: bool = False  # points that are not filled
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +56,30 @@ def differences(results: Results) -> Panel | None:
     if not rows:
         return None
     factor, unit = results.headline.factor, results.headline.difference_unit
-    ends = [pair.interval or (math.nan, math.nan) for _, pair in rows]
-    series = Series(
-        "difference",
-        [factor * pair.mean for _, pair in rows],
-        [float(n) for n in reversed(range(len(rows)))],
-        x_low=[factor * low for low, _ in ends],
-        x_high=[factor * high for _, high in ends],
-        color=1,
+    placed = [(float(n), pair) for n, (_, pair) in zip(reversed(range(len(rows))), rows, strict=True)]
+    beyond = [
+        (n, pair) for n, pair in placed if pair.interval and not pair.interval[0] <= 0 <= pair.interval[1]
+    ]
+    within = [each for each in placed if each not in beyond]
+    series = tuple(
+        Series(
+            name,
+            [factor * pair.mean for _, pair in points],
+            [n for n, _ in points],
+            x_low=[factor * low for low, _ in ends],
+            x_high=[factor * high for _, high in ends],
+            color=color,
+            hollow=hollow,
+        )
+        for name, points, color, hollow in (
+            ("the interval leaves out 0", beyond, 2, False),
+            ("0 is in the interval, or there is none", within, 1, True),
+        )
+        if points and (ends := [pair.interval or (math.nan, math.nan) for _, pair in points])
     )
     title = f"{results.headline.title}: difference to the baseline"
     x_label = f"difference{f' ({unit})' if unit else ''}"
-    return Panel("differences", title, x_label, "", (series,), tuple(name for name, _ in rows))
+    return Panel("differences", title, x_label, "", series, tuple(name for name, _ in rows))
 
 
 def score_curve(study: StudyResult, folder: Path, headline: Quantity) -> Panel | None:

@@ -1,0 +1,124 @@
+"""`mezo generate`: what a tuned model, or any model, writes after a prompt."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mezo.cli.output import say
+from mezo.util.parsing import printable
+
+if TYPE_CHECKING:
+    from mezo.runs.outputs.generate import Reply, Sampling
+    from mezo.runs.outputs.tuned import TunedModel
+
+EPILOG = r"""
+[bold]Examples[/bold]
+
+  mezo generate runs/first "What is a good name for a cat?"
+
+  mezo generate runs/lora "Is this film good?" --compare
+
+  mezo generate smollm2-135m - --raw --temperature 0.8 --seed 3 < prompt.txt
+"""
+# Options that `mezo chat` has too.
+Target = Annotated[
+    str, typer.Argument(metavar="RUN|MODEL", help="Folder of a run, an adapter or a model; or a hub id.")
+]
+Adapter = Annotated[Path | None, typer.Option("--adapter", "-a", help="A peft adapter to put on MODEL.")]
+Length = Annotated[int, typer.Option("--max-new-tokens", min=1, help="The longest answer, in tokens.")]
+Temperature = Annotated[
+    float, typer.Option(min=0.0, help="0: always the likeliest token. Higher values draw more freely.")
+]
+TopP = Annotated[
+    float,
+    typer.Option("--top-p", min=0.0, max=1.0, help="Draw from the likeliest tokens of this probability."),
+]
+TopK = Annotated[
+    int, typer.Option("--top-k", min=0, help="Draw from so many of the likeliest tokens; 0: all.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of the draws.")]
+System = Annotated[str | None, typer.Option(help="A system prompt.")]
+Template = Annotated[
+    str | None, typer.Option("--chat-template", metavar="NAME|FILE", help="chatml, plain or a Jinja file.")
+]
+Dtype = Annotated[
+    str | None, typer.Option(help="float32, bfloat16 or float16; default: the run's, or float32.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+
+
+def generate(
+    target: Target,
+    prompt: Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")],
+    adapter: Adapter = None,
+    max_new_tokens: Length = 256,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    top_k: TopK = 0,
+    seed: Seed = 0,
+    system: System = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="The prompt as it is, without the chat template.")
+    ] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="The base model's answer first, then the tuned one's.")
+    ] = False,
+    chat_template: Template = None,
+    dtype: Dtype = None,
+    device: Device = "auto",
+) -> None:
+    """Print what a model writes after a prompt, as it is written.
+
+    The prompt goes through the model's chat template where there is one. An answer ends with the model's end token.
+    """
+    from mezo.errors import MezoError
+    from mezo.runs.outputs.generate import Sampling, prompt_tokens
+    from mezo.runs.outputs.tuned import open_tuned
+
+    text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
+    sampling = Sampling(max_new_tokens, temperature, top_p, top_k, seed)
+    tuned = open_tuned(
+        target, adapter=adapter, dtype=dtype, device=device, chat_template=chat_template, note=to_stderr
+    )
+    if compare and not tuned.has_base:
+        raise MezoError(f"{target}: nothing to compare with: give a RUN, or a model with --adapter")
+    if not raw and not tuned.tokenizer.chat_template:
+        to_stderr("this model has no chat template: the prompt goes in as it is")
+    ids = prompt_tokens(tuned.tokenizer, text, system=system, raw=raw)
+    if compare:
+        print("--- base")
+        answer(tuned, ids, sampling, base=True)
+        print("--- tuned")
+    answer(tuned, ids, sampling)
+
+
+def answer(tuned: "TunedModel", ids: list[int], sampling: "Sampling", *, base: bool = False) -> "Reply":
+    """Print an answer piece by piece, and on standard error why it is over if the model did not end it."""
+    from mezo.runs.outputs.generate import write
+
+    if base:
+        with tuned.base() as model:
+            written = write(model, tuned.tokenizer, ids, sampling, shower())
+    else:
+        written = write(tuned.model, tuned.tokenizer, ids, sampling, shower())
+    print(flush=True)
+    if not written.ended:
+        to_stderr(f"cut after {written.tokens} tokens; --max-new-tokens sets how many")
+    return written
+
+
+def shower() -> Callable[[str], None]:
+    """What prints pieces of text. A terminal gets nothing that it would act upon; a file gets the text as it is."""
+    plain = sys.stdout.isatty()
+
+    def show(text: str) -> None:
+        print("\t".join(map(printable, text.split("\t"))) if plain else text, end="", flush=True)
+
+    return show
+
+
+def to_stderr(text: str) -> None:
+    say(text, to=sys.stderr)

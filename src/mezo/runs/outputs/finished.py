@@ -1,0 +1,61 @@
+"""The weights of a finished run, and the settings that say what they belong to."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mezo.config import MeZOConfig
+from mezo.errors import MezoError
+from mezo.runs.folder import RunFolder
+from mezo.util.settings_text import values_of
+
+# What is needed of a run's settings to load its weights. The others may ask for code or servers, which a file cannot.
+_NEEDED = ("model", "dtype", "tuning", "chat_template")
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that has left weights.
+
+    Args:
+        run: its folder.
+        base: the model that it started from, as its settings name it.
+        dtype: of its weights.
+        weights: RUN/adapter or RUN/model.
+        is_adapter: which of the two.
+        is_prefix: whether the adapter is a prefix.
+        chat_template: that it used in place of the tokenizer's own.
+    """
+
+    run: RunFolder
+    base: str
+    dtype: str
+    weights: Path
+    is_adapter: bool
+    is_prefix: bool
+    chat_template: str | None
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "FinishedRun":
+        """The run in a folder.
+
+        Raises:
+            MezoError: the folder holds no run, or a run without weights.
+        """
+        run = RunFolder.open(folder)
+        values = values_of(run.config)
+        config = MeZOConfig.build(**{name: values[name] for name in _NEEDED if name in values})
+        is_adapter = config.saves_adapter
+        weights = run.adapter if is_adapter else run.model
+        if not (weights / ("adapter_config.json" if is_adapter else "config.json")).is_file():
+            raise MezoError(
+                f"{run.path}: has no weights yet (no {weights.name}/): the run has not finished; "
+                f"`mezo train --resume {run.path}` goes on with it"
+            )
+        is_prefix = config.tuning == "prefix"
+        return cls(run, config.model, config.dtype, weights, is_adapter, is_prefix, config.chat_template)
+
+
+def is_run(path: Path | str) -> bool:
+    """Whether a path is a run's folder, and not a model's."""
+    folder = Path(path).expanduser()
+    return (folder / "config.yaml").is_file() and not (folder / "config.json").is_file()

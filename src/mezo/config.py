@@ -500,7 +500,7 @@ class MeZOConfig(BaseModel):
         The file may be somebody else's. Its `trust_remote_code` is ignored; servers to ask and code to import (ASKED) count
         only if `changes` has them too. Raises MezoError otherwise, and for whatever is not a config.
         """
-        values = values_of(path)
+        values = cls._in_file(path)
         for name, why in reaching(values).items():
             if name not in changes and not (name in plugins.KINDS and plugins.is_allowed(values[name])):
                 also = " (or --plugin with it)" if name in plugins.KINDS else ""
@@ -516,7 +516,16 @@ class MeZOConfig(BaseModel):
     @classmethod
     def read(cls, path: Path) -> Self:
         """What a file says, to compare or to show, and not to run. Raises MezoError if it is not a config."""
-        return cls._of(path, values_of(path), _TO_READ)
+        return cls._of(path, cls._in_file(path), _TO_READ)
+
+    @classmethod
+    def _in_file(cls, path: Path) -> dict[str, Any]:
+        try:
+            return in_our_names(values_of(path), cls.model_fields)
+        except MezoError:
+            raise
+        except ValueError as error:
+            raise MezoError(f"{path}: {error}") from None
 
     @classmethod
     def _of(cls, path: Path, values: dict[str, Any], context: Any) -> Self:

@@ -7,6 +7,7 @@ import pytest
 from tests.resumed import ROWS, base
 
 import mezo
+from mezo.cli import main
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.util.other_names import _MEANS, ANSWERS, SAME, answer
@@ -104,3 +105,35 @@ def test_finetune_takes_them_in_place_of_its_own(tmp_path: Path) -> None:
     found = result.config
     assert (found.lora_rank, found.num_steps, found.learning_rate) == (2, 4, 1e-3)
     assert (found.batch_size, found.warmup_steps) == (2, 2)
+
+
+def test_flags_win_over_a_file_by_any_name(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("max_steps: 5\nlora_r: 4\n")
+    assert MeZOConfig.load(file, num_steps=7) == MeZOConfig.build(num_steps=7, lora_rank=4)
+    file.write_text("max_grad_norm: 1.0\n")
+    with pytest.raises(MezoError, match=r"settings\.yaml: max_grad_norm: slopes are clipped"):
+        MeZOConfig.load(file)
+
+
+@pytest.mark.parametrize("line", ["task_name: 'os:path'", "finetuning_type: 'os:system'"])
+def test_another_name_is_no_way_around_the_question(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(line)
+    with pytest.raises(MezoError, match="imports Python code, which a file cannot ask for"):
+        MeZOConfig.load(file)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--lora-r", "no option --lora-r: mezo's name is --lora-rank"),
+        ("--max_steps", "no option --max_steps: mezo's name is --steps"),
+        ("--per-device-train-batch-size", "mezo's name is --batch-size"),
+        ("--bf16", "no option --bf16: the weights themselves are held in 16 bits"),
+        ("--nonsense", "No such option: --nonsense"),
+    ],
+)
+def test_options_are_answered(option: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", option, "3"]) == 2
+    assert said in capsys.readouterr().err

@@ -111,6 +111,19 @@ _MEANS: dict[str, Callable[[Any, Mapping[str, Any]], dict[str, Any]]] = {
     "prefix_tuning": _mode("prefix"),
     "head_tuning": _mode("head"),
 }  # fmt: skip
+_OPTIONS = {
+    name: ours
+    for names, ours in (
+        (
+            ("per_device_train_batch_size", "per_device_batch_size", "train_batch_size", "micro_batch_size"),
+            "batch_size",
+        ),
+        (("lr_scheduler_type", "lr_scheduler", "lr_schedule"), "schedule"),
+        (("warmup_ratio",), "warmup_steps"),
+        (("lora", "prefix_tuning", "head_tuning"), "tuning"),
+    )
+    for name in names
+}
 _NEAR = 0.84  # eval_batch_size is as near to batch_size as 0.8, and another thing
 
 
@@ -140,6 +153,17 @@ def in_our_names(values: Mapping[str, Any], fields: Collection[str]) -> dict[str
 
 def _is_theirs(name: str, fields: Collection[str]) -> bool:
     return name not in fields and (name in SAME or name in ANSWERS or name in _MEANS)
+
+
+def about_option(option: str, fields: Collection[str], flag: Callable[[str], str]) -> str:
+    """What an option of the command line that mezo does not have is here; "" if it is no known name of a setting.
+
+    flag: the option of a setting.
+    """
+    name = option.lstrip("-").replace("-", "_")
+    if not _is_theirs(name, fields):
+        return ""
+    return ANSWERS.get(name) or f"mezo's name is {flag(SAME.get(name) or _OPTIONS[name])}"
 
 
 def answer(name: str, fields: Collection[str]) -> str:

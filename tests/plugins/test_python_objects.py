@@ -1,5 +1,6 @@
 """Classes, functions and objects in place of names: recorded as what finds them again, or refused."""
 
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,22 @@ def test_finetune_takes_objects(tmp_path: Path) -> None:
     assert (result.config.optimizer, result.config.beta1) == ("momentum", 0.5)
     header = trajectory.read(tmp_path / "run" / "trajectory.mezo").header
     assert header["plugins"].keys() == {f"estimator {HERE}:Shrunk", f"objective {HERE}:reward"}
+
+
+def test_the_source_of_what_a_class_is_derived_from_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = "import importlib\nclass Own(importlib.import_module(open('which').read()).Base):\n    pass\n"
+    (tmp_path / "own.py").write_text(own)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    MeZOConfig.build(estimator="own.py:Own")
+    digests = set()
+    for number in range(2):
+        text = f"from mezo.estimators import TwoPoint\nclass Base(TwoPoint):\n    x = {number}\n"
+        (tmp_path / f"base_{number}_of_this_test.py").write_text(text)
+        (tmp_path / "which").write_text(f"base_{number}_of_this_test")
+        for name in [name for name in sys.modules if name.startswith("mezo_plugin_")]:
+            monkeypatch.delitem(sys.modules, name)  # as in another process
+        digests.add(plugins.load("estimator", "own.py:Own").digest)
+    assert len(digests) == 2

@@ -1,5 +1,6 @@
 """Settings: the paper's values, round trips, and mistakes in one line."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,21 @@ def test_a_file_that_is_no_config(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(MezoError, match=r"c\.yaml: "):
         MeZOConfig.load(path)
+
+
+@dataclass
+class ServerArgs:
+    """As SGLang's: a record of options with defaults."""
+
+    model_path: str
+    mem_fraction_static: float | None = None
+    tp_size: int = 1
+    lora_paths: list[str] = field(default_factory=list)
+    log_level: str = "info"
+    _resolved: bool = True
+
+
+def test_an_engines_own_object_of_options_is_what_differs_from_its_defaults() -> None:
+    given = ServerArgs("./my-model", mem_fraction_static=0.6, log_level="error")
+    config = MeZOConfig.build(engine="sglang", tuning="lora", server_args=given)
+    assert config.server_args == {"mem_fraction_static": 0.6, "log_level": "error"}

@@ -27,7 +27,7 @@ LAYERS = (
     {"resume"},
     {"training"},
     {"ablation", "api", "baselines", "search"},
-    {"cli"},
+    {"cli", "sglang"},
     {"__main__"},
 )
 LAYER_OF = {name: number for number, layer in enumerate(LAYERS) for name in layer}

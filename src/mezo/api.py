@@ -27,7 +27,7 @@ from mezo.util import memory
 from mezo.util.other_names import SAME, answer, in_our_names
 
 # of mezo_finetune beyond the config's own
-_TRAINER_ARGUMENTS = (
+TRAINER_ARGUMENTS = (
     "output",
     "overwrite",
     "observer",
@@ -72,7 +72,8 @@ def mezo_finetune(
         batch_size: examples a step.
         max_length: tokens of an example; longer ones are cut.
         normalize_perturbations: directions of unit length.
-        server_args: options of a serving engine, such as SGLang's mem_fraction_static, by name.
+        server_args: options of a serving engine, such as SGLang's mem_fraction_static, by name; or SGLang's ServerArgs or
+            vLLM's EngineArgs, of which counts what differs from its defaults.
         serve_as: with a serving engine, the tuned adapter stays loaded in it under this name. The result's `engine`
             is that engine; its close() ends it.
         kwargs: any other field of MeZOConfig, and validation_dataset, output (the RUN folder; without it nothing is
@@ -96,7 +97,7 @@ def mezo_finetune(
     """
     if server_args is not None:
         kwargs["server_args"] = server_args
-    trainer = {name: kwargs.pop(name) for name in _TRAINER_ARGUMENTS if name in kwargs}
+    trainer = {name: kwargs.pop(name) for name in TRAINER_ARGUMENTS if name in kwargs}
     validation = kwargs.pop("validation_dataset", None)
     if validation is None:
         validation = kwargs.pop("eval_dataset", None)
@@ -115,7 +116,7 @@ def mezo_finetune(
     for name in settings:
         if name not in known:
             raise MezoError(
-                f"mezo_finetune has no argument {name!r}{answer(name, known | {*_TRAINER_ARGUMENTS})}"
+                f"mezo_finetune has no argument {name!r}{answer(name, known | {*TRAINER_ARGUMENTS})}"
             )
     tuning = {"tuning": "lora", "lora_rank": lora_rank} if lora_rank else {"tuning": "full"}
     given = isinstance(train_dataset, MeZODataset)
@@ -162,7 +163,7 @@ def _settings(named: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
     if "warmup_ratio" in others and not any(SAME.get(name) == "num_steps" for name in others):
         given["num_steps"] = named["num_steps"]
     try:
-        found = in_our_names({**given, **others}, {*MeZOConfig.model_fields, *_TRAINER_ARGUMENTS})
+        found = in_our_names({**given, **others}, {*MeZOConfig.model_fields, *TRAINER_ARGUMENTS})
     except ValueError as error:
         raise MezoError(str(error)) from None
     return {**named, **found}

@@ -1,5 +1,6 @@
 """Every setting of a run, validated, with the paper's values as presets."""
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ from mezo.util.parsing import dump_yaml
 from mezo.util.plugin_names import named
 from mezo.util.registry import names_in
 from mezo.util.secrets import check_settings
-from mezo.util.settings_text import brief, check_numbers, one_line, values_of
+from mezo.util.settings_text import brief, check_numbers, one_line, options_of, values_of
 
 # Malladi et al. 2023, appendix E.3: of the learning rates searched, the middle one of RoBERTa-large's
 # three (Table 15) and the larger of OPT's two; batch size and step count. RoBERTa's LoRA has weight
@@ -426,6 +427,11 @@ class MeZOConfig(BaseModel):
                 text = f"unknown {plugins.KINDS[setting].what} {name!r}{near(str(name), names)}"
                 raise PydanticCustomError("name", "{text}", {"text": text})
         return value
+
+    @field_validator("server_args", mode="before")
+    @classmethod
+    def _options_of_an_engine(cls, given: Any) -> Any:
+        return options_of(given) if dataclasses.is_dataclass(given) and not isinstance(given, type) else given
 
     @field_validator("split_sizes", mode="before")
     @classmethod

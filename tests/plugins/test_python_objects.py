@@ -164,7 +164,7 @@ def test_the_source_of_what_a_class_is_derived_from_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    own = "import importlib\nclass Own(importlib.import_module(open('which').read()).Base):\n    pass\n"
+    own = "import importlib\nfrom pathlib import Path\nclass Own(importlib.import_module(Path('which').read_text()).Base):\n    pass\n"
     (tmp_path / "own.py").write_text(own)
     monkeypatch.syspath_prepend(str(tmp_path))
     MeZOConfig.build(estimator="own.py:Own")

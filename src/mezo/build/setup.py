@@ -57,6 +57,8 @@ def base_model(config: MeZOConfig, model: Any, tokenizer: Any, note: Callable[[s
     """
     check(config)
     if is_served(config):
+        if isinstance(model, Outline):
+            return model
         if model is not None:
             raise MezoError(
                 f"engine {config.engine!r} loads its model from a folder or the hub: pass its path, not model="

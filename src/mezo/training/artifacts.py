@@ -1,6 +1,7 @@
 """What a run leaves in its folder when it ends: the tuned weights, plots, a card, a summary."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from mezo.models.load import kind_of
 from mezo.runs.card import weights_card, write_card
@@ -39,11 +40,16 @@ def leave(
         note(f"no trace: it begins after step {WARM_UP}, and the run was over by then")
 
 
+def write_plots(run: RunFolder) -> list[Path]:
+    """`mezo.runs.plots.write_plots`, imported when it is used: matplotlib takes a second."""
+    from mezo.runs import plots
+
+    return plots.write_plots(run)
+
+
 def _draw(run: RunFolder, note: Callable[[str], None]) -> None:
     """A picture that cannot be drawn ends no run; a full disk does, as everywhere."""
     try:
-        from mezo.runs.plots import write_plots
-
         write_plots(run)
     except (ImportError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         said = " ".join(str(error).split()) or type(error).__name__

@@ -1,5 +1,6 @@
 """Settings as text: read from a YAML file, and shown in one line when they are wrong."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +55,23 @@ def one_line(error: ValidationError, fields: Any) -> str:
         else:
             parts.append(item["msg"].removeprefix("Value error, "))
     return "; ".join(parts)
+
+
+# What an engine's options say of the model, which a run's own settings say.
+_OF_THE_MODEL = ("model_path", "model", "tokenizer_path", "tokenizer", "served_model_name")
+
+
+def options_of(given: Any) -> dict[str, Any]:
+    """An engine's own object of options (SGLang's ServerArgs, vLLM's EngineArgs) as pairs: what differs from its defaults.
+
+    The model is left out: a run's settings name it.
+    """
+    found: dict[str, Any] = {}
+    for each in dataclasses.fields(given):
+        value = getattr(given, each.name)
+        default = each.default if each.default_factory is dataclasses.MISSING else each.default_factory()
+        if each.name in _OF_THE_MODEL or each.name.startswith("_") or value is None or value == default:
+            continue
+        if isinstance(value, str | int | float | bool | list | tuple | dict):
+            found[each.name] = value
+    return found

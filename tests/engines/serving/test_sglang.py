@@ -4,6 +4,9 @@ Engines live in processes of their own (`mezo.engines.serving.subprocess`), with
 one that dies or hangs fails its test and no more.
 """
 
+import json
+import os
+import subprocess as process
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file
 from tests.engines.serving.conftest import need, standins
+from tests.engines.serving.envs import python_of
 from tests.shared import shared
 from tests.tiny_models import same_files
 from tests.toys import byte_tokenizer
@@ -27,6 +31,7 @@ from mezo.resume.replay import replay
 from mezo.runs import trajectory
 
 pytestmark = pytest.mark.engine
+ROOT = Path(__file__).parents[3]
 
 SHOTS = "".join(f"The team of ticket {i}: web\nThe team of invoice {i}: pay\n" for i in range(4))
 ROWS = [
@@ -228,3 +233,45 @@ def test_smollm2_walks_as_on_transformers(tmp_path: Path) -> None:
             )
         )
     assert_equal_walks(runs[0], runs[1], "adapter/adapter_model.safetensors", depth=5)
+
+
+def test_a_model_runner_in_its_own_process_walks_as_transformers(model: str, tmp_path: Path) -> None:
+    """The guide's MeZOTrainer(model_runner, lora_manager, lora_name, tokenizer)."""
+    targets = ["q_proj", "k_proj", "v_proj"]
+    settings = dict(LORA, lora_targets=targets, num_steps=6, batch_size=4, max_length=480, eval_every=0)
+    first = tune(model, "transformers", tmp_path / "first", **settings)
+    given, out = tmp_path / "given.json", tmp_path / "out.json"
+    given.write_text(json.dumps({"rows": ROWS, "settings": settings}))
+    done = process.run(
+        [
+            *(str(python_of("sglang")), "-m", "tests.engines.serving.sglang_runner"),
+            *(model, str(given), str(tmp_path / "first" / "adapter"), str(out)),
+        ],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([standins(), str(ROOT / "src"), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=420,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(out.read_text())
+    tolerance = 2 * 20 * 5 * 6e-8 / LORA["epsilon"]  # see assert_equal_walks
+    for cache in (True, False):
+        assert np.abs(np.array(found[f"grads, cache {cache}"]) - grads(first)).max() <= tolerance
+    assert found["reuse, cache True"] > 0.5
+    assert found["reuse, cache False"] < found["reuse, cache True"]
+    # What is tuned further starts where the first run ended: another walk than from a new adapter.
+    assert np.abs(np.array(found["further"]) - grads(first)).max() > 100 * tolerance
+    assert np.abs(np.array(found["and further"]) - np.array(found["further"])).max() > 100 * tolerance
+    assert found["adapters"] == ["cache-False", "cache-True", "mine"]
+    assert found["leaked"] == [0, 0]
+    no_trajectory, not_a_folder = found["refused"]
+    assert "a trajectory could not" in no_trajectory
+    assert "not from a folder" in not_a_folder
+    plain: Any = hf.AutoModelForCausalLM.from_pretrained(model)
+    ids = first.tokenizer(ROWS[0]["prompt"], return_tensors="pt").input_ids
+    with torch.no_grad():
+        expected = torch.log_softmax(plain(ids).logits[0, -1].double(), -1)[[5, 6]].tolist()
+        written = plain.generate(ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
+    assert found["by choice"] == pytest.approx(expected, abs=1e-4)
+    assert found["written"] == [first.tokenizer.decode(written, skip_special_tokens=True).partition("\n")[0]]

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
 from mezo.config import MeZOConfig
+from mezo.engines.serving.backend import Backend
 from mezo.errors import MezoError
 from mezo.models.checkpoint_files import check_index, check_source, check_tokens
 from mezo.models.load import DTYPES, LoadedModel, describe, load, quiet
@@ -26,6 +27,7 @@ class Outline(LoadedModel):
     folder: Path
     config: MeZOConfig
     note: Note
+    backend: Backend | None = None  # that holds the weights already; None: one is started
 
     def load(self) -> LoadedModel:
         """The model itself, in the memory of the host."""

@@ -42,7 +42,7 @@ def open_served(
     rule, _ = optimizer(), estimators.build(config, weights)  # what they refuse is said before the start
     settings = adapter_config(model) if config.tuning == "lora" else None
     lora = None if settings is None else lora_spec(settings, weights, at_once=2 * directions)
-    backend = open_backend(spec_of(config, outline, lora), config.engine, note)
+    backend = outline.backend or open_backend(spec_of(config, outline, lora), config.engine, note)
     try:
         placement: Placement
         if settings is not None:

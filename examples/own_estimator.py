@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import mezo
-from mezo.estimators import ESTIMATORS
 from mezo.estimators.base import Estimator, as_float32
 from mezo.types import THETA, Draw, Probe
 
@@ -40,11 +39,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     given = parser.parse_args()
 
-    ESTIMATORS["three-point"] = ThreePoint
     config = mezo.MeZOConfig.build(
         model=given.model,
         task="demo",
-        estimator="three-point",
+        estimator=ThreePoint,
         num_directions=2,
         learning_rate=1e-5,
         batch_size=8,

@@ -117,7 +117,7 @@ def check_value(name: str, value: Any) -> None:
         return
     MeZOConfig.build(**{name: value})
     registries = {"estimator": ESTIMATORS, "optimizer": OPTIMIZERS, "task": TASKS}
-    if name in registries and not (name == "task" and (":" in value or value.endswith(".yaml"))):
+    if name in registries and not (":" in value or value.endswith(".yaml")):
         look_up(registries[name], value, name)
-    if name == "objective" and value != "auto" and not re.match(r"(?!rouge)\w+:", value):
+    if name == "objective" and value != "auto" and not re.match(r"(?!rouge)[\w./]+:", value):
         objective_named(value)

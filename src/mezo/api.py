@@ -14,7 +14,7 @@ from mezo.data import MeZODataset
 from mezo.data.demonstrations import Demonstrated, demonstrate, draw
 from mezo.data.from_config import task_of, training_set, validation_set
 from mezo.data.sources import has_splits
-from mezo.errors import MezoError, near
+from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.models.load import LoadedModel
 from mezo.parallel.group import ProcessGroup
@@ -24,6 +24,7 @@ from mezo.training.evaluation import evaluate as score
 from mezo.training.shown import shown
 from mezo.training.trainer import MeZOTrainer, TrainResult
 from mezo.util import memory
+from mezo.util.other_names import SAME, answer, in_our_names
 
 # of mezo_finetune beyond the config's own
 TRAINER_ARGUMENTS = (
@@ -32,6 +33,9 @@ TRAINER_ARGUMENTS = (
     "observer",
     "model",
     "tokenizer",
+    "processing_class",
+    "compute_metrics",
+    "callbacks",
     "profile",
     "trace_steps",
     "resume",
@@ -95,11 +99,24 @@ def mezo_finetune(
         kwargs["server_args"] = server_args
     trainer = {name: kwargs.pop(name) for name in TRAINER_ARGUMENTS if name in kwargs}
     validation = kwargs.pop("validation_dataset", None)
+    if validation is None:
+        validation = kwargs.pop("eval_dataset", None)
+    named = {
+        "lora_rank": lora_rank,
+        "learning_rate": learning_rate,
+        "num_steps": num_steps,
+        "epsilon": epsilon,
+        "batch_size": batch_size,
+        "max_length": max_length,
+        "normalize_perturbations": normalize_perturbations,
+    }
+    settings = _settings(named, kwargs)
+    lora_rank = settings.pop("lora_rank")
     known = set(MeZOConfig.model_fields) - {"model"}
-    for name in kwargs:
+    for name in settings:
         if name not in known:
             raise MezoError(
-                f"mezo_finetune has no argument {name!r}{near(name, known | {*TRAINER_ARGUMENTS})}"
+                f"mezo_finetune has no argument {name!r}{answer(name, known | {*TRAINER_ARGUMENTS})}"
             )
     tuning = {"tuning": "lora", "lora_rank": lora_rank} if lora_rank else {"tuning": "full"}
     given = isinstance(train_dataset, MeZODataset)
@@ -108,14 +125,8 @@ def mezo_finetune(
             "model": str(model_path),
             "task": train_dataset.task.name if isinstance(train_dataset, MeZODataset) else "auto",
             "data": str(train_dataset) if isinstance(train_dataset, str | PathLike) else None,
-            "learning_rate": learning_rate,
-            "num_steps": num_steps,
-            "epsilon": epsilon,
-            "batch_size": batch_size,
-            "max_length": max_length,
-            "normalize_perturbations": normalize_perturbations,
             **tuning,
-            **kwargs,
+            **settings,
         }
     )
     train = train_dataset if given else training_set(config, task_of(config, train_dataset), train_dataset)
@@ -141,6 +152,21 @@ def mezo_finetune(
     if serve_as is None:
         runner.close()
     return result
+
+
+def _settings(named: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    """Settings by mezo's names. named: the arguments of `mezo_finetune`; another name of one counts where it was left out.
+
+    Raises MezoError for two values of one setting, and for a name that stands for none of mezo's.
+    """
+    given = {k: value for k, value in named.items() if value != MeZOConfig.model_fields[k].default}
+    if "warmup_ratio" in others and not any(SAME.get(name) == "num_steps" for name in others):
+        given["num_steps"] = named["num_steps"]
+    try:
+        found = in_our_names({**given, **others}, {*MeZOConfig.model_fields, *TRAINER_ARGUMENTS})
+    except ValueError as error:
+        raise MezoError(str(error)) from None
+    return {**named, **found}
 
 
 def evaluate(

@@ -20,7 +20,10 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from mezo.errors import MezoError, near
+from mezo.util import plugins
+from mezo.util.other_names import in_our_names
 from mezo.util.parsing import dump_yaml
+from mezo.util.plugin_names import named
 from mezo.util.registry import names_in
 from mezo.util.secrets import check_settings
 from mezo.util.settings_text import brief, check_numbers, one_line, options_of, values_of
@@ -77,7 +80,9 @@ Shortcut = Literal["packing", "sharing", "stacking", "lower-layers", "head", "pr
 MANY = 10**9
 Size = Annotated[int, Field(ge=1, le=MANY)]
 # Settings that run code or reach other machines. A file may be somebody else's, so from a file they do not count.
-ASKED = ("server", "server_args", "task", "objective")
+ASKED = ("server", "server_args", *plugins.KINDS)
+# The context in which values of a file are read: to be run (what it names must exist), or to be looked at.
+_TO_RUN, _TO_READ = {"file": "run"}, {"file": "read"}
 
 
 class MeZOConfig(BaseModel):
@@ -121,6 +126,12 @@ class MeZOConfig(BaseModel):
         "name, name:config or name:config@revision; default: the task's own data. Files:",
         flags=("--data", "-d"),
         listed="mezo.data.formats:FORMATS",
+    )
+    data_format: str | None = setting(
+        None,
+        WHAT,
+        "Format of the data's files, whatever their names end in.",
+        choices="mezo.data.formats:FORMATS",
     )
     columns: dict[str, str] = setting(
         {}, WHAT, "Columns of the data that are the task's fields: prompt=instruction,completion=output."
@@ -353,6 +364,11 @@ class MeZOConfig(BaseModel):
     eval_examples: int | None = setting(
         None, BUDGET, "Evaluate on at most this many examples.", ge=1, le=MANY
     )
+    metrics: tuple[str, ...] | None = setting(
+        None,
+        BUDGET,
+        "Metrics to judge by, by comma, the headline one first; default: the task's own (`mezo tasks` lists all).",
+    )
     eval_every: int = setting(
         0, BUDGET, "Evaluate every so many steps; 0: only before and after.", ge=0, le=MANY
     )
@@ -384,17 +400,37 @@ class MeZOConfig(BaseModel):
         flags=("--stop-on-explosion/--no-stop-on-explosion",),
     )
 
-    @field_validator("tuning", "estimator", "engine")
+    @model_validator(mode="before")
     @classmethod
-    def _is_registered(cls, value: str, info: ValidationInfo) -> str:
+    def _in_our_names(cls, values: Any, info: ValidationInfo) -> Any:
+        """Names of other libraries become mezo's. Classes, functions and objects become names; names that are not from a file may be imported."""
+        if not isinstance(values, dict):
+            return values
+        values = in_our_names(values, cls.model_fields)
+        for name in plugins.KINDS.keys() & values.keys():
+            given = values[name]
+            values[name], own = _by_name(name, given)
+            _check_settings_of(name, values[name])
+            for key, value in own.items():
+                if values.setdefault(key, value) != value:
+                    raise ValueError(
+                        f"{key}={values[key]!r}: {name}={given!r:.200} has {key}={value!r}: give one"
+                    )
+            if info.context is None:
+                plugins.trust(name, values[name])
+        return values
+
+    @field_validator("tuning", "estimator", "engine", "metrics", "data_format")
+    @classmethod
+    def _is_registered(cls, value: Any, info: ValidationInfo) -> Any:
         """Said before a model is loaded. Not for `optimizer`: `mezo baseline finetune` has optimizers of its own."""
-        extra: Any = cls.model_fields[str(info.field_name)].json_schema_extra
-        names = names_in(extra["choices"])
-        if value not in names:
-            what = {"tuning": "tuning mode"}.get(str(info.field_name), info.field_name)
-            raise PydanticCustomError(
-                "name", "{text}", {"text": f"unknown {what} {value!r}{near(value, names)}"}
-            )
+        setting = str(info.field_name)
+        for name in value if isinstance(value, tuple) else [value]:
+            names = plugins.choices(setting)
+            known = name is None or name.partition("(")[0] in names
+            if info.context != _TO_READ and not known and not plugins.is_import(setting, name):
+                text = f"unknown {plugins.KINDS[setting].what} {name!r}{near(str(name), names)}"
+                raise PydanticCustomError("name", "{text}", {"text": text})
         return value
 
     @field_validator("server_args", mode="before")
@@ -440,8 +476,17 @@ class MeZOConfig(BaseModel):
     @classmethod
     def build(cls, **values: Any) -> Self:
         """A config from plain values; a mistake is a one-line MezoError."""
+        return cls._checked(values, None)
+
+    @classmethod
+    def recorded(cls, values: Mapping[str, Any]) -> Self:
+        """A config as a trajectory has it: code that it names is not run for that. Raises MezoError as `build` does."""
+        return cls._checked({**values, "trust_remote_code": False}, _TO_READ)
+
+    @classmethod
+    def _checked(cls, values: Mapping[str, Any], context: Any) -> Self:
         try:
-            return cls(**values)
+            return cls.model_validate(dict(values), context=context)
         except ValidationError as error:
             raise MezoError(one_line(error, cls.model_fields)) from None
 
@@ -466,24 +511,37 @@ class MeZOConfig(BaseModel):
         The file may be somebody else's. Its `trust_remote_code` is ignored; servers to ask and code to import (ASKED) count
         only if `changes` has them too. Raises MezoError otherwise, and for whatever is not a config.
         """
-        values = values_of(path)
+        values = cls._in_file(path)
         for name, why in reaching(values).items():
-            if name not in changes:
+            if name not in changes and not (name in plugins.KINDS and plugins.is_allowed(values[name])):
+                also = " (or --plugin with it)" if name in plugins.KINDS else ""
                 raise MezoError(
                     f"{path}: {name}={brief(values[name])} {why}, which a file cannot ask for: if you trust it, give "
-                    f"--{name.replace('_', '-')} yourself"
+                    f"--{name.replace('_', '-')} yourself{also}"
                 )
-        return cls._of(path, {**values, **changes})
+        given = {name: _by_name(name, value)[0] for name, value in changes.items() if name in plugins.KINDS}
+        for name, value in given.items():
+            plugins.trust(name, value)
+        return cls._of(path, {**values, **changes, **given}, _TO_RUN)
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """What a file says, to compare or to show, and not to run. Raises MezoError if it is not a config."""
-        return cls._of(path, values_of(path))
+        return cls._of(path, cls._in_file(path), _TO_READ)
 
     @classmethod
-    def _of(cls, path: Path, values: dict[str, Any]) -> Self:
+    def _in_file(cls, path: Path) -> dict[str, Any]:
         try:
-            return cls.build(**values)
+            return in_our_names(values_of(path), cls.model_fields)
+        except MezoError:
+            raise
+        except ValueError as error:
+            raise MezoError(f"{path}: {error}") from None
+
+    @classmethod
+    def _of(cls, path: Path, values: dict[str, Any], context: Any) -> Self:
+        try:
+            return cls._checked(values, context)
         except MezoError as error:
             raise MezoError(f"{path}: {error}") from None
 
@@ -496,7 +554,7 @@ def choices_of(name: str) -> tuple[str, ...]:
     field = MeZOConfig.model_fields[name]
     extra: Any = field.json_schema_extra
     if extra["choices"]:
-        return names_in(extra["choices"])
+        return plugins.choices(name) if name in plugins.KINDS else names_in(extra["choices"])
     found = (field.annotation, *get_args(field.annotation))
     return tuple(choice for kind in found if get_origin(kind) is Literal for choice in get_args(kind))
 
@@ -507,14 +565,27 @@ def reaching(values: Mapping[str, Any]) -> dict[str, str]:
     if "server_args" in found:
         found["server_args"] = "sets options of a serving engine"
     found |= {
-        name: "imports Python code" for name in ("task", "objective") if is_import(name, values.get(name))
+        name: "imports Python code" for name in plugins.KINDS if plugins.is_import(name, values.get(name))
     }
     return {name: found[name] for name in ASKED if name in found}
 
 
-def is_import(name: str, value: Any) -> bool:
-    """Whether a task or an objective is given as module:name, which is imported and so run."""
-    text = str(value)
-    if ":" not in text or name not in ("task", "objective"):
-        return False
-    return not (text.startswith("rouge:") if name == "objective" else text.endswith((".yaml", ".yml")))
+def _by_name(setting: str, value: Any) -> tuple[Any, dict[str, Any]]:
+    """The value with names in place of classes, functions and objects; and what these say of other settings."""
+    if value is not None and setting == "metrics":
+        several = value if isinstance(value, list | tuple) else [value]
+        return tuple(each if isinstance(each, str) else named(setting, each)[0] for each in several), {}
+    if value is None or isinstance(value, str):
+        return value, {}
+    if isinstance(value, bool | int | float | list | tuple | dict):
+        return value, {}  # no entry of any kind: the field says so
+    return named(setting, value, MeZOConfig.model_fields if setting in _SHARING else ())
+
+
+_SHARING = ("estimator", "optimizer")  # whose settings with the name of one of the run are that one
+
+
+def _check_settings_of(setting: str, value: Any) -> None:
+    if setting in _SHARING and isinstance(value, str):
+        for name in plugins.split(value)[1].keys() & MeZOConfig.model_fields.keys():
+            raise ValueError(f"{setting}={value!r}: {name} is a setting of the run: give {name}= to that")

@@ -82,7 +82,14 @@ class Observer:
 
     def on_eval(self, record: EvalRecord) -> None: ...
 
+    def on_snapshot(self, step: int) -> None:
+        """After `step` updates, what resuming takes was saved."""
+
     def on_end(self) -> None: ...
+
+
+class StopTraining(Exception):
+    """Raised by an observer to end the run here, with everything saved, as Ctrl-C does."""
 
 
 class MezoWarning(UserWarning):

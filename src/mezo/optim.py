@@ -17,7 +17,7 @@ from mezo.estimators import Estimator, build, norms_of
 from mezo.noise import Rounding
 from mezo.optimizers import OPTIMIZERS, Optimizer
 from mezo.types import Update
-from mezo.util.registry import look_up
+from mezo.util import plugins
 from mezo.weights.low_rank_noise import Kind
 from mezo.weights.weights import Weights
 
@@ -116,7 +116,9 @@ class MeZO(torch.optim.Optimizer):
         self._made = True
         self.seed, self.num_directions = seed, num_directions
         if isinstance(optimizer, str):
-            optimizer = look_up(OPTIMIZERS, optimizer, "optimizer")()
+            plugins.trust("optimizer", optimizer)
+            rule, own = plugins.find("optimizer", optimizer, OPTIMIZERS)
+            optimizer = plugins.made(optimizer, rule, own)
         optimizer = replace(optimizer, rounding=settings.get("rounding", "matched"))
         self._config = MeZOConfig.build(
             **{
@@ -149,7 +151,8 @@ class MeZO(torch.optim.Optimizer):
         """
         if closure is None:
             raise MezoError(
-                "MeZO needs a closure that computes the loss: opt.step(lambda: model(**batch).loss)"
+                "MeZO needs a closure that computes the loss: opt.step(lambda: model(**batch).loss); transformers' Trainer "
+                "gives none: use mezo.MeZOTrainer(model=..., train_dataset=...) in its place"
             )
         group = self.param_groups[0]
         _check_settings(group)
@@ -157,14 +160,22 @@ class MeZO(torch.optim.Optimizer):
         if self.estimator.epsilon != group["eps"]:
             self.estimator = self.estimator.with_epsilon(group["eps"])
         self.engine.optimizer = replace(self.engine.optimizer, weight_decay=group["weight_decay"])
-        self.last_update, losses, self.estimator_state = mezo_step(
-            self.engine,
-            self.estimator,
-            [closure],
-            draw_of(self.seed, self.steps_done, self.num_directions),
-            float(group["lr"]),
-            self.estimator_state,
-        )
+        try:
+            self.last_update, losses, self.estimator_state = mezo_step(
+                self.engine,
+                self.estimator,
+                [closure],
+                draw_of(self.seed, self.steps_done, self.num_directions),
+                float(group["lr"]),
+                self.estimator_state,
+            )
+        except RuntimeError as error:
+            if "does not require grad" not in str(error):
+                raise
+            raise MezoError(
+                "MeZO: the closure calls backward(), and there are no gradients: let it return the loss alone; in Lightning, "
+                "set automatic_optimization = False and call opt.step(lambda: the loss) in training_step"
+            ) from error
         self.steps_done += 1
         return sum(losses) / len(losses)
 

@@ -154,8 +154,8 @@ def test_a_mistake_as_a_process() -> None:
 
 def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mezo.cli.tasks.tasks", None)
-    monkeypatch.setattr("mezo.tasks.TASKS", None)
-    with pytest.raises(AttributeError):
+    monkeypatch.setattr("mezo.tasks.task_for", None)
+    with pytest.raises(TypeError):
         main(["tasks"])
 
 

@@ -79,6 +79,8 @@ OTHER: dict[str, Any] = {
     "split_sizes": (7, 8, 9),
     "columns": {"prompt": "question"},
     "splits": {"train": "train_sft"},
+    "data_format": ".csv",
+    "metrics": ("macro-f1", "accuracy"),
     "chat_template": "chatml",
     "turns": "last",
     "append_eos": False,

@@ -11,6 +11,7 @@ import pytest
 from mezo.errors import MezoError
 from mezo.objectives import OBJECTIVES, OutputObjective, objective_named, reported, reward_of
 from mezo.scoring import Example
+from mezo.util import plugins
 
 
 def example(*references: str, **fields: Any) -> Example:
@@ -95,6 +96,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "my_broken_rewards.py").write_text("import no_such_module_anywhere\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "my_rewards", raising=False)
+    monkeypatch.setattr(plugins, "is_allowed", lambda name: True)
     return "my_rewards"
 
 
@@ -123,8 +125,8 @@ def test_importing_leaves_the_path_as_it_was(module: str) -> None:
             "objective 'my_reward:length': cannot import 'my_reward' from .*ModuleNotFoundErr",
         ),
         ("my_broken_rewards:length", "cannot import .*No module named 'no_such_module_anywhere'"),
-        ("my_rewards:lenght", r"my_rewards has no function 'lenght'; did you mean 'length'\?"),
-        ("my_rewards:constant", "my_rewards has no function 'constant'"),
+        ("my_rewards:lenght", r"my_rewards has no 'lenght'; did you mean 'length'\?"),
+        ("my_rewards:constant", "expected a mezo.objectives.base.Objective, or a function, found 3"),
     ],
 )
 def test_rewards_that_cannot_be_had(module: str, name: str, message: str) -> None:

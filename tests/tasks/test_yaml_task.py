@@ -9,6 +9,7 @@ import yaml
 from mezo.data import MeZODataset
 from mezo.errors import MezoError
 from mezo.tasks import MASK, HubDataset, Row, Task, task_for
+from mezo.util import plugins
 
 TICKETS = """
 prompt: "Ticket: {text}\\nTeam:"
@@ -210,14 +211,15 @@ class Half(Spam):
 def test_a_class_of_twenty_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "spam_of_this_test.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plugins, "is_allowed", lambda name: True)
     example = one("spam_of_this_test:Spam", {"message": "Win!", "label": "spam"})
     assert (example.prompt, example.candidates, example.answer) == ("Win!\nSpam?", (" No", " Yes"), 1)
     assert task_for("spam_of_this_test:READY").name == "ready"
     for name, message in (
-        ("spam_of_this_test:Span", "has no attribute 'Span'; expected module:Class"),
+        ("spam_of_this_test:Span", "spam_of_this_test has no 'Span'; did you mean 'Spam'"),
         ("no_such_module_here:Task", "No module named 'no_such_module_here'"),
-        ("spam_of_this_test:NUMBER", "expected a class derived from mezo.tasks.Task, found 5"),
-        ("spam_of_this_test:Half", "give the class a default for each of its fields"),
+        ("spam_of_this_test:NUMBER", "expected a mezo.tasks.base.Task, found 5"),
+        ("spam_of_this_test:Half", "give each of its fields a default"),
     ):
         with pytest.raises(MezoError) as caught:
             task_for(name)

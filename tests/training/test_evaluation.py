@@ -15,6 +15,7 @@ import mezo
 from mezo.engines.transformers.engine import TransformersEngine
 from mezo.errors import MezoError
 from mezo.events import EvalRecord
+from mezo.metrics import METRICS
 from mezo.objectives import OBJECTIVES, Objective, objective_named, reward_of
 from mezo.optimizers import SGD
 from mezo.runs.metrics_file import MetricsWriter, read_metrics
@@ -69,7 +70,7 @@ def test_choices_are_those_of_each_example_alone(monkeypatch: pytest.MonkeyPatch
     assert 0 < right < 1, "neither all right nor all wrong: the order matters"
     assert record.accuracy == record.metrics["accuracy"] == right
     assert list(record.metrics) == ["macro-f1", "accuracy"]
-    assert record.metrics["macro-f1"] == evaluation.METRICS["macro-f1"].of(examples, alone)  # type: ignore[arg-type]
+    assert record.metrics["macro-f1"] == METRICS["macro-f1"].of(examples, alone)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["answer-ce", "candidate-ce"])

@@ -17,7 +17,7 @@ from mezo.config import MeZOConfig
 from mezo.data.from_config import task_of, training_set, validation_set
 from mezo.errors import MezoError
 from mezo.events import EvalRecord, Observer
-from mezo.metrics import METRICS, ChoiceMetric
+from mezo.metrics import ChoiceMetric, metric_named
 from mezo.metrics.accuracy import ACCURACY
 from mezo.models.load import LoadedModel
 from mezo.runs.folder import RunFolder
@@ -126,7 +126,7 @@ def _judged(
 ) -> EvalRecord:
     logprobs = probe.logprobs(probe.features(loaded, examples), examples)
     choices = [int(np.argmax(row)) for row in logprobs]
-    wanted = [METRICS[name] for name in task.metrics]
+    wanted = [metric_named(name) for name in task.metrics]
     metrics = {m.name: float(m.of(examples, choices)) for m in wanted if isinstance(m, ChoiceMetric)}
     pairs = list(zip(logprobs, examples, strict=True))
     return EvalRecord(

@@ -7,7 +7,7 @@ from mezo.errors import MezoError
 from mezo.objectives import Objective, objective_named
 from mezo.optimizers import OPTIMIZERS, Optimizer, schedule
 from mezo.tasks import Task
-from mezo.util.registry import look_up
+from mezo.util.plugins import find
 
 
 def objective_for(config: MeZOConfig, task: Task) -> Objective:
@@ -28,8 +28,8 @@ def objective_for(config: MeZOConfig, task: Task) -> Objective:
 
 def optimizer_for(config: MeZOConfig) -> Optimizer:
     """The config's optimizer, with the settings that it takes."""
-    kind = look_up(OPTIMIZERS, config.optimizer, "optimizer")
-    return kind(**config.model_dump(include={field.name for field in fields(kind)}))
+    kind, settings = find("optimizer", config.optimizer, OPTIMIZERS)
+    return kind(**config.model_dump(include={field.name for field in fields(kind)}), **settings)
 
 
 def learning_rate(config: MeZOConfig, step: int) -> float:

@@ -20,7 +20,7 @@ from mezo.engines.serving.meta_model import Outline, outline
 from mezo.engines.serving.open import open_served
 from mezo.engines.transformers.engine import TransformersEngine
 from mezo.errors import MezoError
-from mezo.metrics import METRICS, TextMetric
+from mezo.metrics import TextMetric, metric_named
 from mezo.models.dtypes import DTYPES, checkpoint_dtype
 from mezo.models.limits import Limits
 from mezo.models.load import LoadedModel, frozen, kind_of
@@ -263,7 +263,7 @@ def limits_check(
 ) -> Callable[[Iterable[Example], Iterable[str]], None]:
     """What `check_limits` does, for examples and their places."""
     writes = isinstance(objective, OutputObjective) or any(
-        isinstance(METRICS.get(name), TextMetric) for name in dataset.task.metrics or ()
+        isinstance(metric_named(name), TextMetric) for name in dataset.task.metrics or ()
     )
     return partial(
         Limits.of(loaded.model).check,

@@ -34,11 +34,12 @@ from mezo.cli import (
     tune,
 )
 from mezo.cli.numbers import bound
-from mezo.cli.options import paragraphs
+from mezo.cli.options import SETTINGS, flags_of, paragraphs
 from mezo.errors import MezoError
 from mezo.events import MezoWarning
 from mezo.parallel.environment import rank_of_environment
 from mezo.util.interrupts import TERMINATED, Terminated
+from mezo.util.other_names import about_option
 from mezo.util.parsing import one_line
 from mezo.util.secrets import hidden
 
@@ -155,6 +156,9 @@ def main(
             if not hasattr(error, "format_message"):
                 raise
             message = f"{error.format_message()!s:.{_SHOWN}} (see: {name} --help)"  # pyright: ignore[reportAttributeAccessIssue]
+            theirs = getattr(error, "option_name", None)
+            if theirs and (here := about_option(theirs, SETTINGS, lambda setting: flags_of(setting)[0])):
+                message = f"no option {theirs}: {here} (see: {name} --help)"
             if not error.format_message():  # pyright: ignore[reportAttributeAccessIssue]
                 return 2  # no arguments: the help was the answer
     of_rank = f"rank {rank}: " if rank else ""

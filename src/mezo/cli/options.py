@@ -15,12 +15,32 @@ import typer
 from mezo.config import WHAT, MeZOConfig, choices_of
 from mezo.errors import MezoError
 from mezo.util.parsing import parse_yaml
+from mezo.util.plugins import allowing
 from mezo.util.registry import names_in
 
+PLUGIN = typer.Option(
+    "--plugin",
+    metavar="MODULE:NAME",
+    show_default=False,
+    rich_help_panel=WHAT,
+    help="Let a file (settings, a run, a trajectory) name this code of yours, module:name or file.py:name; may be repeated.",
+)
 SETTINGS = tuple(MeZOConfig.model_fields)
 # of a command that loads a model and data, and tunes nothing by MeZO
 DATA_SETTINGS = (
-    *("model", "task", "data", "columns", "splits", "chat_template", "turns", "append_eos", "parse_special"),
+    *(
+        "model",
+        "task",
+        "data",
+        "data_format",
+        "metrics",
+        "columns",
+        "splits",
+        "chat_template",
+        "turns",
+        "append_eos",
+        "parse_special",
+    ),
     *(
         "label_words",
         "template",
@@ -69,8 +89,9 @@ def with_config(fields: Iterable[str]) -> Callable[[Callable[..., Any]], Callabl
             file: Path | None = given.pop("config_file") or _settings_of(given.get("resume"))
             values = {name: given.pop(name) for name in names}
             changes = {name: _parsed(name, value) for name, value in values.items() if value is not None}
-            config = MeZOConfig.load(file, **changes) if file else MeZOConfig.build(**changes)
-            return command(config=config, **given)
+            with allowing(given.pop("plugin", None) or ()):
+                config = MeZOConfig.load(file, **changes) if file else MeZOConfig.build(**changes)
+                return command(config=config, **given)
 
         own = [p for name, p in inspect.signature(command).parameters.items() if name != "config"]
         file = inspect.Parameter(
@@ -86,6 +107,9 @@ def with_config(fields: Iterable[str]) -> Callable[[Callable[..., Any]], Callabl
         )
         parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + [
             file,
+            inspect.Parameter(
+                "plugin", inspect.Parameter.KEYWORD_ONLY, default=[], annotation=Annotated[list[str], PLUGIN]
+            ),
             *map(_option, names),
         ]
         run.__name__, run.__module__ = command.__name__, command.__module__

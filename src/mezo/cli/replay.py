@@ -2,9 +2,11 @@
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from mezo.cli.options import PLUGIN
 from mezo.cli.progress import observer_for
 
 EPILOG = """
@@ -23,6 +25,7 @@ def replay(
         "--trust-remote-code",
         help="Run the base model's own Python code, once its files are known to be the run's.",
     ),
+    plugin: Annotated[list[str], PLUGIN] = [],  # noqa: B006 - as typer has it
 ) -> None:
     """Rebuild a run's final weights from its base model and its trajectory.
 
@@ -33,6 +36,11 @@ def replay(
 
     with observer_for(sys.stdout) as observer:
         written = api.replay(
-            run, model=model, output=output, observer=observer, trust_remote_code=trust_remote_code
+            run,
+            model=model,
+            output=output,
+            observer=observer,
+            trust_remote_code=trust_remote_code,
+            plugins=plugin,
         )
     print(f"weights   {written}")

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mezo.util import plugins
+
 if TYPE_CHECKING:
     from mezo.tasks import Row, Task
 
@@ -27,10 +29,17 @@ def tasks(context: typer.Context) -> None:
     """List the tasks with the fields of a row, the answers to choose from, and the metrics."""
     if context.invoked_subcommand is not None:
         return
-    from mezo.metrics import METRICS
-    from mezo.tasks import TASKS, HubDataset, Task
+    from mezo.errors import MezoError
+    from mezo.tasks import HubDataset, Task, task_for
 
-    for name, task in TASKS.items():
+    for name in plugins.choices("task"):
+        try:
+            task = task_for(name)
+        except (
+            MezoError
+        ) as error:  # of somebody else's package, which does not keep the others from being listed
+            print(f"{name}\n  broken   {error}")
+            continue
         words = " | ".join(word.strip() for word in task.label_words)
         choice = words or ("each row's own candidates" if task.has_candidates else "free text")
         forms = "causal" if type(task).masked is Task.masked else "causal, masked"
@@ -38,7 +47,7 @@ def tasks(context: typer.Context) -> None:
         print(f"  judged   {', '.join(task.metrics) or 'loss'}\n  models   {forms}")
         if isinstance(task.home, HubDataset):
             print(f"  data     {' '.join(filter(None, (task.home.id, task.home.config)))}")
-    print(f"  (metrics that a task of your own may name: {', '.join(METRICS)})")
+    print(f"  (metrics that a task of your own may name: {', '.join(plugins.choices('metrics'))})")
 
 
 @app.command("show", epilog=_EPILOG)
@@ -67,6 +76,7 @@ def show(
     from mezo.cli.rows import show_texts, show_tokens
     from mezo.tasks import task_for
 
+    plugins.trust("task", name)
     words = [word.strip() for word in label_words.split(",")] if label_words else None
     task = task_for(name, words, template and template.replace("\\n", "\n"))
     task, chosen = _rows(task, data, split, rows)

@@ -1,5 +1,6 @@
 """`mezo train`."""
 
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -105,7 +106,7 @@ def train(
 
     if fork is not None and resume is None:
         raise typer.BadParameter("--fork goes on from a run: give that one with --resume")
-    folder = fork or resume or output or Path("runs") / f"{config.task}-{config.tuning}-{config.seed}"
+    folder = fork or resume or output or Path("runs") / _default_name(config)
     if resume is None and restarted() and RunFolder(folder).config.is_file():
         # torchrun starts all processes anew, with the same command, when one of them is gone
         given = {name: getattr(config, name) for name in ("trust_remote_code", *ASKED)}
@@ -149,6 +150,13 @@ def train(
     _report(result, folder)
     if result.interrupted:
         raise typer.Exit(TERMINATED if result.terminated else 130)
+
+
+def _default_name(config: MeZOConfig) -> str:
+    name = f"{config.task}-{config.tuning}-{config.seed}"
+    return (
+        re.sub(r"[^\w.]+", "-", name).lstrip(".-") if ":" in name else name
+    )  # of a plugin, a path or a call
 
 
 def _show(error: "Changed") -> None:

@@ -3,11 +3,13 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from mezo.cli.options import PLUGIN
 from mezo.util.parsing import one_line
+from mezo.util.plugins import allowing
 
 app = typer.Typer(
     help="Show, check, cut, merge, compare or publish a run's trajectory.",
@@ -47,12 +49,13 @@ def verify(
         "--trust-remote-code",
         help="With --weights: run the base model's own Python code, once its files are known to be the run's.",
     ),
+    plugin: Annotated[list[str], PLUGIN] = [],  # noqa: B006 - as typer has it
 ) -> None:
     """Check a run's checksums, settings and metrics against each other, and with --weights its weights."""
     from mezo.cli.progress import observer_for
     from mezo.resume.verify import verify as check
 
-    with observer_for(sys.stdout) as observer:
+    with observer_for(sys.stdout) as observer, allowing(plugin):
         done = check(
             run, weights=weights, model=model, observer=observer, trust_remote_code=trust_remote_code
         )

@@ -10,6 +10,7 @@ from mezo.data.sampling import share_of, shots, sizes_of, split_indices, subset
 from mezo.data.sources import canonical, has_splits, load_rows, read_source
 from mezo.errors import MezoError, MissingSplit
 from mezo.tasks import Row, Task, task_for
+from mezo.util import plugins
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -64,6 +65,8 @@ class MeZODataset:
         split_sizes: tuple[int, int, int] | str | None = None,
     ) -> None:
         self.tokenizer, self.split = tokenizer, split
+        if isinstance(task, str):
+            plugins.trust("task", task)
         asked = task_for(task) if isinstance(task, str) else task
         sizes = split_sizes
         if isinstance(sizes, str):

@@ -28,6 +28,8 @@ def task_of(config: MeZOConfig, source: Source = None) -> Task:
         append_eos=config.append_eos,
         parse_special=config.parse_special,
         turns=config.turns,
+        metrics=config.metrics,
+        data_format=config.data_format,
     )
     return task_for(
         DEFAULT if config.task == "auto" and config.data is None and source is None else config.task,

@@ -133,11 +133,12 @@ def _from_home(task: Task, split: str) -> Sequence[Row]:
 def _from_name(name: str, task: Task, split: str) -> Sequence[Row]:
     path = Path(name).expanduser()
     if path.is_dir():
-        return _from_folder(path, split)
+        return _from_folder(path, split, task.data_format)
     if _is_glob(name) and not path.exists():
-        return _joined([Path(found) for found in sorted(glob.glob(str(path), recursive=True))], name)
+        found = [Path(found) for found in sorted(glob.glob(str(path), recursive=True))]
+        return _joined(found, name, task.data_format)
     if path.exists() or name.endswith(SUFFIXES):
-        return read_rows(path)
+        return read_rows(path, task.data_format)
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise MezoError(f"{name}: no such file or folder")
     home = task.home if isinstance(task.home, HubDataset) and task.home.id == name else hub.named(name)
@@ -148,25 +149,32 @@ def _is_glob(name: str) -> bool:
     return glob.has_magic(name)
 
 
-def _joined(files: list[Path], name: str) -> Sequence[Row]:
+def _joined(files: list[Path], name: str, form: str | None) -> Sequence[Row]:
     """The rows of all the files, in the order of their names."""
     if not files:
         raise MezoError(f"{name}: no file has a name like this")
-    return read_rows(files[0]) if len(files) == 1 else [row for file in files for row in read_rows(file)]
+    if len(files) == 1:
+        return read_rows(files[0], form)
+    return [row for file in files for row in read_rows(file, form)]
 
 
-def _from_folder(folder: Path, split: str) -> Sequence[Row]:
+def _from_folder(folder: Path, split: str, form: str | None = None) -> Sequence[Row]:
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return _saved(folder, split)
     files: dict[str, list[Path]] = {}
-    for file in sorted(path for suffix in SUFFIXES for path in folder.glob(f"*{suffix}")):
-        suffix = next(s for s in sorted(SUFFIXES, key=len, reverse=True) if file.name.endswith(s))
+    for file in sorted(folder.iterdir()):
+        ends = sorted((s for s in SUFFIXES if file.name.endswith(s)), key=len, reverse=True)
+        if form is not None and not ends and file.is_file() and file.suffix:
+            ends = [file.suffix]
+        if not ends or file.name == ends[0]:
+            continue
+        suffix = ends[0]
         files.setdefault(_PART.sub("", file.name.removesuffix(suffix)), []).append(file)
     found = files[_spelling(split, files, str(folder))]
     if len(found) > 1 and not all(_PART.search(file.name.partition(".")[0]) for file in found):
         names = ", ".join(file.name for file in found)
         raise MezoError(f"{folder}: expected one file of the split {split!r}, found {names}: leave one there")
-    return _joined(found, str(folder))
+    return _joined(found, str(folder), form)
 
 
 def _saved(folder: Path, split: str) -> Sequence[Row]:

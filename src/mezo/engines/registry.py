@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from mezo.combinations import check_combination
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.util.registry import look_up
+from mezo.util.plugins import find
 
 TRANSFORMERS = "transformers"
 
@@ -37,13 +37,20 @@ def is_served(config: MeZOConfig) -> bool:
     return config.engine != TRANSFORMERS
 
 
+def serving(name: str) -> Serving:
+    """An engine that serves, by name: one of the table, or a plugin's function `start`. Raises MezoError for another."""
+    if (own := ENGINES.get(name)) is not None:
+        return own
+    return Serving(None, full=bool(getattr(find("engine", name, {})[0], "tunes_all_weights", False)))
+
+
 def check(config: MeZOConfig) -> None:
     """Raises MezoError for an unknown engine, or one that does not support this config."""
-    look_up(ENGINES, config.engine, "engine")
+    find("engine", config.engine, ENGINES)
     if not is_served(config):
         _check_plain(config)
         return
-    kind, name = SERVING[config.engine], config.engine
+    kind, name = serving(config.engine), config.engine
     if int(os.environ.get("WORLD_SIZE") or 1) > 1:
         raise MezoError(
             f"engine {name!r} starts its own processes (--tp), and this run is one of several: start it without "
@@ -54,7 +61,7 @@ def check(config: MeZOConfig) -> None:
         raise MezoError(
             f"engine {name!r} cannot tune tuning='full'; it tunes lora: use that, or --engine transformers"
         )
-    if bool(config.server) != (name == "http"):
+    if bool(config.server) != (name == "http") and name in ENGINES:
         raise MezoError(
             "engine 'http' needs the addresses of running servers: --server http://HOST:PORT[,...]"
             if name == "http"

@@ -1,7 +1,7 @@
 """Gradient estimators: ask where to evaluate, tell what was found. One file each."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from mezo.config import MeZOConfig
@@ -18,7 +18,7 @@ from mezo.estimators.one_point import OnePoint
 from mezo.estimators.one_sided import OneSided
 from mezo.estimators.sign import Sign
 from mezo.estimators.two_point import TwoPoint
-from mezo.util.registry import look_up
+from mezo.util.plugins import find, made
 
 if TYPE_CHECKING:
     from mezo.weights.weights import Weights
@@ -42,7 +42,10 @@ def build(config: MeZOConfig, weights: "Weights", norms: Sequence[float] | None 
     weights: at the start of the run, which layer scaling reads; or `norms` as they were then
     (`norms_of`). Raises MezoError for an unknown name or settings that do not fit the weights.
     """
-    estimator = look_up(ESTIMATORS, config.estimator, "estimator").configured(config, weights)
+    kind, settings = find("estimator", config.estimator, ESTIMATORS)
+    estimator: Estimator = kind.configured(config, weights)
+    if settings:
+        estimator = made(config.estimator, partial(kind.with_settings, estimator), settings)
     if config.layer_scaling != "none":
         estimator = LayerScaled.of(estimator, norms or norms_of(weights), config.layer_scaling)
     if config.blocks == "each":

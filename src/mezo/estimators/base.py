@@ -41,6 +41,10 @@ class Estimator(abc.ABC):
         """The same with another size of perturbation."""
         return dataclasses.replace(self, epsilon=epsilon)  # type: ignore[type-var]
 
+    def with_settings(self, **settings: Any) -> Self:
+        """The same with other values of its own fields, for a plugin's name that has some."""
+        return dataclasses.replace(self, **settings)  # type: ignore[type-var]
+
     def init(self) -> Any:
         """The state before the first step."""
         return None

@@ -8,6 +8,7 @@ from mezo.metrics.multirc import MULTIRC_EM, MULTIRC_F1A
 from mezo.metrics.record import RECORD_EM, RECORD_F1
 from mezo.metrics.rouge import ROUGE
 from mezo.metrics.squad import SQUAD_EM, SQUAD_F1
+from mezo.util.plugins import find
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -22,4 +23,10 @@ METRICS: dict[str, Metric] = {
     )
 }
 
-__all__ = ["METRICS", "ChoiceMetric", "Metric", "TextMetric"]
+
+def metric_named(name: str) -> Metric:
+    """A metric of the table, or a plugin's. Raises MezoError for any other name."""
+    return find("metrics", name, METRICS)[0]
+
+
+__all__ = ["METRICS", "ChoiceMetric", "Metric", "TextMetric", "metric_named"]

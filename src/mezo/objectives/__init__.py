@@ -1,6 +1,7 @@
 """The objectives by name. A new one is one file and one line here."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from mezo.errors import MezoError, near
 from mezo.metrics.drop import DROP_F1
@@ -11,7 +12,8 @@ from mezo.objectives.answer_ce import AnswerCrossEntropy
 from mezo.objectives.base import LogprobObjective, Objective, OutputObjective
 from mezo.objectives.candidate_ce import CandidateCrossEntropy
 from mezo.objectives.negative_metric import NegativeMetric, negative
-from mezo.objectives.reward import Reward, reward_named, reward_of
+from mezo.objectives.reward import Reward, reward_of
+from mezo.util import plugins
 
 OBJECTIVES: dict[str, LogprobObjective] = {
     "answer-ce": AnswerCrossEntropy(),
@@ -23,9 +25,9 @@ _OF_OUTPUTS = ("f1", "rouge", *(f"rouge:{kind}" for kind in ROUGE))
 
 def objective_named(name: str, metrics: Sequence[str] = ()) -> Objective:
     """An objective of the table; f1, as the task's own metrics define it (else SQuAD's); rouge, which is
-    rouge:rougeL; or a reward, module:function.
+    rouge:rougeL; or a plugin's: an objective, or a function, which is a reward.
 
-    Raises MezoError for any other name, or a reward that cannot be imported.
+    Raises MezoError for any other name, or a plugin that cannot be imported.
     """
     if name in OBJECTIVES:
         return OBJECTIVES[name]
@@ -34,11 +36,22 @@ def objective_named(name: str, metrics: Sequence[str] = ()) -> Objective:
     family, colon, rest = name.partition(":")
     if family == "rouge" and (not colon or rest in ROUGE):
         return negative(name, ROUGE[rest or "rougeL"])
-    if family and family != "rouge" and rest:
-        return reward_named(name)
+    installed = plugins.installed("objective")
+    if (family and family != "rouge" and rest) or name.partition("(")[0] in installed:
+        return _plugin(name)
     raise MezoError(
-        f"unknown objective {name!r}{near(name, [*OBJECTIVES, *_OF_OUTPUTS])}, or a reward function, module:function"
+        f"unknown objective {name!r}{near(name, [*OBJECTIVES, *_OF_OUTPUTS, *installed])}, or a reward function, "
+        "module:function"
     )
+
+
+def _plugin(name: str) -> Objective:
+    found, settings = plugins.find("objective", name, {})
+    if isinstance(found, type):
+        return plugins.made(f"objective {name!r}", found, settings)
+    if isinstance(found, Objective):
+        return found
+    return reward_of(partial(found, **settings) if settings else found, name)
 
 
 def reported(objective: Objective) -> LogprobObjective:

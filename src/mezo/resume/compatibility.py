@@ -1,7 +1,7 @@
 """Whether a run is resumed as what it was: its settings, its base model, its data."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from mezo.data import EncodedDataset
 from mezo.data.lazy import LAZY_FROM, LazyExamples
 from mezo.errors import MezoError
 from mezo.models.identity import changes
+from mezo.util.plugins import KINDS, REPLAYED, load, names_in_use, split
 
 # Settings that may change on the way: they do not affect any recorded number.
 FREE = (
@@ -117,6 +118,46 @@ def check_model(path: Path, header: Mapping[str, Any], found: Mapping[str, Any])
             "undo the change, give the run's own base model with --model, or start another run",
         )
     return None
+
+
+def check_plugins(
+    where: Path, header: Mapping[str, Any], settings: Mapping[str, Any], kinds: Collection[str] = tuple(KINDS)
+) -> None:
+    """Compare the plugins that `settings` name with the header's record of them.
+
+    where: the run. kinds: the settings that count. Raises MezoError if a plugin is missing or nobody but the file names it,
+    Changed if its source is not the run's.
+    """
+    recorded = header.get("plugins")
+    recorded = recorded if isinstance(recorded, Mapping) else {}
+    differences = []
+    for setting, name in names_in_use(settings, kinds, recorded):
+        key = f"{setting} {split(name)[0]}"
+        entry = recorded.get(key)
+        entry = entry if isinstance(entry, Mapping) else {}
+        try:
+            found = load(setting, name).record()
+        except MezoError as error:
+            of = f" (the run had it from {_shown(entry['package'])})" if "package" in entry else ""
+            raise MezoError(f"{where}: {error}{of}") from None
+        if found["source"] != entry.get("source"):
+            package = f" of {entry['package']}" if "package" in entry else ""
+            now = f" of {found['package']}" if "package" in found else ""
+            differences.append(
+                Difference(f"source of {key}", _shown(entry.get("source")) + package, found["source"] + now)
+            )
+    if differences:
+        raise Changed(
+            where,
+            differences,
+            "bring the plugin's source back as it was, or start another run with the new one",
+        )
+
+
+def check_branches(where: Path, header: Mapping[str, Any]) -> None:
+    """`check_plugins` for what the weights at the end of each run that this one was forked off depend on."""
+    for branch in header.get("branches", []):
+        check_plugins(where, branch, branch["config"], REPLAYED)
 
 
 def check_data(path: Path, header: Mapping[str, Any], found: Mapping[str, str | None]) -> None:

@@ -1,5 +1,6 @@
 """A fine-tune as one small file: the id of its base model, and the trajectory."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from mezo.resume.replay_steps import configs_of
 from mezo.resume.trajectory_tools import file_of, write
 from mezo.runs import trajectory
 from mezo.tuning.started import base_of
+from mezo.util.plugins import REPLAYED, allowing
 
 
 def publish(run: Path | str, output: Path | str, *, base: str | None = None) -> Path:
@@ -33,12 +35,20 @@ def publish(run: Path | str, output: Path | str, *, base: str | None = None) -> 
     if Path(config.model).exists():  # what others load by its id is compared there
         described = describe(base_of(config.model))
         check_description(config.model, found.header.get("model"), described.config, described.tokenizer)
-    header = {**found.header, "config": _shared(found.header["config"], name)}
+    header = _shared_part(found.header, name)
     if "branches" in header:
-        header["branches"] = [{**b, "config": _shared(b["config"], name)} for b in header["branches"]]
+        header["branches"] = [_shared_part(branch, name) for branch in header["branches"]]
     if isinstance(parent := header.get("parent"), dict):
         header["parent"] = {key: value for key, value in parent.items() if key != "path"}
     return write(Path(output), header, found.records)
+
+
+def _shared_part(part: dict[str, Any], base: str) -> dict[str, Any]:
+    """A header, or a branch in it, with the settings and the plugins that a replay reads."""
+    kept = {**part, "config": _shared(part["config"], base)}
+    if "plugins" in part:
+        kept["plugins"] = {k: v for k, v in part["plugins"].items() if k.partition(" ")[0] in REPLAYED}
+    return kept
 
 
 def _shared(config: dict[str, Any], base: str) -> dict[str, Any]:
@@ -53,6 +63,7 @@ def load_finetuned(
     model: str | None = None,
     observer: Observer | None = None,
     trust_remote_code: bool = False,
+    plugins: Sequence[str] = (),
 ) -> Any:
     """The fine-tuned model of a published file, or of a RUN, made in memory from its base.
 
@@ -62,6 +73,7 @@ def load_finetuned(
         observer: called with notes and with the progress of the replay.
         trust_remote_code: run Python code that the base brings along, once its files are known to be those of the
             run. Whatever the file says of that is ignored.
+        plugins: module:name or file.py:name of estimators, optimizers and tuning modes that the file may name.
 
     Returns:
         (model, tokenizer), the model in evaluation mode.
@@ -76,7 +88,8 @@ def load_finetuned(
     """
     from mezo.resume.replay import replayed
 
-    tuned, tokenizer = replayed(
-        Path(file), model=model, observer=observer, trust_remote_code=trust_remote_code
-    )
+    with allowing(plugins):
+        tuned, tokenizer = replayed(
+            Path(file), model=model, observer=observer, trust_remote_code=trust_remote_code
+        )
     return tuned.eval(), tokenizer

@@ -1,5 +1,6 @@
 """Base weights + trajectory -> the run's final weights, bit for bit."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ from mezo.models.identity import changes, check_code, identity_of
 from mezo.models.load import LoadedModel
 from mezo.models.locate import folder_of
 from mezo.noise import announced
+from mezo.resume.compatibility import check_branches, check_plugins
 from mezo.resume.replay_steps import Folding, check_noise, configs_of
 from mezo.runs import trajectory
 from mezo.runs.folder import RunFolder
 from mezo.runs.trajectory import Trajectory
 from mezo.tuning import save, tune
 from mezo.tuning.started import load_start
+from mezo.util.plugins import REPLAYED, allowing
 from mezo.weights.fingerprint import fingerprint_of
 
 
@@ -26,6 +29,7 @@ def replay(
     output: Path | str,
     observer: Observer | None = None,
     trust_remote_code: bool = False,
+    plugins: Sequence[str] = (),
 ) -> Path:
     """Make the final weights of a run again, without data and without a forward pass.
 
@@ -37,6 +41,7 @@ def replay(
         observer: hears of notes and of the progress.
         trust_remote_code: run Python code of the base model, after its files are compared with the run's. What
             the trajectory says about this is ignored.
+        plugins: module:name or file.py:name of estimators, optimizers and tuning modes that the run may name.
 
     Returns:
         The folder of the weights.
@@ -44,12 +49,17 @@ def replay(
     Raises:
         MezoError: the base model is not the run's, the trajectory is damaged, or `output` holds weights.
     """
-    recorded, config = _recorded(Path(run))
-    target = Path(output) / ("adapter" if config.saves_adapter else "model")
+    with allowing(plugins):
+        return _replayed_to(Path(output), Path(run), model, observer or Observer(), trust_remote_code)
+
+
+def _replayed_to(output: Path, run: Path, model: str | None, observer: Observer, trusting: bool) -> Path:
+    recorded, config = _recorded(run)
+    target = output / ("adapter" if config.saves_adapter else "model")
     if target.exists():
         raise MezoError(f"{target} exists already: choose another --output")
-    tuned, tokenizer = _made(recorded, config, model, observer or Observer(), trust_remote_code)
-    Path(output).mkdir(parents=True, exist_ok=True)
+    tuned, tokenizer = _made(recorded, config, model, observer, trusting)
+    output.mkdir(parents=True, exist_ok=True)
     save(tuned, tokenizer, target)
     return target
 
@@ -66,9 +76,12 @@ def _recorded(run: Path) -> tuple[Trajectory, MeZOConfig]:
     recorded = trajectory.read(run if run.is_file() else RunFolder.open(run).trajectory)
     check_noise(run, recorded.header)
     try:
-        return recorded, configs_of(recorded.header)[-1][1]
+        config = configs_of(recorded.header)[-1][1]
     except MezoError as error:
         raise MezoError(f"{run}: {error}") from None
+    check_plugins(run, recorded.header, recorded.header["config"], REPLAYED)
+    check_branches(run, recorded.header)
+    return recorded, config
 
 
 def _made(

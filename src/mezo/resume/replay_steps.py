@@ -184,4 +184,4 @@ def configs_of(header: Mapping[str, Any]) -> list[tuple[float, MeZOConfig]]:
 
 def _config(values: Mapping[str, Any]) -> MeZOConfig:
     """As recorded. Whether the model's own code may run is no matter of a file: a person says so each time."""
-    return MeZOConfig.build(**{**values, "trust_remote_code": False})
+    return MeZOConfig.recorded(values)

@@ -13,7 +13,15 @@ from mezo.models.identity import check_code
 from mezo.models.locate import folder_of
 from mezo.parallel.environment import rank_of_environment
 from mezo.parallel.group import ProcessGroup
-from mezo.resume.compatibility import check_base, check_data, check_fork, check_model, check_settings
+from mezo.resume.compatibility import (
+    check_base,
+    check_branches,
+    check_data,
+    check_fork,
+    check_model,
+    check_plugins,
+    check_settings,
+)
 from mezo.resume.plan import FreshRun, ResumePlan, config_of, header_of, plan, restore
 from mezo.resume.recorder import Recorder
 from mezo.resume.replay_steps import Progress
@@ -21,6 +29,7 @@ from mezo.runs import event_log, trajectory
 from mezo.runs.folder import RunFolder
 from mezo.runs.locking import RunLock
 from mezo.util.atomic_files import write_all
+from mezo.util.plugins import KINDS, REPLAYED
 from mezo.util.settings_text import values_of
 
 
@@ -81,6 +90,7 @@ class Resume:
                 )
             RunFolder.check(fork, overwrite=overwrite)
             check_fork(run.path, own, config)
+        _check_plugins(run, config, forks=fork is not None)
         if config.trust_remote_code and (header := header_of(run)) is not None:
             check_code(config.model, folder_of(config.model, code=True), header.get("model"))
         return cls(run, config, None if fork is None else Path(fork), overwrite)
@@ -102,6 +112,16 @@ class Resume:
         if self.fork is None:
             check_data(self.run.path, header, data)
         return note
+
+
+def _check_plugins(run: RunFolder, config: MeZOConfig, *, forks: bool) -> None:
+    """Those of the run, and for a fork those alone that its steps so far depend on."""
+    header = header_of(run)
+    if header is not None:
+        check_plugins(
+            run.path, header, header["config"] if forks else config.model_dump(), REPLAYED if forks else KINDS
+        )
+        check_branches(run.path, header)
 
 
 def _check_whole(run: RunFolder) -> None:
@@ -210,6 +230,8 @@ def _fork(found: ResumePlan, resume: Resume, fresh: FreshRun) -> tuple[Recorder,
         raise MezoError(f"{found.run.path}: has no step yet to go on from; start another run")
     width = max(fresh.width, found.records.shape[1])
     branch = {"end": found.done, "config": found.header["config"]}
+    if "plugins" in found.header:
+        branch["plugins"] = found.header["plugins"]
     new = {
         "format": trajectory.FORMAT_VERSION,
         "num_directions": width,

@@ -15,7 +15,7 @@ class TrainResult:
     Args:
         config, output: the settings, and the RUN folder; None where nothing was written.
         steps, evals: a record for each step and each evaluation.
-        interrupted: Ctrl-C or SIGTERM ended the run early.
+        interrupted: Ctrl-C, SIGTERM or a callback ended the run early.
         terminated: SIGTERM ended it; only what resuming takes was saved.
         trajectory: the file from which the weights can be made again.
         model, tokenizer: the tuned model, with its adapter if it has one.
@@ -69,14 +69,21 @@ class TrainResult:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """First and last evaluation, and figures of the whole run.
+        """The last evaluation, by the name of each metric and as "validation/accuracy"; the first and the last one; and
+        figures of the whole run.
 
         zero_gradient_fraction: of the steps, those whose every projected gradient was 0.
         token_reuse_rate: of the tokens its steps asked for, those that were not computed again.
         """
         first, last = (self.evals[0], self.evals[-1]) if self.evals else (None, None)
         zero = sum(not any(s.projected_grads) for s in self.steps)
+        judged = {} if last is None else {**last.metrics, "loss": last.loss}
+        if last is not None and last.accuracy is not None:
+            judged = {"accuracy": last.accuracy, **judged}
+        split = last.split if last else ""
         return {
+            **judged,
+            **{f"{split}/{name}": value for name, value in judged.items()},
             "steps": len(self.steps),
             "accuracy_before": first and first.accuracy,
             "accuracy_after": last and last.accuracy,

@@ -32,7 +32,7 @@ from mezo.tasks.templated import Templated, with_template
 from mezo.tasks.trec import TREC
 from mezo.tasks.wic import WiC
 from mezo.tasks.wsc import WSC
-from mezo.util.registry import look_up
+from mezo.util import plugins
 
 TASKS: dict[str, Task] = {
     task.name: task
@@ -56,6 +56,8 @@ class RowOptions:
         append_eos: end the answers of free-text tasks with the model's end token.
         parse_special: take control tokens that are written out in the data as such.
         turns: of a conversation, learn "all" the assistant's turns or the "last".
+        metrics: to judge by, in place of the task's own.
+        data_format: of the files, whatever their names end in.
     """
 
     label_words: Sequence[str] | None = None
@@ -65,6 +67,8 @@ class RowOptions:
     append_eos: bool = True
     parse_special: bool = False
     turns: str = "all"
+    metrics: Sequence[str] | None = None
+    data_format: str | None = None
 
     def of(self, task: Task) -> Task:
         """The task, read like this. Raises MezoError for words that are not one for each class, or a broken template."""
@@ -74,6 +78,8 @@ class RowOptions:
             "append_eos": task.append_eos and self.append_eos,
             "parse_special": self.parse_special,
             "turns": self.turns,
+            "metrics": task.metrics if self.metrics is None else tuple(self.metrics),
+            "data_format": self.data_format,
         }
         if any(getattr(task, name) != value for name, value in reading.items()):
             task = replace(task, **reading)
@@ -91,15 +97,15 @@ def task_for(
 ) -> Task:
     """The task called `name`, with other words for its classes, or another prompt, where they are given.
 
-    name: one of TASKS, a YAML file (`mezo.tasks.yaml_task` says what it holds), `module:Class`, or "auto": the task that
-        the first rows of the data turn out to be of.
+    name: one of TASKS, a YAML file (`mezo.tasks.yaml_task` says what it holds), a plugin's, or "auto": the task that the
+        first rows of the data turn out to be of.
     reading: instead of words and template, all of how rows are read.
 
     Raises MezoError for an unknown name, words that are not one for each class, or a broken template.
     """
     reading = reading or RowOptions(label_words=label_words, template=template)
     return (
-        Auto(reading=reading, splits=tuple(reading.splits.items()))
+        Auto(reading=reading, splits=tuple(reading.splits.items()), data_format=reading.data_format)
         if name == "auto"
         else reading.of(_named(name))
     )
@@ -119,11 +125,8 @@ def _named(name: str) -> Task:
         from mezo.tasks.load_task import read_task
 
         return read_task(Path(name).expanduser())
-    if name not in TASKS and ":" in name:
-        from mezo.tasks.load_task import imported_task
-
-        return imported_task(name)
-    return look_up(TASKS, name, "task")
+    found, settings = plugins.find("task", name, TASKS)
+    return plugins.made(f"task {name!r}", found, settings) if isinstance(found, type) else found
 
 
 def _with_words(task: Task, words: Sequence[str]) -> Task:

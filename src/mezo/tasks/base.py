@@ -75,6 +75,7 @@ class Task(ABC):
     append_eos: bool = False  # an answer ends with the model's end token
     parse_special: bool = False  # control tokens that are written out in the data count as such
     turns: str = "all"  # of a conversation: "all" the assistant's turns are learned, or the "last"
+    data_format: str | None = None  # of the files, whatever their names end in
     # Made-up rows, for a look at the prompts without data.
     samples: tuple[Mapping[str, Any], ...] = field(default=(), compare=False, repr=False)
 

@@ -1,7 +1,5 @@
-"""Tasks from outside this package: a YAML file, or a class by `module:Class`."""
+"""A task from a YAML file."""
 
-import importlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from mezo.tasks.template import names_in
 from mezo.tasks.yaml_task import Written
 from mezo.util.foreign import read_text
 from mezo.util.parsing import parse_yaml
-from mezo.util.registry import look_up
+from mezo.util.plugins import find
 
 
 class _Hub(BaseModel):
@@ -129,7 +127,7 @@ def _metrics(names: Sequence[str] | None, choice: bool) -> tuple[str, ...]:
 
     kind = {name: metric for name, metric in METRICS.items() if isinstance(metric, ChoiceMetric) == choice}
     for name in names or ():
-        look_up(kind, name, "metric")
+        find("metrics", name, kind)
     return tuple(names or (("accuracy",) if choice else ("squad-f1", "squad-em")))
 
 
@@ -139,25 +137,3 @@ def _one_line(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"unknown field {where!r}{near(where, _File.model_fields)}"
     return f"field {where!r}: {first['msg'][0].lower()}{first['msg'][1:]}, found {shown(first['input'])}"
-
-
-def imported_task(name: str) -> Task:
-    """The task `module:Class`, from the working directory or an installed package.
-
-    Raises MezoError if it does not exist, or it is not a task that can be made without arguments.
-    """
-    module_name, _, class_name = name.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise MezoError(f"task {name!r}: {error}; expected module:Class, importable from here") from None
-    finally:
-        sys.path.pop(0)
-    try:
-        task = found() if isinstance(found, type) else found
-    except TypeError as error:
-        raise MezoError(f"task {name!r}: {error}; give the class a default for each of its fields") from None
-    if not isinstance(task, Task):
-        raise MezoError(f"task {name!r}: expected a class derived from mezo.tasks.Task, found {found!r}")
-    return task

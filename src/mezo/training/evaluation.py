@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from mezo.engines.base import Engine
 from mezo.errors import MezoError
 from mezo.events import EvalRecord
-from mezo.metrics import METRICS, Metric, TextMetric
+from mezo.metrics import Metric, TextMetric, metric_named
 from mezo.metrics.accuracy import ACCURACY
 from mezo.objectives import LogprobObjective, Objective, OutputObjective, reported
 from mezo.runs.judged_on import rows_fingerprint
-from mezo.scoring import Example, pose, predictions
+from mezo.scoring import Example, candidate_scores, pose, predictions
 from mezo.util.clock import since
-from mezo.util.registry import look_up
 
 _CHUNK = 64  # examples scored in one call
 
@@ -25,10 +24,14 @@ class ModelAnswers:
     Args:
         choices: the candidate that it chose; empty where there is no choice.
         outputs: what it wrote; empty where no metric reads that.
+        scores: of each candidate, its mean log-probability; empty where there is no choice.
+        writes: whether outputs are wanted, whatever metrics read.
     """
 
     choices: list[int] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
+    scores: list[list[float]] = field(default_factory=list)
+    writes: bool = False
 
 
 def evaluate(
@@ -58,13 +61,14 @@ def evaluate(
     """
     began = time.monotonic()
     names = metrics if metrics is not None else ("accuracy",) if has_candidates else ()
-    wanted = [look_up(METRICS, name, "metric") for name in names]
+    wanted = [metric_named(name) for name in names]
     _check(wanted, has_candidates)
-    loss, choices = _scored(engine, examples, reported(objective), has_candidates)
+    loss, choices, scores = _scored(engine, examples, reported(objective), has_candidates)
     writes = isinstance(objective, OutputObjective) or any(isinstance(m, TextMetric) for m in wanted)
+    writes = writes or (answers is not None and answers.writes)
     outputs = engine.generate(examples) if writes else []
     if answers is not None:
-        answers.choices, answers.outputs = choices, list(outputs)
+        answers.choices, answers.outputs, answers.scores = choices, list(outputs), scores
     values = {
         m.name: m.of(examples, outputs) if isinstance(m, TextMetric) else m.of(examples, choices)
         for m in wanted
@@ -93,9 +97,10 @@ def _check(metrics: Sequence[Metric], has_candidates: bool) -> None:
 
 def _scored(
     engine: Engine, examples: Sequence[Example], loss: LogprobObjective, has_candidates: bool
-) -> tuple[float, list[int]]:
-    """The loss, and the candidate chosen for each example (empty where there is no choice)."""
+) -> tuple[float, list[int], list[list[float]]]:
+    """The loss, and where there is a choice the candidate chosen for each example, and the scores of its candidates."""
     total, weights, choices = 0.0, 0, [0] * len(examples)
+    scores: list[list[float]] = [[] for _ in examples]
     order = sorted(range(len(examples)), key=lambda i: (len(examples[i].prompt), i))
     parts = [order[start : start + _CHUNK] for start in range(0, len(order), _CHUNK)]
     chunks = [[examples[i] for i in members] for members in parts]
@@ -105,10 +110,12 @@ def _scored(
         if has_candidates:
             for i, choice in zip(members, predictions(posed, logprobs), strict=True):
                 choices[i] = int(choice)
+            for number, score in zip(posed.candidate_example, candidate_scores(posed, logprobs), strict=True):
+                scores[members[number]].append(float(score))
         if loss.answers_only and has_candidates:
             logprobs = logprobs[posed.candidate_is_answer[posed.query_candidate]]
             posed = pose(chunk, answers_only=True)
         weight = len(logprobs) if loss.answers_only else len(chunk)  # a mean over tokens, or over examples
         total += loss(posed, logprobs) * weight
         weights += weight
-    return total / weights, choices if has_candidates else []
+    return (total / weights, choices, scores) if has_candidates else (total / weights, [], [])

@@ -1,7 +1,8 @@
 """From a config to everything that a run needs before its first step: data, model, engine, estimator."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mezo
@@ -14,12 +15,14 @@ from mezo.data import EncodedDataset, MeZODataset, from_config
 from mezo.models.identity import identity_of
 from mezo.noise.spec import VERSION as NOISE_VERSION
 from mezo.objectives import Objective
+from mezo.parallel.checks import agree
 from mezo.parallel.group import ProcessGroup
 from mezo.parallel.start import around, check_alike, settled
 from mezo.resume.compatibility import data_of
 from mezo.resume.plan import FreshRun, remembers
 from mezo.resume.session import Resume
 from mezo.tasks import Task
+from mezo.util.plugins import record_of
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,9 @@ def prepare_run(
     Raises MezoError if config, data or model cannot be used, Changed if the run to resume has others.
     """
     resuming = resume is not None
+    used = record_of(config.model_dump())
     config = settled(with_dtype(config, given.model), group, resuming=resuming, note=note)
-    train, validation = given.train, given.validation
+    train, validation = (_judged(each, config) for each in (given.train, given.validation))
     if train is None:
         train = from_config.training_set(config, from_config.task_of(config))
         validation = from_config.validation_set(config, train.task) if validation is None else validation
@@ -92,6 +96,7 @@ def prepare_run(
     if resume is not None and (said := resume.check(fingerprint, identity, data)) is not None:
         note(said)
     check_alike(group, config, fingerprint, identity, data)
+    agree(group, {f"source of {name}": entry["source"] for name, entry in used.items()})
     bench = set_up(config, base, objective, group)
     engine = around(bench.engine, bench.weights, group, config)
     estimator = estimators.build(config, bench.weights)
@@ -102,10 +107,20 @@ def prepare_run(
         "model": identity,
         "data": data,
         "config": config.model_dump(mode="json"),
+        **({"plugins": used} if used else {}),
     }
     has_memory = remembers(estimator, draw_of(config.seed, 0, directions_at(config, 0)))
     run = FreshRun(config, header, bench.weights, engine, estimator, has_memory)
     return RunSetup(task, objective, train_set, validation_set, bench, run)
+
+
+def _judged(given: MeZODataset | None, config: MeZOConfig) -> MeZODataset | None:
+    """A data set that was given as an object, with the config's metrics, if it names any."""
+    if given is None or config.metrics is None:
+        return given
+    judged = copy(given)
+    judged.task = replace(given.task, metrics=config.metrics)
+    return judged
 
 
 def _tell_of_a_small_set(config: MeZOConfig, examples: int, note: Callable[[str], None]) -> None:

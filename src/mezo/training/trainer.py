@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset, MeZODataset
 from mezo.data.prefetch import ahead
 from mezo.errors import MezoError
-from mezo.events import EvalRecord, MezoWarning, Observer, StepRecord
+from mezo.events import EvalRecord, MezoWarning, Observer, StepRecord, StopTraining
 from mezo.models.quantised import num_parameters
 from mezo.noise import announced
 from mezo.parallel.group import Apart
@@ -23,12 +24,16 @@ from mezo.resume.session import Resume, meet
 from mezo.runs.folder import RunFolder
 from mezo.runs.notebook import default_observer
 from mezo.runs.result import TrainResult
-from mezo.training.evaluation import evaluate
+from mezo.sinks.logging import Several
+from mezo.training.callbacks import Callbacks
+from mezo.training.computed import ComputeMetrics, with_computed
+from mezo.training.evaluation import ModelAnswers, evaluate
 from mezo.training.monitors import watch_of
 from mezo.training.monitors.advice import before_the_start, last_update_overflowed, naming_the_batch
 from mezo.training.monitors.measuring import Measuring
 from mezo.training.prepare import Given, prepare_run
 from mezo.training.run_files import Destination, Start, open_files, save_files
+from mezo.training.trainer_form import TrainerForm, one_of
 from mezo.tuning import tuned_modules
 from mezo.util import memory
 from mezo.util.clock import since
@@ -58,6 +63,12 @@ class MeZOTrainer:
             which the weights can be made again, is always written.
         resume: a RUN folder to go on with. The result has the bytes of an uninterrupted run.
         fork: a new folder for the resumed run, whose config may then differ.
+        args, train_dataset, eval_dataset, processing_class: by the names of transformers' Trainer, in place of config, train,
+            validation and tokenizer: a MeZOConfig or TrainingArguments, data in any form that MeZODataset takes. `model` may
+            be a path, too.
+        compute_metrics: more metrics at each evaluation, a function of a `transformers.EvalPrediction`: predictions are
+            the candidates' scores and label_ids the right ones, or both are texts where there is no choice.
+        callbacks: `transformers.TrainerCallback` objects; of their control, should_training_stop counts.
 
     Raises:
         MezoError: the config, the data or the model cannot be used. Nothing has been written then.
@@ -88,7 +99,19 @@ class MeZOTrainer:
         artifacts: bool = True,
         resume: Path | str | None = None,
         fork: Path | str | None = None,
+        args: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        compute_metrics: ComputeMetrics | None = None,
+        callbacks: Sequence[Any] = (),
     ):
+        form = TrainerForm(
+            model, args, one_of("train", train, train_dataset), one_of("validation", validation, eval_dataset)
+        )
+        config, folder, form = form.config(config, resuming=resume is not None)
+        tokenizer = one_of("tokenizer", tokenizer, processing_class)
+        output = folder if output is None and resume is None else output
         resumed: Resume | None = None
         if resume is not None:
             resumed = Resume.of(resume, config, fork=fork, output=output, overwrite=overwrite)
@@ -97,6 +120,8 @@ class MeZOTrainer:
             raise MezoError("a run needs a config, or a run to resume= (and a fork= is of one)")
         self.group = group_for(config)
         self.observer = (observer or default_observer()) if self.group.leads else Observer()
+        if callbacks and self.group.size > 1:
+            raise MezoError("callbacks= are for runs of one process: leave out torchrun, or give observer=")
         if trace_steps and (trace_steps < 0 or output is None):
             raise MezoError(
                 f"trace_steps={trace_steps}: expected a number of steps, 1 or more, and an output= folder "
@@ -107,7 +132,7 @@ class MeZOTrainer:
         with announced(self.observer.on_note):
             setup = prepare_run(
                 config,
-                Given(train, validation, model, tokenizer),
+                Given(*form.data(config), form.model, tokenizer),
                 resumed,
                 self.group,
                 note=self.observer.on_note,
@@ -119,6 +144,12 @@ class MeZOTrainer:
         self.config, self.weights, self.engine = run.config, run.weights, run.engine
         self.estimator, self.estimator_state = run.estimator, run.estimator.init()
         self.output = None if output is None else Path(output)
+        self.compute_metrics = compute_metrics
+        if callbacks:
+            arguments = None if isinstance(args, MeZOConfig) else args
+            shown = {"model": self.bench.model, "processing_class": self.bench.tokenizer}
+            told = Callbacks(callbacks, arguments, run.config, shown, len(self.train_set))
+            self.observer = Several(self.observer, told)
         vocabulary = len(self.bench.tokenizer)
         self.watch = watch_of(
             run.config, self.objective, run.estimator, self.train_set, vocabulary, self.output
@@ -183,6 +214,8 @@ class MeZOTrainer:
             self._loop(start.step, result, files, interrupts)
         except Terminated:
             result.interrupted = result.terminated = True
+        except StopTraining:
+            result.interrupted = True
         except Forced:
             raise  # theta may be between two steps: nothing is made of it
         except KeyboardInterrupt:
@@ -221,6 +254,7 @@ class MeZOTrainer:
                 if step + 1 < end and files.snapshot_is_due(step + 1):
                     with interrupts.held():
                         files.snapshot(self.estimator_state)
+                    self.observer.on_snapshot(step + 1)
                     self._audit_next()
         self._evaluate(result, files, end)
 
@@ -279,7 +313,8 @@ class MeZOTrainer:
         examples = dataset if dataset is not None else self.validation_set
         if examples is None:
             raise MezoError("there are no validation examples to evaluate on")
-        return evaluate(
+        compute, answers = self.compute_metrics, ModelAnswers(writes=not self.task.has_candidates)
+        record = evaluate(
             self.engine,
             examples,
             self.objective,
@@ -287,7 +322,9 @@ class MeZOTrainer:
             metrics=self.task.metrics,
             step=step,
             split=split,
+            answers=answers if compute else None,
         )
+        return with_computed(record, compute, examples, answers) if compute else record
 
     def _evaluation_is_due(self, done: int) -> bool:
         every = self.config.eval_every

@@ -11,7 +11,7 @@ from mezo.tuning.lora import lora, lora_targets, tuned_modules
 from mezo.tuning.own_adapter import own_adapter, tune_own
 from mezo.tuning.prefix import prefix
 from mezo.tuning.saving import save, with_adapter
-from mezo.util.registry import look_up
+from mezo.util.plugins import find
 from mezo.weights.weights import Weights
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
     "with_adapter",
 ]
 
-TUNING: dict[str, Callable[[Any, MeZOConfig], Any]] = {
+TUNING: dict[str, Callable[..., Any]] = {  # (model, config) -> the model made ready
     "full": full,
     "lora": lora,
     "prefix": prefix,
@@ -41,9 +41,9 @@ def tune(model: Any, config: MeZOConfig) -> tuple[Any, Weights]:
     The model is changed in place. A peft adapter that it has is tuned, and none is added. Raises MezoError for a mode that is not there, or that this model
     does not allow, and for `train` patterns that name nothing.
     """
-    mode = look_up(TUNING, config.tuning, "tuning mode")
+    mode, settings = find("tuning", config.tuning, TUNING)
     own = own_adapter(model)
-    ready = mode(model, config) if own is None else tune_own(model, own, config)
+    ready = mode(model, config, **settings) if own is None else tune_own(model, own, config)
     named = [(name, p) for name, p in ready.named_parameters() if p.requires_grad]
     if is_offloaded(ready):
         for name, tensor in named:

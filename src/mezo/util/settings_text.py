@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mezo.errors import MezoError, near
+from mezo.errors import MezoError
 from mezo.util.foreign import read_text
+from mezo.util.other_names import answer
 from mezo.util.parsing import parse_yaml
 
 
@@ -46,7 +47,7 @@ def one_line(error: ValidationError, fields: Any) -> str:
     for item in error.errors():
         where = ".".join(str(p) for p in item["loc"])
         if item["type"] == "extra_forbidden":
-            parts.append(f"unknown setting {where!r}{near(where, fields)}")
+            parts.append(f"unknown setting {where!r}{answer(where, fields)}")
         elif item["type"] == "name":
             parts.append(item["msg"])
         elif where:

@@ -7,8 +7,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mezo.ablation.binding.literal_values import facts_of
-from mezo.config import MeZOConfig, is_import
+from mezo.config import MeZOConfig
 from mezo.errors import MezoError
+from mezo.util import plugins
 
 if TYPE_CHECKING:
     from mezo.estimators.base import Estimator
@@ -34,7 +35,7 @@ def problem_of(settings: dict[str, Any], config: MeZOConfig) -> tuple[str, MeZOC
         if name in _NOT_FROM_A_PLAN:
             what = f"set {name}, which may run code or reach other machines"
             return f"a plan cannot {what}: give --{name.replace('_', '-')} yourself", None
-        if is_import(name, value):
+        if plugins.is_import(name, value):
             return f"a plan cannot have code run as its {name} {value!r}: give --{name} yourself", None
     try:
         built = MeZOConfig.build(**{**config.model_dump(), **settings})

@@ -7,7 +7,7 @@ from typing import Any
 
 from mezo import estimators
 from mezo.config import MeZOConfig
-from mezo.engines.registry import KEEP, SERVING
+from mezo.engines.registry import ENGINES, KEEP, serving
 from mezo.engines.serving import subprocess
 from mezo.engines.serving.backend import Backend, EngineSpec, LoraSpec
 from mezo.engines.serving.engine import Placement, ServingEngine
@@ -18,6 +18,7 @@ from mezo.engines.workers.group import Workers, tensors_of
 from mezo.objectives import Objective
 from mezo.optimizers import Optimizer
 from mezo.tuning import tune
+from mezo.util.plugins import find
 from mezo.weights.tunable import canonical
 from mezo.weights.weights import Weights
 
@@ -63,8 +64,11 @@ def open_served(
 
 def open_backend(spec: EngineSpec, engine: str, note: Callable[[str], None]) -> Backend:
     """An engine of its own process, or the way to running servers."""
-    if SERVING[engine].package is not None:
+    if serving(engine).package is not None:
         return subprocess.start(engine, spec, note=note)
+    if engine not in ENGINES:
+        start, settings = find("engine", engine, {})
+        return start(spec, note, **settings)
     return import_module(f"mezo.engines.{engine}.backend").start(spec, note)
 
 

@@ -58,6 +58,11 @@ class Workers:
         self.call, self.tuned, self.workers = call, dict(tensors.tuned), workers
         self.names = list(self.tuned)
         named = {type_: name for name, type_ in OPTIMIZERS.items()}
+        if type(optimizer) not in named:
+            raise MezoError(
+                f"optimizer {type(optimizer).__name__} is a plugin's, and the processes of a serving engine have this package's "
+                f"alone to tune all weights ({', '.join(OPTIMIZERS)}): use one of these, or tuning='lora'"
+            )
         asked = {
             "tuned": [[name, list(shape)] for name, shape in tensors.tuned.items()],
             "frozen": [[name, list(shape)] for name, shape in tensors.frozen.items()],

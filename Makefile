@@ -43,7 +43,8 @@ engine-check: engines $(VENV)/.installed-dev
 
 # In a folder of their own: whatever imports transformers imports these two as well, which takes seconds and memory.
 quantised-tests: $(VENV)/.installed-dev
-	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/quantised bitsandbytes torchao
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --constraint requirements-dev.lock \
+	  --target build/quantised bitsandbytes torchao
 	PYTHONPATH=build/quantised $(BIN)/python -m pytest tests/models/test_quantised.py
 
 engines:

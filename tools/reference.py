@@ -126,7 +126,7 @@ def commands() -> str:
         taken, rows = [], []
         for p in command.params:
             if p.param_type_name == "argument":
-                rows.append((f"`{p.metavar or p.name.upper()}`", _cell(p.help or "")))
+                rows.append((_cell(f"`{p.metavar or p.name.upper()}`"), _cell(p.help or "")))
             elif p.name in SETTINGS and p.rich_help_panel == panel_of(p.name):
                 taken.append(p.name)
             else:

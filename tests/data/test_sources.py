@@ -149,7 +149,7 @@ def test_what_the_hub_cannot_give_is_one_line() -> None:
 
 def test_without_datasets_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(MezoError, match=r"'no/such' is no file .* pip install 'mezo\[hub\]'"):
+    with pytest.raises(MezoError, match=r"'no/such' is no file .* pip install 'mezo-llm\[hub\]'"):
         fields("no/such")
 
 

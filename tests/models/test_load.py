@@ -149,6 +149,7 @@ def test_a_misspelt_folder_gets_its_neighbours(folder: Path) -> None:
     far = complaint(folder.with_name("zzz"))
     assert far.startswith("no model folder")
     assert "holds toy-llama" in far
+    assert complaint("nothing.gguf") == "no file 'nothing.gguf'"
 
 
 def test_the_embedded_model_misspelt() -> None:

@@ -130,8 +130,11 @@ def test_probes_are_theta_written_out_by_hand_and_the_base_stays(
     expected = np.stack([reference(plain, other.tunables, stored, batch, probe) for probe in probes])
     found = bench.engine.logprobs(batch, probes)
     largest = float(np.abs(expected).max())
-    assert np.abs(found - expected).max() <= TOLERANCE * largest
-    assert np.abs(expected[0] - expected[1]).max() > 16 * TOLERANCE * largest
+    # Where activations are rounded to 8 bits, a sum in another order moves one of them now and then by a whole step, 1/127 of
+    # its row's largest; of a log-probability, through the two layers, that was seen to be 8e-5 of the largest.
+    tolerance = 2.0**-12 if way == "torchao-int8-int8" else TOLERANCE
+    assert np.abs(found - expected).max() <= tolerance * largest
+    assert np.abs(expected[0] - expected[1]).max() > 4 * tolerance * largest
     assert fingerprint_of(started(config).model) == before
 
 

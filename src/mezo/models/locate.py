@@ -33,6 +33,8 @@ def locate(name: str, note: Callable[[str], None]) -> str:
     close += difflib.get_close_matches(name, [smollm2.NAME], cutoff=0.75)
     if close:
         raise MezoError(f"no model {name!r}; did you mean {' or '.join(repr(c) for c in close)}?")
+    if path.suffix.lower() == gguf_files.SUFFIX:
+        raise MezoError(f"no file {name!r}")
     if name.count("/") > 1 or name.startswith((".", "/", "~")):  # no hub id looks like that
         found = f"; {path.parent} holds {', '.join(beside[:8])}" if beside else ""
         raise MezoError(f"no model folder {name!r}{found}")

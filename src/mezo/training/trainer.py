@@ -55,8 +55,7 @@ class MeZOTrainer:
         tokenizer: the model's.
         output: the RUN folder; None writes nothing.
         overwrite: whether the folder may hold a run, which is then removed.
-        observer: hears of steps, evaluations and notes; by default a notebook's cell shows them, and elsewhere notes become
-            Python warnings.
+        observer: hears of steps, evaluations and notes; by default a notebook's cell, or Python warnings of notes.
         profile: measure where each step's time goes (StepRecord.profile, RUN/profile.json).
         trace_steps: write a timeline of so many steps, after the first two, to RUN/trace.json.gz.
         artifacts: False leaves the tuned weights, plots and card out of the RUN folder. The trajectory, from

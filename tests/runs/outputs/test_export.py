@@ -97,6 +97,47 @@ def test_what_is_missing_is_named(
 
 
 @pytest.mark.slow
+def test_from_a_table_of_tickets_to_a_file_that_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The README's commands with llama.cpp's own converter, on the built-in model; the file is read by transformers."""
+    if importlib.util.find_spec("sentencepiece") is None:
+        pytest.skip("needs sentencepiece, not installed")
+    rows = [
+        f"Ticket {n}: {what},{team}"
+        for n in range(8)
+        for what, team in (("a blank page", "web"), ("a refund", "pay"))
+    ]
+    (tmp_path / "tickets.csv").write_text("\n".join(["question,answer", *rows]) + "\n")
+    run, file = tmp_path / "run", tmp_path / "tickets.gguf"
+    data = ("--data", str(tmp_path / "tickets.csv"))
+    assert main(["data", "show", *data, "--model", "smollm2-135m"]) == 0
+    settings = (
+        "--tuning",
+        "lora",
+        "--learning-rate",
+        "1e-3",
+        "--epsilon",
+        "1e-2",
+        "--steps",
+        "2",
+        "--batch-size",
+        "2",
+    )
+    assert main(["train", *data, "--split-sizes", "25%", *settings, "--output", str(run)]) == 0
+    few = ("--adapter", str(run / "adapter"), "--model", "smollm2-135m", "--eval-examples", "2")
+    assert main(["eval", *data, *few, "--show", "2"]) == 0
+    assert main(["export", str(run), "--gguf", "f32", "--output", str(file)]) == 0
+    answers = []
+    for model in (run, file):
+        capsys.readouterr()
+        assert main(["generate", str(model), "Ticket 9: a refund", "--max-new-tokens", "8"]) == 0
+        answers.append(capsys.readouterr().out)
+    assert answers[0].strip()
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.slow
 def test_the_file_answers_as_the_model_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In float32, greedily, on the built-in model: llama.cpp and transformers choose the same tokens."""
     for name in ("llama_cpp", "sentencepiece"):

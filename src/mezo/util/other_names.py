@@ -54,7 +54,7 @@ ANSWERS = {
         ("per_device_eval_batch_size", "eval_batch_size"), "evaluation chooses its own batches: leave it out"
     ),
     **dict.fromkeys(
-        ("load_in_4bit", "load_in_8bit", "quantization_bit"), "weights are float32, bfloat16 or float16: give dtype"
+        ("load_in_4bit", "load_in_8bit", "quantization_bit", "load_in_fp8"), "give quantize='nf4' or 'int8'"
     ),
     "gradient_checkpointing": "there are no gradients to keep activations for: leave it out",
     "perturbation_mode": "give estimator='two-point' or 'one-sided'",

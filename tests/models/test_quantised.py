@@ -336,6 +336,29 @@ def test_lora_on_a_gpu(tmp_path: Path, way: str) -> None:
     assert same_files(tmp_path / "run" / "adapter", tmp_path / "again" / "adapter")
 
 
+@pytest.mark.gpu
+def test_a_gptq_checkpoint_on_a_gpu(tmp_path: Path) -> None:
+    for package in ("gptqmodel", "optimum"):
+        pytest.importorskip(package)
+    from transformers import GPTQConfig
+
+    saved(tmp_path / "base", "nf4")
+    texts = ["the film is great and the end is not"] * 16
+    way = GPTQConfig(
+        bits=4, group_size=16, dataset=texts, tokenizer=byte_tokenizer(words=(" great", " terrible"))
+    )
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "base", quantization_config=way, device_map={"": 0}
+    )
+    for path in (tmp_path / "base").glob("*.safetensors"):
+        path.unlink()
+    model.save_pretrained(tmp_path / "base")
+    changes = dict(tuning="lora", dtype="float16", device="cuda", num_steps=3, eval_every=0)
+    trainer(config_for(tmp_path / "base", **changes), output=tmp_path / "run", artifacts=True).train()
+    replay(tmp_path / "run", output=tmp_path / "again")
+    assert same_files(tmp_path / "run" / "adapter", tmp_path / "again" / "adapter")
+
+
 @pytest.mark.skipif(not has("torchao"), reason="needs torchao")
 def test_an_adapter_is_not_rounded_away_into_its_base(tmp_path: Path) -> None:
     config = settings(tmp_path / "base", "lora", "int8")

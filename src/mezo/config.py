@@ -111,7 +111,10 @@ class MeZOConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     model: str = setting(
-        "smollm2-135m", WHAT, "Model folder, GGUF file, LoRA adapter folder, hub id, or smollm2-135m (built in).", flags=("--model", "-m")
+        "smollm2-135m",
+        WHAT,
+        "Model folder, GGUF file, LoRA adapter folder, hub id, or smollm2-135m (built in).",
+        flags=("--model", "-m"),
     )
     task: str = setting(
         "auto",

@@ -23,6 +23,7 @@ from mezo.training.evaluation import ModelAnswers
 from mezo.training.evaluation import evaluate as score
 from mezo.training.shown import shown
 from mezo.training.trainer import MeZOTrainer, TrainResult
+from mezo.tuning.started import base_of
 from mezo.util import memory
 from mezo.util.other_names import SAME, answer, in_our_names
 
@@ -195,6 +196,8 @@ def evaluate(
     )
     if dataset.words and observer:
         observer.on_note(dataset.words)
+    if adapter is not None:  # in place of the one that the model may be a folder of
+        config = config.model_copy(update={"model": base_of(config.model)})
     objective, config = objective_for(config, dataset.task), with_dtype(config)
     loaded = load_model(config, observer and observer.on_note)
     with_matmul(
@@ -230,7 +233,11 @@ def evaluate(
         answers=answers,
     )
     first = [examples[n] for n in range(min(show, len(examples)))]
-    seen = shown(engine, first, answers, has_candidates=task.has_candidates, ends=task.append_eos)
+    seen = (
+        shown(engine, first, answers, has_candidates=task.has_candidates, ends=task.append_eos)
+        if first
+        else []
+    )
     values = asdict(record)
     values.pop("step")
     return {

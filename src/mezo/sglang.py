@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from mezo import api
 from mezo.config import MeZOConfig
+from mezo.data.chat_templates import with_chat_template
 from mezo.data.from_config import task_of, training_set, validation_set
 from mezo.engines.serving.meta_model import outline
 from mezo.engines.sglang.in_process import ModelRunnerBackend
@@ -21,10 +24,22 @@ from mezo.runs.notebook import default_observer
 from mezo.training import trainer
 from mezo.training.trainer import TrainResult
 from mezo.tuning.adapter_files import settings_of
+from mezo.util.other_names import in_our_names
 from mezo.weights.weights import Weights
 
 __all__ = ["MeZOTrainer", "RunnerTrainer", "mezo_finetune"]
 
+# Settings of an adapter that make another function of its matrices.
+_PLAIN = (
+    "use_dora",
+    "use_rslora",
+    "rank_pattern",
+    "alpha_pattern",
+    "modules_to_save",
+    "bias",
+    "lora_bias",
+    "trainable_token_indices",
+)
 _PREFIX = "base_model.model."  # what peft puts before the names in adapter_model.safetensors
 
 
@@ -49,7 +64,10 @@ def mezo_finetune(model_path: str, train_dataset: Any, **settings: Any) -> Train
         >>> from mezo.sglang import mezo_finetune
         >>> result = mezo_finetune("./my-model", "tickets.jsonl", learning_rate=1e-3, num_steps=3)  # doctest: +SKIP
     """
-    if "engine" not in settings and describe(str(model_path)).kind == "causal":
+    if (
+        "engine" not in settings
+        and describe(str(model_path), bool(settings.get("trust_remote_code"))).kind == "causal"
+    ):
         settings["engine"] = "sglang"
     return api.mezo_finetune(model_path, train_dataset, **settings)
 
@@ -69,16 +87,27 @@ class AdapterStart:
     @classmethod
     def read(cls, folder: Path) -> "AdapterStart":
         """The adapter of a folder. Raises MezoError if it is no LoRA adapter."""
-        from safetensors.torch import load_file
-
         found: Mapping[str, Any] = settings_of(folder)
+        other = [name for name in _PLAIN if found.get(name) not in (None, False, "none", {}, [])]
+        if found.get("peft_type") != "LORA" or other:
+            what = (
+                f"{other[0]}={found[other[0]]!r:.60}"
+                if other
+                else f"peft_type={found.get('peft_type')!r:.60}"
+            )
+            raise MezoError(
+                f"{folder}: an adapter with {what}, which is not tuned in SGLang: tune it on transformers"
+            )
         targets = found.get("target_modules")
         settings = {
             "lora_rank": found.get("r"),
             "lora_alpha": found.get("lora_alpha"),
             "lora_targets": sorted(targets) if isinstance(targets, list | tuple | set) else targets,
         }
-        tensors = load_file(folder / "adapter_model.safetensors")
+        try:
+            tensors = load_file(folder / "adapter_model.safetensors")
+        except (OSError, SafetensorError) as error:
+            raise MezoError(f"{folder / 'adapter_model.safetensors'}: cannot be read: {error}") from None
         return cls(settings, {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()})
 
     @classmethod
@@ -149,6 +178,14 @@ class RunnerTrainer:
         """
         start, backend = self._start(), self._backend()
         options = {name: settings.pop(name) for name in api.TRAINER_ARGUMENTS if name in settings}
+        if taken := [
+            name for name in ("resume", "fork", "model", "tokenizer") if options.get(name) is not None
+        ]:
+            raise MezoError(f"{taken[0]}= is not taken here: mezo.mezo_finetune(..., engine='sglang') has it")
+        try:
+            settings = in_our_names(settings, MeZOConfig.model_fields)
+        except ValueError as error:
+            raise MezoError(str(error)) from None
         if start is not None and options.get("output") is not None:
             raise MezoError(
                 f"adapter {self.name!r} was there before, so a trajectory could not make its weights again: leave output= "
@@ -168,20 +205,25 @@ class RunnerTrainer:
             }
         )
         observer = options.get("observer") or default_observer()
-        served = replace(outline(config, observer.on_note), tokenizer=self.tokenizer, backend=backend)
+        tokenizer = with_chat_template(self.tokenizer, config.chat_template)
+        served = replace(outline(config, observer.on_note), tokenizer=tokenizer, backend=backend)
         train = training_set(config, task_of(config, train_dataset), train_dataset)
         validation = validation_set(
             config, train.task, train_dataset if validation_dataset is None else validation_dataset
         )
-        options |= {"observer": observer, "model": served, "tokenizer": self.tokenizer}
+        options |= {"observer": observer, "model": served, "tokenizer": tokenizer}
         running = trainer.MeZOTrainer(config, train=train, validation=validation, **options)
         if start is not None:
             _fill(running.weights, start)
         try:
             result = running.train()
-            self._forget()
-            running.engine.serve(self.name)
+            before = self._refs()
             self._left = AdapterStart.of(running)
+            running.engine.serve(
+                self.name
+            )  # beside the one of before, so that a refusal leaves that in its place
+            for ref in before:
+                self.lora.unload_lora_adapter(ref)
         finally:
             running.close()
         return result
@@ -206,15 +248,14 @@ class RunnerTrainer:
             return AdapterStart.read(folder)
         return None
 
-    def _forget(self) -> None:
-        for ref in self._refs():
-            self.lora.unload_lora_adapter(ref)
-
 
 MeZOTrainer = RunnerTrainer
 
 
 def _fill(weights: Weights, start: AdapterStart) -> None:
+    names = {tunable.name for tunable in weights.tunables}
+    if extra := sorted(start.tensors.keys() - names):
+        raise MezoError(f"the adapter has a tensor {extra[0]}, which this model has no place for")
     for tunable in weights.tunables:
         tensor = start.tensors.get(tunable.name)
         if tensor is None or tensor.shape != tunable.tensor.shape:

@@ -166,7 +166,10 @@ def _parsed(name: str, value: Any) -> Any:
         return mapping(value, name)
     annotation = MeZOConfig.model_fields[name].annotation
     is_list = any(get_origin(a) is tuple for a in (annotation, *get_args(annotation)))
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if is_list else value
+    if not is_list:
+        return value
+    parts = re.split(r",(?![^()]*\))", value)  # a comma inside of a plugin's settings parts nothing
+    return tuple(part.strip() for part in parts if part.strip())
 
 
 def mapping(text: str, name: str) -> dict[str, Any]:

@@ -64,6 +64,12 @@ def _checked_folder(path: Path) -> Path:
     if any(path.glob("*.safetensors")) and (path / "config.json").is_file():
         check_index(path)
         return path
+    if (path / "model" / "config.json").is_file():
+        raise MezoError(f"{path}: no config.json in this folder; did you mean {str(path / 'model')!r}?")
+    if (path / "config.yaml").is_file() and (path / "trajectory.mezo").is_file():
+        raise MezoError(
+            f"{path}: a run, not a model: give its base model, and {path / 'adapter'} with --adapter"
+        )
     if (gguf := gguf_files.file_in(path)) is not None:
         gguf_files.check(gguf)
         return gguf
@@ -72,8 +78,6 @@ def _checked_folder(path: Path) -> Path:
             raise MezoError(
                 f"{path}: an adapter, not a model: give its base model with --model, this with --adapter"
             )
-        if (path / "model" / "config.json").is_file():
-            raise MezoError(f"{path}: no config.json in this folder; did you mean {str(path / 'model')!r}?")
         raise MezoError(f"{path}: no config.json in this folder; expected a model saved by save_pretrained")
     unsafe = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in path.glob(pattern))
     if unsafe:

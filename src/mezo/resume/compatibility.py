@@ -140,7 +140,7 @@ def check_plugins(
         except MezoError as error:
             of = f" (the run had it from {_shown(entry['package'])})" if "package" in entry else ""
             raise MezoError(f"{where}: {error}{of}") from None
-        if found["source"] != entry.get("source"):
+        if "plugins" in header and found["source"] != entry.get("source"):  # else a run of an earlier version
             package = f" of {entry['package']}" if "package" in entry else ""
             now = f" of {found['package']}" if "package" in found else ""
             differences.append(

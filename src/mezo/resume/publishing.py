@@ -27,6 +27,11 @@ def publish(run: Path | str, output: Path | str, *, base: str | None = None) -> 
     config = configs_of(found.header)[-1][1]
     if not len(found):
         raise MezoError(f"{run}: has no step yet to publish")
+    if base_of(config.model) != config.model:
+        raise MezoError(
+            f"{run}: starts from the adapter {config.model}, which a trajectory does not hold: give others the tuned adapter itself "
+            "(mezo push)"
+        )
     name = base or config.model
     if base is None and Path(name).exists():
         raise MezoError(

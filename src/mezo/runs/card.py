@@ -14,6 +14,7 @@ from mezo.models import smollm2
 from mezo.models.names import hub_id, is_embedded
 from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import Metrics, read_metrics
+from mezo.tuning.started import base_of
 from mezo.util.atomic_files import write_text
 from mezo.util.escaping import code_block, code_span
 
@@ -71,17 +72,22 @@ def weights_card(run: RunFolder, outcome: RunOutcome, *, kind: Kind = "causal", 
     parts = [
         *_head(outcome, metrics, is_adapter=is_adapter, extra=_FOR_THE_HUB[kind]),
         _results(metrics),
-        _usage(config, _AUTO[kind], is_adapter=is_adapter),
+        _usage(_on_its_base(config), _AUTO[kind], is_adapter=is_adapter),
         _settings({name: _without_path(value) for name, value in values.items()}),
-        _licence(config),
+        _licence(_on_its_base(config)),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _on_its_base(config: MeZOConfig) -> MeZOConfig:
+    """Of a run that started from an adapter, the settings with the model that the adapter is for."""
+    return config.model_copy(update={"model": base_of(config.model)})
 
 
 def _head(
     outcome: RunOutcome, metrics: Metrics, *, is_adapter: bool, extra: Mapping[str, object]
 ) -> list[str]:
-    config = outcome.config
+    config = _on_its_base(outcome.config)
     return [
         _front_matter(config, is_adapter=is_adapter, extra=extra),
         f"# {code_span(_shown_base(config))} tuned on {code_span(_without_path(config.task))} with MeZO\n",

@@ -36,13 +36,16 @@ def rows_fingerprint(rows: Iterable[Mapping[str, Any] | None]) -> str | None:
     for row in rows:
         if row is None:
             return None
-        kept = {str(name): _plain(value) for name, value in row.items() if value not in (None, "")}
+        plain = {str(name): _plain(value) for name, value in row.items()}
+        kept = {name: value for name, value in plain.items() if not (value is None or value == "")}
         text = json.dumps(kept, sort_keys=True, default=str)
         digests.append(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())
     return blake2b(b"".join(sorted(digests)), digest_size=8).hexdigest() if digests else None
 
 
 def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # an array, or a number of numpy's
+        value = value.tolist()
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 

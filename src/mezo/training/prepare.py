@@ -22,6 +22,7 @@ from mezo.resume.compatibility import data_of
 from mezo.resume.plan import FreshRun, remembers
 from mezo.resume.session import Resume
 from mezo.tasks import Task
+from mezo.tuning.own_adapter import own_adapter
 from mezo.util.plugins import record_of
 
 
@@ -88,6 +89,7 @@ def prepare_run(
         )
     _tell_of_a_small_set(config, len(train), note)
     base = base_model(config, given.model, given.tokenizer, note)
+    config = _with_own_adapter(config, base.model, given, note if not resuming else lambda said: None)
     config = with_matmul(config, base, group, resuming=resuming, note=note, profile=profile)
     train_set = encode(train, base, config, objective)
     validation_set = None if validation is None else encode(validation, base, config, objective)
@@ -112,6 +114,25 @@ def prepare_run(
     has_memory = remembers(estimator, draw_of(config.seed, 0, directions_at(config, 0)))
     run = FreshRun(config, header, bench.weights, engine, estimator, has_memory)
     return RunSetup(task, objective, train_set, validation_set, bench, run)
+
+
+def _with_own_adapter(
+    config: MeZOConfig, model: Any, given: Given, note: Callable[[str], None]
+) -> MeZOConfig:
+    """A model that brings a LoRA adapter along: the config says what that is, and people hear that no other is made."""
+    own = own_adapter(model)
+    if own is None:
+        return config
+    said = f"tuning {own.in_words()}: no second one is made"
+    if given.model is not None:
+        said += "; `mezo replay` cannot make its weights again: save the adapter, and give its folder as the model, for that"
+    note(said)
+    if own.kind != "LORA":
+        return config
+    targets = own.settings.target_modules
+    found: dict[str, Any] = {"lora_rank": own.settings.r, "lora_alpha": own.settings.lora_alpha}
+    found["lora_targets"] = tuple(sorted(targets)) if isinstance(targets, list | set | tuple) else (targets,)
+    return config.model_copy(update=found)
 
 
 def _judged(given: MeZODataset | None, config: MeZOConfig) -> MeZODataset | None:

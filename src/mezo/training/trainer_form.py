@@ -22,14 +22,14 @@ _TAKEN = (
 _READ = (
     *("output_dir", "max_steps", "num_train_epochs", "warmup_steps", "warmup_ratio", "logging_steps"),
     *("logging_strategy", "logging_first_step", "eval_strategy", "eval_steps", "save_strategy", "save_steps"),
-    *("metric_for_best_model", "greater_is_better", "load_best_model_at_end", "report_to", "run_name"),
+    *("metric_for_best_model", "greater_is_better", "report_to", "run_name", "use_cpu"),
 )
 # Those that change no number of such a run: how backpropagation, loading and logging are done.
 _IDLE = (
     *("gradient_checkpointing", "gradient_checkpointing_kwargs", "per_device_eval_batch_size", "do_train", "do_eval"),
     *("eval_accumulation_steps", "disable_tqdm", "log_level", "log_level_replica", "remove_unused_columns"),
-    *("ddp_find_unused_parameters", "ddp_timeout", "save_total_limit", "save_only_model", "use_cpu", "use_cache"),
-    *("logging_nan_inf_filter", "skip_memory_metrics", "project", "eval_on_start", "data_seed", "local_rank"),
+    *("ddp_find_unused_parameters", "ddp_timeout", "save_total_limit", "save_only_model", "use_cache"),
+    *("logging_nan_inf_filter", "skip_memory_metrics", "project", "eval_on_start", "local_rank"),
 )  # fmt: skip
 
 
@@ -51,6 +51,7 @@ class TrainerForm:
         """
         if self.args is not None and config is not None:
             raise MezoError("args= and config= are both the settings of the run: give one of them")
+        own = config is not None  # the older form, whose config says what the model is
         config, output, form = self.args if config is None else config, None, self
         if isinstance(self.model, str | PathLike):
             form = replace(self, model=None)
@@ -62,14 +63,14 @@ class TrainerForm:
                     "a path as model= of a run to resume needs the run's settings: give args=, too"
                 )
             return None, None, form
-        return self._of_the_model(config or MeZOConfig.build()), output, form
+        return (config if own and config else self._of_the_model(config or MeZOConfig.build())), output, form
 
     def _of_the_model(self, config: MeZOConfig) -> MeZOConfig:
         """The config, which says of the model what the model is."""
         if isinstance(self.model, str | PathLike):
             return config.model_copy(update={"model": str(self.model)})
-        if self.model is None or self.args is None:
-            return config  # the older form, whose config says it
+        if self.model is None:
+            return config
         dtype = str(self.model.dtype).removeprefix("torch.")
         if "dtype" in config.model_fields_set and config.dtype != dtype:
             raise MezoError(
@@ -120,19 +121,25 @@ class TrainerForm:
         else:
             epoch = 0.0
 
+        num_steps = steps
+
         def every(strategy: Any, steps: float) -> int:
             if str(getattr(strategy, "value", strategy)) not in ("steps", "epoch"):
                 return 0
             if str(getattr(strategy, "value", strategy)) == "steps":
-                return max(1, int(steps))
+                return max(
+                    1, math.ceil(steps * num_steps) if steps < 1 else int(steps)
+                )  # below 1: a share of the run
             if not epoch:
                 raise MezoError(
                     "TrainingArguments: a strategy of 'epoch' beside max_steps: give a number of steps"
                 )
             return max(1, math.ceil(epoch))
 
-        settings["num_steps"] = steps
-        settings["warmup_steps"] = math.ceil(warm * steps) if warm < 1 else int(warm)
+        settings["num_steps"] = num_steps
+        if arguments.use_cpu:
+            settings["device"] = "cpu"
+        settings["warmup_steps"] = math.ceil(warm * num_steps) if warm < 1 else int(warm)
         settings["eval_every"] = every(
             arguments.eval_strategy, arguments.eval_steps or arguments.logging_steps
         )
@@ -154,6 +161,9 @@ def _refuse_others(arguments: Any) -> None:
         default = field.default if made is MISSING else made()
         value = getattr(arguments, field.name)
         skipped = field.name.startswith(("dataloader_", "hub_", "fsdp", "accelerator", "_"))
+        skipped = skipped and field.name != "dataloader_drop_last"
+        if field.name == "data_seed" and value == arguments.seed:
+            continue
         if field.name in (*_TAKEN, *_READ, *_IDLE) or skipped or not field.init:
             continue
         if value == default or (value in (None, False, "", [], {}) and default in (None, False, "", [], {})):

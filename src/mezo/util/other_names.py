@@ -56,6 +56,9 @@ ANSWERS = {
     **dict.fromkeys(
         ("load_in_4bit", "load_in_8bit", "quantization_bit", "load_in_fp8"), "give quantize='nf4' or 'int8'"
     ),
+    "load_best_model_at_end": "the last weights are kept; `mezo trajectory cut` and `mezo replay` make those of any step again",
+    "dataloader_drop_last": "an epoch has no last batch: batches are cut from epochs laid end to end",
+    "data_seed": "seed draws both noise and batches: give seed",
     "gradient_checkpointing": "there are no gradients to keep activations for: leave it out",
     "perturbation_mode": "give estimator='two-point' or 'one-sided'",
     **dict.fromkeys(("zo_variant", "trainer", "method"), "the method is MeZO's: estimator and optimizer vary it"),
@@ -86,7 +89,9 @@ def _schedule(value: Any, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _warmup(value: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    steps = values.get("num_steps", values.get("max_steps"))
+    steps = next(
+        (values[n] for n in ("num_steps", *SAME) if n in values and SAME.get(n, n) == "num_steps"), None
+    )
     if not value:
         return {}
     if not isinstance(steps, int) or not isinstance(value, int | float) or not 0 <= value < 1:

@@ -154,9 +154,10 @@ def _script(given: Path | None, note: Note) -> Path:
                 _fetch(Path(work), note)
                 os.replace(Path(work) / "unpacked", folder)
         except OSError as error:
-            raise MezoError(
-                f"{folder}: cannot write the converter there: {reason(error)}; set MEZO_CACHE"
-            ) from None
+            if not (folder / SCRIPT).is_file():  # which another process has put there meanwhile
+                raise MezoError(
+                    f"{folder}: cannot write the converter there: {reason(error)}; set MEZO_CACHE"
+                ) from None
     return folder / SCRIPT
 
 

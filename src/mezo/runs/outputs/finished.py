@@ -46,7 +46,7 @@ class FinishedRun:
         """
         run = RunFolder.open(folder)
         values = values_of(run.config)
-        config = MeZOConfig.build(**{name: values[name] for name in _NEEDED if name in values})
+        config = MeZOConfig.recorded({name: values[name] for name in _NEEDED if name in values})
         is_adapter = config.saves_adapter
         weights = run.adapter if is_adapter else run.model
         if not (weights / ("adapter_config.json" if is_adapter else "config.json")).is_file():

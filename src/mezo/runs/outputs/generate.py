@@ -13,6 +13,7 @@ from mezo.models.limits import with_a_row
 from mezo.tuning.prefix_keys import prefix_of
 
 Message = Mapping[str, str]  # role, content
+_COLD = 1e-4  # at and below, the likeliest token has all of the probability, and logits over it overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +150,11 @@ def _config(model: Any, tokenizer: Any, sampling: Sampling, new: int, ends: list
     draws: dict[str, Any] = dict(
         temperature=1.0, top_p=1.0, top_k=50
     )  # the defaults, which greedy search ignores
-    if sampling.temperature > 0:
+    if sampling.temperature > _COLD:
         draws = dict(temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k)
     return GenerationConfig(
         max_new_tokens=new,
-        do_sample=sampling.temperature > 0,
+        do_sample=sampling.temperature > _COLD,
         num_beams=1,
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,

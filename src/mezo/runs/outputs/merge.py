@@ -81,8 +81,7 @@ def check_mergeable(done: FinishedRun) -> None:
 
 def outcome_of(done: FinishedRun) -> EndedRun:
     """From the files of a run, what its card says."""
-    # A file cannot ask for code or servers to be used; nothing of that is done here, the card alone names them.
-    config = MeZOConfig.build(**values_of(done.run.config))
+    config = MeZOConfig.recorded(values_of(done.run.config))  # code that it names is not run for that
     summary = read_summary(done.run.path)
     steps = read_metrics(done.run.metrics).steps
     return EndedRun(

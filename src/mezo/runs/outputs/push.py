@@ -76,12 +76,18 @@ def push(run: Path | str, name: str, *, private: bool = False, dry_run: bool = F
     api = HfApi()
     try:
         address = str(api.create_repo(name, private=private, exist_ok=True))
+        if private and not api.repo_info(name).private:
+            raise MezoError(
+                f"{name}: is there already, and public: make it private on the hub, or give another name"
+            )
         api.upload_folder(
             repo_id=name,
             folder_path=upload.folder,
             allow_patterns=list(upload.files),
             commit_message="Weights tuned with MeZO",
         )
+    except MezoError:
+        raise
     except HfHubHTTPError as error:
         raise MezoError(f"{name}: the hub refuses: {_refusal(error)}") from None
     except Exception as error:  # of the network, or of the library's own checks

@@ -217,13 +217,10 @@ class RunnerTrainer:
             _fill(running.weights, start)
         try:
             result = running.train()
-            before = self._refs()
-            self._left = AdapterStart.of(running)
-            running.engine.serve(
-                self.name
-            )  # beside the one of before, so that a refusal leaves that in its place
-            for ref in before:
+            self._left = AdapterStart.of(running)  # kept here, too, should SGLang refuse it
+            for ref in self._refs():  # it takes no second one of a name
                 self.lora.unload_lora_adapter(ref)
+            running.engine.serve(self.name)
         finally:
             running.close()
         return result
@@ -236,9 +233,9 @@ class RunnerTrainer:
 
     def _start(self) -> "AdapterStart | None":
         """The adapter of this name, if it is loaded: as this trainer left it, or as its folder has it."""
+        if self._left is not None:
+            return self._left
         for ref in self._refs():
-            if self._left is not None:
-                return self._left
             folder = Path(ref.lora_path)
             if not (folder / "adapter_config.json").is_file():
                 raise MezoError(

@@ -48,3 +48,12 @@ def test_what_was_written_is_no_markup(
     assert "expected  'great [/]'" in out
     assert "written   " in out
     assert "\x1b" not in out
+
+
+def test_free_text_is_evaluated_without_a_look(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": "one", "completion": " two"}) + "\n")
+    assert "loss" in said(
+        capsys, "--model", model, "--data", tmp_path / "rows.jsonl", "--max-new-tokens", "4"
+    )

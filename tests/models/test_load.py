@@ -152,6 +152,18 @@ def test_a_misspelt_folder_gets_its_neighbours(folder: Path) -> None:
     assert complaint("nothing.gguf") == "no file 'nothing.gguf'"
 
 
+def test_the_folder_of_a_run_is_no_model_whatever_lies_in_it(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "model").mkdir(parents=True)
+    (run / "model-q8_0.gguf").write_bytes(b"GGUF")
+    (run / "model" / "config.json").write_text("{}")
+    assert complaint(run).endswith(f"did you mean {str(run / 'model')!r}?")
+    (run / "model" / "config.json").unlink()
+    for name in ("config.yaml", "trajectory.mezo"):
+        (run / name).write_text("")
+    assert "a run, not a model" in complaint(run)
+
+
 def test_the_embedded_model_misspelt() -> None:
     assert complaint("smolm2-135m") == "no model 'smolm2-135m'; did you mean 'smollm2-135m'?"
 

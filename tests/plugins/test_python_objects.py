@@ -9,12 +9,14 @@ import pytest
 from tests.resumed import ROWS, base
 
 import mezo
+from mezo.cli.options import _parsed
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.estimators import TwoPoint, build
-from mezo.metrics import METRICS, ChoiceMetric
+from mezo.metrics import METRICS, ChoiceMetric, metric_named
 from mezo.objectives import AnswerCrossEntropy
 from mezo.optimizers import SGD, Momentum
+from mezo.resume.compatibility import Changed, check_plugins
 from mezo.runs import trajectory
 from mezo.tasks import TASKS
 from mezo.tuning import lora
@@ -39,6 +41,18 @@ class Plain(SGD):
 
 def reward(example: dict[str, Any], output: str) -> float:
     return float(len(output))
+
+
+@dataclass(frozen=True)
+class Share(ChoiceMetric):
+    """A metric as a class with settings."""
+
+    name: str = "share"
+    of: Any = None
+    k: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "of", lambda examples, choices: 1 / self.k)
 
 
 WRONG = ChoiceMetric("wrong", lambda examples, choices: 0.5)
@@ -177,3 +191,24 @@ def test_the_source_of_what_a_class_is_derived_from_counts(
             monkeypatch.delitem(sys.modules, name)  # as in another process
         digests.add(plugins.load("estimator", "own.py:Own").digest)
     assert len(digests) == 2
+
+
+def test_a_metric_may_be_a_class_with_settings() -> None:
+    name = f"{HERE}:Share(k=4)"
+    plugins.trust("metrics", name)
+    found = metric_named(name)
+    assert isinstance(found, ChoiceMetric)
+    assert found.of([], []) == 0.25
+    assert _parsed("metrics", f"{name}, accuracy") == (name, "accuracy")
+    assert _parsed("metrics", "a:B(x=1,y=2),accuracy") == ("a:B(x=1,y=2)", "accuracy")
+    plugins.trust("metrics", f"{HERE}:WRONG")
+    with pytest.raises(MezoError, match="an object, which takes no settings"):
+        metric_named(f"{HERE}:WRONG(k=1)")
+
+
+def test_a_run_of_an_earlier_version_has_no_digest_to_compare(tmp_path: Path) -> None:
+    settings = {"objective": f"{HERE}:reward"}
+    plugins.trust("objective", settings["objective"])
+    check_plugins(tmp_path, {}, settings)
+    with pytest.raises(Changed, match="source of objective"):
+        check_plugins(tmp_path, {"plugins": {}}, settings)

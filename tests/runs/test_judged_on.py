@@ -1,5 +1,6 @@
 """Which runs were evaluated on the same examples."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,8 @@ def test_the_fingerprint_is_of_the_rows_and_not_of_their_order_or_file() -> None
     assert rows_fingerprint([ROWS[0], {"text": "bad", "label": 1}]) != known
     assert rows_fingerprint([ROWS[0], None]) is None
     assert rows_fingerprint([]) is None
+    arrays = [{"text": "good", "values": np.arange(n)} for n in (2000, 2001)]
+    assert rows_fingerprint(arrays[:1]) != rows_fingerprint(arrays[1:])
 
 
 @given(

@@ -216,3 +216,44 @@ def test_early_stopping_of_transformers_works(model: Path, tmp_path: Path) -> No
 def test_what_is_no_callback_is_refused(model: Path) -> None:
     with pytest.raises(MezoError, match=r"expected transformers.TrainerCallback objects, found"):
         train(args=MeZOConfig.build(model=str(model), **SETTINGS), callbacks=[print])
+
+
+def test_a_model_object_alone_says_what_it_is(model: Path) -> None:
+    loaded = AutoModelForCausalLM.from_pretrained(model, dtype="bfloat16")
+    made = mezo.MeZOTrainer(
+        model=loaded,
+        processing_class=AutoTokenizer.from_pretrained(model),
+        train_dataset=[{"prompt": "one", "completion": " two"}],
+        observer=Observer(),
+    )
+    assert (made.config.model, made.config.dtype) == (str(model), "bfloat16")
+
+
+def test_shares_of_a_run_and_the_device_are_taken(model: Path, tmp_path: Path) -> None:
+    given = arguments(
+        tmp_path, max_steps=40, eval_strategy="steps", eval_steps=0.25, save_strategy="steps", save_steps=0.5
+    )
+    rows = [{"prompt": "one", "completion": " two"}]
+    made = mezo.MeZOTrainer(
+        model=str(model), args=given, train_dataset=rows, eval_dataset=rows, observer=Observer()
+    )
+    assert (made.config.eval_every, made.config.snapshot_every, made.config.device) == (10, 20, "cpu")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(
+            load_best_model_at_end=True,
+            eval_strategy="steps",
+            eval_steps=2,
+            save_strategy="steps",
+            save_steps=2,
+        ),
+        dict(data_seed=77),
+        dict(dataloader_drop_last=True),
+    ],
+)
+def test_what_would_be_ignored_is_refused(changes: dict[str, Any], model: Path, tmp_path: Path) -> None:
+    with pytest.raises(MezoError, match=f"TrainingArguments: {next(iter(changes))}="):
+        mezo.MeZOTrainer(model=str(model), args=arguments(tmp_path, **changes), train_dataset=ROWS)

@@ -24,6 +24,7 @@ from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.objectives import OBJECTIVES
 from mezo.optimizers import SGD
+from mezo.resume.publishing import publish
 from mezo.resume.replay import replay
 from mezo.scoring import pose
 from mezo.training.trainer import MeZOTrainer
@@ -212,6 +213,16 @@ def test_an_adapters_folder_is_tuned_further(folder: Path, tmp_path: Path) -> No
     assert written["base_model_name_or_path"] == str(tmp_path / "base")
     further = MeZOTrainer(resume=tmp_path / "run", output=tmp_path / "run").train()
     assert further.losses == result.losses
+    # What the run says of itself is the adapter's, its own commands work, and its card names the base.
+    kept = MeZOConfig.load(tmp_path / "run" / "config.yaml")
+    assert kept.lora_rank == lora().r
+    assert {name.split(".")[-1] for name in kept.lora_targets or ()} == {"q_proj", "v_proj"}
+    assert api.evaluate(kept, adapter=tmp_path / "run" / "adapter")["loss"] == pytest.approx(
+        result.evals[-1].loss
+    )
+    assert str(folder) not in (tmp_path / "run" / "adapter" / "README.md").read_text()
+    with pytest.raises(MezoError, match="starts from the adapter"):
+        publish(tmp_path / "run", tmp_path / "published.mezo", base="me/base")
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,8 @@ class FakeHub:
         if method == "POST" and path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}
         for name, repository in self.repositories.items():
+            if method == "GET" and path == f"/api/models/{name}":
+                return 200, {"id": name, "private": repository["visibility"] == "private", "siblings": []}
             if method == "POST" and path == f"/api/models/{name}/preupload/main":
                 return 200, {"files": [self._mode(file) for file in json.loads(body)["files"]]}
             if method == "POST" and path == f"/{name}.git/info/lfs/objects/batch":

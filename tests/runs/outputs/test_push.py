@@ -13,6 +13,10 @@ from tests.runs.outputs.fake_hub import FakeHub, running
 
 import mezo
 from mezo.cli import main
+from mezo.errors import MezoError
+from mezo.runs.outputs.finished import FinishedRun
+from mezo.runs.outputs.merge import outcome_of
+from mezo.util import plugins
 
 TOKEN = "hf_thisIsNoRealTokenButLong"
 
@@ -64,6 +68,24 @@ def test_an_adapter_goes_there_with_its_card(run: Path, hub: FakeHub) -> None:
     assert hub.unknown == []
     again = push(hub, run, "me/tuned")  # a repository that is there already
     assert again.returncode == 0, again.stderr
+
+
+def test_nothing_private_goes_to_a_public_repository(run: Path, hub: FakeHub) -> None:
+    hub.repositories["me/open"] = {"visibility": "public", "files": {}}
+    done = push(hub, run, "me/open", "--private")
+    assert done.returncode == 2
+    assert done.stderr.startswith("mezo: error: me/open: is there already, and public")
+    assert hub.repositories["me/open"]["files"] == {}
+
+
+def test_the_files_of_a_run_have_no_code_trusted(tmp_path: Path) -> None:
+    run = finished(tmp_path, tuning="full")
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("estimator: two-point", "estimator: evil.py:E"))
+    assert "evil.py:E" in (run / "config.yaml").read_text()
+    assert outcome_of(FinishedRun.open(run)).config.estimator == "evil.py:E"
+    with pytest.raises(MezoError, match="Python code that a file names; it was not run"):
+        plugins.load("estimator", "evil.py:E")
 
 
 def test_a_token_that_is_none(run: Path, hub: FakeHub) -> None:

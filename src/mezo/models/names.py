@@ -11,7 +11,7 @@ _SNAPSHOT = re.compile(r"models--([\w.-]+?)--([\w.-]+)/snapshots/[0-9a-f]+/?$")
 
 
 def hub_id(model: str) -> str | None:
-    """The hub id of a model; None for a folder of one's own.
+    """The hub id of a model; None for a local folder.
 
     Args:
         model: as a person names it: a hub id, a folder, a snapshot in the hub's cache, or the embedded model.

@@ -42,7 +42,7 @@ def save(model: Any, tokenizer: Any, target: Path, card: str | None = None) -> N
         model: with its adapter, if it has one.
         tokenizer: its chat template is written too.
         target: the folder.
-        card: the text of README.md; without it there is none.
+        card: the text of README.md; None writes no card.
 
     Raises:
         SaveFailed: it cannot be written.

@@ -196,7 +196,7 @@ def is_allowed(value: Any) -> bool:
 def find(setting: str, name: str, table: Mapping[str, T]) -> tuple[T, dict[str, Any]]:
     """The entry called `name`, of this package's `table` or a plugin, and the settings that the name gives it.
 
-    Raises MezoError if there is none, if it is not of the registry's kind, or if nobody but a file names it.
+    Raises MezoError if it does not exist, if it is not of the registry's kind, or if nobody but a file names it.
     """
     if name in table:
         return table[name], {}

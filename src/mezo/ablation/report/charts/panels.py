@@ -73,7 +73,7 @@ def differences(results: Results) -> Panel | None:
         )
         for name, points, color, hollow in (
             ("the interval leaves out 0", beyond, 2, False),
-            ("0 is in the interval, or there is none", within, 1, True),
+            ("0 is in the interval, or no interval", within, 1, True),
         )
         if points and (ends := [pair.interval or (math.nan, math.nan) for _, pair in points])
     )

@@ -65,7 +65,7 @@ def has_splits(source: Any, task: Task) -> bool:
     if source is None:
         return task.home is not None or task.name == "auto"
     if isinstance(source, str | os.PathLike):
-        path = Path(source).expanduser()
+        path = Path(os.path.expanduser(source))
         if path.is_dir():
             return not (path / "state.json").is_file()  # a saved Dataset; a DatasetDict has none
         return not (path.is_file() or _is_glob(os.fspath(source)) or os.fspath(source).endswith(SUFFIXES))
@@ -131,7 +131,7 @@ def _from_home(task: Task, split: str) -> Sequence[Row]:
 
 
 def _from_name(name: str, task: Task, split: str) -> Sequence[Row]:
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.is_dir():
         return _from_folder(path, split, task.data_format)
     if _is_glob(name) and not path.exists():

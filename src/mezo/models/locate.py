@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from mezo.models.checkpoint_files import check_index, reason_of
 
 def locate(name: str, note: Callable[[str], None]) -> str:
     """A folder that was checked, a GGUF file, or a hub id."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.is_dir():
         return str(_checked_folder(path))
     if name == smollm2.NAME:
@@ -97,7 +98,7 @@ def reading(name: str, what: str, load_it: Callable[[], Any]) -> Any:
         said = reason_of(error, what)
         hint = (
             ""
-            if Path(name).expanduser().is_dir()
+            if Path(os.path.expanduser(name)).is_dir()
             else f"; a local folder or {smollm2.NAME!r} needs no network"
         )
         if "trust_remote_code" in str(error):

@@ -43,8 +43,8 @@ def is_embedded(model: str) -> bool:
     """Whether this is the embedded model, by its name or by the folder that it is kept in."""
     if model == smollm2.NAME:
         return not _is_folder(model)
-    return Path(model).expanduser() == smollm2.cache_folder() / "models" / smollm2.NAME
+    return Path(os.path.expanduser(model)) == smollm2.cache_folder() / "models" / smollm2.NAME
 
 
 def _is_folder(model: str) -> bool:
-    return os.path.isdir(Path(model).expanduser())
+    return os.path.isdir(os.path.expanduser(model))

@@ -30,7 +30,7 @@ _GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 def cache_folder() -> Path:
     """Where converted models are kept: $MEZO_CACHE, else ~/.cache/mezo."""
     chosen = os.environ.get("MEZO_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "mezo"
+    return Path(os.path.expanduser(chosen)) if chosen else Path.home() / ".cache" / "mezo"
 
 
 def provenance() -> str:

@@ -1,5 +1,6 @@
 """A fine-tune as one small file: the id of its base model, and the trajectory."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,11 @@ def publish(run: Path | str, output: Path | str, *, base: str | None = None) -> 
             "(mezo push)"
         )
     name = base or config.model
-    if base is None and Path(name).exists():
+    if base is None and os.path.exists(name):
         raise MezoError(
             f"{run}: its base model is {name}, a folder that others do not have; give its hub id with --base"
         )
-    if Path(config.model).exists():  # what others load by its id is compared there
+    if os.path.exists(config.model):  # what others load by its id is compared there
         described = describe(base_of(config.model))
         check_description(config.model, found.header.get("model"), described.config, described.tokenizer)
     header = _shared_part(found.header, name)

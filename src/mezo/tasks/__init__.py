@@ -1,5 +1,6 @@
 """The tasks by name. A new one is one file and one line here."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -124,7 +125,7 @@ def _named(name: str) -> Task:
     if name not in TASKS and name.endswith((".yaml", ".yml")):
         from mezo.tasks.load_task import read_task
 
-        return read_task(Path(name).expanduser())
+        return read_task(Path(os.path.expanduser(name)))
     found, settings = plugins.find("task", name, TASKS)
     return plugins.made(f"task {name!r}", found, settings) if isinstance(found, type) else found
 

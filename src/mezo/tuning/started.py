@@ -1,5 +1,6 @@
 """The model that a run starts from: a base, or the folder of an adapter, whose base it names."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,9 @@ def base_of(name: str) -> str:
 
     Raises MezoError if the adapter does not say what it is for, or if it is no LoRA.
     """
-    folder = Path(name).expanduser()
-    if not (folder / CONFIG).is_file() or (folder / "config.json").exists():
+    # os.path says no of a name that no file can have, where pathlib raises: a model's name is not always a path.
+    folder = Path(os.path.expanduser(name))
+    if not os.path.isfile(folder / CONFIG) or os.path.exists(folder / "config.json"):
         return name
     settings = settings_of(folder)
     if settings["peft_type"] != "LORA":
@@ -27,7 +29,7 @@ def base_of(name: str) -> str:
     base = settings.get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise MezoError(f"{folder / CONFIG}: does not name its base model: add base_model_name_or_path")
-    if (Path(base).expanduser() / CONFIG).is_file():
+    if os.path.isfile(os.path.join(os.path.expanduser(base), CONFIG)):
         raise MezoError(
             f"{folder / CONFIG}: its base model {base!r:.80} is an adapter itself: merge that one first"
         )
@@ -57,7 +59,7 @@ def load_start(
             "code: give the base model with --model"
         )
     loaded = load(base, dtype, device, False, note, quantize)
-    model = with_adapter(loaded.model, Path(name).expanduser())
+    model = with_adapter(loaded.model, Path(os.path.expanduser(name)))
     model.peft_config["default"].base_model_name_or_path = public_name(
         base
     )  # as the tuned adapter's file is to say

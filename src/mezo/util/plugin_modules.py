@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ def module_named(where: str, name: str) -> ModuleType:
     """The module, found from the working directory on, or the file.py. where: what is wanted, for the MezoError if it fails."""
     try:
         if name.endswith(".py"):
-            return _from_file(Path(name).expanduser())
+            return _from_file(Path(os.path.expanduser(name)))
         main = sys.modules["__main__"]
         if getattr(getattr(main, "__spec__", None), "name", None) == name:
             return main

@@ -1,5 +1,6 @@
 """Chat templates by name, for models that come without one. A new one is one .jinja file and one line here."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def with_chat_template(tokenizer: Any, template: str | None) -> Any:
     path = (
         Path(__file__).parent / CHAT_TEMPLATES[template]
         if template in CHAT_TEMPLATES
-        else Path(template).expanduser()
+        else Path(os.path.expanduser(template))
     )
     if template not in CHAT_TEMPLATES and not path.is_file():
         raise MezoError(

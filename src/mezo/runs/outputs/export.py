@@ -68,7 +68,7 @@ def export(
         PosixPath('runs/lora/model-q8_0.gguf')
     """
     look_up(GGUF_TYPES, gguf, "GGUF type")
-    folder, note = Path(target).expanduser(), note or (lambda said: None)
+    folder, note = Path(os.path.expanduser(target)), note or (lambda said: None)
     file = Path(output) if output is not None else folder / f"model-{gguf}.gguf"
     if file.exists():
         raise MezoError(f"{file} exists already: choose another --output")
@@ -77,7 +77,7 @@ def export(
     done = FinishedRun.open(folder) if is_run(folder) else None
     if done is not None and done.is_adapter:
         check_mergeable(done)
-    script = _script(Path(converter).expanduser() if converter is not None else None, note)
+    script = _script(Path(os.path.expanduser(converter)) if converter is not None else None, note)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=file.parent) as work:
         if done is not None and done.is_adapter:
             note("merging the adapter into its base")

@@ -1,5 +1,6 @@
 """The weights of a finished run, and the settings that say what they belong to."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,5 +70,5 @@ class FinishedRun:
 
 def is_run(path: Path | str) -> bool:
     """Whether a path is a run's folder, and not a model's."""
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     return (folder / "config.yaml").is_file() and not (folder / "config.json").is_file()

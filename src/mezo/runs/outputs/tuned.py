@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ def open_tuned(
     """
     name, base, quantize, of_base = str(target), None, None, None
     if is_run(target):
-        run = FinishedRun.open(Path(target).expanduser())
+        run = FinishedRun.open(Path(os.path.expanduser(target)))
         dtype, chat_template = dtype or run.dtype, chat_template or run.chat_template
         if run.is_adapter and adapter is not None:
             raise MezoError(
@@ -106,7 +107,9 @@ def open_tuned(
         quantize = run.quantize if run.is_adapter else None  # a model that was saved says it itself
         target, adapter = (run.base, run.weights) if run.is_adapter else (str(run.weights), adapter)
         base = None if run.is_adapter or adapter else run.base
-    elif adapter is None and (path := Path(target).expanduser()).is_dir() and (path / CONFIG).is_file():
+    elif (
+        adapter is None and (path := Path(os.path.expanduser(target))).is_dir() and (path / CONFIG).is_file()
+    ):
         target, adapter = _base_of(path), path
     dtype = dtype or "float32"
     loaded = load(target, dtype, device, note=note, quantize=quantize)

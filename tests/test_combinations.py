@@ -14,6 +14,9 @@ OTHERS: dict[str, Any] = {
     "tensor_parallel": (1, 2),
     "activation_cache_mb": (0, 5),
     "normalize_perturbations": (False, True),
+    "num_directions": (1, 2),
+    "final_directions": (None, 2),
+    "row_directions": (1, 2),
 }
 
 

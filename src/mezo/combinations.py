@@ -37,6 +37,8 @@ _SERVED = Values("engine", ("transformers",), but=True)
 _ALL_WEIGHTS = Values("tuning", ("lora",), but=True)
 _CUT = (Values("engine", ("transformers",)), Values("tensor_parallel", (1,), but=True))
 _CONE = (Values("estimator", ("cone",)),)
+_BY_ROW = (Values("row_directions", (1,), but=True),)
+_RANK_ONE = (Values("noise", ("rank-one",)),)
 
 RULES = (
     Rule((_SERVED,), Values("tuning", ("lora", "full")), "a serving engine takes adapters, or all weights"),
@@ -84,6 +86,18 @@ RULES = (
     ),
     Rule(
         _CONE, Values("normalize_perturbations", (False,)), "its directions are all of about the same length"
+    ),
+    Rule(_BY_ROW, Values("num_directions", (1,)), "each part of the batch has one direction"),
+    Rule(_BY_ROW, Values("final_directions", (None,)), "each part of the batch has one direction"),
+    Rule(
+        _BY_ROW,
+        Values("estimator", ("fzoo", "cone"), but=True),
+        "it compares directions on the same rows, or turns to them",
+    ),
+    Rule(
+        _RANK_ONE,
+        Values("optimizer", ("momentum-rebuilt",), but=True),
+        "a sum is exact for the directions of a step, not for those of all remembered steps at once",
     ),
     Rule(
         (Values("granularity", (None,), but=True),),

@@ -227,11 +227,20 @@ class MeZOConfig(BaseModel):
     final_directions: int | None = setting(
         None, METHOD, "Let the number of directions grow linearly to this.", ge=1, le=1 << 15
     )
+    row_directions: int = setting(
+        1,
+        METHOD,
+        "Directions a step, each probed on its own part of the batch, for the passes of one.",
+        ge=1,
+        le=1 << 15,
+    )
     epsilon: float = setting(
         1e-3, METHOD, "Size of the perturbation.", gt=0, le=1e3, flags=("--epsilon", "--eps")
     )
-    noise: Literal["gaussian", "rademacher", "low-rank"] = setting(
-        "gaussian", METHOD, "Distribution of the perturbation; low-rank: two thin factors for each matrix."
+    noise: Literal["gaussian", "rademacher", "low-rank", "rank-one"] = setting(
+        "gaussian",
+        METHOD,
+        "Distribution of the perturbation; low-rank: two thin factors for each matrix; rank-one: two vectors of signs.",
     )
     noise_rank: int = setting(2, METHOD, "Rank of low-rank noise.", ge=1, le=32)
     normalize_perturbations: bool = setting(
@@ -460,6 +469,11 @@ class MeZOConfig(BaseModel):
     def _consistent(self) -> Self:
         if self.train_examples and self.shots_per_class:
             raise ValueError("train_examples and shots_per_class exclude each other: give one of them")
+        if self.batch_size % self.row_directions:
+            raise ValueError(
+                f"row_directions={self.row_directions} does not divide batch_size={self.batch_size}: each direction is "
+                "probed on an equal part of the batch; change one of them"
+            )
         if self.warmup_steps >= self.num_steps:
             raise ValueError(f"warmup_steps={self.warmup_steps} leaves no step of num_steps={self.num_steps}")
         check_settings(self.server, self.server_args)

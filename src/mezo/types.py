@@ -33,13 +33,17 @@ class Scaling:
 class Probe:
     """A point at which the loss is asked for: theta + scale * scaling * (z(seed) + drift * m).
 
-    Without a scaling, that is of ones; m is the running mean of the gradient (`mezo.weights.gradient_mean`).
+    Without a scaling, that is of ones; m is the running mean of the gradient (`mezo.weights.gradient_mean`). With
+    `rows` (`mezo.estimators.row_directions`), the loss of these rows alone.
     """
 
     seed: int
     scale: float  # signed; in the units of theta
     scaling: Scaling | None = None
     drift: float = 0.0  # a float32 value
+    rows: tuple[int, int] | None = (
+        None  # (k, K): of the k-th of K equal parts of the batch; None: of all of it
+    )
 
     def factor(self, n: int) -> float:
         """What z, or m + z / drift where there is a drift, is multiplied by in the n-th tensor, but for scale."""

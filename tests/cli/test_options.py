@@ -39,6 +39,7 @@ OTHER: dict[str, Any] = {
     "final_directions": 4,
     "gradient_accumulation": 2,
     "num_directions": 3,
+    "row_directions": 4,
     "epsilon": 0.25,
     "noise": "rademacher",
     "noise_rank": 3,

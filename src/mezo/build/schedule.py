@@ -39,10 +39,14 @@ def learning_rate(config: MeZOConfig, step: int) -> float:
 
 
 def directions_at(config: MeZOConfig, step: int) -> int:
-    """n of n-SPSA at a step: constant, or growing linearly over the run (MeZO, appendix A.2)."""
+    """n of n-SPSA at a step: constant, or growing linearly over the run (MeZO, appendix A.2); or one for each part
+    of the batch.
+    """
+    if config.row_directions > 1:
+        return config.row_directions
     first, last = config.num_directions, config.final_directions or config.num_directions
     return first + round((last - first) * step / max(1, config.num_steps - 1))
 
 
 def most_directions(config: MeZOConfig) -> int:
-    return max(config.num_directions, config.final_directions or 0)
+    return max(config.num_directions, config.final_directions or 0, config.row_directions)

@@ -63,11 +63,23 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def losses(self, batch: Sequence[Example], probes: Sequence[Probe]) -> list[float]:
-        """The objective on the batch at each probe, in order."""
+        """The objective on the whole batch at each probe, in order."""
 
     def losses_each(self, batches: Sequence[Sequence[Example]], probes: Sequence[Probe]) -> list[list[float]]:
-        """`losses` of all microbatches of a step."""
-        return [self.losses(batch, probes) for batch in batches]
+        """`dealt_losses` of all microbatches of a step."""
+        return [self.dealt_losses(batch, probes) for batch in batches]
+
+    def dealt_losses(self, batch: Sequence[Example], probes: Sequence[Probe]) -> list[float]:
+        """`losses`, each of the rows that its probe asks for (`Probe.rows`): here, one part of the batch after another.
+
+        Raises MezoError if the batch cannot be cut into so many equal parts.
+        """
+        found: dict[int, float] = {}
+        for rows in dict.fromkeys(probe.rows for probe in probes):
+            places = [i for i, probe in enumerate(probes) if probe.rows == rows]
+            part = batch if rows is None else part_of(batch, rows)
+            found.update(zip(places, self.losses(part, [probes[i] for i in places]), strict=True))
+        return [found[i] for i in range(len(probes))]
 
     @abc.abstractmethod
     def apply(self, update: Update) -> None:
@@ -107,3 +119,15 @@ class Engine(abc.ABC):
     def close(self) -> None:
         """Give back what the engine holds outside of this process; calling it again does nothing."""
         return
+
+
+def part_of(batch: Sequence[Example], rows: tuple[int, int]) -> Sequence[Example]:
+    """The k-th of K equal parts of a batch, in its order; rows: (k, K)."""
+    k, parts = rows
+    if len(batch) % parts:
+        raise MezoError(
+            f"row_directions={parts} does not divide the {len(batch)} examples of a batch, of which each direction has an "
+            "equal part; choose a divisor, or give more examples"
+        )
+    size = len(batch) // parts
+    return batch[k * size : (k + 1) * size]

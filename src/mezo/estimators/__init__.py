@@ -11,11 +11,13 @@ from mezo.estimators.blocks import Blocks
 from mezo.estimators.clipped import Clipped
 from mezo.estimators.cone import Cone
 from mezo.estimators.each_layer import EachLayer
+from mezo.estimators.exact_sums import ExactSums
 from mezo.estimators.fzoo import FZOO
 from mezo.estimators.layer_scaled import LayerScaled, norms_of
 from mezo.estimators.normalized import Normalized
 from mezo.estimators.one_point import OnePoint
 from mezo.estimators.one_sided import OneSided
+from mezo.estimators.row_directions import RowDirections
 from mezo.estimators.sign import Sign
 from mezo.estimators.two_point import TwoPoint
 from mezo.util.plugins import find, made
@@ -36,8 +38,8 @@ __all__ = ["ESTIMATORS", "Estimator", "Normalized", "TwoPoint", "build", "norms_
 
 
 def build(config: MeZOConfig, weights: "Weights", norms: Sequence[float] | None = None) -> Estimator:
-    """The config's estimator and what goes around it, from the inside: layer scaling, blocks, unit
-    length, clipping.
+    """The config's estimator and what goes around it, from the inside: a direction for each part of the batch, layer
+    scaling, blocks, unit length, clipping, sums of signs.
 
     weights: at the start of the run, which layer scaling reads; or `norms` as they were then
     (`norms_of`). Raises MezoError for an unknown name or settings that do not fit the weights.
@@ -46,6 +48,8 @@ def build(config: MeZOConfig, weights: "Weights", norms: Sequence[float] | None 
     estimator: Estimator = kind.configured(config, weights)
     if settings:
         estimator = made(config.estimator, partial(kind.with_settings, estimator), settings)
+    if config.row_directions > 1:
+        estimator = RowDirections(estimator)
     if config.layer_scaling != "none":
         estimator = LayerScaled.of(estimator, norms or norms_of(weights), config.layer_scaling)
     if config.blocks == "each":
@@ -62,4 +66,6 @@ def build(config: MeZOConfig, weights: "Weights", norms: Sequence[float] | None 
         estimator = Normalized(estimator, lru_cache(maxsize=1024)(weights.norm))
     if config.clip_projected_grad is not None or config.clip_quantile is not None:
         estimator = Clipped(estimator, config.clip_projected_grad, config.clip_quantile)
+    if config.noise == "rank-one":
+        estimator = ExactSums(estimator)
     return estimator

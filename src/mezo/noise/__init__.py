@@ -44,6 +44,7 @@ __all__ = [
     "update_",
     "update_all_",
     "update_sequence_",
+    "vectors",
 ]
 
 Kind = Literal["gaussian", "rademacher"]
@@ -73,6 +74,27 @@ def fill_(
 ) -> None:
     """out (rows, columns), float32 = z."""
     _backend(out.device.type).fill_(out, where, seed, kind, purpose)
+
+
+def vectors(
+    tensor_id: int,
+    seeds: Sequence[int],
+    start: int,
+    count: int,
+    device: "torch.device | str",
+    *,
+    kind: Kind = "rademacher",
+) -> "torch.Tensor":
+    """(seeds, count) float32: z of the elements from `start` on of a tensor, a row for each seed."""
+    import torch
+
+    out = torch.empty(len(seeds), count, dtype=torch.float32, device=device)
+    if out.device.type == "cpu" and kind == "rademacher":
+        import_module("mezo.noise.cpu_signs").fill_(out, tensor_id, start, seeds)
+        return out
+    for row, seed in zip(out.split(1), seeds, strict=True):
+        fill_(row, Where(tensor_id, start), seed, kind=kind)
+    return out
 
 
 def perturb(

@@ -49,8 +49,8 @@ class AdamRebuilt(AdamRule):
 
         def adam(n: int, part: slice, values: torch.Tensor) -> None:
             m, v, g, spare = torch.zeros(4, 1, values.numel(), device=values.device)
-            for seeds, coefficients, scalings in gradients:
-                weights.add_to_(g.zero_(), n, part.start, seeds, coefficients, scalings=scalings)
+            for seeds, slopes, scalings, factor in gradients:
+                weights.add_to_(g.zero_(), n, part.start, seeds, slopes, scalings=scalings, factor=factor)
                 self.take_in_(m, v, g, spare)
             self.move_(values, m, v, len(gradients), update.learning_rate, spare)
 

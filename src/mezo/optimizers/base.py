@@ -2,7 +2,7 @@
 
 import abc
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -45,22 +45,32 @@ class Optimizer(abc.ABC):
         return 1 - update.learning_rate * self.weight_decay
 
 
-def sum_of_z(update: Update, factor: float = 1.0) -> tuple[list[int], list[float], list[Scaling | None]]:
-    """factor times the estimated gradient, as the seeds, coefficients and scalings of a sum of z."""
-    share = factor / update.n
-    return (
+class SumOfZ(NamedTuple):
+    """factor * sum_k coefficients[k] * scalings[k] * z(seeds[k]): what `Weights.update_` adds."""
+
+    seeds: list[int]
+    coefficients: list[float]
+    scalings: list[Scaling | None]
+    factor: float
+
+
+def sum_of_z(update: Update, factor: float = 1.0) -> SumOfZ:
+    """factor times the estimated gradient."""
+    return SumOfZ(
         [d.seed for d in update.directions],
-        [share * d.projected_grad for d in update.directions],
+        [d.projected_grad for d in update.directions],
         [d.scaling for d in update.directions],
+        factor / update.n,
     )
 
 
 def take_in_(weights: Weights, update: Update, beta: float) -> None:
     """m <- beta * m + (1 - beta) * the estimated gradient; in one pass, as that one has its own part along m."""
-    seeds, coefficients, scalings = sum_of_z(update, 1 - beta)
+    seeds, coefficients, scalings, factor = sum_of_z(update, 1 - beta)
     for n in range(len(weights.tunables)):
         decay = beta + (1 - beta) * drift_of(update, n)
-        weights.add_to_(weights.heading.of(n), n, 0, seeds, coefficients, scalings=scalings, decay=decay)
+        m = weights.heading.of(n)
+        weights.add_to_(m, n, 0, seeds, coefficients, scalings=scalings, factor=factor, decay=decay)
     weights.heading.changed()
 
 
@@ -84,12 +94,12 @@ def add_gradient_(
 
     values: (1, k) float32, for the elements from `start` on of the n-th tensor, in row-major order.
     """
-    seeds, coefficients, scalings = sum_of_z(update, factor)
+    seeds, coefficients, scalings, share = sum_of_z(update, factor)
     if along_m := factor * drift_of(update, n):
         m = weights.heading.of(n)[:, start : start + values.shape[1]]
         # not `add_` with a factor, which may fuse, and so round once where other devices round twice
         values.add_(torch.mul(m, along_m))
-    weights.add_to_(values, n, start, seeds, coefficients, scalings=scalings)
+    weights.add_to_(values, n, start, seeds, coefficients, scalings=scalings, factor=share)
 
 
 def first_seed(update: Update) -> int:

@@ -43,8 +43,8 @@ class Momentum(Optimizer):
                 values = state.tunables[n].flat()[:, part]
                 add_gradient_(values, weights, n, part.start, update, 1 - self.beta1)
         else:
-            seeds, coefficients, scalings = sum_of_z(update, 1 - self.beta1)
-            state.update_(seeds, coefficients, scalings=scalings)
+            seeds, slopes, scalings, factor = sum_of_z(update, 1 - self.beta1)
+            state.update_(seeds, slopes, scalings=scalings, factor=factor)
 
         def along_m(n: int, part: slice, values: torch.Tensor) -> None:
             values.add_(torch.mul(state.tunables[n].flat()[:, part], -update.learning_rate))

@@ -44,10 +44,10 @@ class MomentumRebuilt(Optimizer):
         scalings: list[Scaling | None] = []
         for age, past_update in enumerate(reversed(state.recent)):  # this step first: its seed rounds
             factor = -update.learning_rate * (1 - self.beta1) * self.beta1**age
-            for whole, part in zip(
-                (seeds, coefficients, scalings), sum_of_z(past_update, factor), strict=True
-            ):
-                whole.extend(part)  # type: ignore[arg-type]
+            each = sum_of_z(past_update, factor)
+            seeds += each.seeds
+            coefficients += [each.factor * slope for slope in each.coefficients]
+            scalings += each.scalings
         weights.update_(
             seeds, coefficients, scalings=scalings, decay=self.decay(update), rounding=self.rounding
         )

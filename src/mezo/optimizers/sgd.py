@@ -39,7 +39,6 @@ class SGD(Optimizer):
                 along, decay=self.decay(update), rounding=self.rounding, rounding_seed=first_seed(update)
             )
             return
-        seeds, coefficients, scalings = sum_of_z(update, -update.learning_rate)
-        weights.update_(
-            seeds, coefficients, scalings=scalings, decay=self.decay(update), rounding=self.rounding
-        )
+        seeds, slopes, scalings, factor = sum_of_z(update, -update.learning_rate)
+        decay = self.decay(update)
+        weights.update_(seeds, slopes, scalings=scalings, factor=factor, decay=decay, rounding=self.rounding)

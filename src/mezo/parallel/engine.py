@@ -75,7 +75,7 @@ class ParallelEngine(Engine):
         mine: list[float] = []
         try:
             for unit in work[self.group.copy]:
-                mine += self.inner.losses(batches[unit.batch], [probes[p] for p in unit.probes])
+                mine += self.inner.dealt_losses(batches[unit.batch], [probes[p] for p in unit.probes])
         except Exception as caught:
             if self.group.tensor > 1:  # those who share this copy of the weights wait within a pass
                 raise

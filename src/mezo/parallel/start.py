@@ -54,7 +54,7 @@ def settled(
 
     Raises MezoError for what the processes cannot share.
     """
-    batches, n = config.gradient_accumulation, config.num_directions
+    batches, n = config.gradient_accumulation, max(config.num_directions, config.row_directions)
     split = config.parallel
     if split == "auto":
         split = "data" if resuming else work.choose(batches, n, group.copies)

@@ -150,7 +150,7 @@ def sum_of(optimizer: Optimizer, update: Update) -> Sum | None:
     """
     if type(optimizer) is not SGD or update.heading_beta is not None or drifts(update):
         return None
-    return Sum(*sum_of_z(update, -update.learning_rate), optimizer.decay(update))
+    return Sum(*sum_of_z(update, -update.learning_rate), decay=optimizer.decay(update))
 
 
 def check_noise(path: Path, header: Mapping[str, Any], advice: str = "") -> None:

@@ -22,7 +22,7 @@ import torch
 from mezo import noise
 from mezo.noise.where import Where
 
-Kind = Literal["gaussian", "rademacher", "low-rank"]  # what z is drawn as
+Kind = Literal["gaussian", "rademacher", "low-rank", "rank-one"]  # what z is drawn as
 
 # Matrices with a side shorter than this (the factors of an adapter, a prefix) keep Gaussian noise: it
 # costs next to nothing there, and z of rank r would be close to full rank anyway.
@@ -69,10 +69,25 @@ class LowRank:
         noise.fill_(out, Where(self.right_id), seed)
         return out
 
+    def lefts(
+        self, seeds: Sequence[int], device: torch.device, start: int = 0, stop: int | None = None
+    ) -> torch.Tensor:
+        """(seeds, r, rows start:stop) float32: `left` of each."""
+        return torch.stack([self.left(seed, device, start, stop) for seed in seeds])
+
+    def rights(self, seeds: Sequence[int], device: torch.device) -> torch.Tensor:
+        """(seeds, r, columns) float32: `right` of each."""
+        return torch.stack([self.right(seed, device) for seed in seeds])
+
     def add_(
-        self, values: torch.Tensor, start: int, seeds: Sequence[int], coefficients: Sequence[float]
+        self,
+        values: torch.Tensor,
+        start: int,
+        seeds: Sequence[int],
+        coefficients: Sequence[float],
+        factor: float = 1.0,
     ) -> None:
-        """values <- values + sum_k coefficients[k] * z(seeds[k]).
+        """values <- values + factor * sum_k coefficients[k] * z(seeds[k]).
 
         values: (1, n) float32, elements `start` on of the matrix in row-major order. z is summed component by
         component, then
@@ -80,16 +95,16 @@ class LowRank:
         """
         if not seeds:
             return
+        factors = [factor * a for a in coefficients]
         for begin in range(0, values.shape[1], _AT_ONCE):
             part = values[0, begin : begin + _AT_ONCE]
-            self._add(part, start + begin, seeds, coefficients)
+            self._add(part, start + begin, seeds, factors)
 
     def _add(
         self, flat: torch.Tensor, start: int, seeds: Sequence[int], coefficients: Sequence[float]
     ) -> None:
         first, last = start // self.columns, -(-(start + len(flat)) // self.columns)  # rows touched
-        left = torch.stack([self.left(seed, flat.device, first, last) for seed in seeds])
-        right = torch.stack([self.right(seed, flat.device) for seed in seeds])
+        left, right = self.lefts(seeds, flat.device, first, last), self.rights(seeds, flat.device)
         if flat.device.type == "cpu":
             from mezo.noise.cpu_lowrank import add_
 
@@ -134,7 +149,7 @@ def add_summed(
     """What `mezo.noise.cpu_lowrank.add_` does, to the same bits, on any device."""
     buffers = torch.empty(2, len(values), dtype=torch.float32, device=values.device)
     for u, v, a in zip(left, right, coefficients, strict=True):
-        for part, rows, columns in _pieces(start, len(values), right.shape[2]):
+        for part, rows, columns in pieces(start, len(values), right.shape[2]):
             piece = values[part].view(-1, columns.stop - columns.start)
             z, product = (buffer[part].view_as(piece) for buffer in buffers)
             own = u[:, rows.start - first : rows.stop - first].unsqueeze(2)
@@ -144,7 +159,7 @@ def add_summed(
             piece.add_(z.mul_(a))
 
 
-def _pieces(start: int, count: int, width: int) -> Iterator[tuple[slice, slice, slice]]:
+def pieces(start: int, count: int, width: int) -> Iterator[tuple[slice, slice, slice]]:
     """(elements, rows, columns) of `count` elements from `start` on of a matrix of `width` columns, as
     rectangles: the end of a row, whole rows, the beginning of one."""
     done = 0

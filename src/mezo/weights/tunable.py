@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from mezo import noise
 from mezo.noise.where import Where
 from mezo.weights.low_rank_noise import LowRank
 
@@ -57,6 +58,18 @@ class Tunable:
         """The tensor as (rows, columns), sharing memory: the last dimension is the columns."""
         data = self.tensor.detach()
         return data.view(1, -1) if data.dim() < 2 else data.view(-1, data.shape[-1])
+
+    def store_(self, part: slice, values: torch.Tensor, rounding: noise.Rounding, rounding_seed: int) -> None:
+        """Its elements `part` <- values, (1, k) float32; what is no sum of Gaussian z cannot be matched."""
+        how: noise.Rounding = "stochastic" if rounding == "matched" else rounding
+        where, shape = self.part(part.start, values.shape[1])
+        noise.store_(
+            self.flat()[:, part].view(shape),
+            where,
+            values.view(shape),
+            rounding=how,
+            rounding_seed=rounding_seed,
+        )
 
     def flat(self) -> torch.Tensor:
         return self.tensor.detach().view(1, -1)

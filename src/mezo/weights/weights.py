@@ -10,11 +10,20 @@ from mezo import noise
 from mezo.errors import MezoError
 from mezo.noise.where import Where
 from mezo.types import Probe, Scaling
-from mezo.weights import low_rank_noise
+from mezo.weights import low_rank_noise, rank_one
 from mezo.weights.fingerprint import fingerprint
 from mezo.weights.gradient_mean import Heading
 from mezo.weights.low_rank_noise import LowRank
+from mezo.weights.rank_one import Moved, RankOne, in_common
 from mezo.weights.tunable import Tunable, canonical, shard_of
+
+_ENTRYWISE: dict[low_rank_noise.Kind, noise.Kind] = {
+    "gaussian": "gaussian",
+    "rademacher": "rademacher",
+    "low-rank": "gaussian",
+    "rank-one": "rademacher",
+}
+_FACTORED: dict[low_rank_noise.Kind, type[LowRank]] = {"low-rank": LowRank, "rank-one": RankOne}
 
 
 class Weights:
@@ -27,11 +36,11 @@ class Weights:
         kind: low_rank_noise.Kind = "gaussian",
         rank: int = 2,
     ):
-        """kind: of the noise; "low-rank" is of `rank` for matrices, Gaussian for the rest."""
+        """kind: of the noise; "low-rank" is of `rank` for matrices, Gaussian for the rest; "rank-one" is of signs."""
         self.kind: low_rank_noise.Kind = kind
         self.rank = rank
         # of tensors whose elements each have noise of their own
-        self.entrywise: noise.Kind = "gaussian" if kind == "low-rank" else kind
+        self.entrywise: noise.Kind = _ENTRYWISE[kind]
         self.tunables: list[Tunable] = []
         by_id: dict[int, str] = {}
         for raw, tensor in named:
@@ -44,7 +53,7 @@ class Weights:
                 raise MezoError(
                     f"{name}: cannot tune a tensor that is not contiguous; call .contiguous() on it first"
                 )
-            low = LowRank.of(name, tensor, rank) if kind == "low-rank" else None
+            low = _FACTORED[kind].of(name, tensor, rank) if kind in _FACTORED else None
             t = Tunable(name, tensor, noise.tensor_id(name), low, shard=shard_of(tensor))
             for identity in (t.tensor_id, low.left_id, low.right_id) if low else (t.tensor_id,):
                 if identity in by_id:
@@ -69,10 +78,11 @@ class Weights:
         coefficients: Sequence[float],
         *,
         scalings: Sequence[Scaling | None] = (),
+        factor: float = 1.0,
         decay: float = 1.0,
         rounding: noise.Rounding = "stochastic",
     ) -> None:
-        """theta <- decay * theta + sum_k coefficients[k] * scalings[k] * z(seeds[k]), in one pass over memory.
+        """theta <- decay * theta + factor * sum_k coefficients[k] * scalings[k] * z(seeds[k]), in one pass over memory.
 
         scalings: () or a Scaling (None: of ones) for each seed. `decay` spares vectors (biases and norms), as the
         paper's code does. 16-bit tensors are rounded with bits of the first seed's rounding stream.
@@ -81,7 +91,7 @@ class Weights:
             return
         for n, t in enumerate(self.tunables):
             if any(scalings) or t.low_rank:
-                moved = pairs_of(n, seeds, coefficients, scalings)
+                moved = self._moved(n, seeds, coefficients, scalings, factor)
                 self._update_one_(n, moved, decay if t.tensor.dim() >= 2 else 1.0, rounding, seeds[0])
         if any(scalings):
             return
@@ -89,7 +99,7 @@ class Weights:
         noise.update_all_(
             self._group,
             seeds,
-            coefficients,
+            [factor * a for a in coefficients],
             decays=None if decay == 1 else [decay if t.tensor.dim() >= 2 else 1.0 for t in own],
             rounding=rounding,
             rounding_seed=seeds[0],
@@ -103,15 +113,16 @@ class Weights:
     def _update_one_(
         self,
         n: int,
-        moved: list[tuple[int, float]],
+        moved: Moved,
         decay: float,
         rounding: noise.Rounding,
         rounding_seed: int,
     ) -> None:
-        """`update_` of the n-th tensor by (seed, coefficient) pairs."""
-        if not moved and decay == 1:
+        """`update_` of the n-th tensor."""
+        keys, factors, factor = moved
+        if not keys and decay == 1:
             return
-        t, keys, factors = self.tunables[n], [seed for seed, _ in moved], [a for _, a in moved]
+        t = self.tunables[n]
         if t.low_rank is None:
             noise.update_(
                 t.rows(),
@@ -124,14 +135,17 @@ class Weights:
                 kind=self.entrywise,
             )
             return
+        if isinstance(t.low_rank, RankOne):
+            rank_one.update_(t, [(moved, decay, rounding_seed)], rounding)
+            return
         if t.tensor.dtype == torch.float32:
             flat = t.flat() if decay == 1 else t.flat().mul_(decay)
-            t.low_rank.add_(flat, 0, keys, factors)
+            t.low_rank.add_(flat, 0, keys, factors, factor)
             return
         for part in self._parts(t, at_least=low_rank_noise.BLOCK):
             values = torch.mul(t.flat()[:, part].float(), decay)
-            t.low_rank.add_(values, part.start, keys, factors)
-            self._store_(t, part, values, rounding, rounding_seed)
+            t.low_rank.add_(values, part.start, keys, factors, factor)
+            t.store_(part, values, rounding, rounding_seed)
 
     def move_(
         self,
@@ -150,22 +164,7 @@ class Weights:
             t = self.tunables[n]
             values = torch.mul(t.flat()[:, part].float(), decay if t.tensor.dim() >= 2 else 1.0)
             change(n, part, values)
-            self._store_(t, part, values, rounding, rounding_seed)
-
-    @staticmethod
-    def _store_(
-        t: Tunable, part: slice, values: torch.Tensor, rounding: noise.Rounding, rounding_seed: int
-    ) -> None:
-        """Elements `part` of a tensor <- values; what is no sum of Gaussian z cannot be matched."""
-        how: noise.Rounding = "stochastic" if rounding == "matched" else rounding
-        where, shape = t.part(part.start, values.shape[1])
-        noise.store_(
-            t.flat()[:, part].view(shape),
-            where,
-            values.view(shape),
-            rounding=how,
-            rounding_seed=rounding_seed,
-        )
+            t.store_(part, values, rounding, rounding_seed)
 
     def add_to_(
         self,
@@ -176,20 +175,35 @@ class Weights:
         coefficients: Sequence[float],
         *,
         scalings: Sequence[Scaling | None] = (),
+        factor: float = 1.0,
         decay: float = 1.0,
     ) -> None:
-        """values <- decay * values + sum_k coefficients[k] * scalings[k] * z(seeds[k]), as `update_` sums it.
+        """values <- decay * values + factor * sum_k coefficients[k] * scalings[k] * z(seeds[k]), as `update_` sums it.
 
         values: (1, k) float32, for the elements from `start` on of the n-th tensor, in row-major order.
         """
-        moved = pairs_of(n, seeds, coefficients, scalings)
-        if moved or decay != 1:
-            t, keys, factors = self.tunables[n], [seed for seed, _ in moved], [a for _, a in moved]
+        keys, factors, factor = self._moved(n, seeds, coefficients, scalings, factor)
+        if keys or decay != 1:
+            t = self.tunables[n]
             if t.low_rank is None:
                 where, shape = t.part(start, values.shape[1])
                 noise.update_(values.view(shape), where, keys, factors, decay=decay, kind=self.entrywise)
             else:
-                t.low_rank.add_(values.mul_(decay), start, keys, factors)
+                t.low_rank.add_(values.mul_(decay), start, keys, factors, factor)
+
+    def _moved(
+        self,
+        n: int,
+        seeds: Sequence[int],
+        coefficients: Sequence[float],
+        scalings: Sequence[Scaling | None],
+        factor: float,
+    ) -> Moved:
+        """What a sum adds to the n-th tensor."""
+        if isinstance(self.tunables[n].low_rank, RankOne):
+            return in_common(n, seeds, coefficients, scalings, factor)
+        pairs = pairs_of(n, seeds, [factor * a for a in coefficients], scalings)
+        return Moved([seed for seed, _ in pairs], [a for _, a in pairs])
 
     def blocks(self) -> Iterator[tuple[int, slice]]:
         """All elements in blocks that fit into a cache: (number of the tensor, elements in row-major order)."""

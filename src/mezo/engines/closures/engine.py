@@ -44,6 +44,11 @@ class ClosureEngine:
 
     def losses_each(self, batches: Sequence[Closure], probes: Sequence[Probe]) -> list[list[float]]:
         """The loss of each closure at each probe, all from the same random state and the same buffers."""
+        if any(probe.rows for probe in probes):
+            raise MezoError(
+                "a closure computes the loss of all its rows, and this estimator asks for parts of them: use "
+                "num_directions, or mezo.MeZOTrainer with row_directions"
+            )
         return [self._losses(closure, probes) for closure in batches]
 
     def apply(self, update: Update) -> None:

@@ -1,6 +1,7 @@
 """Modes that hold z in float32: memory="store" the whole z of a step, memory="store-layer" that of one layer."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -58,17 +59,20 @@ class _Holding(Weights):
         coefficients: Sequence[float],
         *,
         scalings: Sequence[Scaling | None] = (),
+        factor: float = 1.0,
         decay: float = 1.0,
         rounding: noise.Rounding = "stochastic",
     ) -> None:
-        if rounding == "matched" or not seeds or not self._held.keys() >= {(seed, 0.0) for seed in seeds}:
-            super().update_(seeds, coefficients, scalings=scalings, decay=decay, rounding=rounding)
+        held = self._held.keys() >= {(seed, 0.0) for seed in seeds}
+        if rounding == "matched" or self.kind == "rank-one" or not seeds or not held:
+            how: Any = dict(scalings=scalings, factor=factor, decay=decay, rounding=rounding)
+            super().update_(seeds, coefficients, **how)
             return
 
         def add_stored(n: int, part: slice, values: torch.Tensor) -> None:
             for seed, a, s in zip(seeds, coefficients, scalings or [None] * len(seeds), strict=True):
-                if factor := s.factors[n] if s else 1.0:
-                    values.add_(torch.mul(self._held[seed, 0.0][n][:, part], a * factor))
+                if scale := s.factors[n] if s else 1.0:
+                    values.add_(torch.mul(self._held[seed, 0.0][n][:, part], factor * a * scale))
 
         self.move_(add_stored, decay=decay, rounding=rounding, rounding_seed=seeds[0])
 

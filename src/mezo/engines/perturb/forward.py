@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from mezo.engines.perturb import layer_forwards
+from mezo.engines.perturb.deal import Deal
 from mezo.engines.perturb.layer_forwards import CannotStack
 from mezo.engines.perturb.lora_forward import LastCast, LoraForward, is_plain_lora
 from mezo.engines.perturb.probed import Probed
@@ -47,16 +48,16 @@ class Probing(Probed):
         rows: int | None = None,
         overrides: dict[nn.Module, Callable[..., Any]] | None = None,
         plainly: bool = False,
+        deal: Deal | None = None,
     ) -> Iterator[None]:
         """Inside the block, the model's forward sees theta + scale * z(seed).
 
         `rows`: leading dimension of the inputs, P times the batch; may be None for one probe. `overrides`: handlers
         that replace ours for some modules (the LM head). `plainly`: every module runs its own forward on its whole
-        perturbed
-        tensors, one probe: the reference. A forward that someone else has set on a module runs there with the
+        perturbed tensors, one probe: the reference. `deal`: the probes are slots, of which each row has its own. A forward that someone else has set on a module runs there with the
         perturbed tensors, and is back in place afterwards.
         """
-        self.probes, self.pairs, self.rows = probes, pair_up(probes), rows
+        self.probes, self.pairs, self.rows, self.deal = probes, pair_up(probes), rows, deal
         patches = _Patches()
         written: list[tuple[Tunable, torch.Tensor]] = []
         moving = any(p.scale != 0 for p in probes)
@@ -67,7 +68,8 @@ class Probing(Probed):
             if moving:
                 with knowing():
                     self._write_whole(written)
-                    self._small_values = self._small.perturb(self.pairs, len(probes))
+                    if deal is None:
+                        self._small_values = self._small.perturb(self.pairs, len(probes))
                 for module, owned in self._owners:
                     keys = [key for key in owned if self._moves(module, key)]
                     if keys and module not in (overrides or {}):
@@ -87,7 +89,7 @@ class Probing(Probed):
             with knowing(), torch.no_grad():
                 for tunable, theta in written:
                     tunable.rows().copy_(theta)
-            self.probes, self.pairs, self.rows = (), [], None
+            self.probes, self.pairs, self.rows, self.deal = (), [], None, None
             self._small_values = []
             self._factors.clear()
             self._cast.forget()

@@ -14,17 +14,14 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from mezo.engines.perturb import low_rank, matmul
+from mezo.engines.perturb import dealt, low_rank, matmul
+from mezo.engines.perturb.deal import CannotStack
 from mezo.engines.perturb.matmul import linear_into
 from mezo.engines.perturb.probed import Probed
 from mezo.engines.perturb.raw_reads import knowing, unwatched
 from mezo.models.quantised import is_plain
 
 Forward = Callable[..., Any]
-
-
-class CannotStack(RuntimeError):
-    """A module cannot tell the probes of a pass apart: they have to go one after another."""
 
 
 def handler_for(module: nn.Module, keys: Sequence[str], own: Forward | None = None) -> Callable[..., Any]:
@@ -54,6 +51,7 @@ def _genuine(forward: Forward) -> Forward | None:
 
 
 _LINEAR, _EMBEDDING = _genuine(nn.Linear.forward), _genuine(nn.Embedding.forward)
+_LAYER_NORM = _genuine(nn.LayerNorm.forward)
 
 
 def _is_plain_linear(module: nn.Module) -> bool:
@@ -100,8 +98,10 @@ def _matmul(
     probing: Probed, module: Any, x: torch.Tensor, *, out_features: int, transposed: bool
 ) -> torch.Tensor:
     inputs, restore = _by_probe(probing, x)
-    out = x.new_empty(len(probing.probes), inputs.shape[1], out_features)
     weight, bias = probing.tunable(module, "weight"), probing.tunable(module, "bias")
+    if probing.deal is not None:
+        return restore(dealt.linear(probing, module, weight, bias, inputs, transposed=transposed))
+    out = x.new_empty(len(probing.probes), inputs.shape[1], out_features)
     if weight is not None and weight.low_rank is not None:
         own = None if bias is None else probing.perturbed_copies(bias)
         raw = module.bias if own is None else None
@@ -135,6 +135,8 @@ def embedding(
     table = probing.tunable(module, "weight")
     assert table is not None
     inputs, restore = _by_probe(probing, ids.unsqueeze(-1))
+    if probing.deal is not None:
+        return restore(dealt.embedding(probing, table, inputs.squeeze(-1)))
     if table.low_rank is not None:
         return restore(low_rank.embedding(probing, table, inputs.squeeze(-1)))
     if inputs.is_cuda:  # finding the distinct ones would make the host wait for the device
@@ -174,8 +176,12 @@ def gain(
         return any_module(probing, module, forward, keys, *args, **kwargs)
     original = module._parameters["weight"]
     with knowing():
-        copies = torch.stack(probing.perturbed_copies(weight)).repeat_interleave(x.shape[0] // count, 0)
-        module._parameters["weight"] = copies.view(x.shape[0], *[1] * (x.dim() - 2), -1)  # type: ignore[assignment]
+        if probing.deal is not None and x.dim() > 2:
+            gains = dealt.gain(probing, weight, x)
+        else:
+            copies = torch.stack(probing.perturbed_copies(weight)).repeat_interleave(x.shape[0] // count, 0)
+            gains = copies.view(x.shape[0], *[1] * (x.dim() - 2), -1)
+        module._parameters["weight"] = gains  # type: ignore[assignment]
     try:
         return forward(x)
     finally:
@@ -213,6 +219,9 @@ def any_module(
     probing: Probed, module: nn.Module, forward: Forward, keys: list[str], *args: Any, **kwargs: Any
 ) -> Any:
     """Run the module's own forward once a probe, on that probe's rows, with its tensors swapped."""
+    if probing.deal is not None and type(module).forward is _LAYER_NORM and len(args) == 1 and not kwargs:
+        with knowing():
+            return dealt.layer_norm(probing, module, args[0])  # type: ignore[arg-type]
     copies = {
         key: probing.perturbed_copies(t) for key in keys if (t := probing.tunable(module, key)) is not None
     }

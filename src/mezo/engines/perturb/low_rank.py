@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from mezo.engines.perturb import matmul
+from mezo.engines.perturb import dealt, matmul
 from mezo.engines.perturb.probed import Probed
 from mezo.engines.perturb.raw_reads import knowing
 from mezo.weights.tunable import Tunable
@@ -45,7 +45,9 @@ def linear(
         out = matmul.linear(one, weight.t() if transposed else weight, bias)
     if len(out) != count:
         out = out.repeat(count, 1, 1)
-    for i, scale, left, right in terms(probing, t, out.dtype):
+    if probing.deal is not None:
+        dealt.add_terms_(probing, t, out, one, transposed=transposed, rows=rows)
+    for i, scale, left, right in () if probing.deal is not None else terms(probing, t, out.dtype):
         narrow, wide = (left, right) if transposed else (right, left[:, rows])
         add_(out[i], inputs[i] @ narrow.t(), wide, scale)
     for i, own in enumerate(biases or ()):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mezo import noise
+from mezo.engines.perturb.deal import CannotStack, Deal
 from mezo.engines.perturb.raw_reads import knowing
 from mezo.engines.perturb.small_tensors import Pair, SmallTensors, pair_up
 from mezo.noise.where import Where
@@ -64,6 +65,7 @@ class Probed:
         self.rows: int | None = (
             None  # leading dimension of the inputs, of all probes together; None: not known
         )
+        self.deal: Deal | None = None  # of probes that are slots: which direction each token goes along
 
     @contextmanager
     def only(self, i: int) -> Iterator[None]:
@@ -81,6 +83,30 @@ class Probed:
         found = self._of.get(id(module._parameters.get(key)))
         return None if found is None or found.name in self._whole else found
 
+    def place(self, tunable: Tunable) -> int:
+        """Its number in the list of tuned tensors."""
+        return self._place[tunable.name]
+
+    def deal_of(self, tokens: int) -> Deal:
+        """The deal, of a layer that is given so many tokens of each slot. Raises CannotStack unless these are all."""
+        assert self.deal is not None
+        self.deal.check(tokens)
+        return self.deal
+
+    @contextmanager
+    def reading(self, positions: torch.Tensor) -> Iterator[None]:
+        """Inside the block a layer is given the tokens at these positions of each probe alone."""
+        deal = self.deal
+        self.deal = None if deal is None else deal.at(positions)
+        try:
+            yield
+        finally:
+            self.deal = deal
+
+    def _check_alike(self, tunable: Tunable) -> None:
+        if self.deal is not None:
+            raise CannotStack(f"{tunable.name} is needed whole, and every part of the batch has its own")
+
     def scale_of(self, pair: Pair, tunable: Tunable) -> float:
         """The scale of z, or of m + z / drift, in a tensor at the pair's probes."""
         return pair.at.scale_in(self._place[tunable.name])
@@ -89,6 +115,7 @@ class Probed:
         self, tunable: Tunable, start: int = 0, stop: int | None = None
     ) -> Iterator[tuple[int, torch.Tensor]]:
         """(probe index, rows start:stop of the tensor at that probe); each is valid until the next one."""
+        self._check_alike(tunable)
         if (n := self._small.of(tunable)) is not None:
             for i, values in enumerate(self._small_values):
                 yield i, values[n].view(tunable.rows().shape)[start:stop]
@@ -166,6 +193,7 @@ class Probed:
 
     def perturbed_rows(self, tunable: Tunable, rows: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
         """(probe index, the given rows of the tensor at that probe): what an embedding needs."""
+        self._check_alike(tunable)
         table = tunable.rows()
         shape, where = (len(rows), table.shape[1]), Where(tunable.tensor_id)
         with self.scratch.take(shape, table) as plus, self.scratch.take(shape, table) as minus:
@@ -178,6 +206,7 @@ class Probed:
 
     def perturbed_copies(self, tunable: Tunable) -> list[torch.Tensor]:
         """The whole tensor at each probe, for small tensors and unknown modules. Read-only, valid inside `at`."""
+        self._check_alike(tunable)
         if (n := self._small.of(tunable)) is not None:
             return [values[n] for values in self._small_values]
         copies = [torch.empty_like(tunable.tensor.detach()) for _ in self.probes]

@@ -42,7 +42,7 @@ class Head:
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         self._calls += 1
-        with span("head"), knowing():
+        with span("head"), knowing(), self.probing.reading(self.queries.positions):
             return self._forward(hidden)
 
     def _forward(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,49 @@
+"""Which direction each token of a pass goes along, where every part of the batch has its own.
+
+The probes of such a pass are slots: the +eps of every part's own direction, say. Slots lie one after another along the
+first dimension, as the probes of any pass do, and have the same rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from mezo.types import Probe
+
+
+class CannotStack(RuntimeError):
+    """A module cannot tell the probes of a pass apart: they have to go one after another."""
+
+
+@dataclass(frozen=True)
+class Deal:
+    """Which direction each token goes along. Slots differ between parts by their seeds and scales alone."""
+
+    slots: Sequence[Sequence[Probe]]  # [slot][part]
+    part: torch.Tensor  # (n,) int64: of each token of a slot's rows, laid flat
+    _scales: dict[float, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of every part's direction; a slot at theta does not use it."""
+        moving = next((slot for slot in self.slots if any(p.scale for p in slot)), self.slots[0])
+        return [probe.seed for probe in moving]
+
+    def at(self, positions: torch.Tensor) -> "Deal":
+        """That of these tokens alone."""
+        return replace(self, part=self.part[positions], _scales={})
+
+    def scales(self, place: int) -> torch.Tensor | None:
+        """(slots, parts) float32: how far along the noise the n-th tensor is; None: nowhere."""
+        scaling = self.slots[0][0].scaling
+        factor = scaling.factors[place] if scaling else 1.0
+        if factor and factor not in self._scales:
+            rows = [[probe.scale * factor for probe in slot] for slot in self.slots]
+            self._scales[factor] = torch.tensor(rows, dtype=torch.float32, device=self.part.device)
+        return self._scales[factor] if factor else None
+
+    def check(self, tokens: int) -> None:
+        """Raises CannotStack unless a layer is given every token."""
+        if tokens != len(self.part):
+            raise CannotStack(f"a layer is given {tokens} tokens of {len(self.part)}")

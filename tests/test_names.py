@@ -58,7 +58,10 @@ def test_an_error_about_a_hostile_name_is_one_plain_line(
 
 @pytest.mark.parametrize("option", ["--model", "--task", "--data", "--adapter"])
 def test_the_home_of_nobody_is_no_folder(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["eval", "--split", "test", "--model", "none/none", "--task", "demo", option, "~nobody-here/x"]) == 2
+    assert (
+        main(["eval", "--split", "test", "--model", "none/none", "--task", "demo", option, "~nobody-here/x"])
+        == 2
+    )
     line = capsys.readouterr().err.splitlines()[-1]  # after what the hub's library may say
     assert line.startswith("mezo: error: ")
 

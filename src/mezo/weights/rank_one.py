@@ -169,7 +169,9 @@ def multiply(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> None
 @contextmanager
 def _in_float32() -> Iterator[None]:
     """Inside the block products are of float32 values as they are: not of their first bits, TF32 or bfloat16."""
-    backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]
+    backends: list[Any] = [
+        getattr(backend, "matmul", None) for backend in (torch.backends.cuda, torch.backends.mkldnn)
+    ]
     if not all(hasattr(backend, "fp32_precision") for backend in backends):  # before torch 2.9
         legacy = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")

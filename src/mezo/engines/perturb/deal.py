@@ -22,26 +22,28 @@ class Deal:
 
     slots: Sequence[Sequence[Probe]]  # [slot][part]
     part: torch.Tensor  # (n,) int64: of each token of a slot's rows, laid flat
-    _scales: dict[float, torch.Tensor] = field(default_factory=dict)
+    width: int | None  # tokens of a row; None: the tokens are not those of whole rows
+    _scales: dict[tuple[float, ...], torch.Tensor] = field(default_factory=dict)
 
     @property
     def seeds(self) -> list[int]:
         """Of every part's direction; a slot at theta does not use it."""
-        moving = next((slot for slot in self.slots if any(p.scale for p in slot)), self.slots[0])
+        moving = next((slot for slot in self.slots if slot[0].scale), self.slots[0])
         return [probe.seed for probe in moving]
 
     def at(self, positions: torch.Tensor) -> "Deal":
         """That of these tokens alone."""
-        return replace(self, part=self.part[positions], _scales={})
+        return replace(self, part=self.part[positions], width=None, _scales={})
 
     def scales(self, place: int) -> torch.Tensor | None:
         """(slots, parts) float32: how far along the noise the n-th tensor is; None: nowhere."""
-        scaling = self.slots[0][0].scaling
-        factor = scaling.factors[place] if scaling else 1.0
-        if factor and factor not in self._scales:
-            rows = [[probe.scale * factor for probe in slot] for slot in self.slots]
-            self._scales[factor] = torch.tensor(rows, dtype=torch.float32, device=self.part.device)
-        return self._scales[factor] if factor else None
+        factors = tuple(slot[0].factor(place) if slot[0].scale else 0.0 for slot in self.slots)
+        if any(factors) and factors not in self._scales:
+            rows = [
+                [p.scale * factor for p in slot] for slot, factor in zip(self.slots, factors, strict=True)
+            ]
+            self._scales[factors] = torch.tensor(rows, dtype=torch.float32, device=self.part.device)
+        return self._scales[factors] if any(factors) else None
 
     def check(self, tokens: int) -> None:
         """Raises CannotStack unless a layer is given every token."""

@@ -70,17 +70,17 @@ def embedding(probing: Probed, t: Tunable, ids: torch.Tensor) -> torch.Tensor:
     return out
 
 
-def vector(probing: Probed, t: Tunable, tokens: int) -> torch.Tensor:
-    """(P, n, m): a bias or a gain as each token sees it, rounded to its own type as any probe's is."""
-    deal, theta = probing.deal_of(tokens), t.tensor.detach()
-    if t.low_rank is not None or theta.dim() != 1:
+def vector(probing: Probed, t: Tunable, tokens: int, start: int = 0, stop: int | None = None) -> torch.Tensor:
+    """(P, n, m): elements start:stop of a bias or a gain as each token sees it, rounded to its type as any probe's is."""
+    if t.low_rank is not None or t.tensor.dim() != 1:
         raise CannotStack(f"{t.name} is no vector")
+    deal, theta = probing.deal_of(tokens), t.tensor.detach()[start:stop]
     scales = deal.scales(probing.place(t))
     if scales is None:
         return theta.expand(len(deal.slots), tokens, -1)
     with span("noise"), knowing():
         kind, count = probing.weights.entrywise, theta.numel()
-        z = noise.vectors(t.tensor_id, deal.seeds, 0, count, theta.device, kind=kind)
+        z = noise.vectors(t.tensor_id, deal.seeds, start, count, theta.device, kind=kind)
         table = (theta.float() + scales.unsqueeze(2) * z).to(theta.dtype)
     return table[:, deal.part]
 
@@ -109,17 +109,23 @@ def linear(
 
 
 def gain(probing: Probed, t: Tunable, x: torch.Tensor) -> torch.Tensor:
-    """The gain of a norm for every row of x (rows, tokens, ..., features), in a shape that spreads over it."""
-    if x.dim() > 3 and x.shape[1] == x.shape[2]:
+    """The gain of a norm for every token of x, in a shape that spreads over it.
+
+    x: (rows, tokens, features), or rows and tokens as one dimension, or with one of heads before or after the tokens.
+    """
+    slots, deal = len(probing.probes), probing.deal
+    if x.dim() < 4:
+        return vector(probing, t, x.shape[:-1].numel() // slots).reshape(x.shape)
+    places = [n for n in (1, 2) if deal is not None and x.shape[n] == deal.width]
+    if x.dim() > 4 or len(places) != 1:
         raise CannotStack("which dimension counts tokens cannot be told")
-    slots = len(probing.probes)
-    gains = vector(probing, t, x.shape[0] * x.shape[1] // slots)
-    return gains.reshape(*x.shape[:2], *[1] * (x.dim() - 3), -1)
+    gains = vector(probing, t, x.shape[0] * x.shape[places[0]] // slots)
+    return gains.view(x.shape[0], *(x.shape[n] if n in places else 1 for n in (1, 2)), x.shape[-1])
 
 
 def layer_norm(probing: Probed, module: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
     """torch's own, with gains and biases of each token's direction."""
-    if x.dim() != 3 or len(module.normalized_shape) != 1:
+    if len(module.normalized_shape) != 1:
         raise CannotStack("a norm is over more than the features of a token")
     out = F.layer_norm(x.float(), module.normalized_shape, eps=module.eps)
     for key, change in (("weight", out.mul_), ("bias", out.add_)):

@@ -176,7 +176,7 @@ def gain(
         return any_module(probing, module, forward, keys, *args, **kwargs)
     original = module._parameters["weight"]
     with knowing():
-        if probing.deal is not None and x.dim() > 2:
+        if probing.deal is not None:
             gains = dealt.gain(probing, weight, x)
         else:
             copies = torch.stack(probing.perturbed_copies(weight)).repeat_interleave(x.shape[0] // count, 0)

@@ -1,13 +1,10 @@
 """The default engine: any Hugging Face causal or masked language model, in this process."""
 
-import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from mezo.config import Shortcut
 from mezo.engines.base import Engine, PreparedBatch
@@ -15,31 +12,24 @@ from mezo.engines.counts import Counts
 from mezo.engines.in_place.modes import Memory, walk_for
 from mezo.engines.in_place.walk import Granularity
 from mezo.engines.perturb.forward import Probing
-from mezo.engines.perturb.layer_forwards import CannotStack
 from mezo.engines.perturb.raw_reads import RawReads
 from mezo.engines.transformers import selfcheck
 from mezo.engines.transformers.audit import audit
-from mezo.engines.transformers.batch import BatchPart, LaidOut, join, prepare, stacked
+from mezo.engines.transformers.batch import LaidOut
+from mezo.engines.transformers.dealt import DealtBatch, Slots, dealt, has_factors
 from mezo.engines.transformers.form import Form
 from mezo.engines.transformers.frozen_layers import Below
 from mezo.engines.transformers.generate import Greedy, at
-from mezo.engines.transformers.lm_head import Head
-from mezo.engines.transformers.plain_forward import NOT_TAKEN
-from mezo.engines.transformers.prefix_cache import SharedKeys
-from mezo.engines.transformers.split_points import find_cuts
+from mezo.engines.transformers.passes import Passes
 from mezo.errors import MezoError
-from mezo.models.offloaded import device_of
 from mezo.objectives import LogprobObjective, Objective, OutputObjective
 from mezo.optimizers import Optimizer
 from mezo.scoring import Example, ScoringBatch, pose
 from mezo.types import THETA, Probe, Update
-from mezo.util.clock import since
-from mezo.util.parsing import one_line
-from mezo.util.profiling import span
 from mezo.weights.weights import Weights
 
 
-class TransformersEngine(Engine):
+class TransformersEngine(Passes, Engine):
     """The default engine: theta is in `model`; probes never write it unless `memory` asks for a walk.
 
     `selfcheck` compares each shortcut with the model's own forward on a few tokens: packed or padded rows,
@@ -82,7 +72,7 @@ class TransformersEngine(Engine):
         self.counts = Counts()
         self.below: Below | None = None
         self._activation_cache_bytes = activation_cache_bytes
-        self._usual_probes = 2
+        self._usual_probes, self._usual_parts = 2, 1
         self.form = Form()
         self.form = selfcheck.find_form(self, probes=probes and self.in_place is None)
         self.counts = Counts()  # of the work asked for from here on
@@ -99,6 +89,9 @@ class TransformersEngine(Engine):
         return self._prepared(batch, self.objective)
 
     def _prepared(self, batch: Sequence[Example], objective: LogprobObjective) -> PreparedBatch:
+        if (parts := self._usual_parts) > 1 and len(batch) % parts == 0:
+            made: Any = dealt(self, batch, objective, parts, self._usual_probes)
+            return PreparedBatch(tuple(batch), made)
         posed = pose(batch, answers_only=objective.answers_only)
         return PreparedBatch(tuple(batch), self.laid_out(posed, self._usual_probes))
 
@@ -107,13 +100,34 @@ class TransformersEngine(Engine):
         if isinstance(objective, OutputObjective):
             return [objective(batch, self.generate(batch, probe)) for probe in probes]
         assert isinstance(objective, LogprobObjective)
-        if not isinstance(batch, PreparedBatch):
-            batch = self._prepared(batch, objective)
-        self._usual_probes = self._at_once(probes)
+        self._usual_probes, self._usual_parts = self._at_once(probes), 1
+        if not isinstance(batch, PreparedBatch) or not isinstance(batch.made, LaidOut):
+            batch = self._prepared(tuple(batch), objective)
         prepared: LaidOut = batch.made
         values = self._stacked_or_apart(prepared, probes)
         self._audit("losses", prepared.posed, probes, values)
         return [objective(prepared.posed, row) for row in values]
+
+    def dealt_losses(self, batch: Sequence[Example], probes: Sequence[Probe]) -> list[float]:
+        """All parts in one pass, where each token can go along its own direction; else one part after another."""
+        slots, objective = Slots.of(probes), self.objective
+        able = self.in_place is None and self.form.stacked and not self.probing.whole
+        if slots is None or not (
+            able and has_factors(self.weights) and isinstance(objective, LogprobObjective)
+        ):
+            return super().dealt_losses(batch, probes)
+        parts, at_once, before = len(slots.probes[0]), self._at_once(slots.first), replace(self.counts)
+        self._usual_probes, self._usual_parts = at_once, parts
+        made = batch.made if isinstance(batch, PreparedBatch) else None
+        if not isinstance(made, DealtBatch) or not made.is_for(parts, at_once):
+            made = dealt(self, tuple(batch), objective, parts, at_once)
+        values = self._dealt(made, slots)
+        if values is None:
+            self.counts.go_back(before)
+            return super().dealt_losses(batch, probes)
+        k = made.longest
+        self._audit("losses", made.parts[k], [slot[k] for slot in slots.probes], values[:, made.queries[k]])
+        return made.losses(slots, values, objective)
 
     def logprobs(self, batch: ScoringBatch, probes: Sequence[Probe] = (THETA,)) -> np.ndarray:
         values = self._stacked_or_apart(self.laid_out(batch, self._at_once(probes)), probes)
@@ -127,10 +141,6 @@ class TransformersEngine(Engine):
         if what in self._to_audit and len(posed.query_row):
             self._to_audit.remove(what)
             audit(self, posed, probes, values)
-
-    def in_form(self, batch: ScoringBatch, probes: Sequence[Probe]) -> np.ndarray:
-        """`logprobs` in the present form only. Raises CannotStack where it does not apply."""
-        return self._logprobs(self.laid_out(batch, self._at_once(probes)), probes)
 
     def generate(
         self,
@@ -172,179 +182,3 @@ class TransformersEngine(Engine):
 
     def restore(self, state: Any) -> None:
         self.state = self.optimizer.init(self.weights) if state is None else state
-
-    def find_below(self) -> None:
-        """Find out what can be computed once for all probes that move upper layers alone."""
-        ids = torch.tensor([[5, 6, 7]], device=device_of(self.model))
-        place = {id(t.tensor): n for n, t in enumerate(self.weights.tunables)}
-        owners = {
-            module: tuple(place[id(p)] for p in module._parameters.values() if id(p) in place)
-            for module in self.probing.owners()
-        }
-        cuts = find_cuts(self.model, owners, lambda: self.model(input_ids=ids))
-        self.below = None if cuts is None else Below(cuts, self._activation_cache_bytes)
-
-    def allows(self, shortcut: Shortcut) -> bool:
-        """Whether a shortcut may be used, if it agrees with the model's own forward."""
-        return not self.disabled & {shortcut, "all"}
-
-    # ---------------------------------------------------------------- one pass
-
-    def _groups(self, probes: Sequence[Probe]) -> list[list[Probe]]:
-        """The probes in groups that share a pass: all, or those of one scaling, so lower layers run once a group."""
-        if self.in_place is not None or not self.form.stacked:
-            return [[probe] for probe in probes]
-        groups: list[list[Probe]] = [[]]
-        for probe in probes:
-            others = {p.scaling for p in groups[-1] if p.scale}
-            if self.below is not None and probe.scale and others and probe.scaling not in others:
-                groups.append([])
-            groups[-1].append(probe)
-        return groups
-
-    def _at_once(self, probes: Sequence[Probe]) -> int:
-        """How many of the probes go through the model together, at most."""
-        return max(map(len, self._groups(probes)))
-
-    def laid_out(self, posed: ScoringBatch, num_probes: int = 1) -> LaidOut:
-        return prepare(
-            posed,
-            num_probes,
-            self.form,
-            pad=self.pad,
-            causal=self.kind == "causal",
-            share_prefixes=self.share_prefixes,
-            max_tokens=self.max_tokens,
-            device=device_of(self.model),
-        )
-
-    def _stacked_or_apart(self, prepared: LaidOut, probes: Sequence[Probe]) -> np.ndarray:
-        read: set[str] = set()  # tensors that the probes at hand move, and that were read past their modules
-        before = replace(self.counts)
-
-        def watched(prepared: LaidOut, group: Sequence[Probe]) -> np.ndarray:
-            with self._watching(group) as watch:
-                found = self._in_shares(prepared, group)
-            # what this group does not move is read as it is, by the module's own forward
-            read.update(() if watch is None else self.probing.moved(watch.read, group))
-            return found
-
-        try:
-            found = self._logprobs(prepared, probes, watched)
-        except CannotStack:  # in this batch; a function of the batch, so that a resumed run does the same
-            apart = self.laid_out(prepared.posed, 1)
-            found = np.concatenate([watched(apart, [probe]) for probe in probes])
-        if not read:
-            return found
-        # a part of the model that ran for the first time reads weights past their modules
-        self.probing.write_whole(read)
-        self._watch, self.form = None, replace(self.form, stacked=False)
-        self.counts.go_back(before)  # once in a process: a resumed run would count the step's tokens twice
-        return self._stacked_or_apart(self.laid_out(prepared.posed, 1), probes)
-
-    @contextmanager
-    def _watching(self, probes: Sequence[Probe]) -> Iterator[RawReads | None]:
-        """Sees reads of tuned tensors that the probes would miss. On a GPU, where Python is slow, in audits only."""
-        moves = self.in_place is None and any(probe.scale for probe in probes)
-        if not moves or (device_of(self.model).type == "cuda" and not self._to_audit):
-            yield None
-            return
-        if self._watch is None:
-            self._watch = RawReads(self.weights, ignoring=self.probing.whole)
-        self._watch.read.clear()
-        with self._watch:
-            yield self._watch
-
-    def _logprobs(
-        self,
-        prepared: LaidOut,
-        probes: Sequence[Probe],
-        run: Callable[[LaidOut, Sequence[Probe]], np.ndarray] | None = None,
-    ) -> np.ndarray:
-        at_once, run = self._at_once(probes), run or self._in_shares
-        if prepared.num_probes != at_once:
-            prepared = self.laid_out(prepared.posed, at_once)
-        if self.in_place is not None:
-            with closing(self.in_place.visit(probes)) as points:
-                return np.concatenate([self._in_shares(prepared, [THETA]) for _ in points])
-        return np.concatenate([run(prepared, group) for group in self._groups(probes)])
-
-    def _in_shares(self, prepared: LaidOut, probes: Sequence[Probe]) -> np.ndarray:
-        with span("forward"):
-            parts = [(share.mine, self._forward_or_say(share, probes)) for share in prepared.shares]
-        return join(parts, len(probes), len(prepared.posed.query_row))
-
-    def _forward_or_say(self, share: BatchPart, probes: Sequence[Probe]) -> np.ndarray:
-        try:
-            return self._forward(share, probes)
-        except (CannotStack, MezoError):
-            raise
-        except NOT_TAKEN as error:
-            longest = max(map(len, share.rows))
-            raise MezoError(
-                f"{type(self.model).__name__}: its forward pass fails on {len(share.rows)} rows of at most {longest} tokens "
-                f"({type(error).__name__}: {one_line(error)[:200]}); lower max_length or batch_size if that is too much"
-            ) from error
-
-    @torch.no_grad()
-    def _forward(self, share: BatchPart, probes: Sequence[Probe]) -> np.ndarray:
-        began, copies = time.monotonic(), len(probes)
-        if self.form.plain:
-            answers = self._plainly(share, probes)
-            self._count(share, copies, 0.0, since(began))
-            return answers
-        head = Head(self.probing, self.head_module, copies, share.queries, whole=self.form.whole_head)
-        rows = copies * len(share.layout.input_ids)
-        with self.probing.at(probes, rows=rows, overrides={self.head_module: head}):
-            cut = None if self.below is None else self.below.cut(probes)
-            if self.below is None or cut is None:
-                answers = head.result(self.model(**self.inputs(share, copies)).logits).numpy()
-                spared = 0.0
-            else:
-                with self.below.once(share, copies, cut) as spared:
-                    answers = head.result(self.model(**self.inputs(share, 1)).logits).numpy()
-        self._count(share, copies, spared, since(began))
-        return answers
-
-    def _count(self, share: BatchPart, copies: int, spared: float, seconds: float) -> None:
-        layout = share.layout
-        self.counts.add(
-            asked=copies * layout.asked,
-            reused=copies * (layout.asked - layout.distinct),
-            computed=copies * layout.computed,
-            spared=spared,
-            seconds=seconds,
-        )
-
-    def _plainly(self, share: BatchPart, probes: Sequence[Probe]) -> np.ndarray:
-        """(P, Q) by the model's own forward of rows of one length: slow, and right for any model."""
-        queries, found = share.queries, []
-        for probe in probes:
-            with self.probing.at([probe], rows=len(share.layout.input_ids), plainly=True):
-                logits = self.model(**self.plain_inputs(share.layout.input_ids)).logits
-            table = logits.flatten(0, 1)[queries.positions].float().log_softmax(-1)
-            found.append(table[queries.inverse, queries.tokens].double().cpu().numpy())
-        return np.stack(found)
-
-    def plain_inputs(self, ids: torch.Tensor) -> dict[str, Any]:
-        """What the model is given of unpadded rows of one length."""
-        return {"input_ids": ids, **({"use_cache": False} if self.kind == "causal" else {})}
-
-    def inputs(self, share: BatchPart, copies: int) -> dict[str, Any]:
-        """What the model is given of a share, once for each of `copies` probes."""
-        layout = share.layout
-        inputs: dict[str, Any] = {"input_ids": stacked(layout.input_ids, copies)}
-        if self.kind == "causal":
-            inputs["use_cache"] = False
-        if share.packed:
-            inputs["position_ids"] = stacked(layout.position_ids + self.form.position_offset, copies)
-            if layout.mask is not None:
-                inputs["attention_mask"] = stacked(layout.mask, copies)
-            if layout.keys is not None:
-                inputs["past_key_values"] = SharedKeys(layout.keys, layout.computed)
-                inputs["use_cache"] = True
-        elif self.form.padded:
-            width = layout.input_ids.shape[1]
-            place = torch.arange(width, device=layout.lengths.device)
-            inputs["attention_mask"] = stacked((place < layout.lengths.unsqueeze(1)).long(), copies)
-        return inputs

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from mezo.engines.perturb import low_rank, matmul
+from mezo.engines.perturb import dealt, low_rank, matmul
 from mezo.engines.perturb.forward import Probing
 from mezo.engines.perturb.probed import BLOCK_ELEMENTS
 from mezo.engines.perturb.raw_reads import knowing
@@ -111,12 +111,19 @@ class Head:
         else:
             block = self.module._parameters["weight"][start:stop].float()  # type: ignore[index]
             for i in range(self.num_probes):
-                yield i, matmul.linear(h[i], block, biases.get(i))
+                own = biases.get(i)
+                if own is None or own.dim() == 1:
+                    yield i, matmul.linear(h[i], block, own)
+                else:
+                    yield i, matmul.linear(h[i], block).add_(own)
 
     def _biases(self, plain: torch.Tensor, start: int, stop: int) -> dict[int, torch.Tensor]:
         """By probe, float32. plain: those at theta."""
         tunable = self.probing.tunable(self.module, "bias")
         if tunable is not None and self._moves:
+            if self.probing.deal is not None:  # of each position
+                own = dealt.vector(self.probing, tunable, len(self.queries.positions), start, stop)
+                return {i: b.float() for i, b in enumerate(own)}
             return {i: b[start:stop].float() for i, b in enumerate(self.probing.perturbed_copies(tunable))}
         return dict.fromkeys(range(self.num_probes), plain.float())
 

@@ -62,7 +62,8 @@ def update_of(estimator: Estimator, draw: Draw, learning_rate: float, grads: Seq
     """A step's update from its projected gradients: in the run, and again from its record in a replay."""
     directions = estimator.directions(draw, grads)
     beta = estimator.heading_beta(draw.step)
-    return Update(draw.step, learning_rate, directions, len(draw.seeds), tuple(grads), beta)
+    rate = estimator.learning_rate(learning_rate, grads)
+    return Update(draw.step, rate, directions, len(draw.seeds), tuple(grads), beta)
 
 
 class NonFiniteLoss(MezoError):

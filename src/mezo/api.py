@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mezo.build.schedule import objective_for
 from mezo.build.setup import check_limits, encode, engine_at, load_model, with_dtype, with_matmul
@@ -48,7 +48,7 @@ def mezo_finetune(
     model_path: str,
     train_dataset: str | PathLike[str] | Sequence[Mapping[str, Any]] | MeZODataset,
     lora_rank: int = 8,
-    learning_rate: float = 1e-6,
+    learning_rate: float | Literal["auto"] = 1e-6,
     num_steps: int = 10000,
     epsilon: float = 1e-3,
     batch_size: int = 64,
@@ -67,7 +67,7 @@ def mezo_finetune(
             evaluated on.
         lora_rank: 0 tunes all parameters. A LoRA adapter starts at zero and needs a larger learning rate than
             the default (the paper: 5e-5 to 1e-4); a MezoWarning says so.
-        learning_rate: the step size.
+        learning_rate: the step size; "auto": from the curvature that the probes measure.
         num_steps: updates.
         epsilon: the size of the perturbation, in units of the weights.
         batch_size: examples a step.

@@ -38,6 +38,7 @@ _ALL_WEIGHTS = Values("tuning", ("lora",), but=True)
 _CUT = (Values("engine", ("transformers",)), Values("tensor_parallel", (1,), but=True))
 _CONE = (Values("estimator", ("cone",)),)
 _BY_ROW = (Values("row_directions", (1,), but=True),)
+_AUTO = (Values("learning_rate", ("auto",)),)
 _RANK_ONE = (Values("noise", ("rank-one",)),)
 
 RULES = (
@@ -98,6 +99,14 @@ RULES = (
         _RANK_ONE,
         Values("optimizer", ("momentum-rebuilt",), but=True),
         "a sum is exact for the directions of a step, not for those of all remembered steps at once",
+    ),
+    Rule(_AUTO, Values("estimator", ("two-point",)), "the rate is measured by both signs of a direction"),
+    Rule(_AUTO, Values("optimizer", ("sgd", "momentum")), "the curvature is that of plain steps along z"),
+    Rule(_AUTO, Values("layer_scaling", ("none",)), "a step goes along what it has probed"),
+    Rule(
+        _AUTO,
+        Values("normalize_perturbations", (False,)),
+        "the rate is one for directions that are not normalised",
     ),
     Rule(
         (Values("granularity", (None,), but=True),),

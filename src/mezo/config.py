@@ -292,8 +292,11 @@ class MeZOConfig(BaseModel):
         ge=1,
         le=1 << 16,
     )
-    learning_rate: float = setting(
-        1e-6, METHOD, "Step size.", ge=0, le=1e40, flags=("--learning-rate", "--lr")
+    learning_rate: Annotated[float, Field(ge=0, le=1e40)] | Literal["auto"] = setting(
+        1e-6,
+        METHOD,
+        "Step size; auto: from the curvature that the probes measure.",
+        flags=("--learning-rate", "--lr"),
     )
     schedule: Literal["constant", "linear", "cosine"] = setting(
         "constant", METHOD, "How the learning rate changes over the run."
@@ -484,6 +487,11 @@ class MeZOConfig(BaseModel):
     def _trust_stays_here(self, _value: bool) -> bool:
         """What is saved travels, and no file may have another model's code run."""
         return False
+
+    @property
+    def peak_rate(self) -> float:
+        """The learning rate that the schedule multiplies: 1 where the estimator finds the rate."""
+        return 1.0 if self.learning_rate == "auto" else self.learning_rate
 
     @property
     def saves_adapter(self) -> bool:

@@ -64,7 +64,7 @@ def written_out(config: MeZOConfig) -> np.ndarray:
                 z = math.sqrt(d) * math.cos(angle) * m / np.linalg.norm(m) + math.sin(angle) * z
             slope = (loss(theta + epsilon * z) - loss(theta - epsilon * z)) / (2 * epsilon)
             estimate += slope * z / config.num_directions
-        theta = theta - config.learning_rate * estimate
+        theta = theta - config.peak_rate * estimate
         m = config.cone_beta * m + (1 - config.cone_beta) * estimate
     return theta
 
@@ -126,7 +126,7 @@ def test_m_is_the_running_mean_of_the_estimates() -> None:
     theta, of order 1, is rounded to 6e-8, and lr = 0.01 divides that: 6e-6 of each estimate."""
     config = config_for(estimator="cone", cone_beta=0.9, cone_warmup=0, num_steps=1)
     engine = Toy(QUADRATIC, config)
-    m, estimator, rate = 0.0, build(config, engine.weights), config.learning_rate
+    m, estimator, rate = 0.0, build(config, engine.weights), config.peak_rate
     for step in range(10):
         draw, before = draw_of(0, step, 2), flat(engine.weights)
         losses = [engine.at(probe) for probe in estimator.ask(draw)]

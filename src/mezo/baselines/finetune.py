@@ -63,6 +63,8 @@ class FineTuner:
         dropout: bool = False,
         observer: Observer | None = None,
     ):
+        if config.learning_rate == "auto":
+            raise MezoError("learning_rate='auto' is of forward passes alone: give the optimizer's own rate")
         make, config = look_up(OPTIMIZERS, optimizer, "optimizer"), with_dtype(config)
         self.config, self.observer = config, observer or WarningObserver()
         self.name, self.max_grad_norm, self.dropout = optimizer, max_grad_norm, dropout
@@ -80,7 +82,7 @@ class FineTuner:
         bench = set_up(config.model_copy(update={"optimizer": "sgd"}), loaded, self.objective)
         self.model, self.engine = bench.model, bench.engine
         self.parameters = [t.tensor for t in bench.weights.tunables]
-        self.optimizer = make(_groups(self.parameters, config.weight_decay), lr=config.learning_rate)
+        self.optimizer = make(_groups(self.parameters, config.weight_decay), lr=config.peak_rate)
         if config.dtype != "float32":
             self.observer.on_note(
                 f"warning: {config.dtype} weights lose most of a small update; compare with --dtype float32"
@@ -235,5 +237,5 @@ def _words(tuner: FineTuner) -> str:
     return (
         f"{c.model}, backpropagation with {tuner.method}: {tuned:,} parameters tuned on"
         f" {len(tuner.train_set):,} examples; {tuner.objective.name}, batch {c.batch_size}, learning rate"
-        f" {c.learning_rate:g} ({c.schedule}), {c.num_steps:,} steps"
+        f" {c.peak_rate:g} ({c.schedule}), {c.num_steps:,} steps"
     )

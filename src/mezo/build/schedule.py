@@ -33,7 +33,7 @@ def optimizer_for(config: MeZOConfig) -> Optimizer:
 
 
 def learning_rate(config: MeZOConfig, step: int) -> float:
-    return config.learning_rate * schedule(
+    return config.peak_rate * schedule(
         config.schedule, step, config.num_steps, warmup_steps=config.warmup_steps
     )
 

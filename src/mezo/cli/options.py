@@ -155,7 +155,9 @@ def _option(name: str) -> inspect.Parameter:
 def _kind_of(annotation: Any) -> type:
     """The type that the command line reads a field as; pydantic checks the rest."""
     if get_origin(annotation) in (Union, types.UnionType):
-        annotation = next(a for a in get_args(annotation) if a is not type(None))
+        kinds = [a for a in get_args(annotation) if a is not type(None)]
+        # a number or a word: as text, of which pydantic makes the number
+        annotation = next((a for a in kinds if get_origin(a) is Literal), kinds[0])
     return str if get_origin(annotation) in (Literal, tuple, dict) else annotation
 
 

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
+from mezo.combinations import check_combination
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
+from mezo.estimators.auto_rate import AutoRate
 from mezo.estimators.base import Estimator
 from mezo.estimators.blocks import Blocks
 from mezo.estimators.clipped import Clipped
@@ -39,7 +41,7 @@ __all__ = ["ESTIMATORS", "Estimator", "Normalized", "TwoPoint", "build", "norms_
 
 def build(config: MeZOConfig, weights: "Weights", norms: Sequence[float] | None = None) -> Estimator:
     """The config's estimator and what goes around it, from the inside: a direction for each part of the batch, layer
-    scaling, blocks, unit length, clipping, sums of signs.
+    scaling, blocks, unit length, clipping, sums of signs, a rate of its own.
 
     weights: at the start of the run, which layer scaling reads; or `norms` as they were then
     (`norms_of`). Raises MezoError for an unknown name or settings that do not fit the weights.
@@ -68,4 +70,7 @@ def build(config: MeZOConfig, weights: "Weights", norms: Sequence[float] | None 
         estimator = Clipped(estimator, config.clip_projected_grad, config.clip_quantile)
     if config.noise == "rank-one":
         estimator = ExactSums(estimator)
+    if config.learning_rate == "auto":
+        check_combination(config)
+        estimator = AutoRate(estimator, halves=config.batch_size % 2 == 0)
     return estimator

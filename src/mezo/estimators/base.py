@@ -72,6 +72,10 @@ class Estimator(abc.ABC):
         """What the projected gradients belong to; here, one to each seed."""
         return tuple(Direction(seed, value) for seed, value in zip(draw.seeds, values, strict=True))
 
+    def learning_rate(self, scheduled: float, values: Sequence[float]) -> float:
+        """The rate of a step with these values; here, what the config and its schedule say."""
+        return scheduled
+
     def width(self, n: int) -> int:
         """How many values a step of n seeds has."""
         return n
@@ -119,6 +123,9 @@ class Wrapper(Estimator):
 
     def directions(self, draw: Draw, values: Sequence[float]) -> tuple[Direction, ...]:
         return self.inner.directions(draw, values)
+
+    def learning_rate(self, scheduled: float, values: Sequence[float]) -> float:
+        return self.inner.learning_rate(scheduled, values)
 
     def width(self, n: int) -> int:
         return self.inner.width(n)

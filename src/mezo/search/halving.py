@@ -30,7 +30,7 @@ class SearchResult:
 
     @property
     def best(self) -> SearchedSetting:
-        return SearchedSetting(self.config.learning_rate, self.config.epsilon)
+        return SearchedSetting(self.config.peak_rate, self.config.epsilon)
 
     @property
     def ranking(self) -> tuple[SearchedSetting, ...]:

@@ -123,7 +123,7 @@ def _arguments(config: MeZOConfig) -> Any:
 
     return TrainingArguments(
         output_dir=tempfile.gettempdir(),  # nothing is written there; it has no default in some versions
-        learning_rate=config.learning_rate,
+        learning_rate=config.peak_rate,
         max_steps=config.num_steps,
         per_device_train_batch_size=config.batch_size,
         seed=config.seed % 2**32,

@@ -346,5 +346,5 @@ class MeZOTrainer:
         return (
             f"{c.model}, {what}: {self.weights.num_elements:,} of {num_parameters(self.bench.model):,} "
             f"parameters tuned on {len(self.train_set):,} examples; {self.objective.name}, batch {c.batch_size}, "
-            f"learning rate {c.learning_rate:g} ({c.schedule}), epsilon {c.epsilon:g}, {c.num_steps:,} steps"
+            f"learning rate {c.learning_rate} ({c.schedule}), epsilon {c.epsilon:g}, {c.num_steps:,} steps"
         )

@@ -108,7 +108,7 @@ def assert_same_walk(a: mezo.TrainResult, b: mezo.TrainResult, layers: int = 2) 
     for name, tensor in mine.items():
         size = float(tensor.abs().max())
         # each step adds rate * apart * z, and rounds once
-        bound = config.learning_rate * float(apart.sum()) * LONGEST + len(apart) * 2**-23 * size
+        bound = config.peak_rate * float(apart.sum()) * LONGEST + len(apart) * 2**-23 * size
         assert float((tensor - theirs[name]).abs().max()) <= bound, name
 
 

@@ -110,7 +110,7 @@ def assert_equal_runs(here: mezo.TrainResult, there: mezo.TrainResult) -> None:
     assert np.abs(grads(here) - grads(there)).max() <= tolerance
     assert np.abs(grads(here)).max() > 20 * tolerance
     # a moment over its root has no bound in the slopes, but moves by about the rate; |z| is below 6
-    bound = config.learning_rate * (2 if config.optimizer == "adam" else tolerance * 6)
+    bound = config.peak_rate * (2 if config.optimizer == "adam" else tolerance * 6)
     mine, theirs = tuned(here), tuned(there)
     assert mine.keys() == theirs.keys()
     for name, tensor in mine.items():

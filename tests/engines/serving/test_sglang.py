@@ -105,7 +105,7 @@ def assert_equal_walks(here: mezo.TrainResult, there: mezo.TrainResult, part: st
     assert there.output is not None
     mine, theirs = (load_file(r.output / part) for r in (here, there) if r.output is not None)
     assert mine.keys() == theirs.keys()
-    bound = config.num_steps * config.learning_rate * tolerance * 6
+    bound = config.num_steps * config.peak_rate * tolerance * 6
     # and half a unit in the last place of weights of up to 4, in each of the steps
     bound += config.num_steps * 2.4e-7
     assert max(float((mine[name] - theirs[name]).abs().max()) for name in mine) <= bound

@@ -22,6 +22,8 @@ RISE = 1.5  # times the loss of the first steps
 
 def before_the_start(config: MeZOConfig) -> str | None:
     """A warning if the learning rate is one for full tuning, and something far smaller is tuned, or moves far less."""
+    if config.learning_rate == "auto":
+        return None
     if config.normalize_perturbations and config.learning_rate <= _FOR_GAUSSIAN:
         return (
             f"warning: a learning rate of {config.learning_rate:g} will hardly move the weights along normalised directions, "
@@ -29,7 +31,7 @@ def before_the_start(config: MeZOConfig) -> str | None:
         )
     if config.tuning not in ("lora", "prefix") or config.normalize_perturbations:
         return None
-    usual = {family: MeZOConfig.paper(family, config.tuning).learning_rate for family in ("roberta", "opt")}
+    usual = {family: MeZOConfig.paper(family, config.tuning).peak_rate for family in ("roberta", "opt")}
     if config.learning_rate >= min(usual.values()) / 5:
         return None
     what = "LoRA adapter, which starts at zero" if config.tuning == "lora" else "prefix"

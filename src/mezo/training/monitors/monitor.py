@@ -30,7 +30,7 @@ class Watch:
     ) -> None:
         self._config, self._objective, self._slopes, self._run = config, objective, slopes, run
         self._explosion, self._exploded = explosion, 0
-        self._done = 0  # updates
+        self._done, self._rate = 0, 0.0  # updates, and the last one's learning rate
         self.notices: list[Notice] = []
         self._begin(0)
 
@@ -70,7 +70,7 @@ class Watch:
                 log("noticed", step=notice.step, what=notice.kind, text=notice.text)
 
     def _heard(self, record: StepRecord) -> Iterator[Notice]:
-        self._done = record.step + 1
+        self._done, self._rate = record.step + 1, record.learning_rate
         if self._explosion is not None and self._explosion.seen(record) and not self._exploded:
             self._exploded = record.step + 1
         for kind, seen in self._watchers:
@@ -83,10 +83,11 @@ class Watch:
         found = self._explosion
         if found is None or not self._exploded or not self._config.stop_on_explosion:
             return
+        rate = self._rate if self._config.learning_rate == "auto" else self._config.learning_rate
         raise ExplodingLoss(
             f"step {self._exploded}: the loss has exploded: its median over the last 50 steps is {found.last:.3g}; it "
             f"began at {found.first:.3g}, and guessing costs {found.guess:.3g}. Lower the learning rate "
-            f"(--learning-rate {self._config.learning_rate / 3:.1g}) or epsilon. What was done is saved, up to this step; "
+            f"(--learning-rate {rate / 3:.1g}) or epsilon. What was done is saved, up to this step; "
             f"{self.way_back()}. --no-stop-on-explosion lets such a run go on"
         )
 

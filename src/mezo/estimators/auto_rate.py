@@ -1,0 +1,176 @@
+"""A learning rate from what the probes measure, so that nobody has to choose one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import Any, NamedTuple
+
+from mezo.estimators.base import Estimator, Wrapper, as_float32
+from mezo.types import THETA, Draw, Probe
+
+FIRST = 16  # steps that all measure
+EVERY = 8  # then one in so many
+KEPT = 0.95  # of what was measured before, at each measurement
+SHARE = 1.0  # of the rate that lowers a quadratic loss fastest
+SIGNAL, LEAST = 0.25, 0.02  # the share of g^2 that is no noise of the batch: at first, and at least
+HALVES = (0, 2), (1, 2)
+
+
+class Measured(NamedTuple):
+    """What the steps so far have measured, older ones counting less.
+
+    Args:
+        count: measurements.
+        energy: the sum of g^2, g the slope of the whole batch.
+        shared: the sum of the product of the slopes of the batch's two halves.
+        bend: the sum of g^2 |c|, c the curvature along the same direction.
+        parts: the sum of the mean g^2 of the slopes that the step itself takes.
+    """
+
+    count: int = 0
+    energy: float = 0.0
+    shared: float = 0.0
+    bend: float = 0.0
+    parts: float = 0.0
+
+
+@dataclass(frozen=True)
+class AutoRate(Wrapper):
+    """The inner estimator, and the learning rate at which its steps lower a quadratic loss fastest.
+
+    A step along z of slope g and curvature c = z^T H z changes the loss by -r G^2 + r^2 g^2 c / 2 at a rate r, G being the
+    slope of the loss of all examples, g that of the batch. So r = sum(G^2) / sum(g^2 c) is best on average, and all of it
+    comes from forward passes: in some steps each half of the batch has losses of its own, whose slopes share G and
+    nothing else, so that the mean of their product is that of G^2; and c = (l+ + l- - 2 l) / eps^2 with the loss l at
+    theta. A measuring step costs half a step more.
+
+    Negative curvatures count as positive ones: they say how far a slope holds. At first a quarter of g^2 is taken to be
+    G^2, which counts as 16 measurements; at least a fiftieth is. The first steps are shorter, in proportion to the
+    measurements there are. The mean over n directions takes n times the rate. With a direction for each part of the
+    batch, one more direction, of all rows, is measured.
+
+    A step's values are the inner estimator's, and the rate: replay and resume compute nothing again. What the config's
+    schedule multiplies is this rate.
+
+    Args:
+        inner: has both signs of each direction.
+        halves: whether the batch can be cut into halves; else a quarter of g^2 is taken to be G^2 throughout.
+
+    Reference: Malladi et al. 2023, arXiv:2305.17333, section 4, for tr(H) in the rate. The measurement is ours.
+    Example:
+        >>> from mezo.estimators.auto_rate import AutoRate
+        >>> from mezo.estimators.two_point import TwoPoint
+        >>> from mezo.types import Draw
+        >>> estimator, draw = AutoRate(TwoPoint(0.5), halves=False), Draw(0, (7,))
+        >>> [probe.scale for probe in estimator.ask(draw)]
+        [0.5, -0.5, 0.0]
+        >>> estimator.tell(draw, [1.5, 0.5, 0.75])[0]  # slope 1, curvature 2: 1/4 of 1/2, for a start 1/16 of it
+        (1.0, 0.0078125)
+    """
+
+    inner: Estimator
+    halves: bool = True
+
+    def init(self) -> Any:
+        return (self.inner.init(), Measured())
+
+    def width(self, n: int) -> int:
+        return self.inner.width(n) + 1
+
+    def are_slopes(self, n: int) -> tuple[bool, ...]:
+        return (*self.inner.are_slopes(n), False)
+
+    def ask(self, draw: Draw, state: Any = None) -> tuple[Probe, ...]:
+        probes = self.inner.ask(draw, self._parts(state)[0])
+        if not _measures(draw):
+            return probes
+        if probes[0].rows is None:
+            return self._cut((*probes, THETA))
+        return probes + self._cut((*_beside(draw, probes[0]), THETA))
+
+    def ask_again(self, draw: Draw, losses: Sequence[float], state: Any = None) -> tuple[Probe, ...]:
+        return ()
+
+    def tell(self, draw: Draw, losses: Sequence[float], state: Any = None) -> tuple[tuple[float, ...], Any]:
+        inner, measured = self._parts(state)
+        probes = self.inner.ask(draw, inner)
+        if not _measures(draw):
+            values, inner = self.inner.tell(draw, losses, inner)
+            return (*values, self._rate(draw, measured)), (inner, measured)
+        if probes[0].rows is None:
+            parts = self._joined(losses)
+            whole = [sum(each) / len(each) for each in zip(*parts, strict=True)]
+            values, inner = self.inner.tell(draw, whole[:-1], inner)
+        else:
+            values, inner = self.inner.tell(draw, losses[: len(probes)], inner)
+            parts = self._joined(losses[len(probes) :])
+        slopes = [
+            v for v, is_slope in zip(values, self.inner.are_slopes(len(draw.seeds)), strict=True) if is_slope
+        ]
+        found = _found(abs(probes[0].scale), parts, slopes)
+        if all(map(isfinite, found)):
+            measured = Measured(
+                measured.count + 1,
+                *(KEPT * old + new for old, new in zip(measured[1:], found, strict=True)),
+            )
+        return (*values, self._rate(draw, measured)), (inner, measured)
+
+    def directions(self, draw: Draw, values: Sequence[float]) -> Any:
+        return self.inner.directions(draw, values[:-1])
+
+    def learning_rate(self, scheduled: float, values: Sequence[float]) -> float:
+        return scheduled * values[-1]
+
+    def _rate(self, draw: Draw, m: Measured) -> float:
+        """A float32 value; 0 where no slope and no curvature was ever found."""
+        if not (m.bend and m.parts and m.energy):
+            return 0.0
+        seen = (1 - KEPT**m.count) / (1 - KEPT)  # measurements that the sums are worth
+        signal = (SIGNAL * FIRST + (m.shared / m.energy) * seen) / (FIRST + seen) if self.halves else SIGNAL
+        best = max(LEAST, min(1.0, signal)) * m.energy / m.bend  # of one direction, on all rows
+        noisier = m.energy / m.parts  # below 1 where each direction has a part of the batch
+        return as_float32(SHARE * min(1.0, m.count / FIRST) * len(draw.seeds) * best * noisier)
+
+    def _cut(self, probes: tuple[Probe, ...]) -> tuple[Probe, ...]:
+        """The probes on each half of the batch."""
+        return tuple(replace(p, rows=half) for half in HALVES for p in probes) if self.halves else probes
+
+    def _joined(self, losses: Sequence[float]) -> list[Sequence[float]]:
+        """The losses of each half; of the whole batch where it is not cut."""
+        middle = len(losses) // 2
+        return [losses[:middle], losses[middle:]] if self.halves else [losses]
+
+    def _parts(self, state: Any) -> tuple[Any, Measured]:
+        if state is None:
+            return self.init()
+        inner, measured = state
+        return inner, Measured(*measured)  # a plain tuple, where the state was read from a file
+
+
+def _measures(draw: Draw) -> bool:
+    return draw.step < FIRST or draw.step % EVERY == 0
+
+
+def _beside(draw: Draw, like: Probe) -> tuple[Probe, ...]:
+    """Both signs of a direction that the step does not take, on all rows."""
+    seed, size = draw.seed_of(draw.step, len(draw.seeds)), abs(like.scale)
+    return tuple(replace(like, seed=seed, scale=sign * size, rows=None) for sign in (+1, -1))
+
+
+def _found(
+    size: float, parts: Sequence[Sequence[float]], slopes: Sequence[float]
+) -> tuple[float, float, float, float]:
+    """What one step adds to energy, shared, bend and parts: means over its directions.
+
+    parts: losses at both signs of each direction, then at theta; for each half of the batch, or once.
+    """
+    energy = shared = bend = 0.0
+    pairs = range(0, len(parts[0]) - 1, 2)
+    for i in pairs:
+        g = [(part[i] - part[i + 1]) / (2 * size) for part in parts]
+        c = [((part[i] - part[-1]) + (part[i + 1] - part[-1])) / size**2 for part in parts]
+        whole = sum(g) / len(g)
+        energy += whole**2 / len(pairs)
+        shared += g[0] * g[-1] / len(pairs)
+        bend += whole**2 * abs(sum(c) / len(c)) / len(pairs)
+    return energy, shared, bend, sum(g * g for g in slopes) / len(slopes)

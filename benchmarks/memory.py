@@ -40,6 +40,7 @@ CASES = {
     "loaded": "the same, in a process that holds the libraries of our step",
     "loss": "inference, and the objective from these logits",
     "mezo": "two steps of this package",
+    "rows": "two steps with a direction for every row, of rank-one signs",
     "reference": "two steps of the published in-place walk",
     "adamw": "two steps of AdamW with backpropagation",
 }

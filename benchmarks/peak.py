@@ -14,7 +14,7 @@ from benchmarks.passages import examples_for
 from benchmarks.reference import Padded, reference_step
 from benchmarks.text import stream
 from benchmarks.timing import threads
-from benchmarks.workload import Tuned, model_for, pad_of, tuned
+from benchmarks.workload import Tuned, a_direction_a_row, model_for, pad_of, tuned
 from mezo.algorithm import draw_of, mezo_step
 from mezo.errors import MezoError
 from mezo.estimators import TwoPoint
@@ -33,7 +33,8 @@ def peak_of(case: Case) -> tuple[int, str]:
     forget_peak()
     with threads(case.threads):
         step = _plain(loaded, batch, objective, case.case) if case.case in (BASE, "loss") else None
-        step = step or _tuning(tuned(loaded, case.tuning), loaded, batch, objective, case)
+        noise = "rank-one" if case.case == "rows" else "gaussian"
+        step = step or _tuning(tuned(loaded, case.tuning, noise), loaded, batch, objective, case)
         for number in range(STEPS):
             step(number)
         return peak_since(), made_of
@@ -76,6 +77,11 @@ def _tuning(
             [batch],
             draw_of(case.seed, number, 1),
             LEARNING_RATE,
+        )
+    if case.case == "rows":
+        engine, estimator = model.engine(objective), a_direction_a_row(EPSILON)
+        return lambda number: mezo_step(
+            engine, estimator, [batch], draw_of(case.seed, number, len(batch)), LEARNING_RATE
         )
     if case.case == "reference":
         padded = Padded(batch, OBJECTIVES[objective], model.pad)

@@ -26,7 +26,7 @@ from benchmarks.reference import Padded, reference_step
 from benchmarks.report import Column, Report, Row, of_ratio, of_seconds
 from benchmarks.text import BATCHES, Stream, stream
 from benchmarks.timing import Note, Seconds, interleaved, ratio, spreads, threads
-from benchmarks.workload import OPT_SHAPE, Tuned, copied, model_for, pad_of, tuned
+from benchmarks.workload import OPT_SHAPE, Tuned, a_direction_a_row, copied, model_for, pad_of, tuned
 from mezo.algorithm import draw_of, mezo_step
 from mezo.engines.perturb import matmul
 from mezo.estimators import TwoPoint
@@ -36,9 +36,11 @@ from mezo.objectives import OBJECTIVES
 EPSILON, LEARNING_RATE = 1e-3, 1e-6  # their values do not affect the time
 
 MEZO, PLAIN, BARE, REFERENCE, REFERENCE32 = "mezo", "mezo-mm", "bare", "reference", "reference-float32"
+ROWS = "rows"
 CASES = {
     MEZO: "a step of this package",
     PLAIN: "the same with its float32 products left to torch.mm",
+    ROWS: "a step with a direction for every row, of rank-one signs",
     BARE: "two forward passes of the transformers model, right-padded, full logits",
     REFERENCE: "a step as the published implementation takes it",
     REFERENCE32: "that step in float32, for a setting in 16 bits",
@@ -148,6 +150,7 @@ def ratios(seconds: Seconds) -> dict[str, Any]:
     """All ratios of two measured cases."""
     pairs = {
         "step_over_bare": (MEZO, BARE),
+        "rows_over_step": (ROWS, MEZO),
         "mm_step_over_bare": (PLAIN, BARE),
         "reference_over_bare": (REFERENCE, BARE),
         "reference_over_step": (REFERENCE, MEZO),
@@ -183,6 +186,15 @@ def _cases(
         made[MEZO] = step
         if setting.dtype == "float32":
             made[PLAIN] = lambda number: step(number, matmul.plain)
+    if ROWS in wanted:
+        by_row = tuned(copied(plain), setting.tuning, "rank-one").engine(batches.objective)
+        made[ROWS] = lambda number: mezo_step(
+            by_row,
+            a_direction_a_row(EPSILON),
+            [batches.batch(number)],
+            draw_of(options.seed, number, options.batch_size),
+            LEARNING_RATE,
+        )
     if BARE in wanted:
         made[BARE] = lambda number: _bare(plain, batches, number)
     if REFERENCE in wanted:
@@ -217,6 +229,7 @@ _COLUMNS = (
     Column("two bare, s", of_seconds(BARE)),
     Column("reference, s", of_seconds(REFERENCE)),
     Column("step / two bare", of_ratio("step_over_bare")),
+    Column("a direction a row / step", of_ratio("rows_over_step")),
     Column("with torch.mm", of_ratio("mm_step_over_bare")),
     Column("reference / step", of_ratio("reference_over_step")),
     Column("float32 reference / step", of_ratio("reference_float32_over_step")),

@@ -10,6 +10,9 @@ import torch
 from mezo.config import MeZOConfig
 from mezo.engines.transformers.engine import TransformersEngine
 from mezo.errors import MezoError
+from mezo.estimators import Estimator, TwoPoint
+from mezo.estimators.exact_sums import ExactSums
+from mezo.estimators.row_directions import RowDirections
 from mezo.models.dtypes import DTYPES
 from mezo.models.load import LoadedModel, load
 from mezo.objectives import OBJECTIVES
@@ -86,8 +89,13 @@ class Tuned:
         )
 
 
-def tuned(loaded: LoadedModel, tuning: str) -> Tuned:
+def a_direction_a_row(epsilon: float) -> Estimator:
+    """Two-point slopes, each of one row along its own direction, for `tuned` with noise of rank one."""
+    return ExactSums(RowDirections(TwoPoint(epsilon)))
+
+
+def tuned(loaded: LoadedModel, tuning: str, noise: str = "gaussian") -> Tuned:
     """Raises MezoError for an unknown tuning mode."""
     look_up(TUNING, tuning, "tuning mode")
-    model, weights = tune(loaded.model, MeZOConfig.build(tuning=tuning, model=loaded.name))
+    model, weights = tune(loaded.model, MeZOConfig.build(tuning=tuning, model=loaded.name, noise=noise))
     return Tuned(model, weights, pad_of(loaded))

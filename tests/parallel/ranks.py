@@ -21,6 +21,7 @@ from mezo.objectives import OBJECTIVES
 from mezo.optimizers import SGD
 from mezo.parallel.group import ProcessGroup
 from mezo.scoring import Example
+from mezo.weights.low_rank_noise import Kind
 from mezo.weights.weights import Weights
 
 T = TypeVar("T")
@@ -86,10 +87,10 @@ def toy_model(dtype: torch.dtype = torch.float32) -> Any:
         return tiny("llama", dtype)
 
 
-def toy_engine(model: Any = None) -> TransformersEngine:
+def toy_engine(model: Any = None, noise: Kind = "gaussian") -> TransformersEngine:
     """Of a tiny Llama, all of which is tuned."""
     model = toy_model() if model is None else model
-    weights = Weights(model.named_parameters())
+    weights = Weights(model.named_parameters(), kind=noise)
     return TransformersEngine(
         model, weights, OBJECTIVES["candidate-ce"], SGD(), kind="causal", pad_token_id=0
     )

@@ -10,6 +10,9 @@ from tests.parallel.ranks import in_threads, toy_batches, toy_engine
 
 from mezo.algorithm import draw_of, mezo_step
 from mezo.errors import MezoError
+from mezo.estimators.exact_sums import ExactSums
+from mezo.estimators.one_sided import OneSided
+from mezo.estimators.row_directions import RowDirections
 from mezo.estimators.two_point import TwoPoint
 from mezo.optimizers import Momentum
 from mezo.parallel.checks import Diverged, agree, theta_checksum
@@ -63,6 +66,29 @@ def test_directions_on_ranks_are_directions_one_by_one_to_the_bit(split: Split) 
     # Against all probes in one pass: a log-probability, of order 10, is a sum of products in float32, which
     # taken in another order differs by some units of 2^-24 relative to its largest terms; 64 of them are 4e-5.
     assert np.allclose(steps(toy_engine(), 2, 3, count=1), expected[:1], rtol=0, atol=4e-5)
+
+
+@pytest.mark.parametrize("split", ["data", "directions", "both"])
+def test_rows_along_their_own_directions_are_shared_to_the_bit(split: Split) -> None:
+    """Microbatches whole, or each direction on its own rows of them: as one process does it in the same way."""
+    estimator = ExactSums(RowDirections(OneSided(1e-3)))
+
+    def work(group: ProcessGroup) -> tuple[Any, str]:
+        inner = toy_engine(noise="rank-one")
+        engine = ParallelEngine(inner, inner.weights, group, split)
+        found = [
+            mezo_step(engine, estimator, toy_batches(2, size=6), draw_of(3, step, 3), 1e-3)[1]
+            for step in range(2)
+        ]
+        return found, inner.weights.checksum()
+
+    one = work(ProcessGroup())
+    assert in_threads(2, work) == [one, one]
+    alone, losses = toy_engine(noise="rank-one"), one[0][0]
+    together = mezo_step(alone, estimator, toy_batches(2, size=6), draw_of(3, 0, 3), 1e-3)[1]
+    assert np.allclose(losses, together, rtol=0, atol=4e-5)  # as in the test above
+    if split == "data":
+        assert losses == together
 
 
 def test_evaluation_is_shared_to_the_bit() -> None:

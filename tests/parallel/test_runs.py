@@ -59,6 +59,21 @@ def test_two_processes_with_directions_are_one(arguments: list[str], tmp_path: P
     assert same_files(tmp_path / "one" / "model", tmp_path / "two" / "model")
 
 
+def test_two_processes_with_rows_along_their_own_directions_are_one(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    rest = [*arguments, "--steps", "4", "--row-directions", "4", "--noise", "rank-one"]
+    run(2, tmp_path / "two", *rest)  # auto: one microbatch and four directions, so directions
+    run(1, tmp_path / "one", *rest, "--parallel", "directions")
+    for name, processes in (("one-data", 1), ("two-data", 2)):
+        run(processes, tmp_path / name, *rest, "--gradient-accumulation", "2")
+    for one, two in (("one", "two"), ("one-data", "two-data")):
+        assert np.array_equal(records(tmp_path / one), records(tmp_path / two))
+        assert same_files(tmp_path / one / "model", tmp_path / two / "model")
+    written = replay(tmp_path / "two-data", output=tmp_path / "again")
+    assert same_files(written, tmp_path / "two-data" / "model")
+
+
 def test_a_model_in_two_parts_and_two_copies_of_it(arguments: list[str], tmp_path: Path) -> None:
     rest = [*arguments, "--steps", "4", "--gradient-accumulation", "2"]
     run(1, tmp_path / "one", *rest)

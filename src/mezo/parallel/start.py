@@ -64,7 +64,7 @@ def settled(
     if still := work.idle(split, batches, n, group.copies):
         note(
             f"warning: {still} of {group.copies} processes have nothing to do: a step has "
-            f"gradient_accumulation={batches} microbatches and num_directions={n}, and parallel={split!r}"
+            f"gradient_accumulation={batches} microbatches and {n} direction{'s' if n > 1 else ''}, and parallel={split!r}"
         )
     changes: dict[str, Any] = {"parallel": split}
     if group.tensor > 1:

@@ -155,7 +155,7 @@ def _summary(outcome: RunOutcome, metrics: Metrics) -> str:
     text = (
         f"{what.get(config.tuning, f'Parameters of tuning mode {config.tuning}')} tuned with forward passes only (MeZO, {_PAPER}): {done} of {config.num_steps}"
         f" steps{', then stopped by hand' if outcome.interrupted else ''}; {config.batch_size} examples and"
-        f" {config.num_directions} direction{'s' if config.num_directions > 1 else ''} a step;"
+        f" {_directions(config)} a step;"
         f" {outcome.seconds:.0f} s, at most {outcome.peak_memory_bytes / 2**30:.2f} GiB of memory.\n"
     )
     return text + _reuse(metrics)
@@ -230,3 +230,9 @@ def _licence(config: MeZOConfig) -> str:
         f"## Licence\n\nTuned weights are a derivative of the base model, {name}, and of the data: their"
         f" licences apply.\n"
     )
+
+
+def _directions(config: MeZOConfig) -> str:
+    if config.row_directions > 1:
+        return f"{config.row_directions} directions, each on its part of the batch,"
+    return f"{config.num_directions} direction{'s' if config.num_directions > 1 else ''}"

@@ -123,6 +123,15 @@ def broken(config: MeZOConfig) -> Iterator[Rule]:
             yield rule
 
 
+def with_a_rate(config: MeZOConfig) -> MeZOConfig:
+    """The config with a measured learning rate that falls over the run, where none was chosen and the rest allows it."""
+    if "learning_rate" in config.model_fields_set:
+        return config
+    schedule = config.schedule if "schedule" in config.model_fields_set else "linear"
+    measured = config.model_copy(update={"learning_rate": "auto", "schedule": schedule})
+    return config if any(broken(measured)) else measured
+
+
 def check_combination(config: MeZOConfig) -> None:
     """Compare the config with the table.
 

@@ -295,7 +295,8 @@ class MeZOConfig(BaseModel):
     learning_rate: Annotated[float, Field(ge=0, le=1e40)] | Literal["auto"] = setting(
         1e-6,
         METHOD,
-        "Step size; auto: from the curvature that the probes measure.",
+        "Step size; auto: from the curvature that the probes measure. mezo train without one: auto, falling linearly, where the "
+        "method allows it.",
         flags=("--learning-rate", "--lr"),
     )
     schedule: Literal["constant", "linear", "cosine"] = setting(

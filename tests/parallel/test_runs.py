@@ -59,6 +59,15 @@ def test_two_processes_with_directions_are_one(arguments: list[str], tmp_path: P
     assert same_files(tmp_path / "one" / "model", tmp_path / "two" / "model")
 
 
+def test_two_processes_find_the_same_rate(arguments: list[str], tmp_path: Path) -> None:
+    rest = [*arguments, "--steps", "4", "--gradient-accumulation", "2", "--learning-rate", "auto"]
+    for name, processes in (("one", 1), ("two", 2)):
+        run(processes, tmp_path / name, *rest)
+    assert np.array_equal(records(tmp_path / "one"), records(tmp_path / "two"))
+    assert records(tmp_path / "one")[:, -1].all()
+    assert same_files(tmp_path / "one" / "model", tmp_path / "two" / "model")
+
+
 def test_two_processes_with_rows_along_their_own_directions_are_one(
     arguments: list[str], tmp_path: Path
 ) -> None:

@@ -25,12 +25,17 @@ HOW: dict[str, dict[str, Any]] = {
     ),
     "layer-scaled": dict(layer_scaling="variance"),
     "growing": dict(final_directions=4),
+    "auto": dict(learning_rate="auto", batch_size=4),
+    "auto, odd batches": dict(learning_rate="auto", optimizer="momentum"),
+    "auto, by row": dict(
+        learning_rate="auto", batch_size=4, row_directions=2, noise="rank-one", tuning="lora"
+    ),
     "no snapshots": dict(snapshot_every=0, optimizer="momentum", estimator="one-point", learning_rate=1e-6),
     "regenerate": dict(memory="regenerate", dtype="bfloat16"),
     "store-layer": dict(memory="store-layer"),
     "accumulating": dict(gradient_accumulation=2, train_examples=7),
 }
-FAST = {"one-point", "cone", "cone, clipped", "regenerate"}
+FAST = {"auto", "one-point", "cone", "cone, clipped", "regenerate"}
 
 
 @pytest.fixture(scope="module")

@@ -88,6 +88,7 @@ def prepare_run(
             "file, or hold out a share of the data (--split-sizes 10%)"
         )
     _tell_of_a_small_set(config, len(train), note)
+    config = _with_halves(config, len(train), note)
     base = base_model(config, given.model, given.tokenizer, note)
     config = _with_own_adapter(config, base.model, given, note if not resuming else lambda said: None)
     config = with_matmul(config, base, group, resuming=resuming, note=note, profile=profile)
@@ -133,6 +134,22 @@ def _with_own_adapter(
     found: dict[str, Any] = {"lora_rank": own.settings.r, "lora_alpha": own.settings.lora_alpha}
     found["lora_targets"] = tuple(sorted(targets)) if isinstance(targets, list | set | tuple) else (targets,)
     return config.model_copy(update=found)
+
+
+def _with_halves(config: MeZOConfig, examples: int, note: Callable[[str], None]) -> MeZOConfig:
+    """A measured rate cuts each batch into halves: where an odd number of examples is a whole batch, all but one of them."""
+    if (
+        config.learning_rate != "auto"
+        or config.batch_size % 2
+        or examples >= config.batch_size
+        or examples % 2 == 0
+    ):
+        return config
+    size = max(1, examples - 1)
+    note(
+        f"batch_size is {size}: learning_rate='auto' measures by halves of a batch, and there are {examples} examples"
+    )
+    return config.model_copy(update={"batch_size": size})
 
 
 def _judged(given: MeZODataset | None, config: MeZOConfig) -> MeZODataset | None:

@@ -18,6 +18,7 @@ from mezo.models.quantised import is_quantised
 from mezo.tuning.adapter_files import CONFIG as _CONFIG
 from mezo.tuning.adapter_files import WEIGHTS as _WEIGHTS
 from mezo.tuning.adapter_files import lora_config, settings_of
+from mezo.tuning.label_rows import mark_rows
 from mezo.tuning.own_adapter import own_adapter
 from mezo.tuning.peft_warnings import quiet_peft
 from mezo.tuning.prefix import with_prefix
@@ -158,7 +159,9 @@ def with_adapter(model: Any, folder: Path) -> Any:
         with quiet_peft():
             # factors that the file lacks would be those of a new adapter, drawn at random
             warnings.filterwarnings("error", "Found missing adapter keys")
-            return PeftModel.from_pretrained(model, str(folder), config=config).eval().requires_grad_(False)
+            found = PeftModel.from_pretrained(model, str(folder), config=config).eval().requires_grad_(False)
+            mark_rows(found)
+            return found
     except Exception as error:  # of whatever kind peft's way through what the files say ends in
         raise MezoError(
             f"{folder}: this adapter does not fit the model: {' '.join(str(error).split())[:300]}"

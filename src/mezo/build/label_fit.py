@@ -1,0 +1,125 @@
+"""Label words' rows fitted to frozen features: the ridge regression behind `start=linear-probe`.
+
+With frozen features h, a change D of the rows of the candidates' first tokens changes the log-probabilities of these
+tokens to log p + h D - log(1 - sum p + sum p exp(h D)), exactly. So the objective of tuning, cross-entropy over the
+candidates' mean log-probabilities, is minimised itself, with the base's logits as its offset and a ridge on the change:
+the base is where an infinite ridge leads. scikit-learn's regression takes no offset, so its ridge leads to equal odds.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+
+RIDGES = tuple(10.0**n for n in (2, 1.5, 1, 0.5, 0, -0.5, -1, -1.5, -2, -2.5, -3))
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class FrozenFeatures:
+    """N examples of the same C candidates, under the base; all float64.
+
+    Args:
+        hidden: (N, H) what the output embedding reads where the first token of a candidate is scored.
+        first: (N, C) log-probability of each candidate's first token.
+        rest: (N, C) of its other tokens, added up.
+        right: (N, C) which candidates are right.
+        lengths: (C,) tokens of each candidate.
+    """
+
+    hidden: torch.Tensor
+    first: torch.Tensor
+    rest: torch.Tensor
+    right: torch.Tensor
+    lengths: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.hidden)
+
+    def at(self, rows: torch.Tensor) -> "FrozenFeatures":
+        """Some of the examples."""
+        every = {f.name: getattr(self, f.name) for f in fields(self)}
+        return FrozenFeatures(**{k: v if k == "lengths" else v[rows] for k, v in every.items()})
+
+    def scores(self, change: torch.Tensor | None = None) -> torch.Tensor:
+        """(N, C) mean log-probability of each candidate's tokens, with rows changed by (C, H)."""
+        first = self.first
+        if change is not None:
+            moved = first + self.hidden @ change.T
+            others = torch.log1p(-first.exp().sum(1).clamp(max=1 - 1e-12))
+            first = moved - torch.logaddexp(others, moved.logsumexp(1)).unsqueeze(1)
+        return (first + self.rest) / self.lengths
+
+    def losses(self, change: torch.Tensor | None = None) -> torch.Tensor:
+        """(N,) candidate-ce of each example."""
+        scores = self.scores(change)
+        return scores.logsumexp(1) - scores.masked_fill(~self.right, -torch.inf).logsumexp(1)
+
+    def hits(self, change: torch.Tensor | None = None) -> torch.Tensor:
+        """(N,) whether the best candidate is a right one, 0 or 1."""
+        best = self.scores(change).argmax(1, keepdim=True)
+        return self.right.gather(1, best).squeeze(1).double()
+
+
+@dataclass(frozen=True)
+class RowFit:
+    """The change of the rows, and what it does to examples that it was not fitted to.
+
+    Args:
+        change: (C, H) float64; None where the base's own rows are better.
+        ridge: that was chosen by cross-validation; inf for the base.
+        losses, accuracies: (base, fitted), means over the examples, each under the fit without its fold.
+    """
+
+    change: torch.Tensor | None
+    ridge: float
+    losses: tuple[float, float]
+    accuracies: tuple[float, float]
+
+
+def fit_rows(known: FrozenFeatures) -> RowFit:
+    """Fit the rows; of the ridges, and the base, the one with the least loss over the held-out folds."""
+    order = torch.arange(len(known))  # in the run's order, which is random
+    folds = min(FOLDS, len(known))
+    losses, hits = torch.zeros(len(RIDGES), len(known)), torch.zeros(len(RIDGES), len(known))
+    losses, hits = losses.double(), hits.double()
+    for fold in range(folds):
+        out = order[fold::folds]
+        held_out = known.at(out)
+        for n, change in enumerate(_path(known.at(order[order % folds != fold]), RIDGES)):
+            losses[n, out], hits[n, out] = held_out.losses(change), held_out.hits(change)
+    base_loss, base_hits = float(known.losses().mean()), float(known.hits().mean())
+    best = int(losses.mean(1).argmin())
+    if not float(losses[best].mean()) < base_loss:
+        return RowFit(None, float("inf"), (base_loss, base_loss), (base_hits, base_hits))
+    change = list(_path(known, RIDGES[: best + 1]))[-1]
+    found = float(losses[best].mean()), float(hits[best].mean())
+    return RowFit(change, RIDGES[best], (base_loss, found[0]), (base_hits, found[1]))
+
+
+def _path(known: FrozenFeatures, ridges: Sequence[float]) -> Iterator[torch.Tensor]:
+    """(C, H) the change at each ridge, from the largest on, each from the one before."""
+    scale = (
+        known.hidden.square().mean(0).sqrt().clamp(min=1e-12)
+    )  # features of equal size, as a ridge wants them
+    scaled = FrozenFeatures(known.hidden / scale, known.first, known.rest, known.right, known.lengths)
+    change = torch.zeros(known.first.shape[1], known.hidden.shape[1], dtype=torch.float64)
+    for ridge in ridges:
+        change = _minimised(scaled, change, ridge)
+        yield change / scale
+
+
+def _minimised(known: FrozenFeatures, start: torch.Tensor, ridge: float) -> torch.Tensor:
+    change = start.clone().requires_grad_(True)
+    steps = torch.optim.LBFGS([change], max_iter=200, tolerance_grad=1e-6, line_search_fn="strong_wolfe")
+
+    def loss() -> Any:
+        steps.zero_grad()
+        value = known.losses(change).mean() + ridge / (2 * len(known)) * change.square().sum()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        steps.step(loss)
+    return change.detach()

@@ -226,7 +226,7 @@ def test_missing_and_changed_rows_are_refused(data: Path, tmp_path: Path) -> Non
     sound = rows.read_bytes()
     longer = config.model_copy(update={"num_steps": 9})
     for data_now, said in ((None, "copy the file of the RUN"), (sound[:-4] + b"\0\0\0\1", "was changed")):
-        rows.unlink()
+        rows.unlink(missing_ok=True)
         if data_now is not None:
             rows.write_bytes(data_now)
         for act in (
@@ -286,8 +286,8 @@ def test_every_rank_gets_the_rows_of_the_first(data: Path, tmp_path: Path) -> No
         (dict(tensor_parallel=2), "only a part of the head"),
         (dict(objective="answer-ce"), "objective is 'answer-ce'"),
         (dict(objective="f1"), "objective is 'f1'"),
-        (dict(task="copa", data=None), "candidates of its own"),
-        (dict(task="squad", data=None), "objective is 'answer-ce'"),
+        (dict(task="copa"), "candidates of its own"),
+        (dict(task="squad"), "objective is 'answer-ce'"),
         (dict(label_words=(" great", " grim")), "begin with the same one"),
     ],
 )
@@ -307,7 +307,7 @@ def test_refusals_are_one_line(changes: dict[str, Any], said: str, data: Path, t
         file = tmp_path / "rows.jsonl"
         other = rows | ({"choice1": "mud", "label": 1} if "choice1" in rows else {})
         file.write_text(json.dumps(rows) + "\n" + json.dumps(other) + "\n")
-        changes = changes | {"data": str(file)}
+        changes, data = {"task": changes["task"]}, file
     with pytest.raises(MezoError, match=said) as error:
         MeZOTrainer(config_for(model, data, **{"tuning": "full", **changes}))
     assert "\n" not in str(error.value)

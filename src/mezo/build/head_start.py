@@ -20,6 +20,7 @@ from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset
 from mezo.engines.transformers.engine import TransformersEngine
 from mezo.engines.transformers.head_inputs import head_inputs
+from mezo.engines.transformers.selfcheck import head_is_last
 from mezo.errors import MezoError
 from mezo.models.load import LoadedModel
 from mezo.objectives import OBJECTIVES, LogprobObjective, Objective
@@ -113,7 +114,7 @@ def made_start(
     note(f"a head start: fitting the label words' rows to {len(examples):,} examples")
     loss = OBJECTIVES["candidate-ce"]
     engine = engine_at(base, loss, disable_shortcuts=config.disable_shortcuts)
-    if engine.form.whole_head:
+    if not head_is_last(engine):
         raise MezoError(
             f"{type(base.model).__name__} changes its logits after its head (a soft cap, a scale), so rows cannot be fitted to "
             "what the head reads: use start=model"

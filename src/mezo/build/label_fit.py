@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-RIDGES = tuple(10.0**n for n in (2, 1.5, 1, 0.5, 0, -0.5, -1, -1.5, -2, -2.5, -3))
+RIDGES = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
 FOLDS = 5
 
 

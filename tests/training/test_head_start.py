@@ -302,7 +302,12 @@ def test_refusals_are_one_line(changes: dict[str, Any], said: str, data: Path, t
                 "question": "effect",
                 "label": 0,
             },
-            "squad": {"context": "It rained.", "question": "What?", "answers": {"text": ["rain"]}},
+            "squad": {
+                "title": "rain",
+                "context": "It rained.",
+                "question": "What?",
+                "answers": {"text": ["rain"]},
+            },
         }[changes["task"]]
         file = tmp_path / "rows.jsonl"
         other = rows | ({"choice1": "mud", "label": 1} if "choice1" in rows else {})
@@ -335,14 +340,10 @@ def test_label_words_of_several_tokens_are_fitted_by_their_first(data: Path, tmp
 
 
 def test_rows_that_do_not_lower_the_loss_are_left_out(tmp_path: Path) -> None:
-    """Labels that have nothing to do with the sentences: the base is best, or as good as."""
+    """One sentence, half of the time great: whoever learns from some of its rows is wrong about the others."""
     folder = tmp_path / "data"
     folder.mkdir()
-    generator = np.random.default_rng(1)
-    rows = [
-        {"sentence": "".join(map(chr, generator.integers(97, 123, 6))), "label": int(generator.integers(2))}
-        for _ in range(40)
-    ]
+    rows = [{"sentence": "so so", "label": n % 2} for n in range(40)]
     (folder / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     model = base(tmp_path / "base", "llama")
     even = transformers.AutoModelForCausalLM.from_pretrained(model)

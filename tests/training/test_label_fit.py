@@ -5,7 +5,7 @@ import pytest
 import torch
 from tests.tiny_models import tiny
 
-from mezo.build.label_fit import RIDGES, FrozenFeatures, _path, fit_rows
+from mezo.build.label_fit import RIDGES, FrozenFeatures, fit_rows, minimised
 from mezo.engines.transformers.engine import TransformersEngine
 from mezo.engines.transformers.head_inputs import head_inputs
 from mezo.objectives import OBJECTIVES
@@ -101,16 +101,16 @@ def test_the_fit_lowers_the_loss_of_examples_that_it_did_not_see() -> None:
 
 def test_each_ridge_is_at_its_minimum_and_a_large_one_is_the_base() -> None:
     known = features()
-    scale = known.hidden.square().mean(0).sqrt()
-    sizes = []
-    for ridge, change in zip(RIDGES, _path(known, RIDGES), strict=True):
-        change = change.requires_grad_(True)
+    scale, change, sizes = known.hidden.square().mean(0).sqrt(), torch.zeros(2, 6).double(), []
+    for ridge in RIDGES:
+        change = minimised(known, change, ridge).requires_grad_(True)
         value = known.losses(change).mean() + ridge / (2 * len(known)) * (change * scale).square().sum()
         (slope,) = torch.autograd.grad(value, change)
         assert float((slope / scale).abs().max()) < 1e-4
-        sizes.append(float((change.detach() * scale).norm()))
+        change = change.detach()
+        sizes.append(float((change * scale).norm()))
     assert sizes == sorted(sizes)
-    (far,) = _path(known, [1e9])
+    far = minimised(known, torch.zeros(2, 6).double(), 1e9)
     assert float(far.abs().max()) < 1e-6
 
 

@@ -6,8 +6,7 @@ candidates' mean log-probabilities, is minimised itself, with the base's logits 
 the base is where an infinite ridge leads. scikit-learn's regression takes no offset, so its ridge leads to equal odds.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -79,47 +78,56 @@ class RowFit:
 
 
 def fit_rows(known: FrozenFeatures) -> RowFit:
-    """Fit the rows; of the ridges, and the base, the one with the least loss over the held-out folds."""
+    """Fit the rows; of the ridges, and the base, the one with the least loss over the held-out folds.
+
+    From the largest ridge on, each fit from the one before, until the loss rose twice.
+    """
     order = torch.arange(len(known))  # in the run's order, which is random
-    folds = min(FOLDS, len(known))
-    losses, hits = torch.zeros(len(RIDGES), len(known)), torch.zeros(len(RIDGES), len(known))
-    losses, hits = losses.double(), hits.double()
-    for fold in range(folds):
-        out = order[fold::folds]
-        held_out = known.at(out)
-        for n, change in enumerate(_path(known.at(order[order % folds != fold]), RIDGES)):
-            losses[n, out], hits[n, out] = held_out.losses(change), held_out.hits(change)
-    base_loss, base_hits = float(known.losses().mean()), float(known.hits().mean())
-    best = int(losses.mean(1).argmin())
-    if not float(losses[best].mean()) < base_loss:
-        return RowFit(None, float("inf"), (base_loss, base_loss), (base_hits, base_hits))
-    change = list(_path(known, RIDGES[: best + 1]))[-1]
-    found = float(losses[best].mean()), float(hits[best].mean())
-    return RowFit(change, RIDGES[best], (base_loss, found[0]), (base_hits, found[1]))
+    folds = [order[fold::FOLDS] for fold in range(min(FOLDS, len(known)))]
+    parts = [known.at(order[~torch.isin(order, out)]) for out in folds]
+    changes = [_none(known)] * len(folds)
+    base = float(known.losses().mean()), float(known.hits().mean())
+    best, found = -1, base
+    for n, ridge in enumerate(RIDGES):
+        losses, hits = torch.zeros(len(known)).double(), torch.zeros(len(known)).double()
+        for fold, out in enumerate(folds):
+            changes[fold] = minimised(parts[fold], changes[fold], ridge)
+            held_out = known.at(out)
+            losses[out], hits[out] = held_out.losses(changes[fold]), held_out.hits(changes[fold])
+        if float(losses.mean()) < found[0]:
+            best, found = n, (float(losses.mean()), float(hits.mean()))
+        elif 0 <= best <= n - 2:
+            break
+    if best < 0:
+        return RowFit(None, float("inf"), (base[0], base[0]), (base[1], base[1]))
+    change = _none(known)
+    for ridge in RIDGES[: best + 1]:
+        change = minimised(known, change, ridge)
+    return RowFit(change, RIDGES[best], (base[0], found[0]), (base[1], found[1]))
 
 
-def _path(known: FrozenFeatures, ridges: Sequence[float]) -> Iterator[torch.Tensor]:
-    """(C, H) the change at each ridge, from the largest on, each from the one before."""
+def _none(known: FrozenFeatures) -> torch.Tensor:
+    return torch.zeros(known.first.shape[1], known.hidden.shape[1], dtype=torch.float64)
+
+
+def minimised(known: FrozenFeatures, start: torch.Tensor, ridge: float) -> torch.Tensor:
+    """(C, H) the change with the least mean loss plus ridge / 2N of its squares, each times its feature's mean square.
+
+    start: where to look from.
+    """
     scale = (
         known.hidden.square().mean(0).sqrt().clamp(min=1e-12)
     )  # features of equal size, as a ridge wants them
-    scaled = FrozenFeatures(known.hidden / scale, known.first, known.rest, known.right, known.lengths)
-    change = torch.zeros(known.first.shape[1], known.hidden.shape[1], dtype=torch.float64)
-    for ridge in ridges:
-        change = _minimised(scaled, change, ridge)
-        yield change / scale
-
-
-def _minimised(known: FrozenFeatures, start: torch.Tensor, ridge: float) -> torch.Tensor:
-    change = start.clone().requires_grad_(True)
+    scaled = replace(known, hidden=known.hidden / scale)
+    change = (start * scale).requires_grad_(True)
     steps = torch.optim.LBFGS([change], max_iter=200, tolerance_grad=1e-6, line_search_fn="strong_wolfe")
 
     def loss() -> Any:
         steps.zero_grad()
-        value = known.losses(change).mean() + ridge / (2 * len(known)) * change.square().sum()
+        value = scaled.losses(change).mean() + ridge / (2 * len(known)) * change.square().sum()
         value.backward()
         return value
 
     with torch.enable_grad():
         steps.step(loss)
-    return change.detach()
+    return change.detach() / scale

@@ -23,6 +23,7 @@ from mezo.build.setup import encode, load_model
 from mezo.cli import app
 from mezo.config import MeZOConfig
 from mezo.data.from_config import task_of, training_set
+from mezo.engines.transformers.engine import TransformersEngine
 from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.objectives import OBJECTIVES
@@ -100,8 +101,11 @@ def test_a_run_starts_lower_and_its_files_give_its_logits(
         expected = result.model(input_ids=ids).logits
         for each in loaded:
             assert torch.equal(each(input_ids=ids).logits, expected)
-    config = config if tuning == "lora" else config.model_copy(update={"model": str(written)})
-    again = api.evaluate(config, **({"adapter": written} if tuning == "lora" else {}))
+    again = (
+        api.evaluate(config, adapter=written)
+        if tuning == "lora"
+        else api.evaluate(config.model_copy(update={"model": str(written)}))
+    )
     assert again["loss"] == pytest.approx(result.evals[-1].loss, rel=1e-5)
 
 
@@ -164,6 +168,7 @@ def test_an_adapter_is_merged_and_writes_as_merged(name: str, data: Path, tmp_pa
 def test_the_engine_runs_the_head_with_rows_in_blocks(data: Path, tmp_path: Path) -> None:
     model = base(tmp_path / "base", "llama-tied")
     engine = MeZOTrainer(config_for(model, data, "lora")).engine
+    assert isinstance(engine, TransformersEngine)
     assert (engine.form.packed, engine.form.plain, engine.form.stacked) == (True, False, True)
 
 
@@ -172,6 +177,7 @@ def test_an_adapter_with_rows_is_tuned_on_without_moving_them(data: Path, tmp_pa
     first = run(config_for(model, data, "lora"), tmp_path / "run").model
     config = config_for(tmp_path / "run" / "adapter", data, "lora", start="model", learning_rate=1e-2)
     trainer = MeZOTrainer(config)
+    assert isinstance(trainer.engine, TransformersEngine)
     assert trainer.engine.form.stacked
     second = trainer.train().model
     for factor in ("lora_A", "lora_B"):
@@ -346,7 +352,7 @@ def test_rows_that_do_not_lower_the_loss_are_left_out(tmp_path: Path) -> None:
     rows = [{"sentence": "so so", "label": n % 2} for n in range(40)]
     (folder / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     model = base(tmp_path / "base", "llama")
-    even = transformers.AutoModelForCausalLM.from_pretrained(model)
+    even: Any = transformers.AutoModelForCausalLM.from_pretrained(model)
     words = [byte_tokenizer(words=WORDS).encode(w, add_special_tokens=False)[0] for w in WORDS]
     with torch.no_grad():  # a base that finds both words equally likely
         even.get_output_embeddings().weight[words] = 0

@@ -54,9 +54,12 @@ class HeadStart:
         spent += f" (as many as {r['forward_passes']:,} forward passes of a step), {self.seconds:.1f} s"
         (loss, fitted), (accuracy, now) = r["loss"], r["accuracy"]
         if self.rows is None:
+            why = f"have no lower loss on held-out ones than the model's own ({fitted:.4f}, own {loss:.4f})"
+            if fitted < loss:  # with all else held fixed
+                why = "do not lower the loss where they are also read as inputs, or before later words of a label"
             return (
-                f"warning: no head start: rows of the label words fitted to {spent}, have no lower loss on held-out ones than "
-                f"the model's own ({fitted:.4f}, own {loss:.4f}): the run starts from the model as it is"
+                f"warning: no head start: rows of the label words fitted to {spent}, {why}: the run starts from the model as it "
+                "is"
             )
         return (
             f"head start: {len(self.rows.words)} rows of label words fitted to {spent}; on held-out ones loss "
@@ -92,7 +95,7 @@ def check_start(
     words = [c[0] for c in first]
     if len(set(words)) < len(words):
         twice = next(i for i, word in enumerate(words) if word in words[:i])
-        text = [base.tokenizer.decode(first[i]) for i in (words.index(words[twice]), twice)]
+        text = [base.tokenizer.decode(list(first[i])) for i in (words.index(words[twice]), twice)]
         raise MezoError(
             f"start='linear-probe' fits a row for each label word's first token, and {text[0]!r} and {text[1]!r} begin with the "
             f"same one: choose others with label_words, or {instead}"

@@ -60,7 +60,7 @@ def head_of(model: Any) -> tuple[str, torch.nn.Module]:
     """The output embedding and its name. Raises MezoError unless its rows can be changed."""
     output = model.get_output_embeddings()
     weight = None if output is None else output._parameters.get("weight")
-    if weight is None or weight.dim() != 2:
+    if output is None or weight is None or weight.dim() != 2:
         raise MezoError(
             f"{type(model).__name__}: has no plain output embedding, whose rows start=linear-probe fits: use start=model"
         )
@@ -110,13 +110,15 @@ def mark_rows(tuned: Any) -> None:
     Their factors are set not to be tuned: a step would move every row of the vocabulary.
     """
     layer = tuned.get_output_embeddings()
-    factors = list(getattr(layer, "lora_B", {}).values())
+    factors = dict(getattr(layer, "lora_B", {}))
     if len(factors) != 1:
         return
-    b = factors[0].weight
-    one_each = bool((b.count_nonzero(0) == 1).all() and (b.sum(0) == 1).all() and (b.amax(0) == 1).all())
-    setattr(layer, _MARK, one_each)
-    for parameter in parameters_of(layer) if one_each else ():
+    ((name, b),) = factors.items()
+    plain = layer.scaling[name] == 1 and name not in layer.lora_variant and b.bias is None
+    w = b.weight
+    held = plain and bool((w.count_nonzero(0) == 1).all() and (w.sum(0) == 1).all())
+    setattr(layer, _MARK, held)
+    for parameter in parameters_of(layer) if held else ():
         parameter.requires_grad_(False)
 
 

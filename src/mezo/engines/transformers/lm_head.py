@@ -74,7 +74,7 @@ class Head:
             biases = {} if bias is None else self._biases(bias[start:stop], start, stop)
             chosen = self.queries.within(start, stop)
             for i, logits in self._logits(h, start, stop, biases):
-                if moved is not None:
+                if self._rows is not None and moved is not None:
                     logits = logits + moved[i] @ self._rows[1][start:stop].float().T
                 if kept is not None:
                     kept[i, :, start:stop] = logits

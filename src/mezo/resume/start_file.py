@@ -15,7 +15,7 @@ from mezo.tuning.label_rows import LabelRows, digest_of
 from mezo.util.atomic_files import replacing
 from mezo.util.foreign import kind_of
 
-_MOST = 1 << 30  # bytes of a file: more than any vocabulary's rows of label words
+_MOST = 256 << 20  # bytes of a file: thousands of label words of the widest models
 _MOST_CARRIED = 8 << 20  # in the header of a published trajectory, whose reader allows 16 MiB
 
 

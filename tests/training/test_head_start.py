@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 from peft import PeftModel
-from tests.parallel.ranks import in_threads
+from tests.parallel.ranks import in_threads, train
 from tests.shared import shared
 from tests.tiny_models import same_files, tiny
 from tests.toys import byte_tokenizer
@@ -428,3 +428,18 @@ def test_a_real_model_starts_far_below_its_base() -> None:
     except MezoError as error:
         pytest.skip(f"no SmolLM2 here: {error}")
     assert result.evals[0].loss < 0.8 * before["loss"]
+
+
+@pytest.mark.slow
+def test_two_processes_start_from_the_same_rows_and_are_one(data: Path, tmp_path: Path) -> None:
+    model = base(tmp_path / "base", "llama")
+    flags = ["--model", str(model), "--task", "sst2", "--data", str(data), "--tuning", "lora", "--seed", "2"]
+    flags += ["--start-from", "linear-probe", "--steps", "4", "--batch", "8", "--gradient-accumulation", "2"]
+    for processes, name in ((1, "one"), (2, "two")):
+        done = train(processes, *flags, "--output", str(tmp_path / name))
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert same_files(tmp_path / "one" / "adapter", tmp_path / "two" / "adapter")
+    assert (tmp_path / "one" / "start.safetensors").read_bytes() == (
+        tmp_path / "two" / "start.safetensors"
+    ).read_bytes()
+    assert "lm_head" in (tmp_path / "two" / "adapter" / "adapter_config.json").read_text()

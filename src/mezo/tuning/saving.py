@@ -54,7 +54,7 @@ def save(model: Any, tokenizer: Any, target: Path, card: str | None = None) -> N
         if (prefix := prefix_of(model)) is not None:
             _save_prefix(model, prefix, temporary)
         elif (adapter := own_adapter(model)) is not None:
-            with quiet(), warnings.catch_warnings():
+            with quiet(), warnings.catch_warnings(), _sorted_targets(adapter.settings):
                 if getattr(adapter.settings, "lora_bias", False):  # taken for a factor that is not whole
                     warnings.filterwarnings("ignore", "Adapter .* have invalid shape")
                 # peft would ask the hub whether the base model's embeddings were resized: they never are here
@@ -78,6 +78,18 @@ def save(model: Any, tokenizer: Any, target: Path, card: str | None = None) -> N
     except (OSError, SafetensorError) as error:
         _remove(temporary)
         raise SaveFailed(target, reason(error)) from None
+
+
+@contextlib.contextmanager
+def _sorted_targets(settings: Any) -> Iterator[None]:
+    """Inside the block the targets are in order: peft writes a set, whose order is another one in each process."""
+    targets = settings.target_modules
+    if isinstance(targets, set):
+        settings.target_modules = sorted(targets)
+    try:
+        yield
+    finally:
+        settings.target_modules = targets
 
 
 def _move_up(folder: Path) -> None:

@@ -190,7 +190,10 @@ class MeZOConfig(BaseModel):
         "model",
         METHOD,
         "Where the run begins: at the model as it is, or with its label words' rows fitted on frozen features.",
-        flags=("--start", "--start-from"),  # torchrun takes --start for an abbreviation of its own --start-method
+        flags=(
+            "--start",
+            "--start-from",
+        ),  # torchrun takes --start for an abbreviation of its own --start-method
     )
     start_examples: int = setting(
         1000, METHOD, "Training examples that start=linear-probe fits the rows to, at most.", ge=2, le=1 << 20

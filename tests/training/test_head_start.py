@@ -420,7 +420,8 @@ def test_a_real_model_starts_far_below_its_base() -> None:
         eval_examples=100,
         num_steps=1,
         batch_size=8,
-        learning_rate=0.0,
+        learning_rate=1e-4,
+        epsilon=1e-2,
     )
     try:
         before = api.evaluate(config.model_copy(update={"start": "model"}))

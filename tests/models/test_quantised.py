@@ -365,3 +365,14 @@ def test_an_adapter_is_not_rounded_away_into_its_base(tmp_path: Path) -> None:
     trainer(config, output=tmp_path / "run", artifacts=True).train()
     with pytest.raises(MezoError, match="held in few bits, which would round the adapter away"):
         merge(tmp_path / "run")
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+@pytest.mark.parametrize("way", ["nf4", "int8"])
+def test_the_unquantised_file_does_not_stay_in_memory(tmp_path: Path, way: str) -> None:
+    if not has(WAYS[way][0]):
+        pytest.skip(f"needs {WAYS[way][0]}")
+    saved(tmp_path, way)
+    model = load(tmp_path, quantize=way).model
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+    assert model.num_parameters()

@@ -116,6 +116,8 @@ def load(
     if "device_map" not in few_bits:
         model.to(torch_device)
     quantised.settle(model)
+    if quantize is not None:
+        quantised.let_go_of_the_file(model)
     check_tokens(name, tokenizer)
     return LoadedModel(frozen(model), tokenizer, kind, name, own_code)
 

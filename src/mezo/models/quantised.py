@@ -120,6 +120,13 @@ def settle(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def let_go_of_the_file(model: Any) -> None:
+    """Copy what was not quantised: a view of the checkpoint's file keeps all of its pages, unquantised, in memory."""
+    for parameter in model.parameters():
+        if is_plain(parameter):
+            parameter.data = parameter.data.clone()
+
+
 def is_quantised(model: Any) -> bool:
     """Whether a model, or the base of a PeftModel, holds weights in few bits."""
     return any(not is_plain(p) for p in model.parameters()) or method_of(model.config) is not None

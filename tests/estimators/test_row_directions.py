@@ -179,7 +179,7 @@ def test_the_mean_estimate_is_the_gradient(noise: Any, estimator: str) -> None:
 
 def test_an_engine_that_knows_nothing_of_parts_is_asked_for_each() -> None:
     weights = Weights([("w", torch.zeros(3))])
-    batch = list(torch.eye(3, dtype=torch.float64)) * 2
+    batch: Any = list(torch.eye(3, dtype=torch.float64)) * 2
     engine = Quadratics(weights)
     probes = [
         Probe(1, 0.0, rows=(1, 3)),

@@ -114,7 +114,8 @@ def run(settings: Sequence[Setting], options: Options, note: Note = lambda text:
         for setting in settings:
             note(" ".join((setting.model, setting.dtype, setting.tuning, setting.batch)))
             rows.append(measure(setting, options))
-    return Report("step", vars(options), rows, _COLUMNS, count)
+    by_row = [Column("by row / step", of_ratio("rows_over_step"))] if ROWS in options.cases else []
+    return Report("step", vars(options), rows, (*_COLUMNS, *by_row), count)
 
 
 def batches_of(model: str) -> tuple[str, ...]:
@@ -229,7 +230,6 @@ _COLUMNS = (
     Column("two bare, s", of_seconds(BARE)),
     Column("reference, s", of_seconds(REFERENCE)),
     Column("step / two bare", of_ratio("step_over_bare")),
-    Column("a direction a row / step", of_ratio("rows_over_step")),
     Column("with torch.mm", of_ratio("mm_step_over_bare")),
     Column("reference / step", of_ratio("reference_over_step")),
     Column("float32 reference / step", of_ratio("reference_float32_over_step")),

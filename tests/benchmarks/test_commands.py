@@ -45,9 +45,9 @@ def test_step(model: str, data: str, capsys: Capture) -> None:
     report = measured(capsys, *common, "--dtype", "float32", "--dtype", "bfloat16", "--tuning", "lora")
     first, second = report["rows"]
     assert first["batch"] == "4 of reviews"
-    assert set(first["seconds"]) == {"mezo", "mezo-mm", "bare", "reference"}
-    assert set(second["seconds"]) == {"mezo", "bare", "reference", "reference-float32"}
-    assert {"step_over_bare", "reference_over_step"} <= first["ratios"].keys()
+    assert set(first["seconds"]) == {"mezo", "mezo-mm", "rows", "bare", "reference"}
+    assert set(second["seconds"]) == {"mezo", "rows", "bare", "reference", "reference-float32"}
+    assert {"step_over_bare", "rows_over_step", "reference_over_step"} <= first["ratios"].keys()
     assert "reference_float32_over_step" in second["ratios"]
     assert first["ratios"]["step_over_bare"]["median"] > 0
     table = printed(capsys, *common, "--batch", "synthetic", "--case", "mezo", "--case", "bare", "--markdown")

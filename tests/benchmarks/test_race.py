@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from benchmarks import race
 from benchmarks.race import Curve, Setup, entry, run, steps_of, summary
 from benchmarks.race_entries import BACKWARD, METHODS, RACES, Race
 from tests.resumed import ROWS, base
+
+from benchmarks import race
 
 TOY = Race("toy", "causal", "sst2", "full", 4, 24, 1e-3, (1e-4, 1e-2, 1e3))
 
@@ -38,12 +39,12 @@ def test_steps_fill_the_passes_and_no_more() -> None:
 
 @pytest.mark.slow
 def test_a_race(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    methods = ("two-point", "auto", "rows-auto", "adamw")
+    methods = ("two-point", "auto", "adamw")
     found = run(TOY, methods, 2, setup)
-    assert [list(curves) for _, curves in found.values()] == [[0, 1]] * 4
+    assert [list(curves) for _, curves in found.values()] == [[0, 1]] * 3
     assert found["two-point"][0] in (1e-4, 1e-2)  # the third one throws theta away
     assert found["auto"][0] is None
-    for rate, curves in found.values():
+    for _, curves in found.values():
         for curve in curves.values():
             assert curve.passes[-1] <= TOY.passes
             assert curve.peak_memory_bytes > 0

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mezo import estimators
 from mezo.build.schedule import most_directions
+from mezo.combinations import broken
 from mezo.config import MeZOConfig
 from mezo.estimators import ESTIMATORS
 from mezo.optimizers import OPTIMIZERS
@@ -76,12 +77,21 @@ def test_every_pair(estimator: str, optimizer: str, dtype: torch.dtype) -> None:
     check(config_with(estimator=estimator, optimizer=optimizer, weight_decay=0.1), dtype)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("blocks", ["all", "each", "random"])
+def test_rows_along_their_own_directions(blocks: str, dtype: torch.dtype) -> None:
+    around = dict(num_directions=1, row_directions=8, noise="rank-one", weight_decay=0.1, blocks=blocks)
+    config = config_with(**around)
+    check(config, dtype)
+    assert records_for(config).shape == (STEPS, 8 * (4 if blocks == "each" else 1))
+
+
 @given(
     settings_=st.fixed_dictionaries(
         {},
         optional={
             "estimator": st.sampled_from([e for e in ESTIMATORS if e != "fzoo"]),
-            "noise": st.sampled_from(["gaussian", "rademacher", "low-rank"]),
+            "noise": st.sampled_from(["gaussian", "rademacher", "low-rank", "rank-one"]),
             "rounding": st.sampled_from(["matched", "stochastic", "nearest"]),
             "weight_decay": st.sampled_from([0.0, 0.3]),
             "num_directions": st.integers(1, 3),
@@ -99,6 +109,7 @@ def test_every_pair(estimator: str, optimizer: str, dtype: torch.dtype) -> None:
 @settings(max_examples=40)
 def test_every_setting_that_moves_theta(settings_: dict[str, Any], dtype: torch.dtype, most: int) -> None:
     config = config_with(**settings_)
+    assume(not any(broken(config)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(replay_steps, "_MOST", most)
         check(config, dtype)

@@ -34,8 +34,12 @@ HOW: dict[str, dict[str, Any]] = {
     "regenerate": dict(memory="regenerate", dtype="bfloat16"),
     "store-layer": dict(memory="store-layer"),
     "accumulating": dict(gradient_accumulation=2, train_examples=7),
+    "by row": dict(row_directions=3, noise="rank-one", dtype="bfloat16"),
+    "by row, remembering": dict(
+        row_directions=3, noise="rank-one", estimator="one-point", learning_rate=1e-6, clip_quantile=0.5
+    ),
 }
-FAST = {"auto", "one-point", "cone", "cone, clipped", "regenerate"}
+FAST = {"auto", "one-point", "cone", "cone, clipped", "regenerate", "by row"}
 
 
 @pytest.fixture(scope="module")

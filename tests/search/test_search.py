@@ -78,7 +78,7 @@ def test_the_default_grid_holds_the_papers_values() -> None:
         rates = {s.learning_rate for s in grid(tuning)}
         for family in ("opt", "roberta"):
             paper = MeZOConfig.paper(family, tuning)
-            assert min(rates) <= paper.learning_rate <= max(rates)
+            assert min(rates) <= paper.peak_rate <= max(rates)
             assert paper.epsilon in {s.epsilon for s in grid(tuning)}
         assert len(grid(tuning)) == len(LEARNING_RATES[tuning]) * len(EPSILONS[tuning]) == 12
 

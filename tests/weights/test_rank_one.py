@@ -198,16 +198,27 @@ def told(precision: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("precision", ["high", "medium"])
-def test_products_are_of_whole_float32_whatever_torch_was_told(precision: str) -> None:
-    """On a processor with bfloat16 instructions, and on a GPU with TF32, this setting drops bits of large products."""
+def test_products_are_of_whole_float32_whatever_torch_was_told(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU with TF32, and on some processors, this setting drops bits of large products: hence a look inside, too."""
+    seen: list[str] = []
+    product = torch.mm
+
+    def watched(*args: Any, **kwargs: Any) -> torch.Tensor:
+        seen.extend(b.matmul.fp32_precision for b in (torch.backends.cuda, torch.backends.mkldnn))  # type: ignore[attr-defined]
+        return product(*args, **kwargs)
+
     big = RankOne.of("w", torch.zeros(512, 512))
     assert big is not None
     expected, found = torch.zeros(1, 512 * 512), torch.zeros(1, 512 * 512)
     big.add_(expected, 0, SEEDS, SLOPES)
+    monkeypatch.setattr(torch, "mm", watched)
     with told(precision), torch.autocast("cpu", torch.bfloat16):
         big.add_(found, 0, SEEDS, SLOPES)
         assert torch.get_float32_matmul_precision() == precision, "what the person chose is left as it was"
     assert same_bits(found, expected)
+    assert set(seen) == {"ieee"}
 
 
 def test_the_older_way_to_say_so(monkeypatch: pytest.MonkeyPatch) -> None:

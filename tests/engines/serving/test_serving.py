@@ -66,6 +66,7 @@ def tune(model: str, engine: str, **settings: Any) -> mezo.TrainResult:
         {},
         {"num_directions": 2, "estimator": "one-sided"},
         {"blocks": "round-robin", "gradient_accumulation": 2},
+        {"row_directions": 2, "noise": "rank-one"},
         pytest.param({"optimizer": "adam", "noise": "rademacher"}, marks=pytest.mark.slow),
         pytest.param({"estimator": "cone"}, marks=pytest.mark.slow),
         pytest.param({"noise": "low-rank"}, marks=pytest.mark.slow),
@@ -82,7 +83,13 @@ def test_lora_walks_as_on_transformers(
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"estimator": "one-sided"}, {"memory": "regenerate"}, {"train": ("layers.1", "norm")}]
+    "settings",
+    [
+        {},
+        {"estimator": "one-sided", "row_directions": 2},
+        {"memory": "regenerate"},
+        {"train": ("layers.1", "norm")},
+    ],
 )
 def test_all_parameters_walk_as_on_transformers(
     model: str, started: list[InProcess], settings: dict[str, Any]

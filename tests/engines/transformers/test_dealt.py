@@ -1,5 +1,6 @@
 """Parts of a batch that each go along a direction of their own, in one pass: the losses of each part alone."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from mezo.engines.transformers.dealt import DealtBatch, Slots
 from mezo.engines.transformers.engine import TransformersEngine
 from mezo.engines.transformers.plain_forward import SHARED_WIDTH
 from mezo.estimators import build
-from mezo.objectives import OBJECTIVES
+from mezo.objectives import OBJECTIVES, OutputObjective
 from mezo.optimizers import SGD
 from mezo.scoring import Example
 from mezo.tuning import tune
@@ -174,6 +175,26 @@ def test_where_it_cannot_be_parts_go_one_after_another(options: dict[str, Any], 
     expected = Engine.dealt_losses(engine, batch, probes)
     np.testing.assert_allclose(found, expected, rtol=0, atol=CLOSE if "memory" in options else 0, err_msg=why)
     assert engine.counts.asked > counted
+
+
+def test_outputs_are_written_part_after_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Length(OutputObjective):
+        def __call__(self, examples: Sequence[Example], outputs: Sequence[str]) -> float:
+            return float(sum(map(len, outputs)) / len(examples))
+
+    engine = engine_for("llama")
+    engine.objective = Length("length", False, "length")
+    asked: list[tuple[int, int]] = []
+
+    def generate(examples: Sequence[Example], probe: Probe, **_: Any) -> list[str]:
+        asked.append((probe.seed, len(examples)))
+        return ["a" * len(e.prompt) for e in examples]
+
+    monkeypatch.setattr(engine, "generate", generate)
+    batch = batch_of("causal")
+    found = engine.dealt_losses(engine.prepare(batch), probes_of(3, 1e-2))
+    assert found == [sum(len(e.prompt) for e in batch[2 * k : 2 * k + 2]) / 2 for k in range(3)]
+    assert asked == [(50, 2), (51, 2), (52, 2)]
 
 
 def test_probes_that_differ_between_parts_go_one_after_another() -> None:

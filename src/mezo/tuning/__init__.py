@@ -8,6 +8,7 @@ from mezo.models.offloaded import check_here, is_offloaded
 from mezo.tuning.full import full
 from mezo.tuning.head import head
 from mezo.tuning.lora import lora, lora_targets, tuned_modules
+from mezo.tuning.norms import norms
 from mezo.tuning.own_adapter import own_adapter, tune_own
 from mezo.tuning.prefix import prefix
 from mezo.tuning.saving import save, with_adapter
@@ -20,6 +21,7 @@ __all__ = [
     "head",
     "lora",
     "lora_targets",
+    "norms",
     "prefix",
     "save",
     "tune",
@@ -32,6 +34,7 @@ TUNING: dict[str, Callable[..., Any]] = {  # (model, config) -> the model made r
     "lora": lora,
     "prefix": prefix,
     "head": head,
+    "norms": norms,
 }
 
 

@@ -26,7 +26,7 @@ from mezo.tuning import save, tune, with_adapter
 from mezo.weights.weights import Weights
 
 FAST, WHOLE = 4, 150
-ADAPTERS = ("lora", "prefix")
+ADAPTERS = ("lora", "prefix", "norms")
 ADAPTER_CONFIG, ADAPTER = "adapter_config.json", "adapter_model.safetensors"
 
 

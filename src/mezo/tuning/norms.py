@@ -19,8 +19,7 @@ from mezo.weights.tunable import canonical
 def norms(model: Any, config: MeZOConfig) -> Any:
     """The gains and biases of all normalisation layers, or of those that `train` patterns name.
 
-    Each layer gets a copy that moves, of the model's dtype; the noise is that of the layer's own name, so that a run
-    moves them as tuning=full with these weights does.
+    Each layer gets a copy that moves, of the model's dtype: in 16 bits its updates are rounded as all weights' are.
 
     Raises: MezoError for a model without such layers, or with layers whose weights are also other layers'.
     Reference: Zhao et al. 2023, arXiv:2312.11420.
@@ -55,7 +54,9 @@ def norms(model: Any, config: MeZOConfig) -> Any:
     settings.base_model_name_or_path = public_name(config.model)
     settings.target_modules = sorted(settings.target_modules or ())
     for name, tensor in tuned.named_parameters():
-        tensor.requires_grad_(tensor.requires_grad and canonical(name) in kept)
+        tensor.requires_grad_(
+            tensor.requires_grad and canonical(name).replace(".ln_tuning_layers.", ".") in kept
+        )
     return tuned.eval()
 
 

@@ -78,12 +78,6 @@ class Tunable:
 def canonical(name: str) -> str:
     """A parameter's name without the wrappers that peft, torch.compile and the like put around it."""
     name = name.removeprefix("base_model.model.").replace(".base_layer.", ".").replace(".default.", ".")
-    # a norm's own copy, torch.compile, FSDP, activation checkpointing
-    for wrapper in (
-        "ln_tuning_layers.",
-        "_orig_mod.",
-        "_fsdp_wrapped_module.",
-        "_checkpoint_wrapped_module.",
-    ):
-        name = name.replace(wrapper, "")
+    for wrapper in ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."):
+        name = name.replace(wrapper, "")  # torch.compile, FSDP, activation checkpointing
     return name

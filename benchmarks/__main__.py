@@ -21,6 +21,7 @@ MEASUREMENTS = (
     "prefix",
     "engine",
     "converge",
+    "race",
     "scale",
     "quantised",
     "seven-billion",

@@ -41,7 +41,16 @@ _BY_ROW = (Values("row_directions", (1,), but=True),)
 _AUTO = (Values("learning_rate", ("auto",)),)
 _RANK_ONE = (Values("noise", ("rank-one",)),)
 
+_PROBED = (Values("start", ("linear-probe",)),)
+
 RULES = (
+    Rule(
+        _PROBED,
+        Values("tuning", ("full", "lora", "head")),
+        "the label words' rows have to be part of what is saved",
+    ),
+    Rule(_PROBED, Values("engine", ("transformers",)), "a serving engine does not show what its head reads"),
+    Rule(_PROBED, Values("tensor_parallel", (1,)), "a process has only a part of the head"),
     Rule((_SERVED,), Values("tuning", ("lora", "full")), "a serving engine takes adapters, or all weights"),
     Rule((Values("engine", ("http",)),), Values("tuning", ("lora",)), "running servers take adapters alone"),
     Rule((Values("engine", ("http",)),), Values("tensor_parallel", (1,)), "running servers have their own"),

@@ -186,6 +186,18 @@ class MeZOConfig(BaseModel):
     prefix_init: Literal["activations", "random"] = setting(
         "activations", WHAT, "Start of the prefix: activations of random tokens, or noise."
     )
+    start: Literal["model", "linear-probe"] = setting(
+        "model",
+        METHOD,
+        "Where the run begins: at the model as it is, or with its label words' rows fitted on frozen features.",
+        flags=(
+            "--start",
+            "--start-from",
+        ),  # torchrun takes --start for an abbreviation of its own --start-method
+    )
+    start_examples: int = setting(
+        1000, METHOD, "Training examples that start=linear-probe fits the rows to, at most.", ge=2, le=1 << 20
+    )
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = setting(
         "float32", WHAT, "Type of the weights in memory; auto: that of the checkpoint."
     )

@@ -24,6 +24,8 @@ OTHER: dict[str, Any] = {
     "lora_targets": ("q_proj", "v_proj"),
     "prefix_tokens": 3,
     "prefix_init": "random",
+    "start": "linear-probe",
+    "start_examples": 300,
     "dtype": "bfloat16",
     "quantize": "nf4",
     "device": "cpu",

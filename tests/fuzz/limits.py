@@ -27,6 +27,7 @@ from mezo.errors import MezoError
 from mezo.models.checkpoint_files import named_files
 from mezo.runs.snapshots import Snapshot
 from mezo.tuning.adapter_files import settings_of
+from mezo.tuning.label_rows import LabelRows
 
 Reader = Callable[[Path], Any]
 
@@ -41,6 +42,7 @@ READERS: dict[str, Reader] = {
     "adapter_config.json": lambda path: settings_of(path.parent),
     "model.safetensors.index.json": named_files,
     "snapshot.safetensors": Snapshot,
+    "start.safetensors": lambda path: LabelRows.of_bytes(path.read_bytes(), path),
 }
 
 
@@ -73,6 +75,8 @@ def sound(name: str, folder: Path) -> bytes:
     if name == "snapshot.safetensors":
         save_file({"theta/w": torch.ones(4)}, folder / "sound", metadata={"mezo": "{}", "checksum": "x"})
         return (folder / "sound").read_bytes()
+    if name == "start.safetensors":
+        return LabelRows(torch.tensor([5, 6]), torch.ones(2, 32)).to_bytes()
     return sound_file(name, folder)
 
 

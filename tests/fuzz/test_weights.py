@@ -20,9 +20,12 @@ from tests.toys import byte_tokenizer
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.models import load
+from mezo.resume.start_file import rows_of
 from mezo.runs import snapshots
+from mezo.runs.folder import RunFolder
 from mezo.runs.snapshots import Snapshot, State
 from mezo.tuning import save, tune, with_adapter
+from mezo.tuning.label_rows import LabelRows, digest_of, write_rows
 from mezo.weights.weights import Weights
 
 FAST, WHOLE = 4, 150
@@ -240,3 +243,24 @@ def test_some_broken_snapshots(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_many_broken_snapshots(tmp_path: Path) -> None:
     assert _fuzz_snapshots(tmp_path / "s", 600) == 1200
+
+
+def test_broken_rows_to_start_from(tmp_path: Path) -> None:
+    """The digest that a stranger's trajectory records is of a stranger's file."""
+    file, sound = RunFolder(tmp_path).start, LabelRows(torch.tensor([5, 6]), torch.ones(2, 32))
+
+    def read(data: bytes) -> None:
+        file.write_bytes(data)
+        rows = rows_of(tmp_path, {"start": {"rows": digest_of(data)}})
+        assert rows is not None
+        write_rows(tiny("llama"), rows)
+
+    assert survive(broken(sound.to_bytes(), FAST * 10), read) >= FAST
+    for rows in (
+        LabelRows(torch.tensor([5, 300]), torch.ones(2, 32)),
+        LabelRows(torch.tensor([-1, 6]), torch.ones(2, 32)),
+        LabelRows(torch.tensor([5, 6]), torch.ones(2, 31)),
+        LabelRows(torch.tensor([5, 6, 7]), torch.ones(2, 32)),
+    ):
+        with pytest.raises(MezoError):
+            read(rows.to_bytes())

@@ -84,7 +84,7 @@ def test_a_model_in_bfloat16_stays_so(tmp_path: Path) -> None:
     assert {p.dtype for p in result.model.parameters()} == {torch.bfloat16}
     saved = load_file(tmp_path / "run/adapter/adapter_model.safetensors")
     assert {tensor.dtype for tensor in saved.values()} == {torch.bfloat16}
-    start = norm_layers(load(config.model, "bfloat16").model)
+    start: dict[str, Any] = dict(norm_layers(load(config.model, "bfloat16").model))
     moved = {name: saved[f"base_model.model.{name}.ln_tuning_layers.weight"] for name in start}
     assert len(moved) == len(saved) == 5
     assert not any(torch.equal(moved[name], module.weight) for name, module in start.items())
@@ -274,7 +274,7 @@ def test_one_that_peft_made_and_its_expressions_are_not_matched(tmp_path: Path) 
     for name, tensor in theirs.named_parameters():
         if "ln_tuning_layers" in name:
             tensor.mul_(1.5)
-    theirs.save_pretrained(tmp_path)
+    theirs.save_pretrained(str(tmp_path))
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "target_modules": "(.*a.*)*!"}))
     assert torch.equal(with_adapter(tiny("llama"), tmp_path)(IDS).logits, theirs.eval()(IDS).logits)

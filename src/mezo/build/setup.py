@@ -32,6 +32,7 @@ from mezo.parallel.group import ProcessGroup
 from mezo.parallel.tensor_parallel import cut_
 from mezo.scoring import Example
 from mezo.tuning import tune, with_adapter
+from mezo.tuning.label_rows import LabelRows
 from mezo.tuning.own_adapter import own_adapter
 from mezo.tuning.started import base_of, load_start
 from mezo.weights.fingerprint import fingerprint_of
@@ -151,11 +152,15 @@ def with_matmul(
 
 
 def set_up(
-    config: MeZOConfig, loaded: LoadedModel, objective: Objective, group: ProcessGroup | None = None
+    config: MeZOConfig,
+    loaded: LoadedModel,
+    objective: Objective,
+    group: ProcessGroup | None = None,
+    rows: LabelRows | None = None,
 ) -> Prepared:
     """Prepare a model for the config's tuning mode, and build its engine: a serving one for an outline.
 
-    group: the processes of the run. With tensor parallelism each gets a part of the model.
+    group: the processes of the run. With tensor parallelism each gets a part of the model. rows: that it starts from.
     """
     if isinstance(loaded, Outline):
         model, weights, served = open_served(
@@ -171,7 +176,7 @@ def set_up(
         return Prepared(model, loaded.tokenizer, weights, served)
     if group is not None and group.tensor > 1:
         cut_(loaded.model, group.part, group.tensor, group.add_up)
-    model, weights = tune(loaded.model, config)
+    model, weights = tune(loaded.model, config, rows)
     engine = TransformersEngine(
         model,
         weights,

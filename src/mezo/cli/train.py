@@ -192,6 +192,10 @@ def _report(result: "TrainResult", folder: Path) -> None:
             print(f"{first.headline.name:<9} {first.headline} -> {last.headline}{when}")
         print(f"loss      {first.loss:.4f} -> {last.loss:.4f}{when}")
     print(f"time      {duration(result.seconds)}, peak memory {result.peak_memory_bytes / 2**30:.2f} GiB")
+    if result.start is not None:
+        (before, after), passes = result.start["loss"], result.start["forward_passes"]
+        what = f"loss {before:.4f} -> {after:.4f}" if result.start["rows"] else "the model as it is"
+        print(f"start     {what}, {passes} forward passes on {result.start['examples']} examples")
     reused, saved = result.metrics["token_reuse_rate"], result.metrics["seconds_saved"]
     if reused:
         time = f", about {duration(saved)} saved" if saved and saved >= 0.5 else ""

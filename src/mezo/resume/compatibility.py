@@ -28,6 +28,7 @@ BY_CONTENT = ("model", "data")
 OF_THE_WEIGHTS = (
     "tuning",
     "train",
+    "start",
     "lora_rank",
     "lora_alpha",
     "lora_targets",

@@ -40,6 +40,7 @@ from mezo.runs import snapshots, trajectory
 from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import record_of
 from mezo.runs.snapshots import Snapshot
+from mezo.tuning.label_rows import LabelRows
 from mezo.types import Draw
 from mezo.weights.weights import Weights
 
@@ -54,6 +55,7 @@ class FreshRun:
     engine: Engine
     estimator: Estimator
     remembers: bool  # whether the estimator has a state that records do not hold (`remembers`)
+    rows: LabelRows | None = None  # of label words, that theta has from the start
 
     @property
     def width(self) -> int:

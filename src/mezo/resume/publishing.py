@@ -10,6 +10,7 @@ from mezo.events import Observer
 from mezo.models.identity import check_description
 from mezo.models.load import describe
 from mezo.resume.replay_steps import configs_of
+from mezo.resume.start_file import carried
 from mezo.resume.trajectory_tools import file_of, write
 from mezo.runs import trajectory
 from mezo.tuning.started import base_of
@@ -42,6 +43,8 @@ def publish(run: Path | str, output: Path | str, *, base: str | None = None) -> 
         described = describe(base_of(config.model))
         check_description(config.model, found.header.get("model"), described.config, described.tokenizer)
     header = _shared_part(found.header, name)
+    if "start" in header:
+        header["start"] = carried(file_of(run), found.header)
     if "branches" in header:
         header["branches"] = [_shared_part(branch, name) for branch in header["branches"]]
     if isinstance(parent := header.get("parent"), dict):

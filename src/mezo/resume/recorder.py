@@ -27,6 +27,7 @@ from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import EvalRecord, StepRecord
 from mezo.resume.plan import FreshRun, ResumePlan, walks
+from mezo.resume.start_file import write_start
 from mezo.runs import event_log, snapshots
 from mezo.runs.folder import RunFolder
 from mezo.runs.locking import RunLock
@@ -97,6 +98,7 @@ class Recorder(RunFiles):
             recorder.walks = walks(run.header, 0, config.num_steps)
             with recorder.closed_on_error(), recorder.writing():
                 write_text(folder.config, config.to_yaml())
+                write_start(folder, run.rows)
                 written = TrajectoryWriter(folder.trajectory, run.header, run.width)
                 recorder._write_to(written, lambda: MetricsWriter(folder.metrics))
         except WriteFailed:
@@ -123,6 +125,7 @@ class Recorder(RunFiles):
             write_text(
                 plan.run.config, config.to_yaml()
             )  # first: a longer run is one by its config.yaml, too
+            write_start(plan.run, run.rows)
             if plan.header is None:
                 written = TrajectoryWriter(plan.run.trajectory, run.header, run.width)
             else:
@@ -234,6 +237,6 @@ def _locked(path: Path) -> RunLock:
 
 def _forget(run: RunFolder) -> None:
     """Remove the files that a run begins with."""
-    for path in (run.config, run.metrics, journal_of(run.trajectory), run.trajectory):
+    for path in (run.config, run.start, run.metrics, journal_of(run.trajectory), run.trajectory):
         with contextlib.suppress(OSError):
             path.unlink()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
@@ -13,10 +13,12 @@ from mezo.models.locate import folder_of
 from mezo.noise import announced
 from mezo.resume.compatibility import check_branches, check_plugins
 from mezo.resume.replay_steps import Folding, check_noise, configs_of
+from mezo.resume.start_file import rows_of
 from mezo.runs import trajectory
 from mezo.runs.folder import RunFolder
 from mezo.runs.trajectory import Trajectory
 from mezo.tuning import save, tune
+from mezo.tuning.label_rows import LabelRows
 from mezo.tuning.started import load_start
 from mezo.util.plugins import REPLAYED, allowing
 from mezo.weights.fingerprint import fingerprint_of
@@ -54,11 +56,11 @@ def replay(
 
 
 def _replayed_to(output: Path, run: Path, model: str | None, observer: Observer, trusting: bool) -> Path:
-    recorded, config = _recorded(run)
-    target = output / ("adapter" if config.saves_adapter else "model")
+    found = _recorded(run)
+    target = output / ("adapter" if found.config.saves_adapter else "model")
     if target.exists():
         raise MezoError(f"{target} exists already: choose another --output")
-    tuned, tokenizer = _made(recorded, config, model, observer, trusting)
+    tuned, tokenizer = _made(found, model, observer, trusting)
     output.mkdir(parents=True, exist_ok=True)
     save(tuned, tokenizer, target)
     return target
@@ -68,11 +70,16 @@ def replayed(
     run: Path, *, model: str | None = None, observer: Observer | None = None, trust_remote_code: bool = False
 ) -> tuple[Any, Any]:
     """The same as `replay`, in memory: the model, with its adapter if it has one, and the tokenizer."""
-    recorded, config = _recorded(run)
-    return _made(recorded, config, model, observer or Observer(), trust_remote_code)
+    return _made(_recorded(run), model, observer or Observer(), trust_remote_code)
 
 
-def _recorded(run: Path) -> tuple[Trajectory, MeZOConfig]:
+class _Recorded(NamedTuple):
+    trajectory: Trajectory
+    config: MeZOConfig
+    rows: LabelRows | None  # that it starts from
+
+
+def _recorded(run: Path) -> _Recorded:
     recorded = trajectory.read(run if run.is_file() else RunFolder.open(run).trajectory)
     check_noise(run, recorded.header)
     try:
@@ -81,12 +88,11 @@ def _recorded(run: Path) -> tuple[Trajectory, MeZOConfig]:
         raise MezoError(f"{run}: {error}") from None
     check_plugins(run, recorded.header, recorded.header["config"], REPLAYED)
     check_branches(run, recorded.header)
-    return recorded, config
+    return _Recorded(recorded, config, rows_of(run, recorded.header))
 
 
-def _made(
-    recorded: Trajectory, config: MeZOConfig, model: str | None, observer: Observer, trusting: bool
-) -> tuple[Any, Any]:
+def _made(made_of: _Recorded, model: str | None, observer: Observer, trusting: bool) -> tuple[Any, Any]:
+    recorded, config, rows = made_of
     name, header = model or config.model, recorded.header
     if trusting:
         check_code(name, folder_of(name, code=True), header.get("model"))
@@ -101,7 +107,7 @@ def _made(
         )
     _check_identity(name, header.get("model"), loaded, observer)
     with announced(observer.on_note):
-        tuned, weights = tune(loaded.model, config)
+        tuned, weights = tune(loaded.model, config, rows)
         Folding(header, weights).take(recorded.records, observer.on_replay)
     if recorded.dropped_bytes:
         observer.on_note(

@@ -12,6 +12,7 @@ from mezo.events import Observer
 from mezo.models.identity import fields_of
 from mezo.resume.replay import replay
 from mezo.resume.replay_steps import check_noise, configs_of
+from mezo.resume.start_file import rows_of
 from mezo.resume.trajectory_tools import file_of
 from mezo.runs import trajectory
 from mezo.runs.folder import RunFolder
@@ -61,6 +62,8 @@ def _beside(run: RunFolder, found: Trajectory, config: MeZOConfig) -> Iterator[s
             f"one of the two files was changed or is of another run"
         )
     yield f"settings    {run.config.name} as recorded"
+    if rows_of(run.path, found.header) is not None:
+        yield f"start       {run.start.name} as recorded"
     if run.metrics.is_file():
         yield _metrics(run, found)
 

@@ -22,6 +22,7 @@ class TrainResult:
         engine: a serving engine that was left open (`serve_as`).
         peak_memory_bytes, seconds: of the whole run.
         notices: messages to people during the run.
+        start: what `start=linear-probe` spent and came to; None for a run that starts from the model as it is.
 
     Example:
         >>> import mezo
@@ -43,6 +44,9 @@ class TrainResult:
     peak_memory_bytes: int = 0
     seconds: float = 0.0
     notices: list[Notice] = field(default_factory=list)  # messages to people during the run
+    start: dict[str, Any] | None = (
+        None  # of `start=linear-probe`: examples, forward passes, losses, accuracies
+    )
 
     def __repr__(self) -> str:
         parts = [f"{len(self.steps):,} steps"]
@@ -73,6 +77,7 @@ class TrainResult:
         figures of the whole run.
 
         zero_gradient_fraction: of the steps, those whose every projected gradient was 0.
+        start_forward_passes: that `start=linear-probe` took before the first step, in batches of a step.
         token_reuse_rate: of the tokens its steps asked for, those that were not computed again.
         """
         first, last = (self.evals[0], self.evals[-1]) if self.evals else (None, None)
@@ -92,6 +97,7 @@ class TrainResult:
             "metric_after": last and last.headline and last.headline.value,
             "loss_before": first and first.loss,
             "loss_after": last and last.loss,
+            "start_forward_passes": self.start["forward_passes"] if self.start else 0,
             "zero_gradient_fraction": zero / len(self.steps) if self.steps else 0.0,
             "token_reuse_rate": token_reuse(
                 sum(s.tokens_asked for s in self.steps), sum(s.tokens_reused for s in self.steps)

@@ -22,6 +22,7 @@ from mezo.resume.compatibility import data_of
 from mezo.resume.plan import FreshRun, remembers
 from mezo.resume.session import Resume
 from mezo.tasks import Task
+from mezo.training.head_start import head_start
 from mezo.tuning.own_adapter import own_adapter
 from mezo.util.plugins import record_of
 
@@ -100,7 +101,9 @@ def prepare_run(
         note(said)
     check_alike(group, config, fingerprint, identity, data)
     agree(group, {f"source of {name}": entry["source"] for name, entry in used.items()})
-    bench = set_up(config, base, objective, group)
+    start = head_start(config, base, (train_set, objective), group, resume=resume, note=note)
+    rows = None if start is None else start.rows
+    bench = set_up(config, base, objective, group, rows)
     engine = around(bench.engine, bench.weights, group, config)
     estimator = estimators.build(config, bench.weights)
     header = {
@@ -111,9 +114,10 @@ def prepare_run(
         "data": data,
         "config": config.model_dump(mode="json"),
         **({"plugins": used} if used else {}),
+        **({"start": start.record} if start else {}),
     }
     has_memory = remembers(estimator, draw_of(config.seed, 0, directions_at(config, 0)))
-    run = FreshRun(config, header, bench.weights, engine, estimator, has_memory)
+    run = FreshRun(config, header, bench.weights, engine, estimator, has_memory, rows)
     return RunSetup(task, objective, train_set, validation_set, bench, run)
 
 

@@ -63,6 +63,7 @@ def open_files(to: Destination, run: FreshRun, result: TrainResult) -> tuple[Run
 
     Raises MezoError if the folder cannot be written, or the run in it cannot be resumed.
     """
+    result.start = run.header.get("start")
     if to.resume is not None:
         return _resume(to, to.resume, run, result)
     start = Start(0, 0, run.estimator.init())
@@ -70,7 +71,8 @@ def open_files(to: Destination, run: FreshRun, result: TrainResult) -> tuple[Run
         return RunFiles(), start
     recorder = Recorder.begin(to.output, run, overwrite=to.overwrite)
     with recorder.closed_on_error():
-        recorder.note("started", **_environment(to))
+        start_of = {} if result.start is None else {"start": result.start}
+        recorder.note("started", **_environment(to), **start_of)
     result.trajectory = recorder.run.trajectory
     return recorder, start
 

@@ -6,7 +6,8 @@ from typing import Any
 from mezo.config import MeZOConfig
 from mezo.models.offloaded import check_here, is_offloaded
 from mezo.tuning.full import full
-from mezo.tuning.head import head
+from mezo.tuning.head import head, untie
+from mezo.tuning.label_rows import LabelRows, head_of, write_rows
 from mezo.tuning.lora import lora, lora_targets, tuned_modules
 from mezo.tuning.norms import norms
 from mezo.tuning.own_adapter import own_adapter, tune_own
@@ -38,15 +39,24 @@ TUNING: dict[str, Callable[..., Any]] = {  # (model, config) -> the model made r
 }
 
 
-def tune(model: Any, config: MeZOConfig) -> tuple[Any, Weights]:
+def tune(model: Any, config: MeZOConfig, rows: LabelRows | None = None) -> tuple[Any, Weights]:
     """The model made ready for the config's tuning mode, and the weights that are tuned.
 
-    The model is changed in place. A peft adapter that it has is tuned, and none is added. Raises MezoError for a mode that is not there, or that this model
+    The model is changed in place. A peft adapter that it has is tuned, and none is added. rows: of label words, that it
+    starts from. Raises MezoError for a mode that is not there, or that this model
     does not allow, and for `train` patterns that name nothing.
     """
     mode, settings = find("tuning", config.tuning, TUNING)
     own = own_adapter(model)
+    if rows is not None and config.tuning == "lora":
+        settings = {"rows": rows}
     ready = mode(model, config, **settings) if own is None else tune_own(model, own, config)
+    if rows is not None and config.tuning != "lora":
+        if (
+            config.tuning == "head"
+        ):  # which leaves the input embedding as it is, whatever of the head is tuned
+            untie(ready, head_of(ready)[1])
+        write_rows(ready, rows)
     named = [(name, p) for name, p in ready.named_parameters() if p.requires_grad]
     if is_offloaded(ready):
         for name, tensor in named:

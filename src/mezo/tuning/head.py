@@ -42,7 +42,7 @@ def head(model: Any, config: MeZOConfig) -> Any:
         places = [above[name] for name in chosen(above, config.train, of="head parameter")]
     check_plain(((name, p.tensor) for name, p in above.items() if p in places), "head")
     if any(place.module is output for place in places):
-        former = _untie(model, output)
+        former = untie(model, output)
         # BERT's head has a second name for its decoder's bias, which nothing reads any more
         places = [place for place in places if id(place.tensor) not in former]
     model.requires_grad_(False)
@@ -64,7 +64,7 @@ def _above(model: Any, output: nn.Module) -> dict[str, _Place]:
     }
 
 
-def _untie(model: Any, output: nn.Module) -> set[int]:
+def untie(model: Any, output: nn.Module) -> set[int]:
     """Give the output embedding tensors of its own; the ids of those that it shared."""
     others = {id(p) for m in model.modules() if m is not output for p in m._parameters.values()}
     shared = {key: p for key, p in output._parameters.items() if p is not None and id(p) in others}

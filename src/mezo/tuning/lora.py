@@ -13,6 +13,7 @@ from mezo.models.names import public_name
 from mezo.models.offloaded import device_of
 from mezo.noise import INITIALISATION
 from mezo.noise.where import Where
+from mezo.tuning.label_rows import LabelRows, has_rows, hold_rows, lora_settings
 from mezo.tuning.peft_warnings import quiet_peft
 from mezo.tuning.select import chosen, is_target
 from mezo.weights.tunable import canonical
@@ -52,11 +53,11 @@ _LORA_NAMES = (
 )
 
 
-def lora(model: Any, config: MeZOConfig) -> Any:
+def lora(model: Any, config: MeZOConfig, rows: LabelRows | None = None) -> Any:
     """A LoRA adapter on the query and value projections, or on `lora_targets`; `train` patterns select among them.
 
     A is drawn from the run's noise stream, with the variance of the usual Kaiming-uniform start, so that it is
-    the same on every device; B is zero.
+    the same on every device; B is zero. `rows` of label words get factors of their own, which are not tuned.
 
     Raises: MezoError if a target names no module, or one that takes no adapter, such as the head or an embedding.
     Reference: Hu et al. 2021; MeZO, appendix E.5.
@@ -75,10 +76,12 @@ def lora(model: Any, config: MeZOConfig) -> Any:
     _check_inside(model, targets)
     if config.train is not None:
         targets = _named_by(model, targets, config.train)
+    held = {} if rows is None else lora_settings(model, rows)
     settings = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
-        target_modules=targets,
+        target_modules=[*targets, *([held.pop("target")] if held else [])],
+        **held,
         lora_dropout=0.0,
         bias="none",
         task_type=None,
@@ -93,6 +96,8 @@ def lora(model: Any, config: MeZOConfig) -> Any:
             f"{' '.join(str(error).split()):.120}; set lora_targets to others, or use tuning=full"
         ) from error
     _make_real(tuned)
+    if rows is not None:
+        hold_rows(tuned, rows)
     # what others can load; peft would write the folder it came from
     settings.base_model_name_or_path = public_name(config.model)
     for name, tensor in tuned.named_parameters():
@@ -135,7 +140,8 @@ def tuned_modules(model: Any) -> str:
     names = [
         name
         for name, module in model.named_modules()
-        if any(isinstance(f := getattr(module, key, None), torch.nn.Module) and len(f) for key in factors)  # type: ignore[arg-type]
+        if not has_rows(module)
+        and any(isinstance(f := getattr(module, key, None), torch.nn.Module) and len(f) for key in factors)  # type: ignore[arg-type]
     ]
     kinds = list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in names))
     return f"{' and '.join(kinds)}, {len(names)} modules"

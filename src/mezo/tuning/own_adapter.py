@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
+from mezo.tuning.label_rows import mark_rows
 from mezo.tuning.peft_warnings import quiet_peft
 from mezo.tuning.select import chosen
 from mezo.weights.tunable import canonical
@@ -82,6 +83,7 @@ def tune_own(model: Any, own: OwnAdapter, config: MeZOConfig) -> Any:
     model.requires_grad_(False)
     with quiet_peft():
         model.set_adapter(own.name)
+    mark_rows(model)
     named = {canonical(name): p for name, p in model.named_parameters() if p.requires_grad}
     kept = set(chosen(named, config.train, of="adapter parameter"))
     for name, parameter in named.items():

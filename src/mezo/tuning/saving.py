@@ -18,6 +18,7 @@ from mezo.models.quantised import is_quantised
 from mezo.tuning.adapter_files import CONFIG as _CONFIG
 from mezo.tuning.adapter_files import WEIGHTS as _WEIGHTS
 from mezo.tuning.adapter_files import lora_config, norms_config, settings_of
+from mezo.tuning.label_rows import mark_rows
 from mezo.tuning.own_adapter import own_adapter
 from mezo.tuning.peft_warnings import quiet_peft
 from mezo.tuning.prefix import with_prefix
@@ -53,7 +54,7 @@ def save(model: Any, tokenizer: Any, target: Path, card: str | None = None) -> N
         if (prefix := prefix_of(model)) is not None:
             _save_prefix(model, prefix, temporary)
         elif (adapter := own_adapter(model)) is not None:
-            with quiet(), warnings.catch_warnings():
+            with quiet(), warnings.catch_warnings(), _sorted_targets(adapter.settings):
                 if getattr(adapter.settings, "lora_bias", False):  # taken for a factor that is not whole
                     warnings.filterwarnings("ignore", "Adapter .* have invalid shape")
                 # peft would ask the hub whether the base model's embeddings were resized: they never are here
@@ -77,6 +78,18 @@ def save(model: Any, tokenizer: Any, target: Path, card: str | None = None) -> N
     except (OSError, SafetensorError) as error:
         _remove(temporary)
         raise SaveFailed(target, reason(error)) from None
+
+
+@contextlib.contextmanager
+def _sorted_targets(settings: Any) -> Iterator[None]:
+    """Inside the block the targets are in order: peft writes a set, whose order is another one in each process."""
+    targets = settings.target_modules
+    if isinstance(targets, set):
+        settings.target_modules = sorted(targets)
+    try:
+        yield
+    finally:
+        settings.target_modules = targets
 
 
 def _move_up(folder: Path) -> None:
@@ -159,7 +172,9 @@ def with_adapter(model: Any, folder: Path) -> Any:
         with quiet_peft():
             # factors that the file lacks would be those of a new adapter, drawn at random
             warnings.filterwarnings("error", "Found missing adapter keys")
-            return PeftModel.from_pretrained(model, str(folder), config=config).eval().requires_grad_(False)
+            found = PeftModel.from_pretrained(model, str(folder), config=config).eval().requires_grad_(False)
+            mark_rows(found)
+            return found
     except Exception as error:  # of whatever kind peft's way through what the files say ends in
         raise MezoError(
             f"{folder}: this adapter does not fit the model: {' '.join(str(error).split())[:300]}"

@@ -4,6 +4,7 @@ The vocabulary is processed in blocks with a running log-sum-exp, so the full lo
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from mezo.engines.perturb.forward import Probing
 from mezo.engines.perturb.probed import BLOCK_ELEMENTS
 from mezo.engines.perturb.raw_reads import knowing
 from mezo.engines.transformers.batch import Queries
+from mezo.tuning.label_rows import has_rows
 from mezo.util.profiling import span
 
 # 16-bit blocks are widened to float32 on the way: small enough that both stay in a core's own cache
@@ -35,6 +37,10 @@ class Head:
         *,
         whole: bool = False,
     ):
+        self._rows: Any = None  # an adapter's change of the label words' rows
+        if has_rows(module):
+            (a,), (b,) = module.lora_A.values(), module.lora_B.values()  # type: ignore[union-attr,operator]
+            self._rows, module = (a.weight, b.weight), module.base_layer  # type: ignore[assignment]
         self.probing, self.module, self.num_probes, self.whole = probing, module, num_probes, whole
         self.queries = queries
         self._logprobs: torch.Tensor | None = None
@@ -57,6 +63,7 @@ class Head:
         total = torch.zeros(h.shape[:2], dtype=torch.float64, device=h.device)
         kept = h.new_empty(*h.shape[:2], num_tokens) if self.whole else None
         picked = h.new_zeros(self.num_probes, len(tokens))
+        moved = None if self._rows is None else h @ self._rows[0].float().T  # (P, positions, rows)
         limit = min(
             BLOCK_ELEMENTS * (4 if h.is_cuda else 1), 2**23 * width // max(1, h.shape[0] * h.shape[1])
         )
@@ -67,6 +74,8 @@ class Head:
             biases = {} if bias is None else self._biases(bias[start:stop], start, stop)
             chosen = self.queries.within(start, stop)
             for i, logits in self._logits(h, start, stop, biases):
+                if self._rows is not None and moved is not None:
+                    logits = logits + moved[i] @ self._rows[1][start:stop].float().T
                 if kept is not None:
                     kept[i, :, start:stop] = logits
                     continue

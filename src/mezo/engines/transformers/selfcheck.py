@@ -102,7 +102,7 @@ def _candidates(engine: Checked) -> tuple[int, list[Form]]:
         limit -= prefix.num_tokens
     share, key_share = _shares(engine.model, config)
     pad = getattr(config, "pad_token_id", None) or 0
-    whole = not engine.allows("head") or not _head_is_last(engine)
+    whole = not engine.allows("head") or not head_is_last(engine)
     sdpa = getattr(config, "_attn_implementation", "") == "sdpa"  # others may not take a mask of booleans
     offsets = dict.fromkeys((0, pad + 1)) if sdpa and engine.allows("packing") else ()
     packed = [Form(True, offset, limit - offset, share, key_share, whole_head=whole) for offset in offsets]
@@ -283,7 +283,7 @@ def _find_below(engine: Checked, form: Form, moved: Check) -> None:
 
 
 @torch.no_grad()
-def _head_is_last(engine: Checked) -> bool:
+def head_is_last(engine: Checked) -> bool:
     """Whether the model returns what its output embedding makes, untouched: no soft cap, no scale."""
     module = engine.head_module
     made: list[torch.Tensor] = []

@@ -14,6 +14,8 @@ from mezo.runs.metrics_file import read_metrics
 from mezo.runs.outputs.finished import FinishedRun
 from mezo.runs.summary import read_summary
 from mezo.tuning import save, with_adapter
+from mezo.tuning.head import untie
+from mezo.tuning.label_rows import has_rows
 from mezo.util.settings_text import values_of
 
 Note = Callable[[str], None]
@@ -60,7 +62,10 @@ def merge(run: Path | str, *, output: Path | str | None = None, note: Note | Non
             "by side"
         )
     with_chat_template(loaded.tokenizer, done.chat_template)
-    model = with_adapter(loaded.model, done.weights).merge_and_unload()
+    model = with_adapter(loaded.model, done.weights)
+    if has_rows(head := model.get_output_embeddings()):  # of label words: as outputs, and not as inputs
+        untie(loaded.model, head.base_layer)
+    model = model.merge_and_unload()
     kind = kind_of(model.config, done.base)
     card = weights_card(done.run, outcome_of(done), kind=kind, merged=True)
     target.parent.mkdir(parents=True, exist_ok=True)

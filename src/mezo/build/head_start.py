@@ -1,0 +1,203 @@
+"""`start=linear-probe`: the label words' rows of the head, fitted before the first step.
+
+Linear probing before tuning is LP-FT (Kumar et al. 2022, arXiv:2202.10054). Here the probe is the head itself: what is
+fitted is the change of its own rows, so each later step goes on from the fitted loss.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from mezo.build.label_fit import FrozenFeatures, fit_rows
+from mezo.build.setup import engine_at
+from mezo.config import MeZOConfig
+from mezo.data import EncodedDataset
+from mezo.engines.transformers.engine import TransformersEngine
+from mezo.engines.transformers.head_inputs import head_inputs
+from mezo.engines.transformers.selfcheck import head_is_last
+from mezo.errors import MezoError
+from mezo.models.load import LoadedModel
+from mezo.objectives import OBJECTIVES, LogprobObjective, Objective
+from mezo.scoring import Example, pose
+from mezo.tuning.label_rows import LabelRows, head_of, lora_settings, write_rows
+from mezo.tuning.own_adapter import own_adapter
+from mezo.util.clock import since
+
+_CHUNK = 64  # examples scored in one call, and examples on which fitted rows are tried
+_OF = ("candidate-ce", "accuracy")  # objectives whose loss the fit lowers
+
+
+@dataclass(frozen=True)
+class HeadStart:
+    """What a run starts from.
+
+    Args:
+        rows: the change of the label words' rows; None for the model as it is.
+        record: what the run keeps of it, as JSON values.
+        seconds: that it took.
+    """
+
+    rows: LabelRows | None
+    record: dict[str, Any]
+    seconds: float
+
+    def in_words(self) -> str:
+        """For people."""
+        r = self.record
+        spent = f"{r['examples']:,} examples, {r['rows_scored']:,} rows through the model"
+        spent += f" (as many as {r['forward_passes']:,} forward passes of a step), {self.seconds:.1f} s"
+        (loss, fitted), (accuracy, now) = r["loss"], r["accuracy"]
+        if self.rows is None:
+            why = f"have no lower loss on held-out ones than the model's own ({fitted:.4f}, own {loss:.4f})"
+            if fitted < loss:  # with all else held fixed
+                why = "do not lower the loss where they are also read as inputs, or before later words of a label"
+            return (
+                f"warning: no head start: rows of the label words fitted to {spent}, {why}: the run starts from the model as it "
+                "is"
+            )
+        return (
+            f"head start: {len(self.rows.words)} rows of label words fitted to {spent}; on held-out ones loss "
+            f"{loss:.4f} -> {fitted:.4f}, accuracy {100 * accuracy:.1f} % -> {100 * now:.1f} %"
+        )
+
+
+def check_start(
+    config: MeZOConfig, base: LoadedModel, train: EncodedDataset, objective: Objective
+) -> list[Example]:
+    """The examples that the rows are fitted to, in the order in which the run draws them.
+
+    Raises MezoError, in a line, where start=linear-probe has no meaning, or the run's weights could not hold the rows.
+    """
+    instead = "use start=model"
+    if objective.name not in _OF:
+        raise MezoError(
+            f"start='linear-probe' lowers the loss over candidates, and the objective is {objective.name!r}: {instead}, or "
+            "objective=candidate-ce with a task that has candidates"
+        )
+    if (own := own_adapter(base.model)) is not None:
+        raise MezoError(
+            f"start='linear-probe' makes an adapter of its own, and the model has {own.in_words()}: {instead}, or merge it "
+            "first"
+        )
+    examples = [train[i] for i in train.batch_indices(0, min(config.start_examples, len(train)), config.seed)]
+    first = examples[0].candidates
+    if any(e.candidates != first or e.scored is not None for e in examples):
+        raise MezoError(
+            f"start='linear-probe' fits a row for each label word, and in this task each example has candidates of its own: "
+            f"{instead}"
+        )
+    words = [c[0] for c in first]
+    if len(set(words)) < len(words):
+        twice = next(i for i, word in enumerate(words) if word in words[:i])
+        text = [base.tokenizer.decode(list(first[i])) for i in (words.index(words[twice]), twice)]
+        raise MezoError(
+            f"start='linear-probe' fits a row for each label word's first token, and {text[0]!r} and {text[1]!r} begin with the "
+            f"same one: choose others with label_words, or {instead}"
+        )
+    if len({right for e in examples for right in e.right}) < 2:
+        raise MezoError(
+            f"start='linear-probe' needs examples of at least 2 classes, found {len(examples)}, all of one: {instead}"
+        )
+    rows = LabelRows(torch.tensor(words), torch.empty(len(words), 0))
+    lora_settings(base.model, rows) if config.tuning == "lora" else head_of(base.model)
+    return examples
+
+
+def made_start(
+    config: MeZOConfig, base: LoadedModel, examples: Sequence[Example], note: Callable[[str], None]
+) -> HeadStart:
+    """Fit the rows, and try them. The model is left as it was. Raises MezoError if its logits are no plain product."""
+    began = time.monotonic()
+    note(f"a head start: fitting the label words' rows to {len(examples):,} examples")
+    loss = OBJECTIVES["candidate-ce"]
+    engine = engine_at(base, loss, disable_shortcuts=config.disable_shortcuts)
+    if not head_is_last(engine):
+        raise MezoError(
+            f"{type(base.model).__name__} changes its logits after its head (a soft cap, a scale), so rows cannot be fitted to "
+            "what the head reads: use start=model"
+        )
+    known, scored = _features(engine, examples)
+    fit = fit_rows(known)
+    rows = None
+    if fit.change is not None:
+        words = torch.tensor([c[0] for c in examples[0].candidates])
+        rows = LabelRows(words, fit.change.float())
+        tied = config.tuning == "full" and _is_tied(base.model)
+        if tied or bool((known.lengths > 1).any()):
+            # the fit holds all else fixed: what the words mean as inputs, and their later tokens
+            tried = examples[:_CHUNK]
+            with _held(base.model, rows, alone=not tied):
+                found, more = _loss(engine, loss, tried)
+            scored += more
+            if not found < float(known.losses()[: len(tried)].mean()):
+                rows = None
+    record = {
+        "examples": len(examples),
+        "rows_scored": scored,
+        "forward_passes": math.ceil(scored / (config.batch_size * config.gradient_accumulation)),
+        "loss": list(fit.losses),
+        "accuracy": list(fit.accuracies),
+        "ridge": fit.ridge if math.isfinite(fit.ridge) else None,
+    }
+    return HeadStart(rows, record, since(began))
+
+
+def _features(engine: TransformersEngine, examples: Sequence[Example]) -> tuple[FrozenFeatures, int]:
+    """Of the examples, in their order; and how many rows of tokens went through the model."""
+    count, width = len(examples[0].candidates), 0
+    lengths = np.array([len(c) for c in examples[0].candidates])
+    begins = np.cumsum(lengths) - lengths  # of each candidate among an example's queries
+    order = sorted(range(len(examples)), key=lambda i: len(examples[i].prompt))
+    hidden: list[Any] = [None] * len(examples)
+    first, rest = np.empty((len(examples), count)), np.empty((len(examples), count))
+    for start in range(0, len(order), _CHUNK):
+        members = order[start : start + _CHUNK]
+        batch = pose([examples[i] for i in members])
+        logprobs, states = head_inputs(engine, batch)
+        width += len(batch.rows)
+        each = logprobs.reshape(len(members), -1)
+        first[members] = each[:, begins]
+        rest[members] = np.add.reduceat(each, begins, axis=1) - each[:, begins]
+        for i, state in zip(members, states.reshape(len(members), each.shape[1], -1)[:, 0], strict=True):
+            hidden[i] = state
+    right = np.array([[c in e.right for c in range(count)] for e in examples])
+    parts = (np.stack(hidden).astype(np.float64), first, rest, right, lengths.astype(np.float64))
+    return FrozenFeatures(*map(torch.from_numpy, parts)), width
+
+
+def _is_tied(model: Any) -> bool:
+    output = model.get_output_embeddings()
+    others = {id(p) for m in model.modules() if m is not output for p in m._parameters.values()}
+    return id(output._parameters["weight"]) in others
+
+
+@contextmanager
+def _held(model: Any, rows: LabelRows, *, alone: bool) -> Iterator[None]:
+    """Inside the block the model has the rows. alone: in the head, and not where its weight is an input embedding, too."""
+    output = head_of(model)[1]
+    weight = output._parameters["weight"]
+    assert weight is not None
+    before = weight.detach()[rows.words.to(weight.device)].clone()
+    if alone:
+        output._parameters["weight"] = torch.nn.Parameter(weight.detach().clone(), requires_grad=False)
+    try:
+        write_rows(model, rows)
+        yield
+    finally:
+        output._parameters["weight"] = weight
+        if not alone:
+            with torch.no_grad():
+                weight[rows.words.to(weight.device)] = before
+
+
+def _loss(
+    engine: TransformersEngine, loss: LogprobObjective, examples: Sequence[Example]
+) -> tuple[float, int]:
+    batch = pose(examples)
+    return loss(batch, engine.logprobs(batch)[0]), len(batch.rows)

@@ -1,0 +1,141 @@
+"""Rows of the output embedding that a run starts from in place of its base's: those of the label words.
+
+Held as the change of the base's rows, float32, in a safetensors file of the run. A model holds them in its output
+embedding, an adapter as a LoRA of its own on it, of rank one a row: A is the change, B says which rows.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from mezo.errors import MezoError
+from mezo.models.offloaded import check_here
+from mezo.models.quantised import check_plain
+
+_MARK = "holds_label_rows"  # attribute of an output embedding whose LoRA is label words' rows
+
+
+@dataclass(frozen=True)
+class LabelRows:
+    """The change of some rows.
+
+    Args:
+        words: (C,) int64, the rows: tokens of the vocabulary, all different.
+        change: (C, H) float32.
+    """
+
+    words: torch.Tensor
+    change: torch.Tensor
+
+    def to_bytes(self) -> bytes:
+        """A safetensors file."""
+        return save({"words": self.words, "change": self.change}, metadata={"format": "pt"})
+
+    @classmethod
+    def of_bytes(cls, data: bytes, where: Any) -> "LabelRows":
+        """Raises MezoError, which names `where`, if it is no such file."""
+        try:
+            found = load(data)
+            words, change = found["words"], found["change"]
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise MezoError(
+                f"{where}: expected label words' rows (words and change): {' '.join(str(error).split())[:200]}"
+            ) from None
+        if words.dtype != torch.int64 or change.dtype != torch.float32 or change.shape[:1] != words.shape:
+            raise MezoError(f"{where}: expected words (rows) int64 and change (rows, width) float32")
+        return cls(words, change)
+
+
+def digest_of(data: bytes) -> str:
+    """Of the file of the rows: what a trajectory records."""
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+def head_of(model: Any) -> tuple[str, torch.nn.Module]:
+    """The output embedding and its name. Raises MezoError unless its rows can be changed."""
+    output = model.get_output_embeddings()
+    weight = None if output is None else output._parameters.get("weight")
+    if output is None or weight is None or weight.dim() != 2:
+        raise MezoError(
+            f"{type(model).__name__}: has no plain output embedding, whose rows start=linear-probe fits: use start=model"
+        )
+    name = next(name for name, module in model.named_modules() if module is output)
+    check_plain([(f"{name}.weight", weight)], "full")
+    check_here(f"{name}.weight", weight, "full")
+    return name, output
+
+
+@torch.no_grad()
+def write_rows(model: Any, rows: LabelRows) -> None:
+    """Add the change to the output embedding's rows, in the embedding's dtype."""
+    weight = head_of(model)[1]._parameters["weight"]
+    assert weight is not None
+    _check_fits(rows, weight)
+    at = rows.words.to(weight.device)
+    weight[at] = (weight[at].float() + rows.change.to(weight.device)).to(weight.dtype)
+
+
+def lora_settings(model: Any, rows: LabelRows) -> dict[str, Any]:
+    """What peft's LoraConfig says of the output embedding: factors of these rows at scale 1."""
+    name, output = head_of(model)
+    if type(output) is not torch.nn.Linear:
+        raise MezoError(
+            f"{name} is a {type(output).__name__}, which takes no adapter here: use tuning=full or head, or start=model"
+        )
+    count = len(rows.words)
+    return {"target": name, "rank_pattern": {name: count}, "alpha_pattern": {name: count}}
+
+
+@torch.no_grad()
+def hold_rows(tuned: Any, rows: LabelRows) -> None:
+    """Put the rows into the factors on the output embedding of a PeftModel; they are not tuned."""
+    layer = tuned.get_output_embeddings()
+    (a,), (b,) = layer.lora_A.values(), layer.lora_B.values()
+    _check_fits(rows, layer.base_layer.weight)
+    a.weight.copy_(rows.change)
+    b.weight.zero_()
+    b.weight[rows.words.to(b.weight.device), torch.arange(len(rows.words), device=b.weight.device)] = 1
+    mark_rows(tuned)
+
+
+@torch.no_grad()
+def mark_rows(tuned: Any) -> None:
+    """Find out whether the adapter of a PeftModel holds label words' rows: each column of B is 1 in one row alone.
+
+    Their factors are set not to be tuned: a step would move every row of the vocabulary.
+    """
+    layer = tuned.get_output_embeddings()
+    factors = dict(getattr(layer, "lora_B", {}))
+    if len(factors) != 1:
+        return
+    ((name, b),) = factors.items()
+    plain = layer.scaling[name] == 1 and name not in layer.lora_variant and b.bias is None
+    w = b.weight
+    held = plain and bool((w.count_nonzero(0) == 1).all() and (w.sum(0) == 1).all())
+    setattr(layer, _MARK, held)
+    for parameter in parameters_of(layer) if held else ():
+        parameter.requires_grad_(False)
+
+
+def _check_fits(rows: LabelRows, weight: torch.Tensor) -> None:
+    count, width = weight.shape
+    if rows.change.shape[1] != width or not bool(((rows.words >= 0) & (rows.words < count)).all()):
+        raise MezoError(
+            f"the label words' rows to start from do not fit the model: expected rows of width {width}, numbered below {count}, "
+            f"found width {rows.change.shape[1]} and rows {rows.words.tolist()[:8]}"
+        )
+
+
+def has_rows(module: Any) -> bool:
+    """Whether an output embedding was found to have label words' rows in its LoRA."""
+    return bool(getattr(module, _MARK, False))
+
+
+def parameters_of(layer: Any) -> Iterable[torch.nn.Parameter]:
+    """The factors on a layer."""
+    return [p for factors in (layer.lora_A, layer.lora_B) for p in factors.parameters()]

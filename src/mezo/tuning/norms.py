@@ -26,8 +26,8 @@ def norms(model: Any, config: MeZOConfig) -> Any:
     Example:
         >>> from transformers import AutoModelForCausalLM
         >>> model = AutoModelForCausalLM.from_pretrained("my-model")
-        >>> tuned_modules(norms(model, MeZOConfig()))
-        'input_layernorm and post_attention_layernorm and norm, 5 modules'
+        >>> norms(model, MeZOConfig()).peft_config["default"].target_modules
+        ['input_layernorm', 'norm', 'post_attention_layernorm']
     """
     from peft import LNTuningConfig, get_peft_model
 

@@ -169,7 +169,7 @@ class MeZOConfig(BaseModel):
     tuning: str = setting(
         "full",
         WHAT,
-        "Tune all weights, LoRA factors, a prefix of keys and values, or the head alone.",
+        "Tune all weights, LoRA factors, a prefix of keys and values, the head alone, or the normalisation layers.",
         choices="mezo.tuning:TUNING",
     )
     train: tuple[str, ...] | None = setting(
@@ -204,7 +204,7 @@ class MeZOConfig(BaseModel):
     quantize: Literal["nf4", "int8", "int4"] | None = setting(
         None,
         WHAT,
-        "Hold the matrices of the base in 4 or 8 bits; lora, prefix and head are tuned beside them.",
+        "Hold the matrices of the base in 4 or 8 bits; lora, prefix, head and norms are tuned beside them.",
     )
     device: str = setting("auto", WHAT, "auto, cpu, cuda or cuda:N.")
     trust_remote_code: bool = setting(False, WHAT, "Run the model's own Python code.")
@@ -509,7 +509,7 @@ class MeZOConfig(BaseModel):
     @property
     def saves_adapter(self) -> bool:
         """Whether a run ends with an adapter for the base model, and not with a model."""
-        return self.tuning in ("lora", "prefix")
+        return self.tuning in ("lora", "prefix", "norms")
 
     @classmethod
     def build(cls, **values: Any) -> Self:

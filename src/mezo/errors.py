@@ -13,7 +13,7 @@ class MezoError(ValueError):
         >>> import mezo
         >>> mezo.MeZOConfig.build(tuning="lorra")
         Traceback (most recent call last):
-        mezo.errors.MezoError: unknown tuning mode 'lorra'; did you mean 'lora'? Choices: full, head, lora, prefix
+        mezo.errors.MezoError: unknown tuning mode 'lorra'; did you mean 'lora'? Choices: full, head, lora, norms, prefix
     """
 
     of_all_ranks = False  # raised by every process of a run alike: the first one's word is enough

@@ -29,7 +29,7 @@ from mezo.tuning.label_rows import LabelRows, digest_of, write_rows
 from mezo.weights.weights import Weights
 
 FAST, WHOLE = 4, 150
-ADAPTERS = ("lora", "prefix")
+ADAPTERS = ("lora", "prefix", "norms")
 ADAPTER_CONFIG, ADAPTER = "adapter_config.json", "adapter_model.safetensors"
 
 

@@ -172,7 +172,7 @@ def test_the_package_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert complaint(tmp_path).endswith("reading GGUF needs the package gguf: pip install 'mezo-llm[gguf]'")
 
 
-@pytest.mark.parametrize("tuning", ["prefix", "head"])
+@pytest.mark.parametrize("tuning", ["prefix", "head", "norms"])
 def test_the_other_modes_replay_to_equal_bytes(tmp_path: Path, tuning: str) -> None:
     write(tmp_path / "small.gguf", "Q4_0")
     config = config_for(tmp_path / "small.gguf", num_steps=2, eval_every=0, tuning=tuning)

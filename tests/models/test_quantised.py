@@ -34,8 +34,8 @@ from mezo.tuning import tune
 from mezo.types import Probe
 from mezo.weights.fingerprint import fingerprint_of
 
-EPSILON = {"lora": 1e-2, "prefix": 0.3, "head": 1e-2}
-RATE = {"lora": 1e-3, "prefix": 1e-2, "head": 1e-3}
+EPSILON = {"lora": 1e-2, "prefix": 0.3, "head": 1e-2, "norms": 1e-2}
+RATE = {"lora": 1e-3, "prefix": 1e-2, "head": 1e-3, "norms": 1e-3}
 # Of sums of the same products in another order, in float32: units in the last place of the largest answer.
 TOLERANCE = 64 * 2**-23
 
@@ -80,7 +80,11 @@ CASES = [
         tuning,
         marks=[
             pytest.mark.skipif(not has(package), reason=f"needs {package}"),
-            *([] if (way, tuning) in (("nf4", "lora"), ("int8", "lora")) else [pytest.mark.slow]),
+            *(
+                []
+                if (way, tuning) in (("nf4", "lora"), ("int8", "lora"), ("nf4", "norms"))
+                else [pytest.mark.slow]
+            ),
         ],
     )
     for way, (package, _) in WAYS.items()

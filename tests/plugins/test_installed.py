@@ -20,7 +20,7 @@ DECLARED = {
     "mezo.objectives": "margin = shelf.objective:Margin",
     "mezo.tasks": "letters = shelf.task:Letters",
     "mezo.metrics": "error-rate = shelf.metric:ERROR_RATE",
-    "mezo.tuning": "norms = shelf.tuning:norms",
+    "mezo.tuning": "gains = shelf.tuning:gains",
     "mezo.formats": ".labelled = shelf.data_format:lines",
     "mezo.engines": "local = shelf.engine:start",
 }
@@ -62,7 +62,7 @@ def test_they_are_listed_and_train_and_are_missed(site: Path, tmp_path: Path) ->
     (tmp_path / "rows.labelled").write_text("".join(f"{i % 2} {'hg'[i % 2]}a\n" for i in range(8)))
     common = ["train", "--model", "base", "--data", "rows.labelled", "--batch", "3", "--steps", "3"]
     chosen = ["--estimator", "twice(side=-1.0)", "--optimizer", "inverse-time", "--objective", "margin"]
-    chosen += ["--task", "letters", "--metrics", "error-rate", "--tuning", "norms"]
+    chosen += ["--task", "letters", "--metrics", "error-rate", "--tuning", "gains"]
     done = mezo(site, *common, *chosen, "--output", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     done = mezo(site, *common, "--task", "letters", "--engine", "local", "--tuning", "lora", "--output", "lora", cwd=tmp_path)  # fmt: skip
@@ -83,7 +83,7 @@ def test_they_are_listed_and_train_and_are_missed(site: Path, tmp_path: Path) ->
         file.write("\n# the next version\n")
     done = mezo(site, "replay", "run", "--output", "third", cwd=tmp_path)
     assert done.returncode == 2
-    assert "source of tuning norms: the run has" in done.stderr
+    assert "source of tuning gains: the run has" in done.stderr
 
 
 def test_a_broken_package_keeps_nothing_else_from_working(

@@ -28,7 +28,7 @@ NAMES = {
     "objective": "Margin(width=2.0)",
     "task": "Letters",
     "metrics": "ERROR_RATE",
-    "tuning": "norms",
+    "tuning": "gains",
     "data_format": "lines",
     "engine": "start",
 }

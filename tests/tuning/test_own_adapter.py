@@ -138,7 +138,7 @@ def test_what_is_tuned_is_said() -> None:
 # ---------------------------------------------------------------- what is refused
 
 
-@pytest.mark.parametrize("tuning", ["full", "prefix", "head"])
+@pytest.mark.parametrize("tuning", ["full", "prefix", "head", "norms"])
 def test_another_mode_is_answered(tuning: str) -> None:
     with pytest.raises(MezoError, match=r"its own adapter 'mine' \(LORA, rank 4\): tuning='lora' tunes that"):
         tune(adapted(lora()), config_for(tuning=tuning))

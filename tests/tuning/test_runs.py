@@ -20,6 +20,7 @@ STEPS = {
     "prefix": dict(learning_rate=1.0, epsilon=1e-1),
     "head": dict(learning_rate=1e-2, epsilon=1e-3),
     "full": dict(learning_rate=1e-2, epsilon=1e-3, train=(r"layers?\.1\.",)),
+    "norms": dict(learning_rate=1e-1, epsilon=1e-2),
     "lora": dict(learning_rate=1e-1, epsilon=1e-2, train=(r"layers?\.1\.",)),
 }
 

@@ -44,7 +44,7 @@ def test_a_pipeline_loads_it(tuning: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["smollm2-135m", "facebook/opt-125m"])
-@pytest.mark.parametrize("tuning", ["lora", "prefix"])
+@pytest.mark.parametrize("tuning", ["lora", "prefix", "norms"])
 def test_the_base_is_named_as_others_find_it(model: str, tuning: str, tmp_path: Path) -> None:
     from tests.resumed import base, config_for
 

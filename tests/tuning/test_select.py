@@ -60,7 +60,7 @@ def test_a_prefix_is_tuned_in_the_named_layers_alone() -> None:
     ]
 
 
-@pytest.mark.parametrize("tuning", ["full", "lora", "prefix", "head"])
+@pytest.mark.parametrize("tuning", ["full", "lora", "prefix", "head", "norms"])
 def test_a_pattern_that_names_nothing_is_told_some_names(tuning: str) -> None:
     with pytest.raises(
         MezoError, match=r"train='layer\.9' is found in none of the \d+ .*names, such as .*\w\."

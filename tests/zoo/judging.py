@@ -28,7 +28,12 @@ from mezo.weights.weights import Weights
 TUNINGS = ("full", "lora", "prefix")
 _MASK = 3
 _SEEDS = (7, 2**63 + 5)
-_EPSILON = {"full": 1e-2, "lora": 1e-2, "prefix": 0.3}  # a prefix is of order 1, a weight of order 0.1
+_EPSILON = {
+    "full": 1e-2,
+    "lora": 1e-2,
+    "prefix": 0.3,
+    "norms": 1e-2,
+}  # a prefix is of order 1, a weight of order 0.1
 _RATE = 1e-3
 _OBJECTIVE = OBJECTIVES["candidate-ce"]
 

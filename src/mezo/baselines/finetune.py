@@ -41,8 +41,8 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "sgd": torch.optim.SGD,
 }
-# The learning rates of the published code's examples for Adam, by tuning mode.
-LEARNING_RATES = {"full": 1e-5, "lora": 1e-4, "prefix": 1e-2}
+# The learning rates of the published code's examples for Adam, by tuning mode; for norms, LoRA's.
+LEARNING_RATES = {"full": 1e-5, "lora": 1e-4, "prefix": 1e-2, "norms": 1e-4}
 
 
 class FineTuner:

@@ -82,7 +82,7 @@ def finetune(
         "--learning-rate",
         min=0,
         show_default=False,
-        help="Step size; not read from --config. [dim]\\[1e-5 full, 1e-4 lora, 1e-2 prefix][/dim]",
+        help="Step size; not read from --config. [dim]\\[1e-5 full, 1e-4 lora, 1e-2 prefix, 1e-4 norms][/dim]",
     ),
     max_grad_norm: float = typer.Option(
         1.0, "--max-grad-norm", min=0, help="Scale larger gradients down to this norm; 0: never."

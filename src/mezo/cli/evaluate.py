@@ -28,7 +28,9 @@ EPILOG = r"""
 @with_config((*DATA_SETTINGS, *_OF_EVALUATION))
 def evaluate(
     config: MeZOConfig,
-    adapter: Path | None = typer.Option(None, "--adapter", "-a", help="RUN/adapter of a LoRA or prefix run."),
+    adapter: Path | None = typer.Option(
+        None, "--adapter", "-a", help="RUN/adapter of a run of LoRA, a prefix or norms."
+    ),
     split: str = typer.Option("validation", "--split", help="Split of the data to evaluate on."),
     shots: int = typer.Option(
         0,

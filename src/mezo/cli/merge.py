@@ -1,4 +1,4 @@
-"""`mezo merge`: a LoRA adapter and its base as one model."""
+"""`mezo merge`: an adapter and its base as one model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,12 +15,14 @@ EPILOG = """
 
 
 def merge(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run with a LoRA adapter.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of a run with an adapter (LoRA, norms).")
+    ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A new folder; default: RUN/merged.")
     ] = None,
 ) -> None:
-    """Add a run's LoRA adapter into its base model, and save the whole model.
+    """Put a run's adapter (LoRA, norms) into its base model, and save the whole model.
 
     The weights have the run's dtype. The folder has tokenizer, generation config and card, and loads without peft.
     """

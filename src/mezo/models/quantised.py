@@ -1,6 +1,6 @@
 """Bases whose weights are held in few bits: loaded as they are, or quantised while they are loaded. They do not move.
 
-What is tuned beside them (LoRA, a prefix, an unquantised head) is of ordinary floating-point tensors.
+What is tuned beside them (LoRA, a prefix, norms, an unquantised head) is of ordinary floating-point tensors.
 """
 
 import contextlib

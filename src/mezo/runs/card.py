@@ -151,6 +151,7 @@ def _summary(outcome: RunOutcome, metrics: Metrics) -> str:
         "lora": "LoRA factors",
         "prefix": "A prefix of keys and values",
         "head": "The language-model head",
+        "norms": "The gains and biases of the normalisation layers",
     }
     text = (
         f"{what.get(config.tuning, f'Parameters of tuning mode {config.tuning}')} tuned with forward passes only (MeZO, {_PAPER}): {done} of {config.num_steps}"

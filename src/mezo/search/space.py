@@ -15,12 +15,14 @@ LEARNING_RATES: dict[str, tuple[float, ...]] = {
     "full": (3e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4),
     "lora": (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
     "prefix": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
+    "norms": (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2),  # around what served SmolLM2-135M
 }
 # The paper's, and one beside it; a larger one helps where 16-bit weights round a small one away.
 EPSILONS: dict[str, tuple[float, ...]] = {
     "full": (1e-3, 5e-3),
     "lora": (1e-3, 1e-2),
     "prefix": (1e-2, 1e-1),
+    "norms": (1e-3, 1e-2),
 }
 STEPS = 200  # of the longest trials
 _FEWEST = 4  # steps of the shortest

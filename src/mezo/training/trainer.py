@@ -342,9 +342,9 @@ class MeZOTrainer:
     def summary(self) -> str:
         """The run in a sentence: the model, what of it is tuned, and the main settings."""
         c = self.config
-        what = f"lora on {tuned_modules(self.bench.model)}" if c.tuning == "lora" else c.tuning
+        on = f" on {tuned_modules(self.bench.model)}" if c.tuning in ("lora", "norms") else ""
         return (
-            f"{c.model}, {what}: {self.weights.num_elements:,} of {num_parameters(self.bench.model):,} "
+            f"{c.model}, {c.tuning}{on}: {self.weights.num_elements:,} of {num_parameters(self.bench.model):,} "
             f"parameters tuned on {len(self.train_set):,} examples; {self.objective.name}, batch {c.batch_size}, "
             f"learning rate {c.learning_rate} ({c.schedule}), epsilon {c.epsilon:g}, {c.num_steps:,} steps"
         )

@@ -9,6 +9,7 @@ from mezo.tuning.full import full
 from mezo.tuning.head import head, untie
 from mezo.tuning.label_rows import LabelRows, head_of, write_rows
 from mezo.tuning.lora import lora, lora_targets, tuned_modules
+from mezo.tuning.norms import norms
 from mezo.tuning.own_adapter import own_adapter, tune_own
 from mezo.tuning.prefix import prefix
 from mezo.tuning.saving import save, with_adapter
@@ -21,6 +22,7 @@ __all__ = [
     "head",
     "lora",
     "lora_targets",
+    "norms",
     "prefix",
     "save",
     "tune",
@@ -33,6 +35,7 @@ TUNING: dict[str, Callable[..., Any]] = {  # (model, config) -> the model made r
     "lora": lora,
     "prefix": prefix,
     "head": head,
+    "norms": norms,
 }
 
 

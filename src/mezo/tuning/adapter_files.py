@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from mezo.errors import MezoError
+from mezo.tuning.norms import norm_layers, norm_targets
 from mezo.util.foreign import kind_of, read_text
 from mezo.util.parsing import parse_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _FACTOR = re.compile(r"(?:base_model\.model\.)?(.+)\.(?:lora_A\.weight|lora_embedding_A)")
+_NORM = re.compile(r"(?:base_model\.model\.)?(.+)\.ln_tuning_layers\.(\w+)")
 _PLAIN = re.compile(r"\^?[\w.\\]+\$?")  # of what stands in a pattern, nothing that repeats
 
 # Settings of the training, of other kinds of models or of where the adapter came from: not looked at.
@@ -38,9 +40,9 @@ def settings_of(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise MezoError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
     kind = found.get("peft_type") if isinstance(found, dict) else None
-    if kind not in ("LORA", "PREFIX_TUNING"):
+    if kind not in ("LORA", "LN_TUNING", "PREFIX_TUNING"):
         raise MezoError(
-            f"{path}: expected an adapter of peft_type LORA or PREFIX_TUNING, found {_shown(kind)}"
+            f"{path}: expected an adapter of peft_type LORA, LN_TUNING or PREFIX_TUNING, found {_shown(kind)}"
         )
     return found
 
@@ -77,6 +79,30 @@ def lora_config(folder: Path, settings: Mapping[str, Any], model: Any) -> Any:
         if name not in used and name not in _UNUSED and value not in (None, False, "", [], {}):
             _check_default(path, name, value, getattr(LoraConfig(), name, None))
     return LoraConfig(target_modules=targets, inference_mode=True, **used)
+
+
+def norms_config(folder: Path, settings: Mapping[str, Any], model: Any) -> Any:
+    """peft's LNTuningConfig of an adapter of norms, for `model`. Raises MezoError for one that does not fit it."""
+    from peft import LNTuningConfig
+
+    layers, found = norm_layers(model), dict[str, set[str]]()
+    for name, shape in shapes_of(folder / WEIGHTS).items():
+        match = _NORM.fullmatch(name)
+        tensor = layers[match[1]]._parameters.get(match[2]) if match and match[1] in layers else None
+        if match is None or tensor is None or tuple(tensor.shape) != shape:
+            raise MezoError(
+                f"{folder}: this adapter does not fit the model, which has no norm for {_shown(name)} of shape {shape}"
+            )
+        found.setdefault(match[1], set()).add(match[2])
+    for layer, keys in found.items():
+        if lacking := {key for key, p in layers[layer]._parameters.items() if p is not None} - keys:
+            raise MezoError(f"{folder / WEIGHTS}: holds no {min(lacking)} of the norm {layer}")
+    if not found:
+        raise MezoError(f"{folder / WEIGHTS}: holds no gains of norms (...ln_tuning_layers.weight)")
+    for name, value in settings.items():
+        if name not in _UNUSED and value not in (None, False, "", [], {}):
+            _check_default(folder / CONFIG, name, value, getattr(LNTuningConfig(), name, None))
+    return LNTuningConfig(target_modules=norm_targets(model, found), inference_mode=True)
 
 
 def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:

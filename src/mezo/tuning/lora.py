@@ -15,7 +15,7 @@ from mezo.noise import INITIALISATION
 from mezo.noise.where import Where
 from mezo.tuning.label_rows import LabelRows, has_rows, hold_rows, lora_settings
 from mezo.tuning.peft_warnings import quiet_peft
-from mezo.tuning.select import chosen
+from mezo.tuning.select import chosen, is_target
 from mezo.weights.tunable import canonical
 
 # The paper tunes queries and values (appendix E.5). The modules that hold them, by model type where their names
@@ -129,14 +129,14 @@ def lora_targets(model: Any) -> list[str]:
     own = _LORA_TARGETS.get(model.config.model_type)
     names = [name for name, module in model.named_modules() if isinstance(module, _ADAPTED)]
     for known in (own,) if own else _LORA_NAMES:
-        if all(any(_is_one_of(name, [target]) for name in names) for target in known):
+        if all(any(is_target(name, [target]) for name in names) for target in known):
             return known
     raise _not_found(model, own or ["q_proj", "v_proj"])
 
 
 def tuned_modules(model: Any) -> str:
     """The modules that have an adapter, for people: "q_proj and v_proj, 60 modules"."""
-    factors = ("lora_A", "lora_embedding_A", "ia3_l")
+    factors = ("lora_A", "lora_embedding_A", "ia3_l", "ln_tuning_layers")
     names = [
         name
         for name, module in model.named_modules()
@@ -150,7 +150,7 @@ def tuned_modules(model: Any) -> str:
 def _check_inside(model: Any, targets: list[str]) -> None:
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     for name, module in model.named_modules():
-        if _is_one_of(name, targets) and (
+        if is_target(name, targets) and (
             module in (head, embedding) or isinstance(module, torch.nn.Embedding)
         ):
             what = "the language-model head" if module is head else "an embedding"
@@ -162,7 +162,7 @@ def _check_inside(model: Any, targets: list[str]) -> None:
 
 def _find(model: Any, targets: list[str]) -> Any:
     for name, module in model.named_modules():
-        if _is_one_of(name, targets):
+        if is_target(name, targets):
             return module
     raise _not_found(model, targets)
 
@@ -178,10 +178,5 @@ def _not_found(model: Any, targets: list[str]) -> MezoError:
 
 def _named_by(model: Any, targets: list[str], patterns: tuple[str, ...]) -> list[str]:
     """The full names of the target modules whose weights the patterns are found in."""
-    weights = {f"{n}.weight": n for n, _ in model.named_modules() if _is_one_of(n, targets)}
+    weights = {f"{n}.weight": n for n, _ in model.named_modules() if is_target(n, targets)}
     return [weights[name] for name in chosen(weights, patterns, of="LoRA target")]
-
-
-def _is_one_of(name: str, targets: list[str]) -> bool:
-    """As peft takes target_modules."""
-    return any(name == target or name.endswith(f".{target}") for target in targets)

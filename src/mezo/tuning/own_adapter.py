@@ -10,7 +10,7 @@ from mezo.tuning.peft_warnings import quiet_peft
 from mezo.tuning.select import chosen
 from mezo.weights.tunable import canonical
 
-KINDS = ("LORA", "IA3")
+KINDS = {"LORA": "lora", "IA3": "lora", "LN_TUNING": "norms"}  # and the mode that tunes them
 # Settings of LoRA under which tensors outside of the adapter move, or whose forward was not compared with theta + eps z.
 _REFUSED = (
     "trainable_token_indices",
@@ -73,11 +73,11 @@ def own_adapter(model: Any) -> OwnAdapter | None:
 def tune_own(model: Any, own: OwnAdapter, config: MeZOConfig) -> Any:
     """Mark the active adapter's parameters, and the modules that it saves whole; `train` patterns select among them.
 
-    Raises MezoError for another tuning mode than lora, and for a pattern that is found in no name.
+    Raises MezoError for a tuning mode of other tensors, and for a pattern that is found in no name.
     """
-    if config.tuning != "lora":
+    if config.tuning != (mode := KINDS[own.kind]):
         raise MezoError(
-            f"tuning={config.tuning!r}, and the model has {own.in_words()}: tuning='lora' tunes that; for another mode merge "
+            f"tuning={config.tuning!r}, and the model has {own.in_words()}: tuning={mode!r} tunes that; for another mode merge "
             "it first (merge_and_unload) or give the base model"
         )
     model.requires_grad_(False)

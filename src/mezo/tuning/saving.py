@@ -17,7 +17,7 @@ from mezo.models.locate import quiet
 from mezo.models.quantised import is_quantised
 from mezo.tuning.adapter_files import CONFIG as _CONFIG
 from mezo.tuning.adapter_files import WEIGHTS as _WEIGHTS
-from mezo.tuning.adapter_files import lora_config, settings_of
+from mezo.tuning.adapter_files import lora_config, norms_config, settings_of
 from mezo.tuning.label_rows import mark_rows
 from mezo.tuning.own_adapter import own_adapter
 from mezo.tuning.peft_warnings import quiet_peft
@@ -164,7 +164,8 @@ def with_adapter(model: Any, folder: Path) -> Any:
     settings = settings_of(folder)
     if settings["peft_type"] == "PREFIX_TUNING":
         return _with_prefix(model, folder, settings)
-    config = lora_config(folder, settings, model)
+    read = norms_config if settings["peft_type"] == "LN_TUNING" else lora_config
+    config = read(folder, settings, model)
     from peft import PeftModel
 
     try:

@@ -34,6 +34,11 @@ def chosen(
     return [name for name in names if name in found]
 
 
+def is_target(name: str, targets: Sequence[str]) -> bool:
+    """Whether peft takes a module of this name for one of its target_modules."""
+    return any(name == target or name.endswith(f".{target}") for target in targets)
+
+
 def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)

@@ -15,14 +15,14 @@ from mezo.tuning.saving import with_adapter
 def base_of(name: str) -> str:
     """The base model of an adapter's folder; the name itself for a model.
 
-    Raises MezoError if the adapter does not say what it is for, or if it is no LoRA.
+    Raises MezoError if the adapter does not say what it is for, or if it is no LoRA and no norms.
     """
     # os.path says no of a name that no file can have, where pathlib raises: a model's name is not always a path.
     folder = Path(os.path.expanduser(name))
     if not os.path.isfile(folder / CONFIG) or os.path.exists(folder / "config.json"):
         return name
     settings = settings_of(folder)
-    if settings["peft_type"] != "LORA":
+    if settings["peft_type"] not in ("LORA", "LN_TUNING"):
         raise MezoError(
             f"{name}: an adapter of peft_type {settings['peft_type']}, which is not tuned further: give its base model"
         )

@@ -115,6 +115,7 @@ _MEANS: dict[str, Callable[[Any, Mapping[str, Any]], dict[str, Any]]] = {
     "lora": _mode("lora"),
     "prefix_tuning": _mode("prefix"),
     "head_tuning": _mode("head"),
+    "ln_tuning": _mode("norms"),
 }  # fmt: skip
 _OPTIONS = {
     name: ours
@@ -125,7 +126,7 @@ _OPTIONS = {
         ),
         (("lr_scheduler_type", "lr_scheduler", "lr_schedule"), "schedule"),
         (("warmup_ratio",), "warmup_steps"),
-        (("lora", "prefix_tuning", "head_tuning"), "tuning"),
+        (("lora", "prefix_tuning", "head_tuning", "ln_tuning"), "tuning"),
     )
     for name in names
 }

@@ -73,7 +73,7 @@ def one_by_one(engine: TransformersEngine, probe: Probe, max_new_tokens: int) ->
 
 
 @pytest.mark.parametrize("probe", [THETA, PROBE], ids=["theta", "probe"])
-@pytest.mark.parametrize("tuning", ["full", "lora", "prefix"])
+@pytest.mark.parametrize("tuning", ["full", "lora", "prefix", "norms"])
 @pytest.mark.parametrize("name", mostly_slow(CAUSAL, lambda name: name == "llama-tied"))
 def test_batched_generation_is_one_by_one_generation(name: str, tuning: str, probe: Probe) -> None:
     engine, weights = engine_for(name, tuning)

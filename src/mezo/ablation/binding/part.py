@@ -78,7 +78,7 @@ class Part:
 
 
 def described(name: str) -> str:
-    """What values a setting takes: "a number above 0, at most 1000", "one of full, lora, prefix, head"."""
+    """What values a setting takes: "a number above 0, at most 1000", "one of full, lora, prefix, head, norms"."""
     field = MeZOConfig.model_fields[name]
     kinds = set(get_args(field.annotation)) or {field.annotation}
     if names := choices_of(name):

@@ -1,4 +1,4 @@
-"""A LoRA adapter added into its base model: one model that needs no peft."""
+"""An adapter (LoRA, norms) put into its base model: one model that needs no peft."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class EndedRun:
 
 
 def merge(run: Path | str, *, output: Path | str | None = None, note: Note | None = None) -> Path:
-    """Add a run's LoRA adapter into its base model, and save the whole model.
+    """Put a run's adapter (LoRA, norms) into its base model, and save the whole model.
 
     Args:
         run: a RUN folder.
@@ -43,7 +43,7 @@ def merge(run: Path | str, *, output: Path | str | None = None, note: Note | Non
         The folder: weights in the run's dtype, tokenizer, generation config and card.
 
     Raises:
-        MezoError: the run has no LoRA adapter, its base is not available, or the folder exists.
+        MezoError: the run has no adapter of LoRA or norms, its base is not available, or the folder exists.
 
     Example:
         >>> from mezo.runs.outputs.merge import merge

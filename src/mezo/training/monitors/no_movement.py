@@ -55,7 +55,7 @@ class Stillness:
                 "they moved before: the weights have been driven to where the loss no longer depends on them; begin "
                 "again with a lower learning rate"
             )
-        if self._config.dtype != "float32" and not self._config.saves_adapter:
+        if self._config.dtype != "float32" and self._config.tuning not in ("lora", "prefix"):
             return f"the perturbation is lost in the rounding of {self._config.dtype}: {wider}, or --dtype float32"
         return (
             f"the perturbation is too small to be seen in the loss: {wider}, and look at what --train tunes"

@@ -16,7 +16,7 @@ SIGNAL, LEAST = 0.25, 0.02  # the share of g^2 that is no noise of the batch: at
 HALVES = (0, 2), (1, 2)
 
 
-class Measured(NamedTuple):
+class RateSums(NamedTuple):
     """What the steps so far have measured, older ones counting less.
 
     Args:
@@ -72,7 +72,7 @@ class AutoRate(Wrapper):
     halves: bool = True
 
     def init(self) -> Any:
-        return (self.inner.init(), Measured())
+        return (self.inner.init(), RateSums())
 
     def width(self, n: int) -> int:
         return self.inner.width(n) + 1
@@ -109,7 +109,7 @@ class AutoRate(Wrapper):
         ]
         found = _found(abs(probes[0].scale), parts, slopes)
         if all(map(isfinite, found)):
-            measured = Measured(
+            measured = RateSums(
                 measured.count + 1,
                 *(KEPT * old + new for old, new in zip(measured[1:], found, strict=True)),
             )
@@ -121,7 +121,7 @@ class AutoRate(Wrapper):
     def learning_rate(self, scheduled: float, values: Sequence[float]) -> float:
         return scheduled * values[-1]
 
-    def _rate(self, draw: Draw, m: Measured) -> float:
+    def _rate(self, draw: Draw, m: RateSums) -> float:
         """A float32 value; 0 where no slope and no curvature was ever found."""
         if not (m.bend and m.parts and m.energy):
             return 0.0
@@ -140,11 +140,11 @@ class AutoRate(Wrapper):
         middle = len(losses) // 2
         return [losses[:middle], losses[middle:]] if self.halves else [losses]
 
-    def _parts(self, state: Any) -> tuple[Any, Measured]:
+    def _parts(self, state: Any) -> tuple[Any, RateSums]:
         if state is None:
             return self.init()
         inner, measured = state
-        return inner, Measured(*measured)  # a plain tuple, where the state was read from a file
+        return inner, RateSums(*measured)  # a plain tuple, where the state was read from a file
 
 
 def _measures(draw: Draw) -> bool:

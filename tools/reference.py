@@ -196,11 +196,13 @@ def _flags_of(name: str) -> tuple[str, ...]:
 def _values(field: Any) -> str:
     """Type, choices and bounds of a field, as a person would say them."""
     parts = [a for a in _members(field.annotation) if a is not NoneType]
+    bounded = [item for part in parts for item in getattr(part, "__metadata__", ())]
+    parts = [get_args(part)[0] if hasattr(part, "__metadata__") else part for part in parts]
     text = " or ".join(map(_kind, parts))
     bounds = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     limits = [
         f"{sign} {_shown(getattr(m, key))}"
-        for m in field.metadata
+        for m in (*field.metadata, *(each for item in bounded for each in item.metadata))
         for key, sign in bounds.items()
         if getattr(m, key, None) is not None
     ]

@@ -594,6 +594,8 @@ def choices_of(name: str) -> tuple[str, ...]:
     if extra["choices"]:
         return plugins.choices(name) if name in plugins.KINDS else names_in(extra["choices"])
     found = (field.annotation, *get_args(field.annotation))
+    if any(get_origin(kind) is Annotated for kind in found):
+        return ()  # a number, or the word that the description names
     return tuple(choice for kind in found if get_origin(kind) is Literal for choice in get_args(kind))
 
 

@@ -94,7 +94,8 @@ def test_the_model_is_given_the_settings_and_its_set_is_kept(paper: Path) -> Non
         assert plan(paper, server.base_url) == 0
     system = server.requests[0]["body"]["messages"][0]["content"]
     assert "epsilon: a number, above 0, at most 1000; default 0.001" in system
-    assert 'tuning: one of full, lora, prefix, head; default "full"' in system
+    assert "learning_rate: a number, at least 0, at most 1e+40, or auto; default 1e-06" in system
+    assert 'tuning: one of full, lora, prefix, head, norms; default "full"' in system
     assert "trust_remote_code" not in system
     assert read_plan(paper.parent / "out" / PLAN).studies[0].set == settings
 
@@ -229,7 +230,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("toy")
     tokenizer = byte_tokenizer()
     config = GPT2Config(
-        vocab_size=len(tokenizer), n_embd=8, n_layer=1, n_head=1, n_positions=8192, tie_word_embeddings=False
+        vocab_size=len(tokenizer), n_embd=8, n_layer=1, n_head=1, n_positions=16384, tie_word_embeddings=False
     )
     model = GPT2LMHeadModel(config)
     row = torch.eye(8)[0]

@@ -146,7 +146,7 @@ def test_an_endpoint_without_a_binder_is_a_mistake(plan: Path, capsys: pytest.Ca
 
 def test_the_table_of_settings_is_the_configs() -> None:
     assert described("epsilon") == "a number, above 0, at most 1000"
-    assert described("tuning") == "one of full, lora, prefix, head"
+    assert described("tuning") == "one of full, lora, prefix, head, norms"
     assert described("optimizer").startswith("one of ")
     assert described("num_directions") == "a whole number, at least 1, at most 32768"
     assert described("normalize_perturbations") == "true or false"

@@ -79,7 +79,19 @@ def test_a_measurement_is_made_once_and_kept(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_run_keeps_what_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, data = str(toy.model(tmp_path / "toy")), str(toy.reviews(tmp_path / "reviews"))
     run = tmp_path / "run"
-    arguments = ["train", "--model", folder, "--data", data, "--batch-size", "4", "--output", str(run)]
+    arguments = [
+        "train",
+        "--model",
+        folder,
+        "--data",
+        data,
+        "--batch-size",
+        "4",
+        "--lr",
+        "1e-6",
+        "--output",
+        str(run),
+    ]
     monkeypatch.setattr(
         matmul, "_time", lambda shapes, dtype, ways: {w: 1.0 if w != "torch" else 0.1 for w in ways}
     )

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from functools import cache, cached_property
 from importlib.resources import files
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
@@ -81,13 +81,18 @@ def described(name: str) -> str:
     """What values a setting takes: "a number above 0, at most 1000", "one of full, lora, prefix, head, norms"."""
     field = MeZOConfig.model_fields[name]
     kinds = set(get_args(field.annotation)) or {field.annotation}
+    bounded = [item for kind in kinds if get_origin(kind) is Annotated for item in get_args(kind)]
+    words = [word for kind in kinds if bounded and get_origin(kind) is Literal for word in get_args(kind)]
+    kinds |= {item for item in bounded if isinstance(item, type)}
     if names := choices_of(name):
         text = f"one of {', '.join(names)}"
     elif bool in kinds:
         text = "true or false"
     elif kinds & {int, float}:
-        bounds = [words for item in field.metadata for words in _bounds(item)]
+        metadata = [*field.metadata, *(each for item in bounded for each in getattr(item, "metadata", ()))]
+        bounds = [said for item in metadata for said in _bounds(item)]
         text = ", ".join(["a whole number" if int in kinds else "a number", *bounds])
+        text = ", or ".join([text, *words])
     elif str in kinds:
         text = "text"
     else:

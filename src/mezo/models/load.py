@@ -28,6 +28,7 @@ from mezo.models.identity import code_of
 from mezo.models.limits import with_a_row
 from mezo.models.locate import folder_of, locate, quiet, reading, to_stderr
 from mezo.models.offloaded import device_of
+from mezo.util.memory import give_back_freed
 from mezo.util.registry import look_up
 
 Kind = Literal["causal", "masked"]
@@ -118,6 +119,7 @@ def load(
     quantised.settle(model)
     if quantize is not None:
         quantised.let_go_of_the_file(model)
+        give_back_freed()  # the unquantised matrices, one after another
     check_tokens(name, tokenizer)
     return LoadedModel(frozen(model), tokenizer, kind, name, own_code)
 

@@ -17,6 +17,7 @@ OTHERS: dict[str, Any] = {
     "num_directions": (1, 2),
     "final_directions": (None, 2),
     "row_directions": (1, 2),
+    "learning_rate": (0.1, "auto"),
 }
 
 

@@ -5,6 +5,8 @@ import json
 import re
 import shutil
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.toys import byte_tokenizer
 from transformers import (
+    AutoModelForCausalLM,
     BertConfig,
     BertForMaskedLM,
     BertModel,
@@ -443,3 +446,24 @@ def test_the_converted_model_is_the_quantised_one(tmp_path: Path) -> None:
     tokens = torch.tensor([loaded.tokenizer("A gripping film. It was")["input_ids"]])
     with torch.inference_mode():
         assert torch.equal(loaded.model(tokens).logits, reference(tokens).logits)
+
+
+def test_threads_that_load_at_once_leave_transformers_as_it_was(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers replaces a method of all models while it loads, and two at once would leave the replacement there."""
+    inside: list[int] = []
+    real, usual = AutoModelForCausalLM.from_pretrained, PreTrainedModel.tie_weights
+
+    def slowly(*args: Any, **kwargs: Any) -> Any:
+        inside.append(len(inside) + 1)
+        time.sleep(0.1)
+        assert inside == [1]  # nobody else came in
+        inside.clear()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda n: load(folder), range(4)))
+    assert all(f.model.num_parameters() for f in found)
+    assert PreTrainedModel.tie_weights is usual

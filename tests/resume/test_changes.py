@@ -266,6 +266,7 @@ def test_the_command(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     run = str(tmp_path / "run")
     begin = ["train", "--model", str(model), "--task", "sst2", "--data", str(tmp_path / "train.jsonl")]
+    begin += ["--learning-rate", "1e-6"]
     assert main([*begin, "--steps", "6", "--batch-size", "2", "--output", run]) == 0
     capsys.readouterr()
     assert main(["train", "--resume", run]) == 0

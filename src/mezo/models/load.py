@@ -1,6 +1,7 @@
 """Load any Hugging Face causal or masked language model, frozen and ready to be scored."""
 
 import contextlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,11 @@ class Description(NamedTuple):
     tokenizer: Any
 
 
+# While it loads, transformers replaces `PreTrainedModel.tie_weights` for all threads: of two at once the second would put
+# the replacement back for good, and no later model would be tied.
+_ONE_AT_A_TIME = threading.Lock()
+
+
 def load(
     name_or_path: str | Path,
     dtype: str = "float32",
@@ -91,7 +97,7 @@ def load(
     # In a process that was forked, torch mends its pool of threads on the first call; transformers loads with several
     # threads, of which a second one would find no pool ("Invalid thread pool").
     torch.set_num_threads(torch.get_num_threads())
-    with quiet(), gguf_files.without_bars(source), quantised.quiet_packages():
+    with _ONE_AT_A_TIME, quiet(), gguf_files.without_bars(source), quantised.quiet_packages():
         auto = AutoModelForCausalLM if kind == "causal" else AutoModelForMaskedLM
         model, info = reading(
             name,

@@ -212,6 +212,8 @@ def commands(model: Path, work: Path) -> Iterator[Said]:
         "3",
         "--steps",
         "12",
+        "--learning-rate",
+        "1e-3",
     ]
     yield said("train", *settings, "--snapshot-every", "4", "--output", run)
     change(place, f"remount,{options(**AMPLE)}")

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,15 @@ def test_an_adapter_is_no_pipe(tmp_path: Path) -> None:
 
 def test_the_bound_is_far_above_what_settings_have() -> None:
     assert len(MeZOConfig().to_yaml()) * 1000 < MOST
+
+
+def test_a_small_file_takes_little_memory(tmp_path: Path) -> None:
+    """A read of a number of bytes sets aside room for all of them first."""
+    path = tmp_path / "small.json"
+    path.write_text("{}")
+    tracemalloc.start()
+    try:
+        assert read_text(path, most=1 << 30) == "{}"
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()

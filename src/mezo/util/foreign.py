@@ -2,8 +2,10 @@
 
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 MOST = 16 << 20  # bytes: of settings, a task or an adapter's description, a thousand times what they have
+_AT_ONCE = 1 << 20
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
@@ -15,6 +17,15 @@ def kind_of(path: Path) -> str | None:
     return None if kind == stat.S_IFREG else _KINDS.get(kind, "a device")
 
 
+def read_at_most(file: BinaryIO, most: int) -> bytes:
+    """The bytes that are left, and no more than `most`: bit by bit, since a single read sets aside room for all of them."""
+    parts, left = [], most
+    while left and (part := file.read(min(left, _AT_ONCE))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
 def read_text(path: Path, *, most: int = MOST, pipe: bool = False) -> str:
     """The text of a file of at most `most` bytes. pipe: allow a pipe, as a shell's <(command) is.
 
@@ -24,7 +35,7 @@ def read_text(path: Path, *, most: int = MOST, pipe: bool = False) -> str:
     if kind is not None and not (pipe and kind == "a pipe"):
         raise ValueError(f"expected a file, found {kind}")
     with path.open("rb") as file:
-        data = file.read(most + 1)
+        data = read_at_most(file, most + 1)
     if len(data) > most:
         raise ValueError(f"expected at most {most:,} bytes, found more")
     return data.decode("utf-8")

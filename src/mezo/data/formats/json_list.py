@@ -34,7 +34,7 @@ def read_json_list(path: Path, file: BinaryIO) -> Iterator[Row]:
 
 
 def _whole(path: Path, file: BinaryIO) -> bytes:
-    content = file.read(LARGEST_JSON + 1)
+    content = read_at_most(file, LARGEST_JSON + 1)
     if len(content) > LARGEST_JSON:
         raise MezoError(
             f"{path}: expected at most {LARGEST_JSON:,} bytes of JSON, found more; with one object a line (.jsonl) a "

@@ -7,6 +7,7 @@ from typing import BinaryIO
 from mezo.data.formats.json_values import decoded, kind_of_value, object_of, parsed
 from mezo.errors import MezoError
 from mezo.tasks import Row
+from mezo.util.foreign import read_at_most
 
 LARGEST_JSON = 512 << 20  # bytes of a file, which is parsed as one value: SQuAD's training split has 30 MB
 

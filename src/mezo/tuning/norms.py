@@ -61,7 +61,7 @@ def norms(model: Any, config: MeZOConfig) -> Any:
 
 
 def norm_layers(model: Any) -> dict[str, nn.Module]:
-    """The normalisation layers with a gain for each feature, by name. Batch norms are none: their statistics move."""
+    """The normalisation layers with a gain for each feature, by name. Batch norms are left out: their statistics move."""
     return {
         name: module
         for name, module in model.named_modules()

@@ -11,7 +11,7 @@ from torch import nn
 
 from mezo.engines.perturb import dealt, low_rank, matmul
 from mezo.engines.perturb.forward import Probing
-from mezo.engines.perturb.probed import BLOCK_ELEMENTS
+from mezo.engines.perturb.probed import block_elements
 from mezo.engines.perturb.raw_reads import knowing
 from mezo.engines.transformers.batch import Queries
 from mezo.tuning.label_rows import has_rows
@@ -64,9 +64,7 @@ class Head:
         kept = h.new_empty(*h.shape[:2], num_tokens) if self.whole else None
         picked = h.new_zeros(self.num_probes, len(tokens))
         moved = None if self._rows is None else h @ self._rows[0].float().T  # (P, positions, rows)
-        limit = min(
-            BLOCK_ELEMENTS * (4 if h.is_cuda else 1), 2**23 * width // max(1, h.shape[0] * h.shape[1])
-        )
+        limit = min(block_elements(h.device), 2**23 * width // max(1, h.shape[0] * h.shape[1]))
         if weight.dtype != torch.float32 and weight.device.type == "cpu":
             limit = min(limit, _WIDENED_ELEMENTS)
         limit = max(width, limit)

@@ -27,8 +27,12 @@ class Queries:
         cls, positions: np.ndarray, inverse: np.ndarray, tokens: np.ndarray, device: torch.device
     ) -> "Queries":
         order = np.argsort(tokens, kind="stable")
-        arrays = (positions, inverse, tokens, order)
-        return cls(*(to_device(torch.from_numpy(a), device) for a in arrays), tokens[order])
+        read, asked = (
+            to_device(torch.from_numpy(inverse), device),
+            to_device(torch.from_numpy(tokens), device),
+        )
+        by_token = to_device(torch.from_numpy(order), device)
+        return cls(to_device(torch.from_numpy(positions), device), read, asked, by_token, tokens[order])
 
     def within(self, start: int, stop: int) -> torch.Tensor:
         """The queries whose token is in start:stop of the vocabulary."""

@@ -19,7 +19,7 @@ from mezo.objectives import OBJECTIVES
 from mezo.util.profiling import Profile, shares
 
 TOP = 6  # kernels that are named
-BLOCKS = (20, 22, 24, 26)  # powers of two of elements
+BLOCKS = (21, 22, 23, 24, 26)  # powers of two of elements
 
 
 def measure(settings: Settings) -> None:
@@ -84,12 +84,12 @@ def _blocks(plain: LoadedModel, bare: Step, batch: Any, settings: Settings) -> N
 
     def at(size: int) -> Callable[[int], object]:
         def case(number: int) -> None:
-            before = probed.BLOCK_ELEMENTS, probed.GPU_BLOCK_ELEMENTS
-            probed.BLOCK_ELEMENTS = probed.GPU_BLOCK_ELEMENTS = size
+            before = probed.BLOCK_ELEMENTS, probed.GPU_BLOCK_BYTES
+            probed.BLOCK_ELEMENTS, probed.GPU_BLOCK_BYTES = size, 2 * size  # of bfloat16
             try:
                 step(number)
             finally:
-                probed.BLOCK_ELEMENTS, probed.GPU_BLOCK_ELEMENTS = before
+                probed.BLOCK_ELEMENTS, probed.GPU_BLOCK_BYTES = before
 
         return case
 

@@ -180,7 +180,7 @@ def test_every_scored_position_in_vocabulary_blocks(monkeypatch: pytest.MonkeyPa
     engine, _ = engine_for("llama-tied")
     batch = pose(examples("causal"))
     expected = engine.logprobs(batch, PROBES)
-    monkeypatch.setattr("mezo.engines.transformers.lm_head.block_elements", lambda device: 32 * 7)
+    monkeypatch.setattr("mezo.engines.transformers.lm_head.block_elements", lambda weight: 32 * 7)
     np.testing.assert_allclose(engine.logprobs(batch, PROBES), expected, atol=2e-5)
 
 

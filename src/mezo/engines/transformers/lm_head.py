@@ -66,15 +66,17 @@ class Head:
         kept = h.new_empty(*h.shape[:2], num_tokens) if self.whole else None
         picked = h.new_zeros(self.num_probes, len(tokens))
         moved = None if self._rows is None else h @ self._rows[0].float().T  # (P, positions, rows)
-        limit = 2**23 * width // max(1, h.shape[0] * h.shape[1])
+        room = 2**25 if h.is_cuda else 2**23  # logits of all probes: 16-bit ones of a bare pass take more
+        limit = room * width // max(1, h.shape[0] * h.shape[1])
         if self._narrow is None or self._is_tuned:  # else a block is no copy
-            limit = min(limit, block_elements(h.device))
+            limit = min(limit, block_elements(weight))
         if weight.dtype != torch.float32 and weight.device.type == "cpu":
             limit = min(limit, _WIDENED_ELEMENTS)
         limit = max(width, limit)
         for start, stop in Probing.blocks(weight, limit):
             biases = {} if bias is None else self._biases(bias[start:stop], start, stop)
             chosen = self.queries.within(start, stop)
+            asked = (inverse[chosen], tokens[chosen] - start) if len(chosen) else None
             for i, logits in self._logits(h, start, stop, biases):
                 if self._rows is not None and moved is not None:
                     logits = logits + moved[i] @ self._rows[1][start:stop].float().T
@@ -82,8 +84,8 @@ class Head:
                     kept[i, :, start:stop] = logits
                     continue
                 top = torch.maximum(best[i], logits.amax(-1))
-                if len(chosen):
-                    picked[i, chosen] = logits[inverse[chosen], tokens[chosen] - start]
+                if asked is not None:
+                    picked[i, chosen] = logits[asked]
                 total[i] *= (best[i] - top).double().exp()
                 total[i] += logits.sub_(top.unsqueeze(-1)).exp_().sum(-1, dtype=torch.float64)
                 best[i] = top

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import sys
 import tempfile
 import time
@@ -119,7 +120,12 @@ def _tests(settings: Settings) -> None:
     if settings.dry:  # those are skipped here: the same tests on the CPU, a few
         chosen = ["tests/noise/test_kernels.py", "-k", "(test_fill or test_rows) and cpu and not far"]
     if importlib.util.find_spec("xdist") is not None and not settings.dry:
-        chosen += ["--numprocesses", "8", "--dist", "worksteal"]  # compiling is what takes long
+        chosen += [
+            "--numprocesses",
+            str(min(8, os.cpu_count() or 1)),
+            "--dist",
+            "worksteal",
+        ]  # compiling is what takes long
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "tests.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-W", "default", "-p", "no:cacheprovider"]

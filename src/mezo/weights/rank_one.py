@@ -121,7 +121,7 @@ class Drawn(NamedTuple):
 
 def _block(device: torch.device) -> int:
     """Elements at a time: of a cache; on a GPU so many that launching kernels does not count. The bits are the same."""
-    return 1 << 22 if device.type == "cuda" else BLOCK
+    return 1 << 23 if device.type == "cuda" else BLOCK
 
 
 def in_common(

@@ -186,10 +186,11 @@ class MeZOConfig(BaseModel):
     prefix_init: Literal["activations", "random"] = setting(
         "activations", WHAT, "Start of the prefix: activations of random tokens, or noise."
     )
-    start: Literal["model", "linear-probe"] = setting(
+    start: Literal["model", "linear-probe", "auto"] = setting(
         "model",
         METHOD,
-        "Where the run begins: at the model as it is, or with its label words' rows fitted on frozen features.",
+        "Where the run begins: at the model as it is, or with its label words' rows fitted on frozen features; auto: fitted "
+        "where that can be done.",
         flags=(
             "--start",
             "--start-from",

@@ -30,10 +30,10 @@ def encode_chat(
     Raises MezoError, which names the row, if the template refuses the conversation or writes its turns in another way
     once others follow, or if nothing to learn fits.
     """
-    choices = _shorter(talk, turns)
+    choices = shorter(talk, turns)
     while True:
         talk = choices.pop(0)
-        ids, spans = _tokens(talk, where, tokenizer, turns, end)
+        ids, spans = turn_tokens(talk, where, tokenizer, turns, end)
         if len(ids) <= max_length or not choices:
             break
     start = spans[0][0]
@@ -56,7 +56,7 @@ def encode_chat(
     )
 
 
-def _shorter(talk: Conversation, turns: str) -> list[Conversation]:
+def shorter(talk: Conversation, turns: str) -> list[Conversation]:
     """The conversation, and then without its earliest exchanges, as long as there is something to learn in it."""
     found, messages, first = [talk], list(talk.messages), talk.first_learned
     while True:
@@ -72,7 +72,7 @@ def _shorter(talk: Conversation, turns: str) -> list[Conversation]:
         found.append(rest)
 
 
-def _tokens(
+def turn_tokens(
     talk: Conversation, where: str, tokenizer: "PreTrainedTokenizerBase", turns: str, end: tuple[int, ...]
 ) -> tuple[list[int], list[tuple[int, int]]]:
     """All tokens up to the last turn to learn, and where each such turn is among them: [start, end)."""

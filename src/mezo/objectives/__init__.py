@@ -1,6 +1,7 @@
 """The objectives by name. A new one is one file and one line here."""
 
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from functools import partial
 
 from mezo.errors import MezoError, near
@@ -11,26 +12,35 @@ from mezo.objectives.accuracy import NegativeAccuracy
 from mezo.objectives.answer_ce import AnswerCrossEntropy
 from mezo.objectives.base import LogprobObjective, Objective, OutputObjective
 from mezo.objectives.candidate_ce import CandidateCrossEntropy
+from mezo.objectives.dpo import DPO
 from mezo.objectives.negative_metric import NegativeMetric, negative
+from mezo.objectives.orpo import ORPO
+from mezo.objectives.preference import Pairs, PreferenceObjective
 from mezo.objectives.reward import Reward, reward_of
+from mezo.objectives.simpo import SimPO
 from mezo.util import plugins
 
 OBJECTIVES: dict[str, LogprobObjective] = {
     "answer-ce": AnswerCrossEntropy(),
     "candidate-ce": CandidateCrossEntropy(),
     "accuracy": NegativeAccuracy(),
+    "dpo": DPO(),
+    "simpo": SimPO(),
+    "orpo": ORPO(),
 }
+_NO_SETTINGS = {field.name for field in fields(PreferenceObjective)}  # fields that say what an objective is
 _OF_OUTPUTS = ("f1", "rouge", *(f"rouge:{kind}" for kind in ROUGE))
 
 
 def objective_named(name: str, metrics: Sequence[str] = ()) -> Objective:
-    """An objective of the table; f1, as the task's own metrics define it (else SQuAD's); rouge, which is
-    rouge:rougeL; or a plugin's: an objective, or a function, which is a reward.
+    """An objective of the table, with settings as in `dpo(beta=0.2)`; f1, as the task's own metrics define it (else
+    SQuAD's); rouge, which is rouge:rougeL; or a plugin's: an objective, or a function, which is a reward.
 
     Raises MezoError for any other name, or a plugin that cannot be imported.
     """
-    if name in OBJECTIVES:
-        return OBJECTIVES[name]
+    base = name.partition("(")[0]
+    if base in OBJECTIVES:
+        return _with_settings(OBJECTIVES[base], name)
     if name == "f1":
         return negative(name, DROP_F1 if DROP_F1.name in metrics else SQUAD_F1)
     family, colon, rest = name.partition(":")
@@ -43,6 +53,15 @@ def objective_named(name: str, metrics: Sequence[str] = ()) -> Objective:
         f"unknown objective {name!r}{near(name, [*OBJECTIVES, *_OF_OUTPUTS, *installed])}, or a reward function, "
         "module:function"
     )
+
+
+def _with_settings(objective: LogprobObjective, name: str) -> LogprobObjective:
+    settings = plugins.split(name)[1]
+    known = {field.name for field in fields(objective)} - _NO_SETTINGS
+    for key in settings:
+        if key not in known:
+            raise MezoError(f"objective {objective.name!r} has no setting {key!r}{near(key, sorted(known))}")
+    return replace(objective, **settings) if settings else objective
 
 
 def _plugin(name: str) -> Objective:
@@ -64,7 +83,9 @@ def reported(objective: Objective) -> LogprobObjective:
 
 
 __all__ = [
+    "DPO",
     "OBJECTIVES",
+    "ORPO",
     "AnswerCrossEntropy",
     "CandidateCrossEntropy",
     "LogprobObjective",
@@ -72,7 +93,10 @@ __all__ = [
     "NegativeMetric",
     "Objective",
     "OutputObjective",
+    "Pairs",
+    "PreferenceObjective",
     "Reward",
+    "SimPO",
     "objective_named",
     "reported",
     "reward_of",

@@ -27,6 +27,7 @@ from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import EvalRecord, StepRecord
 from mezo.resume.plan import FreshRun, ResumePlan, walks
+from mezo.resume.reference_file import write_references
 from mezo.resume.start_file import write_start
 from mezo.runs import event_log, snapshots
 from mezo.runs.folder import RunFolder
@@ -99,6 +100,7 @@ class Recorder(RunFiles):
             with recorder.closed_on_error(), recorder.writing():
                 write_text(folder.config, config.to_yaml())
                 write_start(folder, run.rows)
+                write_references(folder, run.references)
                 written = TrajectoryWriter(folder.trajectory, run.header, run.width)
                 recorder._write_to(written, lambda: MetricsWriter(folder.metrics))
         except WriteFailed:
@@ -126,6 +128,7 @@ class Recorder(RunFiles):
                 plan.run.config, config.to_yaml()
             )  # first: a longer run is one by its config.yaml, too
             write_start(plan.run, run.rows)
+            write_references(plan.run, run.references)
             if plan.header is None:
                 written = TrajectoryWriter(plan.run.trajectory, run.header, run.width)
             else:

@@ -29,6 +29,7 @@ class RunFolder:
         self.start = (
             self.path / "start.safetensors"
         )  # label words' rows that it starts from, if it was asked for
+        self.reference = self.path / "reference.safetensors"  # the start's log-probabilities, for dpo
         self.journal = self.path / "trajectory.mezo.journal"  # its last records, until they are sealed
         self.adapter = self.path / "adapter"  # LoRA or prefix weights, in peft's format
         self.model = self.path / "model"  # full-parameter tuning: the tuned model

@@ -19,6 +19,7 @@ from mezo.tasks.labelled import Labelled
 from mezo.tasks.mnli import MNLI
 from mezo.tasks.multirc import MultiRC
 from mezo.tasks.plain_text import PlainText
+from mezo.tasks.preference import Preference
 from mezo.tasks.prompt_completion import PromptCompletion
 from mezo.tasks.question_answer import QuestionAnswer
 from mezo.tasks.recognise import Auto, recognised
@@ -40,7 +41,16 @@ TASKS: dict[str, Task] = {
     for task in (
         *(SST2(), SST5(), SNLI(), MNLI(), RTE(), TREC()),  # the paper's for masked models
         *(CB(), BoolQ(), WSC(), WiC(), MultiRC(), COPA(), ReCoRD(), SQuAD(), DROP()),  # and for causal ones
-        *(DEMO, PromptCompletion(), Chat(), Instruction(), QuestionAnswer(), PlainText(), Labelled()),
+        *(
+            DEMO,
+            PromptCompletion(),
+            Chat(),
+            Instruction(),
+            QuestionAnswer(),
+            PlainText(),
+            Labelled(),
+            Preference(),
+        ),
     )
 }
 

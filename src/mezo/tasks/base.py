@@ -68,6 +68,9 @@ class Task(ABC):
         True  # there is a choice to be made: accuracy and candidate objectives mean something
     )
     metrics: tuple[str, ...] = ("accuracy",)  # it is judged by, the headline one first
+    objective: str | None = (
+        None  # what "auto" is; None: of candidates where there are some, else of the answer
+    )
     fits: bool = False  # its classes are those of the training rows: see `fitted`
     # How a run reads its rows; set by `task_for`.
     columns: tuple[tuple[str, str], ...] = ()  # (column of the data, field): read whatever else the row has

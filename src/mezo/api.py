@@ -18,7 +18,7 @@ from mezo.data.sources import has_splits
 from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.models.load import LoadedModel
-from mezo.objectives import OBJECTIVES, Objective, PreferenceObjective
+from mezo.objectives import OBJECTIVES, Objective, PreferenceObjective, told
 from mezo.parallel.group import ProcessGroup
 from mezo.resume.replay import replay as replay
 from mezo.training.evaluation import ModelAnswers
@@ -239,6 +239,8 @@ def evaluate(
         split=split,
         answers=answers,
     )
+    if observer and (said := told(objective)):
+        observer.on_note(said)
     first = [examples[n] for n in range(min(show, len(examples)))]
     seen = (
         shown(engine, first, answers, has_candidates=task.has_candidates, ends=task.append_eos)

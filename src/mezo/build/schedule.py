@@ -18,7 +18,7 @@ def objective_for(config: MeZOConfig, task: Task) -> Objective:
     name = config.objective
     if name == "auto":
         name = task.objective or ("candidate-ce" if task.has_candidates else "answer-ce")
-    objective = objective_named(name, task.metrics)
+    objective = objective_named(name, task.metrics, timeout=config.reward_timeout)
     if objective.needs_candidates and not task.has_candidates:
         raise MezoError(
             f"objective {name!r} compares candidates, and task {task.name!r} has none; use answer-ce"

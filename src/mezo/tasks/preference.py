@@ -30,6 +30,7 @@ class Preference(Task):
     Of lists of messages, `prompt` may be absent where `chosen` and `rejected` hold the whole conversation. They differ
     in their last message, of the assistant, which is what is compared. Rows with two equal answers are left out.
 
+    Reference: the preference form of TRL; Rafailov et al. 2023, arXiv:2305.18290.
     Example:
         >>> Preference().causal(Row(_SAMPLES[0], "samples", 0)).candidates
         (' Sorry about that! We are looking into it.', ' Works here.')

@@ -17,6 +17,7 @@ from mezo.errors import MezoError
 from mezo.events import EvalRecord, MezoWarning, Observer, StepRecord, StopTraining
 from mezo.models.quantised import num_parameters
 from mezo.noise import announced
+from mezo.objectives import told
 from mezo.parallel.group import Apart
 from mezo.parallel.start import check_state, group_for, interrupts_for, sent
 from mezo.resume.recorder import RunFiles, WriteFailed
@@ -195,7 +196,7 @@ class MeZOTrainer:
                         result.model = self.engine.tuned(self.bench.model)
                     done = failure is None and not result.interrupted
                     save_files(files, self._destination, result, self.estimator_state, done=done)
-        if said := sent(self.engine):
+        for said in filter(None, (sent(self.engine), told(self.objective))):
             self.observer.on_note(said)
         self.observer.on_end()
         if failure is not None:
@@ -309,8 +310,7 @@ class MeZOTrainer:
         Raises:
             MezoError: there are no examples, or a metric is not available for them.
         """
-        examples = dataset if dataset is not None else self.validation_set
-        if examples is None:
+        if (examples := self.validation_set if dataset is None else dataset) is None:
             raise MezoError("there are no validation examples to evaluate on")
         compute, answers = self.compute_metrics, ModelAnswers(writes=not self.task.has_candidates)
         record = evaluate(

@@ -1,6 +1,7 @@
 """Conversations through a tokenizer's chat template, with the assistant's turns to be learned."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mezo.data.tokens import continuation, token_ids
@@ -51,7 +52,7 @@ def encode_chat(
         tuple(ids[:start]),
         (tuple(ids[start:]),),
         0,
-        references=(answer.strip(),),
+        references=talk.references or (answer.strip(),),
         scored=None if whole else scored,
     )
 
@@ -66,7 +67,7 @@ def shorter(talk: Conversation, turns: str) -> list[Conversation]:
         gone = asks[1] - asks[0]
         messages = messages[: asks[0]] + messages[asks[1] :]
         first = max(first - gone, asks[0])
-        rest = Conversation(tuple(messages), talk.tools, first)
+        rest = replace(talk, messages=tuple(messages), first_learned=first)
         if not rest.learned(turns):
             return found
         found.append(rest)

@@ -30,6 +30,7 @@ class Conversation:
     messages: tuple[Mapping[str, Any], ...]  # each with role and content, and what else a template may read
     tools: Sequence[Any] | None = None
     first_learned: int = 0  # turns of the assistant before this message are context
+    references: tuple[str, ...] = ()  # accepted answers; () means the last turn to learn
     rejected: Mapping[str, Any] | None = None  # what is not to be said in place of the last message
 
     def learned(self, turns: str) -> tuple[int, ...]:

@@ -16,9 +16,9 @@ _SAMPLES = (
         "rejected": " Works here.",
     },
     {
-        "prompt": [{"role": "user", "content": "My invoice has the wrong address."}],
-        "chosen": [{"role": "assistant", "content": "Sorry! Which address should it have?"}],
-        "rejected": [{"role": "assistant", "content": "Not my team."}],
+        "prompt": "Ticket: my invoice has the wrong address\nReply:",
+        "chosen": " Sorry! Which address should it have?",
+        "rejected": " Not my team.",
     },
 )
 

@@ -79,6 +79,13 @@ class JudgeReward:
             raise MezoError(
                 "reward 'judge': expected judge(model='NAME', base_url='http://HOST/v1'), found it without"
             )
+        if self.price is not None and (
+            len(self.price) != 2
+            or not all(isinstance(each, int | float) and each >= 0 for each in self.price)
+        ):
+            raise MezoError(
+                f"reward 'judge': expected price=(dollars sent, dollars received) for a million tokens, found {self.price!r:.60}"
+            )
         self.endpoint = Endpoint(
             self.model,
             self.base_url,

@@ -408,6 +408,13 @@ class MeZOConfig(BaseModel):
     eval_every: int = setting(
         0, BUDGET, "Evaluate every so many steps; 0: only before and after.", ge=0, le=MANY
     )
+    show_samples: int = setting(
+        4,
+        BUDGET,
+        "Outputs to show with their rewards, and to keep in RUN/samples.html, at each evaluation of a run by rewards.",
+        ge=0,
+        le=1000,
+    )
     seed: int = setting(
         0,
         BUDGET,

@@ -65,6 +65,7 @@ OTHER: dict[str, Any] = {
     "weight_decay": 0.125,
     "objective": "accuracy",
     "reward_timeout": 2.5,
+    "show_samples": 2,
     "max_new_tokens": 7,
     "rounding": "nearest",
     "memory": "regenerate",

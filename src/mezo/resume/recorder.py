@@ -33,6 +33,7 @@ from mezo.runs import event_log, snapshots
 from mezo.runs.folder import RunFolder
 from mezo.runs.locking import RunLock
 from mezo.runs.metrics_file import MetricsWriter
+from mezo.runs.samples import Sample, write_samples
 from mezo.runs.snapshots import State
 from mezo.runs.trajectory import TrajectoryWriter, journal_of
 from mezo.tuning.saving import SaveFailed
@@ -53,6 +54,9 @@ class RunFiles:
         """values: of the estimator, for the trajectory. Raises WriteFailed, as all methods do."""
 
     def evaluation(self, record: EvalRecord) -> None: ...
+
+    def samples(self, samples: Sequence[Sample]) -> None:
+        """Outputs of a step, with their rewards."""
 
     def note(self, kind: str, /, **values: Any) -> None:
         """A line for RUN/events.jsonl."""
@@ -157,6 +161,10 @@ class Recorder(RunFiles):
         with self.writing():
             self.metrics.write(record)
 
+    def samples(self, samples: Sequence[Sample]) -> None:
+        with self.writing():
+            write_samples(self.run, samples)
+
     def note(self, kind: str, /, **values: Any) -> None:
         with self.writing():
             event_log.note(self.run.events, kind, **values)
@@ -240,6 +248,13 @@ def _locked(path: Path) -> RunLock:
 
 def _forget(run: RunFolder) -> None:
     """Remove the files that a run begins with."""
-    for path in (run.config, run.start, run.metrics, journal_of(run.trajectory), run.trajectory):
+    for path in (
+        run.config,
+        run.start,
+        run.reference,
+        run.metrics,
+        journal_of(run.trajectory),
+        run.trajectory,
+    ):
         with contextlib.suppress(OSError):
             path.unlink()

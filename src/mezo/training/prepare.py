@@ -26,6 +26,7 @@ from mezo.resume.session import Resume
 from mezo.tasks import Task
 from mezo.training.head_start import head_start
 from mezo.training.reference import drawn_of, referenced, with_references
+from mezo.training.samples import Samples
 from mezo.tuning.own_adapter import own_adapter
 from mezo.util.plugins import record_of
 
@@ -49,6 +50,7 @@ class RunSetup:
     train_set: EncodedDataset
     validation_set: EncodedDataset | None
     bench: Prepared
+    samples: Samples
     run: FreshRun  # its engine is the bench's, or the one around it that shares the work among processes
 
 
@@ -128,7 +130,10 @@ def prepare_run(
     }
     has_memory = remembers(estimator, draw_of(config.seed, 0, directions_at(config, 0)))
     run = FreshRun(config, header, bench.weights, engine, estimator, has_memory, rows, references)
-    return RunSetup(task, objective, train_set, validation_set, bench, run)
+    seen = train_set if validation_set is None else validation_set
+    first = [seen[i] for i in range(min(config.show_samples, len(seen)))]
+    samples = Samples(engine, objective, bench.tokenizer, first)
+    return RunSetup(task, objective, train_set, validation_set, bench, samples, run)
 
 
 def _with_own_adapter(

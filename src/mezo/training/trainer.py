@@ -140,19 +140,17 @@ class MeZOTrainer:
             )
         self.task, self.objective, self.bench = setup.task, setup.objective, setup.bench
         self.train_set, self.validation_set = setup.train_set, setup.validation_set
-        self._fresh = run = setup.run
+        self._fresh, self._samples, run = setup.run, setup.samples, setup.run
         self.config, self.weights, self.engine = run.config, run.weights, run.engine
         self.estimator, self.estimator_state = run.estimator, run.estimator.init()
-        self.output = None if output is None else Path(output)
-        self.compute_metrics = compute_metrics
+        self.output, self.compute_metrics = None if output is None else Path(output), compute_metrics
         if callbacks:
             arguments = None if isinstance(args, MeZOConfig) else args
             shown = {"model": self.bench.model, "processing_class": self.bench.tokenizer}
             told = Callbacks(callbacks, arguments, run.config, shown, len(self.train_set))
             self.observer = Several(self.observer, told)
-        vocabulary = len(self.bench.tokenizer)
         self.watch = watch_of(
-            run.config, self.objective, run.estimator, self.train_set, vocabulary, self.output
+            run.config, self.objective, run.estimator, self.train_set, len(self.bench.tokenizer), self.output
         )
         self.measuring = Measuring(
             self.bench.device,
@@ -330,12 +328,13 @@ class MeZOTrainer:
         return every > 0 and done % every == 0 and done < self.config.num_steps
 
     def _evaluate(self, result: TrainResult, files: RunFiles, step: int) -> None:
-        if self.validation_set is None or (result.evals and result.evals[-1].step == step):
-            return
-        record = self.evaluate(step=step)
-        result.evals.append(record)
-        files.evaluation(record)
-        self.observer.on_eval(record)
+        if not result.evals or result.evals[-1].step != step:
+            self._samples.take(step, files, self.observer.on_note)
+            if self.validation_set is not None:
+                record = self.evaluate(step=step)
+                result.evals.append(record)
+                files.evaluation(record)
+                self.observer.on_eval(record)
 
     # ---------------------------------------------------------------- words
 

@@ -11,7 +11,14 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parents[1] / "examples" / "data" / "support-preferences"
 PRODUCTS = {
-    "train": ("the web shop", "the calendar", "the export to CSV", "the mobile app", "the invoice page", "the search"),
+    "train": (
+        "the web shop",
+        "the calendar",
+        "the export to CSV",
+        "the mobile app",
+        "the invoice page",
+        "the search",
+    ),
     "validation": ("the password reset", "the report builder", "the chat window", "the backup"),
 }
 TROUBLES = (
@@ -24,9 +31,17 @@ TROUBLES = (
     "asks me to log in again and again",
     "stopped working this morning",
 )
-OPENINGS = ("Hello, {product} {trouble}.", "{Product} {trouble}. Why?", "Since the update {product} {trouble}.")
+OPENINGS = (
+    "Hello, {product} {trouble}.",
+    "{Product} {trouble}. Why?",
+    "Since the update {product} {trouble}.",
+)
 GREETINGS = {
-    "train": ("Thank you for telling us.", "I am sorry about that.", "Thanks for writing, and sorry for the trouble."),
+    "train": (
+        "Thank you for telling us.",
+        "I am sorry about that.",
+        "Thanks for writing, and sorry for the trouble.",
+    ),
     "validation": ("We are sorry to hear this.", "Thank you for the report."),
 }
 HELP = (

@@ -56,7 +56,7 @@ def run(
     data: dict[str, Any] = {"train": MeZODataset(ROWS)}
     if validation:
         data["validation"] = MeZODataset(ROWS[4:], split="validation")
-    where = {"resume": folder} if model is None else {"output": folder}
+    where: dict[str, Any] = {"resume": folder} if model is None else {"output": folder}
     observer = Listening(stop)
     MeZOTrainer(config, observer=observer, artifacts=False, **data, **where).train()
     return observer.notes

@@ -118,6 +118,11 @@ RULES = (
         "the rate is one for directions that are not normalised",
     ),
     Rule(
+        (Values("samples", (1,), but=True),),
+        Values("temperature", (0.0,), but=True),
+        "the likeliest tokens are the same in every output",
+    ),
+    Rule(
         (Values("granularity", (None,), but=True),),
         Values("memory", ("regenerate",)),
         "it says how much noise the in-place walk holds",

@@ -27,6 +27,7 @@ from mezo.util.plugin_names import named
 from mezo.util.registry import names_in
 from mezo.util.secrets import check_settings
 from mezo.util.settings_text import brief, check_numbers, one_line, options_of, values_of
+from mezo.util.writing import LINE, Writing
 
 # Malladi et al. 2023, appendix E.3: of the learning rates searched, the middle one of RoBERTa-large's
 # three (Table 15) and the larger of OPT's two; batch size and step count. RoBERTa's LoRA has weight
@@ -327,6 +328,23 @@ class MeZOConfig(BaseModel):
     max_new_tokens: int = setting(
         32, METHOD, "Tokens of an output, for objectives and metrics of generated text.", ge=1, le=1 << 20
     )
+    stop: tuple[str, ...] = setting(
+        LINE,
+        METHOD,
+        "Strings that end an output, by comma or as a JSON list, \\n a new line; eos: its end token alone.",
+    )
+    temperature: float = setting(
+        0.0, METHOD, "Temperature of the outputs of a step; 0: always the likeliest token.", ge=0, le=100
+    )
+    top_p: float = setting(
+        1.0, METHOD, "Draw from the likeliest tokens that have this probability together.", gt=0, le=1
+    )
+    top_k: int = setting(
+        0, METHOD, "Draw from so many of the likeliest tokens; 0: from all.", ge=0, le=1 << 20
+    )
+    samples: int = setting(
+        1, METHOD, "Outputs of a step for each prompt, with a temperature above 0.", ge=1, le=1 << 16
+    )
     rounding: Literal["matched", "stochastic", "nearest"] = setting(
         "matched", METHOD, "Rounding of updates to 16-bit weights."
     )
@@ -466,6 +484,13 @@ class MeZOConfig(BaseModel):
     def _options_of_an_engine(cls, given: Any) -> Any:
         return options_of(given) if dataclasses.is_dataclass(given) and not isinstance(given, type) else given
 
+    @field_validator("stop")
+    @classmethod
+    def _ends_somewhere(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in value:
+            raise ValueError("an empty string is everywhere: expected text that ends an output, or eos")
+        return () if value == ("eos",) else value
+
     @field_validator("split_sizes", mode="before")
     @classmethod
     def _is_sizes_or_a_share(cls, value: Any) -> Any:
@@ -500,6 +525,11 @@ class MeZOConfig(BaseModel):
     def _trust_stays_here(self, _value: bool) -> bool:
         """What is saved travels, and no file may have another model's code run."""
         return False
+
+    @property
+    def writing(self) -> Writing:
+        """How a step's outputs are written."""
+        return Writing(self.max_new_tokens, self.stop, self.temperature, self.top_p, self.top_k, self.samples)
 
     @property
     def peak_rate(self) -> float:

@@ -32,6 +32,9 @@ class Example:
     # Places in the candidates that are scored, ascending, the last one last; None: all. Of a conversation, the
     # assistant's turns.
     scored: tuple[int, ...] | None = None
+    key: int = field(
+        default=0, compare=False, repr=False
+    )  # of what is drawn after it (`noise.seeds.sampling_key`)
 
     @property
     def right(self) -> tuple[int, ...]:

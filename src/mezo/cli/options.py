@@ -14,7 +14,7 @@ import typer
 
 from mezo.config import WHAT, MeZOConfig, choices_of
 from mezo.errors import MezoError
-from mezo.util.parsing import parse_yaml
+from mezo.util.parsing import parse_json, parse_yaml
 from mezo.util.plugins import allowing
 from mezo.util.registry import names_in
 
@@ -164,6 +164,8 @@ def _kind_of(annotation: Any) -> type:
 def _parsed(name: str, value: Any) -> Any:
     if name == "template":
         return value.replace("\\n", "\n")  # a shell has no easy way to write a new line
+    if name == "stop":
+        return _strings(value)
     if name in ("server_args", "columns", "splits"):
         return mapping(value, name)
     annotation = MeZOConfig.model_fields[name].annotation
@@ -172,6 +174,19 @@ def _parsed(name: str, value: Any) -> Any:
         return value
     parts = re.split(r",(?![^()]*\))", value)  # a comma inside of a plugin's settings parts nothing
     return tuple(part.strip() for part in parts if part.strip())
+
+
+def _strings(text: str) -> tuple[str, ...]:
+    """Texts by comma, with \\n for a new line and spaces kept, or a JSON list of them. Raises MezoError for another."""
+    if not text.startswith("["):
+        return tuple(text.replace("\\n", "\n").split(","))
+    try:
+        found = parse_json(text)
+    except ValueError as error:
+        raise MezoError(f"stop={text!r}: not a readable JSON list: {' '.join(str(error).split())}") from None
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise MezoError(f"stop={text!r}: expected a JSON list of strings")
+    return tuple(found)
 
 
 def mapping(text: str, name: str) -> dict[str, Any]:

@@ -163,7 +163,7 @@ class ParallelEngine(Engine):
         probe: Probe = THETA,
         *,
         max_new_tokens: int | None = None,
-        stop: str = "\n",
+        stop: str | None = None,
     ) -> list[str]:
         """By every process, all of it: in other batches the same prompts may be continued otherwise."""
         return self.inner.generate(examples, probe, max_new_tokens=max_new_tokens, stop=stop)

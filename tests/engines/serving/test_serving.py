@@ -16,6 +16,7 @@ from mezo.engines.serving.backend import Ask, EngineSpec
 from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.resume.replay import replay
+from mezo.util.writing import Writing
 from mezo.weights.tunable import canonical
 
 ROWS = [
@@ -178,7 +179,7 @@ def test_the_adapter_can_stay_in_the_engine(model: str, started: list[InProcess]
     name = next(name for name in weights if ".lora_A." in name)
     product = 2.0 * weights[name.replace(".lora_A.", ".lora_B.")] @ weights[name]
     assert backend.adapters["tickets"][name.replace(".lora_A.", ".")].equal(product)
-    assert backend.write([(1, 5, 6)], "tickets", 3, "\n")
+    assert backend.write([Ask((1, 5, 6), adapter="tickets")], Writing(3, ("\n",)))
     result.engine.close()
     assert backend.closed
 

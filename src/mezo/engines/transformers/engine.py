@@ -19,13 +19,14 @@ from mezo.engines.transformers.batch import LaidOut
 from mezo.engines.transformers.dealt import DealtBatch, Slots, dealt, has_factors
 from mezo.engines.transformers.form import Form
 from mezo.engines.transformers.frozen_layers import Below
-from mezo.engines.transformers.generate import Greedy, at
+from mezo.engines.transformers.generate import Writer, at
 from mezo.engines.transformers.passes import Passes
 from mezo.errors import MezoError
 from mezo.objectives import LogprobObjective, Objective, OutputObjective
 from mezo.optimizers import Optimizer
 from mezo.scoring import Example, ScoringBatch, pose
 from mezo.types import THETA, Probe, Update
+from mezo.util.writing import GREEDILY, Seeded, Writing, outputs_of
 from mezo.weights.weights import Weights
 
 
@@ -56,10 +57,10 @@ class TransformersEngine(Passes, Engine):
         activation_cache_bytes: int = 0,
         max_tokens: int = 8192,
         tokenizer: Any = None,
-        max_new_tokens: int = 32,
+        writing: Writing = GREEDILY,
         disable_shortcuts: Collection[Shortcut] = (),
     ):
-        """tokenizer, max_new_tokens: for objectives and metrics of generated text. disable_shortcuts: never used."""
+        """tokenizer, writing: for objectives and metrics of generated text. disable_shortcuts: never used."""
         self.model, self.weights, self.objective, self.optimizer = model, weights, objective, optimizer
         self.kind: Literal["causal", "masked"] = kind
         self.pad, self.max_tokens = pad_token_id, max_tokens
@@ -76,8 +77,8 @@ class TransformersEngine(Passes, Engine):
         self.form = Form()
         self.form = selfcheck.find_form(self, probes=probes and self.in_place is None)
         self.counts = Counts()  # of the work asked for from here on
-        self.tokenizer, self.max_new_tokens = tokenizer, max_new_tokens
-        self._greedy: Greedy | None = None
+        self.tokenizer, self.writing = tokenizer, writing
+        self._writer: Writer | None = None
         self._to_audit: set[str] = set()
         self._watch: RawReads | None = None
 
@@ -98,7 +99,8 @@ class TransformersEngine(Passes, Engine):
     def losses(self, batch: Sequence[Example], probes: Sequence[Probe]) -> list[float]:
         objective = self.objective
         if isinstance(objective, OutputObjective):
-            return [objective(batch, self.generate(batch, probe)) for probe in probes]
+            asked, seeded = outputs_of(batch, self.writing.samples)
+            return [objective(asked, self._written(asked, probe, self.writing, seeded)) for probe in probes]
         assert isinstance(objective, LogprobObjective)
         self._usual_probes, self._usual_parts = self._at_once(probes), 1
         if not isinstance(batch, PreparedBatch) or not isinstance(batch.made, LaidOut):
@@ -148,7 +150,12 @@ class TransformersEngine(Passes, Engine):
         probe: Probe = THETA,
         *,
         max_new_tokens: int | None = None,
-        stop: str = "\n",
+        stop: str | None = None,
+    ) -> list[str]:
+        return self._written(examples, probe, self.writing.greedily(max_new_tokens, stop))
+
+    def _written(
+        self, examples: Sequence[Example], probe: Probe, writing: Writing, seeded: Sequence[Seeded] = ()
     ) -> list[str]:
         if self.kind != "causal":
             raise MezoError(
@@ -156,16 +163,13 @@ class TransformersEngine(Passes, Engine):
             )
         if self.tokenizer is None:
             raise MezoError("an engine needs a tokenizer to write text: pass tokenizer=")
-        if self._greedy is None:
-            self._greedy = Greedy(
+        if self._writer is None:
+            self._writer = Writer(
                 self.model, self.tokenizer, pad=self.pad, max_tokens=self.max_tokens, counts=self.counts
             )
         point = at(self.model, self.weights, probe) if self.in_place is None else self.in_place.at(probe)
         with point:
-            prompts = [e.prompt for e in examples]
-            return self._greedy(
-                prompts, self.max_new_tokens if max_new_tokens is None else max_new_tokens, stop
-            )
+            return self._writer([e.prompt for e in examples], writing, seeded)
 
     def apply(self, update: Update) -> None:
         weights = self.weights if self.in_place is None else self.in_place.weights

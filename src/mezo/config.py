@@ -281,6 +281,16 @@ class MeZOConfig(BaseModel):
     )
     cone_beta: float = setting(0.99, METHOD, "Decay of the mean gradient, for estimator cone.", ge=0, lt=1)
     cone_warmup: int = setting(2000, METHOD, "Steps over which cone_beta rises from 0.1.", ge=0, le=MANY)
+    scores: Literal["z-score", "rank", "group", "none"] = setting(
+        "z-score", METHOD, "How losses of a population become weights, for estimator es."
+    )
+    groups: int = setting(
+        1,
+        METHOD,
+        "Groups of directions, each probed on its own part of the batch, with scores group.",
+        ge=1,
+        le=1 << 15,
+    )
     clip_projected_grad: float | None = setting(
         None, METHOD, "Bound on the magnitude of projected gradients.", gt=0, le=1e12
     )

@@ -54,6 +54,8 @@ OTHER: dict[str, Any] = {
     "cone_beta": 0.9,
     "cone_warmup": 100,
     "clip_quantile": 0.5,
+    "scores": "rank",
+    "groups": 2,
     "optimizer": "momentum",
     "beta1": 0.5,
     "beta2": 0.75,

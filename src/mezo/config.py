@@ -76,7 +76,7 @@ def setting(
     return Field(default=default, description=description, json_schema_extra=extra, **bounds)
 
 
-Shortcut = Literal["packing", "sharing", "stacking", "lower-layers", "head", "products", "all"]
+Shortcut = Literal["packing", "sharing", "stacking", "lower-layers", "head", "products", "together", "all"]
 # Upper bounds of counts and sizes: far above any run, and far below what fills a memory or a day by a slip of the hand.
 MANY = 10**9
 Size = Annotated[int, Field(ge=1, le=MANY)]
@@ -355,6 +355,13 @@ class MeZOConfig(BaseModel):
     samples: int = setting(
         1, METHOD, "Outputs of a step for each prompt, with a temperature above 0.", ge=1, le=1 << 16
     )
+    rows_at_once: int = setting(
+        256,
+        METHOD,
+        "Outputs that are written at once, where the probes of a step write together.",
+        ge=1,
+        le=1 << 20,
+    )
     rounding: Literal["matched", "stochastic", "nearest"] = setting(
         "matched", METHOD, "Rounding of updates to 16-bit weights."
     )
@@ -389,7 +396,7 @@ class MeZOConfig(BaseModel):
     disable_shortcuts: tuple[Shortcut, ...] = setting(
         (),
         WHERE,
-        "Shortcuts to turn off, by comma: packing, sharing, stacking, lower-layers, head, products, or all.",
+        "Shortcuts to turn off, by comma: packing, sharing, stacking, lower-layers, head, products, together, or all.",
     )
     matmul: Literal["auto", "torch", "onednn", "float32", "float32-onednn"] = setting(
         "auto",

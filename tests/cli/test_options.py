@@ -72,6 +72,7 @@ OTHER: dict[str, Any] = {
     "top_p": 0.5,
     "top_k": 5,
     "samples": 2,
+    "rows_at_once": 64,
     "rounding": "nearest",
     "memory": "regenerate",
     "granularity": "block",

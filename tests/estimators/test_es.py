@@ -104,7 +104,10 @@ def test_dead_groups_are_counted() -> None:
         ({"groups": 3, "scores": "group"}, "groups=3 does not divide num_directions=4"),
         ({"groups": 4, "scores": "group", "batch_size": 6}, "groups=4 does not divide batch_size=6"),
         ({"groups": 2}, "needs scores=group, found scores='z-score'"),
-        ({"estimator": "two-point", "scores": "rank"}, "scores=.rank. needs estimator=es, found estimator=.two-point."),
+        (
+            {"estimator": "two-point", "scores": "rank"},
+            "scores=.rank. needs estimator=es, found estimator=.two-point.",
+        ),
         ({"row_directions": 2, "num_directions": 1}, "needs estimator other than fzoo or cone or es"),
     ],
 )

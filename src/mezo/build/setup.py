@@ -192,6 +192,7 @@ def set_up(
         activation_cache_bytes=config.activation_cache_mb << 20,
         tokenizer=loaded.tokenizer,
         writing=config.writing,
+        rows_at_once=config.rows_at_once,
         disable_shortcuts=shortcuts_without(config.disable_shortcuts, model),
     )
     return Prepared(model, loaded.tokenizer, weights, engine)

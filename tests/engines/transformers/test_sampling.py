@@ -70,7 +70,7 @@ def keyed(engine: TransformersEngine, probe: Probe, writing: Writing = DRAWN, st
     """What is written in a step of a run after the examples."""
     drawn = [replace(e, key=sampling_key(0, step, n)) for n, e in enumerate(examples())]
     asked, seeded = outputs_of(drawn, writing.samples)
-    return engine._written(asked, probe, writing, seeded)
+    return engine._written([e.prompt for e in asked], probe, writing, seeded)
 
 
 def test_a_run_repeats_its_outputs_whatever_shares_a_batch() -> None:

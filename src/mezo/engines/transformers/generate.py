@@ -207,17 +207,17 @@ class Writer:
             return False
         if self._pads is None:
             prompts = [[5, 6, 7, 8, 9, 10], [7, 5, 6]]
-            padded, alone = self._next_logits(prompts)[1], self._next_logits(prompts[1:])[0]
+            padded, alone = self.logits(prompts)[0][1], self.logits(prompts[1:])[0][0]
             # sums in another order: far below a thousandth of the logits' spread in float32
             tolerance = float(alone.float().std()) * (1e-3 if alone.dtype == torch.float32 else 0.1)
             self._pads = float((padded - alone).abs().max()) <= tolerance
         return self._pads
 
-    def _next_logits(self, prompts: Sequence[Tokens]) -> torch.Tensor:
-        """(B, V), as `generate` sees them."""
+    def logits(self, prompts: Sequence[Tokens], tokens: int = 1) -> Sequence[torch.Tensor]:
+        """(B, V) for each of so many tokens, as `generate` sees them."""
         ids, mask = self.padded(prompts)
-        config = self._config(Writing(1), output_logits=True, return_dict_in_generate=True)
-        return self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config).logits[0]
+        config = self._config(Writing(tokens), output_logits=True, return_dict_in_generate=True)
+        return self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config).logits
 
 
 class Undefined(LogitsProcessor):

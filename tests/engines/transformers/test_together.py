@@ -102,7 +102,7 @@ def test_together_is_one_after_another(name: str, tuned: str, drawn: bool) -> No
     found = texts(engine, probes)
     assert found == apart(engine, probes)
     assert engine.weights.checksum() == before
-    assert len({*found}) > len(examples()), "the probes write different texts"
+    assert len({*found}) > (len(examples()) if drawn else 1), "the probes write different texts"
     assert engine._together is not None
     if name == "llama" or (name in ("llama-tied", "gpt2") and tuned != "low-rank"):
         assert engine._together._agrees

@@ -200,7 +200,7 @@ def _gain(population: Population, module: nn.Module, x: torch.Tensor) -> Any:
 
 
 def _layer_norm(population: Population, module: Any, x: torch.Tensor) -> torch.Tensor:
-    out = F.layer_norm(x.float(), module.normalized_shape, eps=module.eps)
+    out = F.layer_norm(x.float(), module.normalized_shape, eps=module.eps).contiguous()
     rows = population.by_probe(out)
     for key, change in (("weight", rows.mul_), ("bias", rows.add_)):
         table, plain = population.table(module, key), module._parameters.get(key)

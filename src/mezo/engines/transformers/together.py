@@ -41,7 +41,8 @@ class Together:
         """rows: the most that a batch may have."""
         self.writer, self.population, self.rows = writer, population, rows
         self.model = writer.model
-        self._takes = set(inspect.signature(self.model.forward).parameters)
+        inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        self._takes = set(inspect.signature(inner.forward).parameters)  # an adapter's wrapper hands all on
         self._agrees: bool | None = None
 
     def __call__(self, parts: Sequence[Part], writing: Writing) -> list[list[str]]:

@@ -24,6 +24,7 @@ from mezo.util import plugins
 from mezo.util.other_names import in_our_names
 from mezo.util.parsing import dump_yaml
 from mezo.util.plugin_names import named
+from mezo.util.presets import PRESETS
 from mezo.util.registry import names_in
 from mezo.util.secrets import check_settings
 from mezo.util.settings_text import brief, check_numbers, one_line, options_of, values_of
@@ -588,6 +589,13 @@ class MeZOConfig(BaseModel):
         if tuning not in _PAPER[family]:
             raise MezoError(f"the paper has no tuning mode {tuning!r}{near(tuning, _PAPER[family])}")
         return cls.build(**{"tuning": tuning, **_PAPER_COMMON[family], **_PAPER[family][tuning], **changes})
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """The settings of a published run, with changes. Raises MezoError if there is no such preset."""
+        if name not in PRESETS:
+            raise MezoError(f"unknown preset {name!r}{near(name, PRESETS)}")
+        return cls.build(**{**PRESETS[name], **changes})
 
     @classmethod
     def load(cls, path: Path, **changes: Any) -> Self:

@@ -76,5 +76,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
         parse(["--preset", "egroll"])
     file = tmp_path / "run.yaml"
     file.write_text(config.to_yaml())
-    with pytest.raises(MezoError, match=r"--preset eggroll and the settings of .*run\.yaml exclude each other"):
+    with pytest.raises(
+        MezoError, match=r"--preset eggroll and the settings of .*run\.yaml exclude each other"
+    ):
         parse(["--preset", "eggroll", "--config", str(file)])

@@ -100,6 +100,11 @@ class Engine(abc.ABC):
         """
         raise NotImplementedError
 
+    @property
+    def writes(self) -> bool:
+        """Whether a loss is of texts, so that probes which are asked for in one call share its passes."""
+        return False
+
     def audit_next(self) -> None:
         """Compare some of the next batch's losses and log-probabilities with the model's own forward pass: MezoError
         for a difference beyond rounding. Only for engines that take shortcuts.

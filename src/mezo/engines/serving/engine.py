@@ -103,6 +103,10 @@ class ServingEngine(Engine):
     ) -> list[str]:
         return self._written(examples, [probe], self.writing.greedily(max_new_tokens, stop))[0]
 
+    @property
+    def writes(self) -> bool:
+        return isinstance(self.objective, OutputObjective)
+
     def apply(self, update: Update) -> None:
         self.placement.apply(update)
 

@@ -146,6 +146,10 @@ class TransformersEngine(Passes, Writes, Engine):
             self._to_audit.remove(what)
             audit(self, posed, probes, values)
 
+    @property
+    def writes(self) -> bool:
+        return isinstance(self.objective, OutputObjective)
+
     def apply(self, update: Update) -> None:
         weights = self.weights if self.in_place is None else self.in_place.weights
         self.state = self.optimizer.apply_(weights, self.state, update)

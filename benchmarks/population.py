@@ -2,7 +2,8 @@
 
 Both write as many rows of as many tokens in one batch, greedily and without an end. `plain` is transformers' own
 `generate` at theta: of the tuned model (for LoRA with its adapter), and for LoRA also of the base alone. `population`
-are the same rows, a few for each probe. `one by one` are the same probes in turn, each in a batch of its own.
+are the same rows, a few for each probe. `one by one` (with --in-turn) are the same
+probes in turn, each in a batch of its own.
 """
 
 import contextlib
@@ -51,6 +52,7 @@ class Options:
     prompts: int = 4
     length: int = 32
     tokens: int = 32
+    in_turn: bool = False
     rounds: int = 5
     threads: int | None = None
     seed: int = 0
@@ -64,6 +66,9 @@ def command(
     prompts: Annotated[int, typer.Option(min=1, help="Prompts, of which each probe writes after all.")] = 4,
     length: Annotated[int, typer.Option(min=1, help="Tokens of a prompt.")] = 32,
     tokens: Annotated[int, typer.Option(min=2, help="Tokens of an output.")] = 32,
+    in_turn: Annotated[
+        bool, typer.Option("--in-turn", help="Measure one probe after another as well.")
+    ] = False,
     rounds: Rounds = 5,
     threads: Threads = None,
     seed: Seed = 0,
@@ -79,6 +84,7 @@ def command(
         prompts=prompts,
         length=length,
         tokens=tokens,
+        in_turn=in_turn,
         rounds=rounds,
         threads=threads,
         seed=seed,
@@ -135,8 +141,9 @@ def measure(ours: Tuned, loaded: LoadedModel, options: Options) -> Row:
     cases: dict[str, Callable[[int], object]] = {
         "plain": plain(bare=False),
         "population": lambda _: together(parts, writing),
-        "one by one": one_by_one,
     }
+    if options.in_turn:
+        cases["one by one"] = one_by_one
     if hasattr(model, "disable_adapter"):
         cases["base"] = plain(bare=True)
     seconds = interleaved(cases, options.rounds)

@@ -33,7 +33,7 @@ from benchmarks.workload import Tuned, copied, model_for, tuned
 from mezo.engines.counts import Counts
 from mezo.engines.perturb.population import Population
 from mezo.engines.transformers.generate import Writer, at
-from mezo.engines.transformers.together import Part, Together
+from mezo.engines.transformers.together import Together, Wanted
 from mezo.errors import MezoError
 from mezo.models.load import LoadedModel
 from mezo.types import Probe
@@ -118,7 +118,7 @@ def measure(ours: Tuned, loaded: LoadedModel, options: Options) -> Row:
     directions = range(options.members // 2)
     probes = [Probe(seed, sign * EPSILON) for seed in directions for sign in (+1, -1)]
     seeded = [Seeded(0)] * len(prompts)
-    parts = [Part(probe, prompts, seeded) for probe in probes]
+    parts = [Wanted(probe, prompts, seeded) for probe in probes]
     many = prompts * len(probes)
     together = Together(writer, Population(model, ours.weights), len(many))
     if not together.agrees(probes):

@@ -26,7 +26,7 @@ OnLogits = Callable[[torch.Tensor], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Wanted:
     """What a probe is asked for."""
 
     probe: Probe
@@ -45,7 +45,7 @@ class Together:
         self._takes = set(inspect.signature(inner.forward).parameters)  # an adapter's wrapper hands all on
         self._agrees: bool | None = None
 
-    def __call__(self, parts: Sequence[Part], writing: Writing) -> list[list[str]]:
+    def __call__(self, parts: Sequence[Wanted], writing: Writing) -> list[list[str]]:
         """[probe][prompt]: the texts, stripped. Every part has as many prompts."""
         for part in parts:
             self.writer.check_room(part.prompts, writing.max_new_tokens)
@@ -57,7 +57,10 @@ class Together:
             for first in range(0, count, self.rows):
                 some, mine = parts[start : start + probes], order[first : first + self.rows]
                 written = self._written(
-                    [Part(p.probe, [p.prompts[i] for i in mine], [p.seeded[i] for i in mine]) for p in some],
+                    [
+                        Wanted(p.probe, [p.prompts[i] for i in mine], [p.seeded[i] for i in mine])
+                        for p in some
+                    ],
                     writing,
                 )
                 for place, tokens in enumerate(written):
@@ -85,7 +88,7 @@ class Together:
         """The logits of three tokens, of which the rows of one probe are the last: after the others have left."""
         writing, found = Writing(3, ()), []
         seeds = [Seeded(0)] * len(_TRIED)
-        parts = [Part(probe, _TRIED, seeds) for probe in probes]
+        parts = [Wanted(probe, _TRIED, seeds) for probe in probes]
         self._written(parts, writing, found.append, leaving=len(_TRIED) * (len(probes) - 1))
         for i, probe in enumerate(probes):
             with at(self.model, self.population.weights, probe):
@@ -107,7 +110,7 @@ class Together:
     @torch.no_grad()
     def _written(
         self,
-        parts: Sequence[Part],
+        parts: Sequence[Wanted],
         writing: Writing,
         on_logits: OnLogits | None = None,
         *,

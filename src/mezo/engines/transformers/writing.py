@@ -11,7 +11,7 @@ from mezo.engines.in_place.walk import InPlace
 from mezo.engines.perturb.deal import CannotStack
 from mezo.engines.perturb.population import Population
 from mezo.engines.transformers.generate import Tokens, Writer, at
-from mezo.engines.transformers.together import Part, Together
+from mezo.engines.transformers.together import Together, Wanted
 from mezo.errors import MezoError
 from mezo.objectives import OutputObjective
 from mezo.scoring import Example
@@ -57,13 +57,13 @@ class Writes:
         asked = [batch if probe.rows is None else part_of(batch, probe.rows) for probe in probes]
         wanted = [outputs_of(examples, self.writing.samples) for examples in asked]
         parts = [
-            Part(probe, [e.prompt for e in examples], seeded)
+            Wanted(probe, [e.prompt for e in examples], seeded)
             for probe, (examples, seeded) in zip(probes, wanted, strict=True)
         ]
         texts = self._together_or_apart(parts)
         return [objective(examples, own) for (examples, _), own in zip(wanted, texts, strict=True)]
 
-    def _together_or_apart(self, parts: Sequence[Part]) -> list[list[str]]:
+    def _together_or_apart(self, parts: Sequence[Wanted]) -> list[list[str]]:
         if self._can_write_together([part.probe for part in parts]):
             assert self._together is not None
             before = replace(self.counts)

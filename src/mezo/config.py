@@ -358,7 +358,7 @@ class MeZOConfig(BaseModel):
     )
     rows_at_once: int = setting(
         256,
-        METHOD,
+        WHERE,
         "Outputs that are written at once, where the probes of a step write together.",
         ge=1,
         le=1 << 20,

@@ -164,7 +164,7 @@ def test_the_first_stop_string_ends_an_output(
 
 def test_a_control_token_may_be_a_stop_string(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is in no text, so it ends an output as a token."""
-    pad = byte_tokenizer().pad_token
+    pad = str(byte_tokenizer().pad_token)
     engine, _ = engine_for("llama", writing=Writing(4, (pad,)))
     engine.generate(examples()[2:3], max_new_tokens=1)
     assert engine._writer is not None

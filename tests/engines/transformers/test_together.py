@@ -60,8 +60,8 @@ def examples(lengths: tuple[int, ...] = (5, 11, 3, 8)) -> list[Example]:
 def wide() -> Any:
     """A Llama whose every matrix is large enough for low-rank noise."""
     torch.manual_seed(0)
-    sizes = dict(hidden_size=32, intermediate_size=64, vocab_size=264, num_hidden_layers=2)
-    heads = dict(num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=128)
+    sizes: Any = dict(hidden_size=32, intermediate_size=64, vocab_size=264, num_hidden_layers=2)
+    heads: Any = dict(num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=128)
     return LlamaForCausalLM(LlamaConfig(**sizes, **heads)).eval()
 
 

@@ -127,7 +127,7 @@ class Population:
         tuned = matrix is not None and id(matrix) in self._place
         if kind is gain:
             return _gain
-        if kind in (linear, conv1d, embedding) and (not tuned or not self._is_entrywise(matrix)):
+        if kind in (linear, conv1d, embedding) and (not tuned or not self._is_entrywise(matrix)):  # type: ignore[arg-type]
             return {linear: _linear, conv1d: partial(_linear, transposed=True), embedding: _embedding}[kind]
         return _layer_norm if own is None and layer_norm_of(module) else None
 
@@ -143,9 +143,11 @@ class _Lora:
 
 def _lora(population: Population, layer: _Lora, x: torch.Tensor) -> torch.Tensor:
     out = layer.base(x)
-    (a,), (b,) = (population.table(f, "weight") or () for f in (layer.a, layer.b))
-    thin = torch.bmm(population.by_probe(x).to(a.dtype), a.mT)
-    population.by_probe(out).baddbmm_(thin.to(out.dtype), b.mT.to(out.dtype), alpha=layer.scaling)
+    a, b = (population.table(f, "weight") for f in (layer.a, layer.b))
+    assert a is not None
+    assert b is not None
+    thin = torch.bmm(population.by_probe(x).to(a[0].dtype), a[0].mT)
+    population.by_probe(out).baddbmm_(thin.to(out.dtype), b[0].mT.to(out.dtype), alpha=layer.scaling)
     return out
 
 

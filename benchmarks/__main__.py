@@ -24,6 +24,7 @@ MEASUREMENTS = (
     "scale",
     "quantised",
     "seven-billion",
+    "population",
 )
 SCRIPTS = {
     "engines-agree": "Whether engines walk alike: the same run on each, and how far results are apart.",

@@ -83,7 +83,7 @@ PROBLEMS = {problem.name: problem for problem in (QUADRATIC, NETWORK)}
 
 # Steps of about the same length with SGD: slopes here are of order 3, those of sign and fzoo of order 1;
 # and the one-point estimator, of which most is noise, takes shorter ones.
-RATES = {"sign": 0.03, "fzoo": 0.03, "one-point": 0.0015}
+RATES = {"sign": 0.03, "fzoo": 0.03, "es": 0.03, "one-point": 0.0015}
 RATE = 0.01
 
 

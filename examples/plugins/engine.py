@@ -8,6 +8,7 @@ from torch.func import functional_call
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mezo.engines.serving.backend import Answer, Ask, Backend, EngineSpec, Names, Tokens
+from mezo.util.writing import Writing
 
 
 class Local(Backend):
@@ -49,19 +50,17 @@ class Local(Backend):
         return functional_call(self.model, self.adapters[adapter], (), given, tie_weights=False).logits[0]
 
     @torch.no_grad()
-    def write(
-        self, prompts: Sequence[Tokens], adapter: str | None, max_new_tokens: int, stop: str
-    ) -> list[str]:
-        return [self._written(prompt, adapter, max_new_tokens, stop) for prompt in prompts]
+    def write(self, asks: Sequence[Ask], writing: Writing) -> list[str]:
+        return [self._written(ask, writing) for ask in asks]
 
-    def _written(self, prompt: Tokens, adapter: str | None, max_new_tokens: int, stop: str) -> str:
-        row = list(prompt)
-        for _ in range(max_new_tokens):
-            row.append(int(self._logits(tuple(row), adapter)[-1].argmax()))
-            text = self.tokenizer.decode(row[len(prompt) :], skip_special_tokens=True)
-            if stop in text or row[-1] == self.tokenizer.eos_token_id:
+    def _written(self, ask: Ask, writing: Writing) -> str:
+        row, text = list(ask.tokens), ""
+        for _ in range(writing.max_new_tokens):
+            row.append(int(self._logits(tuple(row), ask.adapter)[-1].argmax()))
+            text = self.tokenizer.decode(row[len(ask.tokens) :], skip_special_tokens=True)
+            if writing.is_over(text) or row[-1] == self.tokenizer.eos_token_id:
                 break
-        return self.tokenizer.decode(row[len(prompt) :], skip_special_tokens=True).partition(stop)[0]
+        return writing.cut(text)
 
     def call_workers(self, operation: str, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         raise NotImplementedError("this engine tunes adapters only")

@@ -222,7 +222,7 @@ def evaluate(
         loaded,
         objective,
         adapter=adapter,
-        max_new_tokens=config.max_new_tokens,
+        writing=config.writing,
         disable_shortcuts=config.disable_shortcuts,
     )
     if config.audit:

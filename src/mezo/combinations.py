@@ -38,6 +38,7 @@ _ALL_WEIGHTS = Values("tuning", ("lora",), but=True)
 _CUT = (Values("engine", ("transformers",)), Values("tensor_parallel", (1,), but=True))
 _CONE = (Values("estimator", ("cone",)),)
 _BY_ROW = (Values("row_directions", (1,), but=True),)
+_GROUPS = (Values("groups", (1,), but=True),)
 _AUTO = (Values("learning_rate", ("auto",)),)
 _RANK_ONE = (Values("noise", ("rank-one",)),)
 
@@ -101,9 +102,16 @@ RULES = (
     Rule(_BY_ROW, Values("final_directions", (None,)), "each part of the batch has one direction"),
     Rule(
         _BY_ROW,
-        Values("estimator", ("fzoo", "cone"), but=True),
+        Values("estimator", ("fzoo", "cone", "es"), but=True),
         "it compares directions on the same rows, or turns to them",
     ),
+    Rule(
+        (Values("scores", ("z-score",), but=True),),
+        Values("estimator", ("es",)),
+        "other estimators have no population",
+    ),
+    Rule(_GROUPS, Values("scores", ("group",)), "losses of other rows are not on one scale"),
+    Rule(_GROUPS, Values("final_directions", (None,)), "each group has as many directions"),
     Rule(
         _RANK_ONE,
         Values("optimizer", ("momentum-rebuilt",), but=True),
@@ -116,6 +124,11 @@ RULES = (
         _AUTO,
         Values("normalize_perturbations", (False,)),
         "the rate is one for directions that are not normalised",
+    ),
+    Rule(
+        (Values("samples", (1,), but=True),),
+        Values("temperature", (0.0,), but=True),
+        "the likeliest tokens are the same in every output",
     ),
     Rule(
         (Values("granularity", (None,), but=True),),

@@ -24,9 +24,11 @@ from mezo.util import plugins
 from mezo.util.other_names import in_our_names
 from mezo.util.parsing import dump_yaml
 from mezo.util.plugin_names import named
+from mezo.util.presets import PRESETS
 from mezo.util.registry import names_in
 from mezo.util.secrets import check_settings
 from mezo.util.settings_text import brief, check_numbers, one_line, options_of, values_of
+from mezo.util.writing import LINE, Writing
 
 # Malladi et al. 2023, appendix E.3: of the learning rates searched, the middle one of RoBERTa-large's
 # three (Table 15) and the larger of OPT's two; batch size and step count. RoBERTa's LoRA has weight
@@ -75,7 +77,7 @@ def setting(
     return Field(default=default, description=description, json_schema_extra=extra, **bounds)
 
 
-Shortcut = Literal["packing", "sharing", "stacking", "lower-layers", "head", "products", "all"]
+Shortcut = Literal["packing", "sharing", "stacking", "lower-layers", "head", "products", "together", "all"]
 # Upper bounds of counts and sizes: far above any run, and far below what fills a memory or a day by a slip of the hand.
 MANY = 10**9
 Size = Annotated[int, Field(ge=1, le=MANY)]
@@ -281,6 +283,16 @@ class MeZOConfig(BaseModel):
     )
     cone_beta: float = setting(0.99, METHOD, "Decay of the mean gradient, for estimator cone.", ge=0, lt=1)
     cone_warmup: int = setting(2000, METHOD, "Steps over which cone_beta rises from 0.1.", ge=0, le=MANY)
+    scores: Literal["z-score", "rank", "group", "none"] = setting(
+        "z-score", METHOD, "How losses of a population become weights, for estimator es."
+    )
+    groups: int = setting(
+        1,
+        METHOD,
+        "Groups of directions, each probed on its own part of the batch, with scores group.",
+        ge=1,
+        le=1 << 15,
+    )
     clip_projected_grad: float | None = setting(
         None, METHOD, "Bound on the magnitude of projected gradients.", gt=0, le=1e12
     )
@@ -336,6 +348,30 @@ class MeZOConfig(BaseModel):
     max_new_tokens: int = setting(
         32, METHOD, "Tokens of an output, for objectives and metrics of generated text.", ge=1, le=1 << 20
     )
+    stop: tuple[str, ...] = setting(
+        LINE,
+        METHOD,
+        "Strings that end an output, by comma or as a JSON list, \\n a new line; eos: its end token alone.",
+    )
+    temperature: float = setting(
+        0.0, METHOD, "Temperature of the outputs of a step; 0: always the likeliest token.", ge=0, le=100
+    )
+    top_p: float = setting(
+        1.0, METHOD, "Draw from the likeliest tokens that have this probability together.", gt=0, le=1
+    )
+    top_k: int = setting(
+        0, METHOD, "Draw from so many of the likeliest tokens; 0: from all.", ge=0, le=1 << 20
+    )
+    samples: int = setting(
+        1, METHOD, "Outputs of a step for each prompt, with a temperature above 0.", ge=1, le=1 << 16
+    )
+    rows_at_once: int = setting(
+        256,
+        WHERE,
+        "Outputs that are written at once, where the probes of a step write together.",
+        ge=1,
+        le=1 << 20,
+    )
     rounding: Literal["matched", "stochastic", "nearest"] = setting(
         "matched", METHOD, "Rounding of updates to 16-bit weights."
     )
@@ -370,7 +406,7 @@ class MeZOConfig(BaseModel):
     disable_shortcuts: tuple[Shortcut, ...] = setting(
         (),
         WHERE,
-        "Shortcuts to turn off, by comma: packing, sharing, stacking, lower-layers, head, products, or all.",
+        "Shortcuts to turn off, by comma: packing, sharing, stacking, lower-layers, head, products, together, or all.",
     )
     matmul: Literal["auto", "torch", "onednn", "float32", "float32-onednn"] = setting(
         "auto",
@@ -482,6 +518,13 @@ class MeZOConfig(BaseModel):
     def _options_of_an_engine(cls, given: Any) -> Any:
         return options_of(given) if dataclasses.is_dataclass(given) and not isinstance(given, type) else given
 
+    @field_validator("stop")
+    @classmethod
+    def _ends_somewhere(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in value:
+            raise ValueError("an empty string is everywhere: expected text that ends an output, or eos")
+        return () if value == ("eos",) else value
+
     @field_validator("split_sizes", mode="before")
     @classmethod
     def _is_sizes_or_a_share(cls, value: Any) -> Any:
@@ -516,6 +559,11 @@ class MeZOConfig(BaseModel):
     def _trust_stays_here(self, _value: bool) -> bool:
         """What is saved travels, and no file may have another model's code run."""
         return False
+
+    @property
+    def writing(self) -> Writing:
+        """How a step's outputs are written."""
+        return Writing(self.max_new_tokens, self.stop, self.temperature, self.top_p, self.top_k, self.samples)
 
     @property
     def peak_rate(self) -> float:
@@ -557,6 +605,13 @@ class MeZOConfig(BaseModel):
         if tuning not in _PAPER[family]:
             raise MezoError(f"the paper has no tuning mode {tuning!r}{near(tuning, _PAPER[family])}")
         return cls.build(**{"tuning": tuning, **_PAPER_COMMON[family], **_PAPER[family][tuning], **changes})
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """The settings of a published run, with changes. Raises MezoError if there is no such preset."""
+        if name not in PRESETS:
+            raise MezoError(f"unknown preset {name!r}{near(name, PRESETS)}")
+        return cls.build(**{**PRESETS[name], **changes})
 
     @classmethod
     def load(cls, path: Path, **changes: Any) -> Self:

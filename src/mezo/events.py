@@ -20,6 +20,7 @@ class StepRecord:
     profile: dict[str, float] | None = None
     # of its probes, where the estimator remembers past losses: a resumed run takes them in again
     losses: tuple[float, ...] | None = None
+    dead_groups: float | None = None  # of a population: the share of its groups whose losses are all equal
 
 
 def token_reuse(asked: int, reused: int) -> float:

@@ -34,6 +34,8 @@ class Example:
     scored: tuple[int, ...] | None = None
     # log p of each candidate at the weights that a run starts from, for objectives that compare with it
     reference: tuple[float, ...] = field(default=(), compare=False, repr=False)
+    # of what is drawn after it (`noise.seeds.sampling_key`)
+    key: int = field(default=0, compare=False, repr=False)
 
     @property
     def right(self) -> tuple[int, ...]:

@@ -54,6 +54,8 @@ OTHER: dict[str, Any] = {
     "cone_beta": 0.9,
     "cone_warmup": 100,
     "clip_quantile": 0.5,
+    "scores": "rank",
+    "groups": 2,
     "optimizer": "momentum",
     "beta1": 0.5,
     "beta2": 0.75,
@@ -67,6 +69,12 @@ OTHER: dict[str, Any] = {
     "reward_timeout": 2.5,
     "show_samples": 2,
     "max_new_tokens": 7,
+    "stop": ("</answer>", ";"),
+    "temperature": 0.75,
+    "top_p": 0.5,
+    "top_k": 5,
+    "samples": 2,
+    "rows_at_once": 64,
     "rounding": "nearest",
     "memory": "regenerate",
     "granularity": "block",
@@ -152,3 +160,29 @@ def test_the_file_is_named_in_its_mistakes(tmp_path: Path) -> None:
         MezoError, match=r"run\.yaml: unknown setting 'learning_rat'; did you mean 'learning_rate'"
     ):
         parse(["--config", str(file)])
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("\\n,; ", ("\n", "; ")),
+        ('["a,b", "\\n"]', ("a,b", "\n")),
+        ("eos", ()),
+    ],
+)
+def test_stop_strings_on_the_command_line(given: str, expected: tuple[str, ...]) -> None:
+    assert parse(["--stop", given]).stop == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("", "stop.*an empty string is everywhere"),
+        ("a,", "stop.*an empty string is everywhere"),
+        ('["a"', "not a readable JSON list"),
+        ("[1]", "expected a JSON list of strings"),
+    ],
+)
+def test_stop_strings_that_are_none(given: str, message: str) -> None:
+    with pytest.raises(MezoError, match=message):
+        parse(["--stop", given])

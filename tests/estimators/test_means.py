@@ -22,7 +22,7 @@ DRAW = Draw(0, tuple(range(1, MANY + 1)))
 KINDS: tuple[noise.Kind, ...] = ("gaussian", "rademacher")
 # of the mean, where it is not the gradient's own length; the mean of |g z| over Gaussian z is that of
 # a normal's magnitude, sqrt(2 / pi), and one and the same estimate divided by its spread is of length 1
-LENGTHS = {"sign": sqrt(2 / pi), "fzoo": 1.0}
+LENGTHS = {"sign": sqrt(2 / pi), "fzoo": 1.0, "es": 1.0}
 
 
 def theta() -> torch.Tensor:

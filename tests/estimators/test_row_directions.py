@@ -200,7 +200,7 @@ def test_an_engine_that_knows_nothing_of_parts_is_asked_for_each() -> None:
     [
         (dict(row_directions=3, batch_size=4), "row_directions=3 does not divide batch_size=4"),
         (dict(row_directions=2, num_directions=2), "needs num_directions=1"),
-        (dict(row_directions=2, estimator="fzoo"), "needs estimator other than fzoo or cone"),
+        (dict(row_directions=2, estimator="fzoo"), "needs estimator other than fzoo or cone or es"),
         (dict(noise="rank-one", optimizer="momentum-rebuilt"), "needs optimizer other than momentum-rebuilt"),
     ],
 )

@@ -100,7 +100,7 @@ def problem() -> tuple[nn.Module, Any]:
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
 def test_an_optimizer_with_every_estimator(name: str) -> None:
     model, loss = problem()
-    lr = {"sign": 0.02, "fzoo": 0.02, "one-point": 1e-3}.get(name, 0.01)
+    lr = {"sign": 0.02, "fzoo": 0.02, "es": 0.02, "one-point": 1e-3}.get(name, 0.01)
     opt = mezo.MeZO(model, lr=lr, eps=1e-2, estimator=name, num_directions=4)
     before = loss().item()
     for _ in range(200):

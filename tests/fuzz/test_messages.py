@@ -22,6 +22,7 @@ from mezo.engines.serving import wire
 from mezo.engines.serving.backend import Ask
 from mezo.errors import MezoError
 from mezo.util import http_bounds
+from mezo.util.writing import Writing
 
 FAST, WHOLE = 20, 500
 ADDRESS = "http://server:1"
@@ -81,7 +82,7 @@ def _vllm(asks: list[Ask]) -> Callable[[Any], None]:
 
 def _texts(server: Callable[..., Dialect], *named: str) -> Callable[[Any], None]:
     def read(values: Any) -> None:
-        found = server(Saying(values), *named).write([(5,), (6,)], None, 4, "\n")
+        found = server(Saying(values), *named).write([Ask((5,)), Ask((6,))], Writing(4, ("\n",)))
         assert len(found) == 2
         assert all(isinstance(text, str) for text in found)
 

@@ -10,7 +10,7 @@ from mezo.optimizers import OPTIMIZERS
 STEPS = 150
 # Adam divides by the size of the slopes: for a step of the same length, its rate is that many times SGD's.
 # They are of order 3; the one-point estimator's, mostly noise, of order 6; signs and scaled slopes of order 1.
-ADAM = {"one-point": 6.0, "sign": 1.0, "fzoo": 1.0}
+ADAM = {"one-point": 6.0, "sign": 1.0, "fzoo": 1.0, "es": 1.0}
 # cone's directions hang on m as it was at their step, so past ones cannot be made again
 PAIRS = [(e, o) for e in ESTIMATORS for o in OPTIMIZERS if not (e == "cone" and o.endswith("rebuilt"))]
 

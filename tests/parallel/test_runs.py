@@ -60,6 +60,43 @@ def test_two_processes_with_directions_are_one(arguments: list[str], tmp_path: P
     assert same_files(tmp_path / "one" / "model", tmp_path / "two" / "model")
 
 
+def test_two_processes_with_a_population_that_writes_are_one(arguments: list[str], tmp_path: Path) -> None:
+    """Outputs are drawn by the row's numbers, whoever writes them, and together with whatever else."""
+    reward = tmp_path / "vowels.py"
+    reward.write_text("def vowels(row, output):\n    return sum(output.count(c) for c in 'aeiou')\n")
+    rest = [
+        *arguments,
+        "--objective",
+        f"{reward}:vowels",
+        "--estimator",
+        "es",
+        "--directions",
+        "4",
+        "--steps",
+        "3",
+    ]
+    rest += [
+        "--noise",
+        "rank-one",
+        "--max-new-tokens",
+        "6",
+        "--temperature",
+        "1",
+        "--samples",
+        "2",
+        "--stop",
+        "eos",
+    ]
+    rest += ["--epsilon", "0.05", "--learning-rate", "0.02"]
+    run(2, tmp_path / "two", *rest)  # auto: directions
+    run(1, tmp_path / "one", *rest, "--parallel", "directions")
+    run(1, tmp_path / "apart", *rest, "--parallel", "directions", "--disable-shortcuts", "together")
+    assert records(tmp_path / "one").any()
+    for name in ("two", "apart"):
+        assert np.array_equal(records(tmp_path / "one"), records(tmp_path / name))
+        assert same_files(tmp_path / "one" / "model", tmp_path / name / "model")
+
+
 def test_two_processes_find_the_same_rate(arguments: list[str], tmp_path: Path) -> None:
     rest = [*arguments, "--steps", "4", "--gradient-accumulation", "2", "--learning-rate", "auto"]
     for name, processes in (("one", 1), ("two", 2)):

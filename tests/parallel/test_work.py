@@ -8,7 +8,7 @@ from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.parallel.group import ProcessGroup, shares
 from mezo.parallel.start import settled
-from mezo.parallel.work import Split, choose, idle, units
+from mezo.parallel.work import Split, choose, idle, joined, units
 from mezo.types import THETA, Probe
 
 SPLITS: list[Split] = ["data", "directions", "both"]
@@ -82,3 +82,14 @@ def test_weights_that_walk_are_walked_alike_or_not_at_all(memory: str) -> None:
                 MezoError, match="all 2 copies have to visit the same probes; found parallel="
             ):
                 shared(resuming=resuming, **changes)
+
+
+@given(st.sampled_from(SPLITS), COUNTS, COUNTS, COUNTS, st.booleans())
+def test_joined_units_ask_for_the_same_in_the_same_order(
+    split: Split, batches: int, n: int, among: int, theta: bool
+) -> None:
+    for own in units(split, batches, probes_of(n, theta=theta), among):
+        asked = [(unit.batch, probe) for unit in own for probe in unit.probes]
+        found = joined(own)
+        assert [(unit.batch, probe) for unit in found for probe in unit.probes] == asked
+        assert all(a.batch != b.batch for a, b in zip(found, found[1:], strict=False))

@@ -23,6 +23,7 @@ from mezo.scoring import Example, pose, predictions
 from mezo.training import evaluation
 from mezo.training.evaluation import evaluate
 from mezo.types import THETA, Probe
+from mezo.util.writing import Writing
 from mezo.weights.weights import Weights
 
 
@@ -36,7 +37,7 @@ def engine_for(objective: Objective) -> TransformersEngine:
         kind="causal",
         pad_token_id=0,
         tokenizer=byte_tokenizer(),
-        max_new_tokens=5,
+        writing=Writing(5),
     )
 
 

@@ -81,7 +81,7 @@ def test_a_device_s_batch_is_not_that_of_all(monkeypatch: pytest.MonkeyPatch) ->
         ("max_seq_lenght", "; did you mean 'max_length'?"),
         *((name, "; `mezo train --help` lists all settings") for name in (
             "early_stopping_patience", "momentum", "dropout", "num_workers", "seq_len", "group_by_length",
-            "num_layers", "epsilon_schedule", "temperature", "num_beams", "padding_side", "eval_delay",
+            "num_layers", "epsilon_schedule", "num_beams", "padding_side", "eval_delay",
         )),
     ],
 )  # fmt: skip

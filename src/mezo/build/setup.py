@@ -35,6 +35,7 @@ from mezo.tuning import tune, with_adapter
 from mezo.tuning.label_rows import LabelRows
 from mezo.tuning.own_adapter import own_adapter
 from mezo.tuning.started import base_of, load_start
+from mezo.util.writing import GREEDILY, Writing
 from mezo.weights.fingerprint import fingerprint_of
 from mezo.weights.weights import Weights
 
@@ -190,7 +191,8 @@ def set_up(
         share_prefixes=config.enable_kv_cache_optimization,
         activation_cache_bytes=config.activation_cache_mb << 20,
         tokenizer=loaded.tokenizer,
-        max_new_tokens=config.max_new_tokens,
+        writing=config.writing,
+        rows_at_once=config.rows_at_once,
         disable_shortcuts=shortcuts_without(config.disable_shortcuts, model),
     )
     return Prepared(model, loaded.tokenizer, weights, engine)
@@ -201,12 +203,12 @@ def engine_at(
     objective: Objective,
     *,
     adapter: Path | None = None,
-    max_new_tokens: int = 32,
+    writing: Writing = GREEDILY,
     disable_shortcuts: Collection[Shortcut] = (),
 ) -> TransformersEngine:
     """An engine that only evaluates a loaded model.
 
-    adapter: the folder of a peft adapter to put on the model. max_new_tokens: of outputs, for metrics that read them.
+    adapter: the folder of a peft adapter to put on the model. writing: of outputs, for metrics that read them.
     disable_shortcuts: never used. Raises MezoError if the adapter does not fit the model.
     """
     model = loaded.model if adapter is None else with_adapter(loaded.model, adapter)
@@ -220,7 +222,7 @@ def engine_at(
         pad_token_id=loaded.pad_token_id,
         probes=False,
         tokenizer=loaded.tokenizer,
-        max_new_tokens=max_new_tokens,
+        writing=writing,
         disable_shortcuts=shortcuts_without(disable_shortcuts, model),
     )
 

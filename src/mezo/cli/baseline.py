@@ -33,7 +33,7 @@ app = typer.Typer(
 
 # Of the method, what gradients share with MeZO; not the learning rate, which has another size here.
 _SHARED = {
-    *("schedule", "warmup_steps", "weight_decay", "objective", "max_new_tokens"),
+    *("schedule", "warmup_steps", "weight_decay", "objective", "max_new_tokens", "stop"),
     "enable_kv_cache_optimization",
 }
 _OF_GRADIENTS = tuple(name for name in SETTINGS if panel_of(name) != METHOD or name in _SHARED)

@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
-from mezo.config import WHAT, MeZOConfig, choices_of
+from mezo.config import METHOD, WHAT, MeZOConfig, choices_of
 from mezo.errors import MezoError
-from mezo.util.parsing import parse_yaml
+from mezo.util.parsing import parse_json, parse_yaml
 from mezo.util.plugins import allowing
+from mezo.util.presets import PRESETS
 from mezo.util.registry import names_in
 
 PLUGIN = typer.Option(
@@ -24,6 +25,21 @@ PLUGIN = typer.Option(
     show_default=False,
     rich_help_panel=WHAT,
     help="Let a file (settings, a run, a trajectory) name this code of yours, module:name or file.py:name; may be repeated.",
+)
+_PRESET = inspect.Parameter(
+    "preset",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=None,
+    annotation=Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            metavar="NAME",
+            show_default=False,
+            rich_help_panel=METHOD,
+            help=f"Settings of a published run; flags win over them. One of {', '.join(PRESETS)}.",
+        ),
+    ],
 )
 SETTINGS = tuple(MeZOConfig.model_fields)
 # of a command that loads a model and data, and tunes nothing by MeZO
@@ -87,10 +103,18 @@ def with_config(fields: Iterable[str]) -> Callable[[Callable[..., Any]], Callabl
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         def run(**given: Any) -> Any:
             file: Path | None = given.pop("config_file") or _settings_of(given.get("resume"))
+            preset: str | None = given.pop("preset", None)
+            if preset and file:
+                raise MezoError(
+                    f"--preset {preset} and the settings of {file} exclude each other: give flags with one of them"
+                )
             values = {name: given.pop(name) for name in names}
             changes = {name: _parsed(name, value) for name, value in values.items() if value is not None}
             with allowing(given.pop("plugin", None) or ()):
-                config = MeZOConfig.load(file, **changes) if file else MeZOConfig.build(**changes)
+                if preset:
+                    config = MeZOConfig.preset(preset, **changes)
+                else:
+                    config = MeZOConfig.load(file, **changes) if file else MeZOConfig.build(**changes)
                 return command(config=config, **given)
 
         own = [p for name, p in inspect.signature(command).parameters.items() if name != "config"]
@@ -110,6 +134,7 @@ def with_config(fields: Iterable[str]) -> Callable[[Callable[..., Any]], Callabl
             inspect.Parameter(
                 "plugin", inspect.Parameter.KEYWORD_ONLY, default=[], annotation=Annotated[list[str], PLUGIN]
             ),
+            *([_PRESET] if "estimator" in names else []),
             *map(_option, names),
         ]
         run.__name__, run.__module__ = command.__name__, command.__module__
@@ -164,6 +189,8 @@ def _kind_of(annotation: Any) -> type:
 def _parsed(name: str, value: Any) -> Any:
     if name == "template":
         return value.replace("\\n", "\n")  # a shell has no easy way to write a new line
+    if name == "stop":
+        return _strings(value)
     if name in ("server_args", "columns", "splits"):
         return mapping(value, name)
     annotation = MeZOConfig.model_fields[name].annotation
@@ -172,6 +199,19 @@ def _parsed(name: str, value: Any) -> Any:
         return value
     parts = re.split(r",(?![^()]*\))", value)  # a comma inside of a plugin's settings parts nothing
     return tuple(part.strip() for part in parts if part.strip())
+
+
+def _strings(text: str) -> tuple[str, ...]:
+    """Texts by comma, with \\n for a new line and spaces kept, or a JSON list of them. Raises MezoError for another."""
+    if not text.startswith("["):
+        return tuple(text.replace("\\n", "\n").split(","))
+    try:
+        found = parse_json(text)
+    except ValueError as error:
+        raise MezoError(f"stop={text!r}: not a readable JSON list: {' '.join(str(error).split())}") from None
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise MezoError(f"stop={text!r}: expected a JSON list of strings")
+    return tuple(found)
 
 
 def mapping(text: str, name: str) -> dict[str, Any]:

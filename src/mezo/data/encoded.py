@@ -1,11 +1,12 @@
 """Tokenised examples, and which of them make up the batch of a step."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import overload
 
 from mezo.data.sampling import permutation
 from mezo.errors import MezoError
+from mezo.noise.seeds import sampling_key
 from mezo.scoring import Example
 
 
@@ -24,7 +25,8 @@ class EncodedDataset(Sequence[Example]):
         `batch_size` or all its examples."""
         size = min(batch_size, len(self))
         count = min(count, len(self) // size)
-        examples = self.batch(step, size * count, seed)
+        drawn = self.batch(step, size * count, seed)
+        examples = [replace(e, key=sampling_key(seed, step, row)) for row, e in enumerate(drawn)]
         return [examples[start : start + size] for start in range(0, len(examples), size)]
 
     def batch_indices(self, step: int, batch_size: int, seed: int) -> list[int]:

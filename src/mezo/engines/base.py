@@ -53,12 +53,12 @@ class Engine(abc.ABC):
         probe: Probe = THETA,
         *,
         max_new_tokens: int | None = None,
-        stop: str = "\n",
+        stop: str | None = None,
     ) -> list[str]:
         """Greedy continuations of each prompt at the probe, stripped.
 
-        max_new_tokens: None: the engine's own setting. stop: ends an output, and is no part of it.
-        Raises MezoError if the model is not causal.
+        max_new_tokens: None: the engine's own setting. stop: ends an output, and is no part of it; None: those of the
+        engine's own setting. Raises MezoError if the model is not causal.
         """
 
     @abc.abstractmethod
@@ -99,6 +99,11 @@ class Engine(abc.ABC):
         `holds_theta`.
         """
         raise NotImplementedError
+
+    @property
+    def writes(self) -> bool:
+        """Whether a loss is of texts, so that probes which are asked for in one call share its passes."""
+        return False
 
     def audit_next(self) -> None:
         """Compare some of the next batch's losses and log-probabilities with the model's own forward pass: MezoError

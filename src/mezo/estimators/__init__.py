@@ -13,6 +13,7 @@ from mezo.estimators.blocks import Blocks
 from mezo.estimators.clipped import Clipped
 from mezo.estimators.cone import Cone
 from mezo.estimators.each_layer import EachLayer
+from mezo.estimators.es import EvolutionStrategies
 from mezo.estimators.exact_sums import ExactSums
 from mezo.estimators.fzoo import FZOO
 from mezo.estimators.layer_scaled import LayerScaled, norms_of
@@ -34,6 +35,7 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "sign": Sign,
     "fzoo": FZOO,
     "cone": Cone,
+    "es": EvolutionStrategies,
 }
 
 __all__ = ["ESTIMATORS", "Estimator", "Normalized", "TwoPoint", "build", "norms_of"]

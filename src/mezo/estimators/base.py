@@ -76,6 +76,10 @@ class Estimator(abc.ABC):
         """The rate of a step with these values; here, what the config and its schedule say."""
         return scheduled
 
+    def dead_groups(self, losses: Sequence[float]) -> float | None:
+        """The share of the groups of a population whose losses are all equal; None where there is no population."""
+        return None
+
     def width(self, n: int) -> int:
         """How many values a step of n seeds has."""
         return n
@@ -126,6 +130,9 @@ class Wrapper(Estimator):
 
     def learning_rate(self, scheduled: float, values: Sequence[float]) -> float:
         return self.inner.learning_rate(scheduled, values)
+
+    def dead_groups(self, losses: Sequence[float]) -> float | None:
+        return self.inner.dead_groups(losses)
 
     def width(self, n: int) -> int:
         return self.inner.width(n)

@@ -7,6 +7,7 @@ PERTURBATION: Final = 0  # purposes, the fourth word of a Philox counter
 ROUNDING: Final = 1
 INITIALISATION: Final = 2
 SEED_DERIVATION: Final = 3
+SAMPLING: Final = 4
 
 _MASK32: Final = 0xFFFFFFFF
 _MASK64: Final = 0xFFFFFFFFFFFFFFFF
@@ -39,3 +40,19 @@ def derive_seed(run_seed: int, step: int, direction: int) -> int:
     counter = (step & _MASK32, (step & _MASK64) >> 32, direction & _MASK32, SEED_DERIVATION)
     low, high, _, _ = philox(counter, (run_seed & _MASK32, (run_seed & _MASK64) >> 32))
     return low | high << 32
+
+
+def sampling_key(run_seed: int, step: int, row: int) -> int:
+    """The 64-bit key of the draws of one row of a step: the same at every probe.
+
+    Words 0 (low) and 1 (high) of Philox(key = run_seed, counter = (step low, step high, row, 4)).
+    """
+    counter = (step & _MASK32, (step & _MASK64) >> 32, row & _MASK32, SAMPLING)
+    low, high, _, _ = philox(counter, (run_seed & _MASK32, (run_seed & _MASK64) >> 32))
+    return low | high << 32
+
+
+def request_seed(key: int, sample: int) -> int:
+    """The seed, 31 bits, of one output of a serving engine, which has a sampler of its own."""
+    counter = (sample & _MASK32, 0, 1, SAMPLING)
+    return philox(counter, (key & _MASK32, key >> 32))[0] >> 1

@@ -18,7 +18,7 @@ from mezo.parallel.checks import Watchman, theta_checksum
 from mezo.parallel.group import Apart, ProcessGroup, shares
 from mezo.parallel.interrupts import Signals
 from mezo.parallel.tensor_parallel import make_whole_
-from mezo.parallel.work import Split, Unit, units
+from mezo.parallel.work import Split, Unit, joined, units
 from mezo.scoring import Example, ScoringBatch
 from mezo.types import THETA, Probe, Update
 from mezo.weights.weights import Weights
@@ -74,7 +74,8 @@ class ParallelEngine(Engine):
         error: Exception | None = None
         mine: list[float] = []
         try:
-            for unit in work[self.group.copy]:
+            own = work[self.group.copy]
+            for unit in joined(own) if self.inner.writes else own:
                 mine += self.inner.dealt_losses(batches[unit.batch], [probes[p] for p in unit.probes])
         except Exception as caught:
             if self.group.tensor > 1:  # those who share this copy of the weights wait within a pass
@@ -163,7 +164,7 @@ class ParallelEngine(Engine):
         probe: Probe = THETA,
         *,
         max_new_tokens: int | None = None,
-        stop: str = "\n",
+        stop: str | None = None,
     ) -> list[str]:
         """By every process, all of it: in other batches the same prompts may be continued otherwise."""
         return self.inner.generate(examples, probe, max_new_tokens=max_new_tokens, stop=stop)

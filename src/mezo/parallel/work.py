@@ -45,6 +45,17 @@ def units(split: Split, batches: int, probes: Sequence[Probe], among: int) -> li
     return [[cells[i] for i in mine] for mine in shares(len(cells), among)]
 
 
+def joined(units: Sequence[Unit]) -> list[Unit]:
+    """Those that follow each other on one microbatch as one: the same losses, in the same order."""
+    found: list[Unit] = []
+    for unit in units:
+        if found and found[-1].batch == unit.batch:
+            found[-1] = Unit(unit.batch, found[-1].probes + unit.probes)
+        else:
+            found.append(unit)
+    return found
+
+
 def choose(batches: int, directions: int, among: int) -> Split:
     """What to share among processes that were started without a word about it."""
     if batches >= among or directions == 1:

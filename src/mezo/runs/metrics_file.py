@@ -36,6 +36,7 @@ class MetricsWriter:
         for name in (
             "profile",
             "losses",
+            "dead_groups",
             "examples_fingerprint",
         ):  # most runs have none: no field for it on every line
             if line.get(name, ...) is None:

@@ -6,6 +6,7 @@ from typing import Any
 from mezo.engines.transformers.engine import TransformersEngine
 from mezo.scoring import Example
 from mezo.training.evaluation import ModelAnswers
+from mezo.util.writing import LINE
 
 _NEVER = "\0"  # in no answer: answers that end with an end token may have several lines
 
@@ -37,7 +38,7 @@ def shown(
 
     outputs = answers.outputs
     if not has_candidates and not outputs and engine.kind == "causal":
-        outputs = engine.generate(examples, stop=_NEVER if ends else "\n")
+        outputs = engine.generate(examples, stop=_NEVER if ends and engine.writing.stop == LINE else None)
     found: list[dict[str, Any]] = []
     for n, example in enumerate(examples):
         right = [text(example.candidates[c]) for c in example.right]

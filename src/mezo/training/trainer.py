@@ -59,8 +59,7 @@ class MeZOTrainer:
         observer: hears of steps, evaluations and notes; by default a notebook's cell, or Python warnings of notes.
         profile: measure where each step's time goes (StepRecord.profile, RUN/profile.json).
         trace_steps: write a timeline of so many steps, after the first two, to RUN/trace.json.gz.
-        artifacts: False leaves the tuned weights, plots and card out of the RUN folder. The trajectory, from
-            which the weights can be made again, is always written.
+        artifacts: False leaves tuned weights, plots and card out of the RUN folder; the trajectory is always there.
         resume: a RUN folder to go on with. The result has the bytes of an uninterrupted run.
         fork: a new folder for the resumed run, whose config may then differ.
         args, train_dataset, eval_dataset, processing_class: by the names of transformers' Trainer, in place of config, train,
@@ -283,6 +282,7 @@ class MeZOTrainer:
                 seconds_saved=spent.seconds_saved,
                 profile=self.measuring.taken(),
                 losses=tuple(losses) if self._fresh.remembers else None,
+                dead_groups=self.estimator.dead_groups(losses),
             )
 
     def _audit_next(self) -> None:

@@ -19,6 +19,7 @@ from tests.engines.serving.inprocess import InProcess
 
 from mezo.engines.serving.backend import Ask, EngineSpec
 from mezo.errors import MezoError
+from mezo.util.writing import Writing
 
 
 @dataclass
@@ -102,10 +103,9 @@ class ToyServer(ThreadingHTTPServer):
         rows, adapters = body["input_ids"], body.get("lora_path") or [None] * len(body["input_ids"])
         if not body.get("return_logprob"):
             sampling = body["sampling_params"]
-            (stop,), limit = sampling["stop"], sampling["max_new_tokens"]
             return [
-                {"text": self.backend.write([tuple(row)], adapter, limit, stop)[0]}
-                for row, adapter in zip(rows, adapters, strict=True)
+                {"text": self._text(Ask(tuple(row), adapter=adapter), one)}
+                for row, adapter, one in zip(rows, adapters, sampling, strict=True)
             ]
         choices = body.get("token_ids_logprob") or [[] for _ in rows]
         return [
@@ -114,6 +114,11 @@ class ToyServer(ThreadingHTTPServer):
                 rows, adapters, body["logprob_start_len"], choices, strict=True
             )
         ]
+
+    def _text(self, ask: Ask, one: Any) -> str:
+        named = {key: one[key] for key in ("top_p", "top_k") if key in one}
+        writing = Writing(one["max_new_tokens"], tuple(one["stop"]), one["temperature"], **named)
+        return self.backend.write([replace(ask, seed=one.get("sampling_seed", 0))], writing)[0]
 
     def _meta(self, row: tuple[int, ...], adapter: str | None, start: int, choices: tuple[int, ...]) -> Any:
         ask = Ask(row, adapter=adapter, choices=choices) if choices else Ask(row, start + 1, adapter)
@@ -165,8 +170,10 @@ class ToyServer(ThreadingHTTPServer):
             found = self.backend.score([Ask(row, 1, adapter)])[0].logprobs
             own = [{str(token): {"logprob": v}} for token, v in zip(row[1:], found, strict=True)]
             return {"index": index, "text": "", "prompt_logprobs": [None, *own]}
-        (stop,) = body["stop"]
-        return {"index": index, "text": self.backend.write([row], adapter, body["max_tokens"], stop)[0]}
+        asked = Ask(row, adapter=adapter, seed=body.get("seed", 0))
+        named = {key: body[key] for key in ("top_p", "top_k") if key in body}
+        writing = Writing(body["max_tokens"], tuple(body["stop"]), body["temperature"], **named)
+        return {"index": index, "text": self.backend.write([asked], writing)[0]}
 
     def vllm_v1_load_lora_adapter(self, body: Any) -> Any:
         self._load(body)

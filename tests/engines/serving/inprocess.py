@@ -13,6 +13,7 @@ from torch.func import functional_call
 from mezo.engines.serving.backend import Answer, Ask, Backend, EngineSpec, Names, Tokens
 from mezo.engines.workers import worker
 from mezo.models.load import load
+from mezo.util.writing import Writing
 
 Parameters = dict[str, torch.Tensor]
 
@@ -49,18 +50,17 @@ class InProcess(Backend):
         return Answer(tuple(values), len(ask.tokens), cached)
 
     @torch.no_grad()
-    def write(
-        self, prompts: Sequence[Tokens], adapter: str | None, max_new_tokens: int, stop: str
-    ) -> list[str]:
-        parameters, outputs = self._parameters(adapter), []
-        for prompt in prompts:
-            tokens = list(prompt)
-            for _ in range(max_new_tokens):
+    def write(self, asks: Sequence[Ask], writing: Writing) -> list[str]:
+        """Greedily; the drawn ones end with their seed, for a test to see."""
+        outputs = []
+        for ask in asks:
+            prompt, tokens, parameters = ask.tokens, list(ask.tokens), self._parameters(ask.adapter)
+            for _ in range(writing.max_new_tokens):
                 tokens.append(int(self._logprobs(parameters, tuple(tokens))[-1].argmax()))
                 if tokens[-1] == self.tokenizer.eos_token_id:
                     break
             text = str(self.tokenizer.decode(tokens[len(prompt) :], skip_special_tokens=True))
-            outputs.append(text.partition(stop)[0])
+            outputs.append(writing.cut(text) + (f" {ask.seed}" if writing.draws else ""))
         return outputs
 
     def load_adapter(self, name: str, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> None:

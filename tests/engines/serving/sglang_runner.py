@@ -51,6 +51,7 @@ def main(model: str, settings: str, adapter: str, out: str) -> None:
     from mezo.errors import MezoError
     from mezo.events import Observer
     from mezo.sglang import MeZOTrainer
+    from mezo.util.writing import Writing
 
     given = json.loads(Path(settings).read_text())
     runner, tokenizer = runner_of(model)
@@ -66,7 +67,7 @@ def main(model: str, settings: str, adapter: str, out: str) -> None:
         found[f"reuse, cache {cache}"] = result.metrics["token_reuse_rate"]
     prompt = tuple(tokenizer(given["rows"][0]["prompt"]).input_ids)
     backend = ModelRunnerBackend(runner, runner.lora_manager, tokenizer)
-    found["written"] = backend.write([prompt], None, 6, "\n")
+    found["written"] = backend.write([Ask(prompt)], Writing(6))
     found["by choice"] = backend.score([Ask(prompt, choices=(5, 6))])[0].logprobs
     backend.close()
 

@@ -14,12 +14,14 @@ import mezo
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
 from mezo.engines.http import backend, client
+from mezo.engines.serving.backend import Ask
 from mezo.engines.serving.subprocess import EngineDied
 from mezo.errors import MezoError
 from mezo.events import Observer, StepRecord
 from mezo.runs import trajectory
 from mezo.tasks import task_for
 from mezo.training.trainer import MeZOTrainer
+from mezo.util.writing import Writing
 
 ROWS = [
     {"prompt": f"{context} {number}", "completion": answer}
@@ -257,7 +259,7 @@ def test_the_tuned_adapter_can_stay_on_the_servers(model: str, tmp_path: Path) -
         result = tune(model, servers, tmp_path, serve_as="tickets")
         result.engine.close()
         row = tuple(result.tokenizer(ROWS[0]["prompt"]).input_ids)
-        texts = [server.backend.write([row], "tickets", 4, "\n") for server in servers]
+        texts = [server.backend.write([Ask(row, adapter="tickets")], Writing(4)) for server in servers]
         assert [server.backend.names.loaded for server in servers] == [{"tickets"}] * 2
         assert texts[0] == texts[1]
         assert [path.name for path in tmp_path.iterdir()] == ["tickets"]  # servers may read it again

@@ -24,6 +24,7 @@ from mezo.errors import MezoError
 from mezo.events import Observer, StepRecord
 from mezo.resume.replay import replay
 from mezo.runs import trajectory
+from mezo.util.writing import Writing
 
 pytestmark = pytest.mark.engine
 
@@ -118,7 +119,7 @@ def test_a_row_s_own_tokens_and_candidates_agree(server: tuple[str, object], mod
     tokens, chosen = (backend.score([ask])[0] for ask in (Ask(row, 50), Ask(row[:-1], choices=(row[-1], 7))))
     assert len(tokens.logprobs) == 6
     assert tokens.logprobs[-1] == pytest.approx(chosen.logprobs[0], abs=2**-18)  # some units of 2^-21 near 6
-    assert len(backend.write([row[:9], row[:7]], None, 4, "\n")) == 2
+    assert len(backend.write([Ask(row[:9]), Ask(row[:7])], Writing(4))) == 2
     backend.flush()
     with pytest.raises(MezoError):
         backend.score([Ask(tuple([5] * 2000), 1)])  # longer than the server takes: refused, not retried

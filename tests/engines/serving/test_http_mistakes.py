@@ -26,6 +26,7 @@ from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.tasks import task_for
 from mezo.training.trainer import MeZOTrainer
+from mezo.util.writing import Writing
 
 SECRET = "sk-0123456789abcdef"
 
@@ -149,7 +150,7 @@ def test_an_answer_of_no_known_form(model: str, dialect: str) -> None:
         backend = start(spec(model, servers[0].address))
         for call in (
             lambda: backend.score([Ask((1, 5, 6), 1)]),
-            lambda: backend.write([(1, 5)], None, 2, "\n"),
+            lambda: backend.write([Ask((1, 5))], Writing(2, ("\n",))),
         ):
             with pytest.raises(MezoError, match=f"the answer to {path} is not of the form"):
                 call()
@@ -165,7 +166,7 @@ def test_answers_are_those_of_the_model(model: str, dialect: str) -> None:
         found = backend.score(asks)
         expected = servers[0].backend.score(asks)
         assert [answer.logprobs for answer in found] == [answer.logprobs for answer in expected]
-        assert backend.score([]) == backend.write([], None, 4, "\n") == []
+        assert backend.score([]) == backend.write([], Writing(4)) == []
         backend.flush()
         assert not servers[0].backend.cache
         with pytest.raises(MezoError, match="engine http tunes LoRA alone"):

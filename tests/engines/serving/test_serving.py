@@ -16,6 +16,7 @@ from mezo.engines.serving.backend import Ask, EngineSpec
 from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.resume.replay import replay
+from mezo.util.writing import Writing
 from mezo.weights.tunable import canonical
 
 ROWS = [
@@ -178,7 +179,7 @@ def test_the_adapter_can_stay_in_the_engine(model: str, started: list[InProcess]
     name = next(name for name in weights if ".lora_A." in name)
     product = 2.0 * weights[name.replace(".lora_A.", ".lora_B.")] @ weights[name]
     assert backend.adapters["tickets"][name.replace(".lora_A.", ".")].equal(product)
-    assert backend.write([(1, 5, 6)], "tickets", 3, "\n")
+    assert backend.write([Ask((1, 5, 6), adapter="tickets")], Writing(3, ("\n",)))
     result.engine.close()
     assert backend.closed
 
@@ -198,3 +199,35 @@ def test_evaluation_is_that_of_transformers(model: str, started: list[InProcess]
     # a mean log-probability of about 6 in float32, as above
     assert [r.loss for r in first] == pytest.approx([r.loss for r in second], abs=2e-4)
     assert len(first) == 3
+
+
+# ---------------------------------------------------------------- text
+
+
+def test_a_population_writes_in_one_batch_with_a_seed_for_each_output(
+    model: str, started: list[InProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every adapter that the engine has room for is asked at once; both signs of a direction draw alike."""
+    asked: list[list[Ask]] = []
+    written: list[Writing] = []
+    whole = InProcess.write
+
+    def seen(self: InProcess, asks: list[Ask], writing: Writing) -> list[str]:
+        asked.append(list(asks))
+        written.append(writing)
+        return whole(self, asks, writing)
+
+    monkeypatch.setattr(InProcess, "write", seen)
+    settings: dict[str, Any] = dict(temperature=0.5, top_p=0.9, top_k=7, samples=2, stop=(";", "x"))
+    text = dict(objective="rouge:rouge1", estimator="es", num_directions=4, num_steps=1)
+    tune(model, "sglang", **{**LORA, **text, **settings})
+    step = [asks for asks, how in zip(asked, written, strict=True) if how.draws]
+    assert len(step) == 1
+    assert all(how == Writing(4, (";", "x"), 0.5, 0.9, 7, 2) for how in written if how.draws)
+    by_adapter: dict[str | None, list[tuple[Any, int]]] = {}
+    for ask in step[0]:
+        by_adapter.setdefault(ask.adapter, []).append((ask.tokens, ask.seed))
+    assert len(by_adapter) == 8
+    (rows,) = {tuple(own) for own in by_adapter.values()}
+    assert len({seed for _, seed in rows}) == len(rows) == 4 * 2
+    assert [tokens for tokens, _ in rows[0::2]] == [tokens for tokens, _ in rows[1::2]]

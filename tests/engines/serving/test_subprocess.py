@@ -13,6 +13,7 @@ import torch
 from mezo.engines.serving import subprocess
 from mezo.engines.serving.backend import Ask, EngineSpec, LoraSpec
 from mezo.errors import MezoError
+from mezo.util.writing import Writing
 
 ENGINE = """
 import os, subprocess, sys, time
@@ -27,12 +28,13 @@ class Echo(Backend):
     def score(self, asks):
         return [Answer((-1.0,) * len(ask.choices), len(ask.tokens), 0) for ask in asks]
 
-    def write(self, prompts, adapter, max_new_tokens, stop):
+    def write(self, asks, writing):
+        (stop,) = writing.stop
         if stop == "hang": time.sleep(600)
         if stop == "die": print("RuntimeError: out of memory", flush=True); os._exit(3)
         if stop == "refuse": raise MezoError("no such thing")
         if stop == "raise": raise KeyError("inner")
-        return [f"{self.spec.lora.rank} {prompt} {adapter} {self.worker.pid}" for prompt in prompts]
+        return [f"{self.spec.lora.rank} {a.tokens} {a.adapter} {self.worker.pid}" for a in asks]
 
     def load_adapter(self, name, tensors, config):
         self.adapters[name] = tensors, config
@@ -93,13 +95,13 @@ def test_calls_and_answers_cross_over_and_a_name_is_loaded_once(echo: subprocess
     answers = echo.score([Ask((1, 2), choices=(5, 6)), Ask((1,), choices=(7,))])
     assert [a.logprobs for a in answers] == [(-1.0, -1.0), (-1.0,)]
     echo.load_adapter("a", {"x": torch.ones(3, dtype=torch.bfloat16)}, {"r": 4})
-    assert echo.write([(1, 2)], "a", 5, "\n")[0].startswith("4 (1, 2) a")
+    assert echo.write([Ask((1, 2), adapter="a")], Writing(5, ("\n",)))[0].startswith("4 (1, 2) a")
     assert echo.call_workers("probe", {"seed": 2**63}) == [{"operation": "probe", "seed": 2**63, "sum": 3.0}]
     with pytest.raises(MezoError, match=r"^echo: no such thing$"):
-        echo.write([(1,)], None, 5, "refuse")
+        echo.write([Ask((1,))], Writing(5, ("refuse",)))
     with pytest.raises(MezoError, match=r"^echo: KeyError: 'inner'$"):
-        echo.write([(1,)], None, 5, "raise")
-    assert echo.write([(1,)], None, 5, "\n"), "it goes on after what it refused"
+        echo.write([Ask((1,))], Writing(5, ("raise",)))
+    assert echo.write([Ask((1,))], Writing(5, ("\n",))), "it goes on after what it refused"
     with pytest.raises(MezoError, match="no adapter 'b' is loaded in this engine; it has: a"):
         echo.score([Ask((1, 2), 1, "b")])
     echo.unload_adapter("a")
@@ -110,11 +112,11 @@ def test_calls_and_answers_cross_over_and_a_name_is_loaded_once(echo: subprocess
 
 
 def test_its_death_is_told_with_its_last_words(echo: subprocess.Hosted) -> None:
-    worker = int(echo.write([(1,)], None, 5, "\n")[0].split()[-1])
+    worker = int(echo.write([Ask((1,))], Writing(5, ("\n",)))[0].split()[-1])
     with pytest.raises(
         subprocess.EngineDied, match=r"ended during 'write'.*RuntimeError: out of memory"
     ) as told:
-        echo.write([(1,)], None, 5, "die")
+        echo.write([Ask((1,))], Writing(5, ("die",)))
     assert soon(lambda: gone(worker)), "what it started ends with it"
     with pytest.raises(subprocess.EngineDied) as again:
         echo.flush()
@@ -126,9 +128,9 @@ def test_silence_ends_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for_child(tmp_path, monkeypatch)
     monkeypatch.setenv("MEZO_ENGINE_SECONDS", "2")
     hosted = subprocess.start("echo", SPEC)
-    worker = int(hosted.write([(1,)], None, 5, "\n")[0].split()[-1])
+    worker = int(hosted.write([Ask((1,))], Writing(5, ("\n",)))[0].split()[-1])
     with pytest.raises(subprocess.EngineDied, match="gave no answer to 'write' for 2 seconds"):
-        hosted.write([(1,)], None, 5, "hang")
+        hosted.write([Ask((1,))], Writing(5, ("hang",)))
     assert soon(lambda: gone(worker))
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save
 from mezo.engines.serving.backend import Answer, Ask, EngineSpec, LoraSpec
 from mezo.engines.vllm import backend as vllm
 from mezo.errors import MezoError
+from mezo.util.writing import Writing
 
 
 def listed(answers: list[Answer]) -> list[Any]:
@@ -70,7 +71,7 @@ def main() -> None:
     result["refused"] = refused(backend, "plus", spec)
     backend.load_adapter("after", load_file(spec["adapters"]["after"]), spec["config"])
     result["after"] = score(backend, rows, ["after"])
-    result["written"] = backend.write([rows[0].tokens, rows[1].tokens], "after", 5, "\n")
+    result["written"] = backend.write([Ask(r.tokens, adapter="after") for r in rows[:2]], Writing(5))
     result["reused"] = forced_reuse(backend, rows[0], "after", "minus", spec)
     many = [f"many-{n}" for n in range(lora.at_once + 3)]
     for n, name in enumerate(many):

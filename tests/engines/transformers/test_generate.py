@@ -19,6 +19,7 @@ from mezo.optimizers import SGD
 from mezo.scoring import Example
 from mezo.tuning import tune
 from mezo.types import THETA, Probe, Scaling
+from mezo.util.writing import Writing
 from mezo.weights.weights import Weights
 
 CAUSAL = [name for name in ARCHITECTURES if name not in MASKED]
@@ -81,9 +82,9 @@ def test_batched_generation_is_one_by_one_generation(name: str, tuning: str, pro
     found = engine.generate(examples(), probe, max_new_tokens=8, stop=NEVER)
     assert weights.checksum() == before
     assert found == one_by_one(engine, probe, 8)
-    assert engine._greedy is not None
+    assert engine._writer is not None
     alone = tuning == "prefix" and bool(getattr(engine.model.config, "sliding_window", None))
-    assert engine._greedy._takes_padding() == (not alone)
+    assert engine._writer.takes_padding() == (not alone)
 
 
 @pytest.mark.parametrize("memory", ["materialize", "regenerate"])
@@ -145,16 +146,16 @@ def test_a_batch_is_cut_where_it_would_hold_too_many_tokens() -> None:
 def test_where_padding_is_not_for_a_model_lengths_go_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, _ = engine_for("llama")
     expected = engine.generate(examples(), max_new_tokens=8, stop=NEVER)
-    assert engine._greedy is not None
-    engine._greedy._pads = False
+    assert engine._writer is not None
+    engine._writer._pads = False
     widths = []
-    padded = engine._greedy._padded
+    padded = engine._writer.padded
 
     def watched(prompts: Any) -> Any:
         widths.append({len(p) for p in prompts})
         return padded(prompts)
 
-    monkeypatch.setattr(engine._greedy, "_padded", watched)
+    monkeypatch.setattr(engine._writer, "padded", watched)
     assert engine.generate(examples(), max_new_tokens=8, stop=NEVER) == expected
     assert widths == [{3}, {5}, {8}, {11}, {40}]
 
@@ -170,8 +171,8 @@ def test_a_model_that_heeds_padding_is_found_out(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(engine.model, "forward", blind)
     expected = one_by_one(engine, THETA, 4)
     assert engine.generate(examples(), max_new_tokens=4, stop=NEVER) == expected
-    assert engine._greedy is not None
-    assert engine._greedy._pads is False
+    assert engine._writer is not None
+    assert engine._writer._pads is False
 
 
 # ---------------------------------------------------------------- where an output ends
@@ -211,14 +212,14 @@ def writing(text: str, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple
 def test_an_output_ends(
     text: str, stop: str, expected: str, passes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine, seen = writing(text, monkeypatch, max_new_tokens=8)
+    engine, seen = writing(text, monkeypatch, writing=Writing(8))
     assert engine.generate([Example((5, 6, 7), ((9,),), 0)], stop=stop) == [expected]
     assert len(seen) == passes
 
 
 def test_a_row_that_is_over_waits_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, seen = writing("abc\ndef", monkeypatch)
-    engine._greedy._pads = True  # type: ignore[union-attr]
+    engine._writer._pads = True  # type: ignore[union-attr]
     prompts = [Example((5, 6, 7), ((9,),), 0), Example((5, 6, 7, 8, 9), ((9,),), 0)]
     assert engine.generate(prompts, max_new_tokens=6) == ["abc", "c"]
     assert len(seen) == 4

@@ -23,7 +23,7 @@ _CAUTIONS: dict[str, dict[Any, str]] = {
         ("full", "lora", "prefix", "head", "norms"), _RATES
     ),  # Tables 15 and 16 of the paper
     "normalize_perturbations": {True: _RATES},  # docs/perturbations.md
-    "estimator": dict.fromkeys(("one-point", "sign", "fzoo"), _RATES),  # docs/estimators.md
+    "estimator": dict.fromkeys(("one-point", "sign", "fzoo", "es"), _RATES),  # docs/estimators.md
     "optimizer": dict.fromkeys(("adam", "adam-rebuilt"), _RATE),
     "granularity": {"element": _SLOW},
 }

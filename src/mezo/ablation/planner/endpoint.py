@@ -49,8 +49,9 @@ class LocalModel:
         from mezo.build.setup import engine_at
         from mezo.objectives import objective_named
         from mezo.scoring import Example
+        from mezo.util.writing import Writing
 
-        engine = engine_at(self.loaded, objective_named("answer-ce"), max_new_tokens=self.max_tokens)
+        engine = engine_at(self.loaded, objective_named("answer-ce"), writing=Writing(self.max_tokens))
         prompt = tuple(self._tokens(messages))
         room = self.room()
         if room is not None and len(prompt) > room:

@@ -22,10 +22,11 @@ from mezo.engines.http.folder import AdapterFolder
 from mezo.engines.http.server import Server
 from mezo.engines.http.settings import settings_of
 from mezo.engines.http.share import at_once, shared_out
-from mezo.engines.serving.backend import Answer, Ask, Backend, EngineSpec, Names, Tokens
+from mezo.engines.serving.backend import Answer, Ask, Backend, EngineSpec, Names
 from mezo.engines.serving.subprocess import EngineDied
 from mezo.errors import MezoError
 from mezo.events import MezoWarning
+from mezo.util.writing import Writing
 
 RETURN_SECONDS = 30.0  # until a lost server is looked for again; twice as long after every look
 _LOOK_SECONDS = 2.0  # that such a look may take
@@ -85,16 +86,11 @@ class Http(Backend):
             asks, lambda server, numbers: server.score([asks[n] for n in numbers], self._paths)
         )
 
-    def write(
-        self, prompts: Sequence[Tokens], adapter: str | None, max_new_tokens: int, stop: str
-    ) -> list[str]:
-        self.names.need(adapter)
-        asks = [Ask(prompt, adapter=adapter) for prompt in prompts]
+    def write(self, asks: Sequence[Ask], writing: Writing) -> list[str]:
+        for adapter in {ask.adapter for ask in asks}:
+            self.names.need(adapter)
         return self._shared(
-            asks,
-            lambda server, numbers: server.write(
-                [prompts[n] for n in numbers], adapter, max_new_tokens, stop, self._paths
-            ),
+            asks, lambda server, numbers: server.write([asks[n] for n in numbers], writing, self._paths)
         )
 
     def load_adapter(self, name: str, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from itertools import count
@@ -9,9 +10,10 @@ from typing import Any, TypeVar
 
 from mezo.engines.http.client import Client, RequestRefused, Trouble, api_key
 from mezo.engines.http.settings import ServerSettings, check_model
-from mezo.engines.serving.backend import Answer, Ask, Tokens
+from mezo.engines.serving.backend import Answer, Ask
 from mezo.errors import MezoError
 from mezo.util.secrets import hidden
+from mezo.util.writing import Writing
 
 IDENTIFY_SECONDS = 10.0  # for a server to say what it is
 T = TypeVar("T")
@@ -33,9 +35,7 @@ class Dialect(ABC):
     def score(self, asks: Sequence[Ask]) -> list[Answer]: ...
 
     @abstractmethod
-    def write(
-        self, prompts: Sequence[Tokens], adapter: str | None, max_new_tokens: int, stop: str
-    ) -> list[str]: ...
+    def write(self, asks: Sequence[Ask], writing: Writing) -> list[str]: ...
 
     @abstractmethod
     def load(self, name: str, path: str) -> None: ...
@@ -79,17 +79,17 @@ class Server:
         """paths: of every adapter that is asked for, as the server knows them."""
 
         def ask() -> list[Answer]:
-            named = [Ask(a.tokens, a.start, self._name(a.adapter), a.choices) for a in asks]
-            return self.dialect.score(named)
+            return self.dialect.score(self._named(asks))
 
         return self._with({ask.adapter for ask in asks}, paths, ask)
 
-    def write(
-        self, prompts: Sequence[Tokens], adapter: str | None, limit: int, stop: str, paths: Mapping[str, str]
-    ) -> list[str]:
-        return self._with(
-            {adapter}, paths, lambda: self.dialect.write(prompts, self._name(adapter), limit, stop)
-        )
+    def write(self, asks: Sequence[Ask], writing: Writing, paths: Mapping[str, str]) -> list[str]:
+        adapters = {ask.adapter for ask in asks}
+        return self._with(adapters, paths, lambda: self.dialect.write(self._named(asks), writing))
+
+    def _named(self, asks: Sequence[Ask]) -> list[Ask]:
+        """With the adapters' names on the server."""
+        return [replace(ask, adapter=self._name(ask.adapter)) for ask in asks]
 
     def publish(self, name: str, path: str) -> None:
         """Load an adapter under this very name, to stay."""

@@ -1,13 +1,13 @@
 """SGLang's HTTP interface, as `mezo.engines.sglang.backend` uses its Python one: a request for all rows of a wave."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from mezo.engines.http.client import Client
 from mezo.engines.http.server import Dialect, said, unexpected
-from mezo.engines.serving.backend import Answer, Ask, Tokens
+from mezo.engines.serving.backend import Answer, Ask
 from mezo.engines.serving.requests import in_waves
-from mezo.engines.sglang.rows import answer_of, scoring
+from mezo.engines.sglang.rows import answer_of, scoring, written
+from mezo.util.writing import Writing
 
 
 def find(client: Client, seconds: float) -> "SGLangServer | None":
@@ -39,20 +39,15 @@ class SGLangServer(Dialect):
         except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise unexpected(self.client, "/generate", error) from error
 
-    def write(
-        self, prompts: Sequence[Tokens], adapter: str | None, max_new_tokens: int, stop: str
-    ) -> list[str]:
-        if not prompts:
+    def write(self, asks: Sequence[Ask], writing: Writing) -> list[str]:
+        if not asks:
             return []
-        body: dict[str, Any] = {
-            "input_ids": [list(prompt) for prompt in prompts],
-            "sampling_params": {"max_new_tokens": max_new_tokens, "temperature": 0, "stop": [stop]},
-        }
-        if adapter is not None:
-            body["lora_path"] = [adapter] * len(prompts)
+        body = written(asks, writing)
+        if any(ask.adapter for ask in asks):
+            body["lora_path"] = [ask.adapter for ask in asks]
         found = self.client.once("POST", "/generate", body)
         try:
-            return [row["text"].partition(stop)[0] for _, row in zip(prompts, found, strict=True)]
+            return [writing.cut(row["text"]) for _, row in zip(asks, found, strict=True)]
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise unexpected(self.client, "/generate", error) from error
 

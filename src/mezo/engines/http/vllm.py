@@ -12,6 +12,7 @@ from mezo.engines.http.server import Dialect, said, unexpected
 from mezo.engines.http.share import at_once
 from mezo.engines.serving.backend import Answer, Ask, Tokens
 from mezo.engines.sglang.rows import logprob_of
+from mezo.util.writing import Writing
 
 _COMPLETIONS = "/v1/completions"
 _CANDIDATES = 128  # as many tokens as one request may name
@@ -73,14 +74,33 @@ class VLLMServer(Dialect):
         except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise unexpected(self.client, _COMPLETIONS, error) from error
 
-    def write(
-        self, prompts: Sequence[Tokens], adapter: str | None, max_new_tokens: int, stop: str
-    ) -> list[str]:
-        # the penalty named: else the server takes what the model's generation_config.json says
-        wanted = {"max_tokens": max_new_tokens, "stop": [stop], "repetition_penalty": 1.0}
-        found = self._completed(prompts, adapter, wanted)
+    def write(self, asks: Sequence[Ask], writing: Writing) -> list[str]:
+        """A request for the rows of an adapter; of one row where tokens are drawn, since a request has one seed."""
+        groups: dict[tuple[str | None, int | None], list[int]] = {}
+        for number, ask in enumerate(asks):
+            groups.setdefault((ask.adapter, number if writing.draws else None), []).append(number)
+        calls = [partial(self._texts, [asks[n] for n in numbers], writing) for numbers in groups.values()]
+        texts: dict[int, str] = {}
+        for numbers, found in zip(groups.values(), at_once(calls), strict=True):
+            if isinstance(found, Exception):
+                raise found
+            texts.update(zip(numbers, found, strict=True))
+        return [texts[number] for number in range(len(asks))]
+
+    def _texts(self, asks: Sequence[Ask], writing: Writing) -> list[str]:
+        """Of asks of one adapter, and of one seed where tokens are drawn."""
+        # all is named: else the server takes what the model's generation_config.json says
+        wanted: dict[str, Any] = {
+            "max_tokens": writing.max_new_tokens,
+            "stop": list(writing.stop),
+            "repetition_penalty": 1.0,
+        }
+        if writing.draws:
+            wanted |= {"temperature": writing.temperature, "top_p": writing.top_p, "top_k": writing.top_k}
+            wanted["seed"] = asks[0].seed
+        found = self._completed([ask.tokens for ask in asks], asks[0].adapter, wanted)
         try:
-            return [row["text"].partition(stop)[0] for row in found]
+            return [writing.cut(row["text"]) for row in found]
         except (KeyError, TypeError, AttributeError) as error:
             raise unexpected(self.client, _COMPLETIONS, error) from error
 

@@ -50,6 +50,11 @@ def _genuine(forward: Forward) -> Forward | None:
     return forward if forward.__module__.startswith("torch.nn.modules.") else None
 
 
+def layer_norm_of(module: nn.Module) -> bool:
+    """Whether a module is torch's own norm over the features of a token."""
+    return type(module).forward is _LAYER_NORM and len(module.normalized_shape) == 1  # type: ignore[arg-type]
+
+
 _LINEAR, _EMBEDDING = _genuine(nn.Linear.forward), _genuine(nn.Embedding.forward)
 _LAYER_NORM = _genuine(nn.LayerNorm.forward)
 

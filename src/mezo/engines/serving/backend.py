@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from mezo.errors import MezoError
+from mezo.util.writing import Writing
 
 Tokens = tuple[int, ...]
 
@@ -26,6 +27,7 @@ class Ask:
     start: int = 0  # log p(tokens[i] | tokens[:i]) for i in [start, len(tokens)); at least 1
     adapter: str | None = None  # the name of a loaded adapter; None: the base model
     choices: Tokens = ()  # instead: log p(token | tokens) of each of these, in this order
+    seed: int = 0  # 31 bits: of what `Backend.write` draws after the row
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +77,11 @@ class Backend(ABC):
         """The answers, in order; the engine may batch them as it likes."""
 
     @abstractmethod
-    def write(
-        self, prompts: Sequence[Tokens], adapter: str | None, max_new_tokens: int, stop: str
-    ) -> list[str]:
-        """What follows each prompt, greedily, up to `stop`, which is no part of it, or the model's own end."""
+    def write(self, asks: Sequence[Ask], writing: Writing) -> list[str]:
+        """What follows each row, up to a stop string, which is no part of it, or the model's own end.
+
+        Where tokens are drawn, by the engine's own sampler with the ask's seed. `writing.samples` is for the caller.
+        """
 
     @abstractmethod
     def load_adapter(self, name: str, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> None:

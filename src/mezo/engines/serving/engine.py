@@ -11,13 +11,15 @@ import numpy as np
 
 from mezo.engines.base import Engine, PreparedBatch
 from mezo.engines.counts import Counts
-from mezo.engines.serving.backend import Answer, Backend, Tokens
+from mezo.engines.serving.backend import Answer, Ask, Backend
 from mezo.engines.serving.requests import Asked, asked, check_fresh
+from mezo.noise.seeds import request_seed
 from mezo.objectives import LogprobObjective, Objective, OutputObjective
 from mezo.scoring import Example, ScoringBatch, pose
 from mezo.types import THETA, Probe, Update
 from mezo.util.clock import since
 from mezo.util.profiling import span
+from mezo.util.writing import GREEDILY, Seeded, Writing, outputs_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +63,10 @@ class ServingEngine(Engine):
         objective: Objective,
         *,
         tokenizer: Any,
-        max_new_tokens: int = 32,
+        writing: Writing = GREEDILY,
     ):
         self.backend, self.placement, self.objective = backend, placement, objective
-        self.tokenizer, self.max_new_tokens = tokenizer, max_new_tokens
+        self.tokenizer, self.writing = tokenizer, writing
         self.counts = Counts()
 
     # ---------------------------------------------------------------- the engine interface
@@ -78,7 +80,9 @@ class ServingEngine(Engine):
     def losses(self, batch: Sequence[Example], probes: Sequence[Probe]) -> list[float]:
         objective = self.objective
         if isinstance(objective, OutputObjective):
-            return [objective(batch, outputs) for outputs in self._written(batch, probes, None, "\n")]
+            examples, seeded = outputs_of(batch, self.writing.samples)
+            outputs = self._written(examples, probes, self.writing, seeded)
+            return [objective(examples, texts) for texts in outputs]
         assert isinstance(objective, LogprobObjective)
         if not isinstance(batch, PreparedBatch):
             batch = self.prepare(batch)
@@ -95,9 +99,13 @@ class ServingEngine(Engine):
         probe: Probe = THETA,
         *,
         max_new_tokens: int | None = None,
-        stop: str = "\n",
+        stop: str | None = None,
     ) -> list[str]:
-        return self._written(examples, [probe], max_new_tokens, stop)[0]
+        return self._written(examples, [probe], self.writing.greedily(max_new_tokens, stop))[0]
+
+    @property
+    def writes(self) -> bool:
+        return isinstance(self.objective, OutputObjective)
 
     def apply(self, update: Update) -> None:
         self.placement.apply(update)
@@ -132,17 +140,23 @@ class ServingEngine(Engine):
         return found
 
     def _written(
-        self, examples: Sequence[Example], probes: Sequence[Probe], max_new_tokens: int | None, stop: str
+        self,
+        examples: Sequence[Example],
+        probes: Sequence[Probe],
+        writing: Writing,
+        seeded: Sequence[Seeded] = (),
     ) -> list[list[str]]:
-        prompts: list[Tokens] = [example.prompt for example in examples]
-        limit = self.max_new_tokens if max_new_tokens is None else max_new_tokens
+        """[probe][example]: the adapters that can be asked at once are asked in one batch."""
+        seeds = [request_seed(*each) for each in seeded] if writing.draws else [0] * len(examples)
+        rows = [(example.prompt, seed) for example, seed in zip(examples, seeds, strict=True)]
         found: list[list[str]] = []
         with closing(self.placement.visit(probes)) as groups:  # type: ignore[type-var]
             for points in groups:
-                for point in points:
-                    with span("forward"):
-                        outputs = self.backend.write(prompts, point.adapter, limit, stop)
-                    found.append([text.partition(stop)[0].strip() for text in outputs])
+                asks = [Ask(row, adapter=p.adapter, seed=seed) for p in points for row, seed in rows]
+                with span("forward"):
+                    texts = self.backend.write(asks, writing)
+                for start in range(0, len(asks), len(rows)):
+                    found.append([writing.cut(t).strip() for t in texts[start : start + len(rows)]])
         return found
 
     def _count(self, posed: int, answers: Sequence[Answer], seconds: float) -> None:

@@ -57,7 +57,7 @@ def open_served(
         placement,
         objective,
         tokenizer=outline.tokenizer,
-        max_new_tokens=config.max_new_tokens,
+        writing=config.writing,
     )
     return model, weights, engine
 

@@ -6,6 +6,7 @@ limit. The child may run under another environment's Python, since the engines' 
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import re
@@ -23,12 +24,13 @@ from typing import Any, BinaryIO
 import torch
 
 import mezo
-from mezo.engines.serving.backend import Answer, Ask, Backend, EngineSpec, Names, Tokens
+from mezo.engines.serving.backend import Answer, Ask, Backend, EngineSpec, Names
 from mezo.engines.serving.last_words import last_words, tail
 from mezo.engines.serving.subprocess_main import values_of
 from mezo.engines.serving.wire import Patient, receive, send
 from mezo.errors import MezoError
 from mezo.models.smollm2 import cache_folder
+from mezo.util.writing import Writing
 
 START_SECONDS = 1800.0  # importing an engine, loading a model, compiling
 CALL_SECONDS = 900.0  # one call; $MEZO_ENGINE_SECONDS changes it
@@ -120,12 +122,11 @@ class Hosted(Backend):
         found = self.ask("score", {"asks": listed})
         return [Answer(tuple(values), prompt, cached) for values, prompt, cached in found]
 
-    def write(
-        self, prompts: Sequence[Tokens], adapter: str | None, max_new_tokens: int, stop: str
-    ) -> list[str]:
-        self.names.need(adapter)
-        given = {"prompts": prompts, "adapter": adapter, "max_new_tokens": max_new_tokens, "stop": stop}
-        return self.ask("write", given)
+    def write(self, asks: Sequence[Ask], writing: Writing) -> list[str]:
+        for adapter in {ask.adapter for ask in asks}:
+            self.names.need(adapter)
+        listed = [[ask.tokens, ask.adapter, ask.seed] for ask in asks]
+        return self.ask("write", {"asks": listed, "writing": dataclasses.asdict(writing)})
 
     def load_adapter(self, name: str, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> None:
         self.names.take(name)

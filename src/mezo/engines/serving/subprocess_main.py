@@ -21,6 +21,7 @@ import torch
 from mezo.engines.serving.backend import Ask, Backend, EngineSpec, LoraSpec
 from mezo.engines.serving.wire import receive, send
 from mezo.errors import MezoError
+from mezo.util.writing import Writing
 
 
 def main(engine: str, reads: int, writes: int) -> None:
@@ -66,8 +67,9 @@ def call(backend: Backend, name: str, given: Mapping[str, Any], tensors: dict[st
             asks = [Ask(tuple(t), start, adapter, tuple(c)) for t, start, adapter, c in given["asks"]]
             return [[a.logprobs, a.prompt_tokens, a.cached_tokens] for a in backend.score(asks)]
         case "write":
-            prompts = [tuple(prompt) for prompt in given["prompts"]]
-            return backend.write(prompts, given["adapter"], given["max_new_tokens"], given["stop"])
+            asks = [Ask(tuple(t), adapter=adapter, seed=seed) for t, adapter, seed in given["asks"]]
+            writing = Writing(**{**given["writing"], "stop": tuple(given["writing"]["stop"])})
+            return backend.write(asks, writing)
         case "load_adapter":
             return backend.load_adapter(given["name"], tensors, given["config"])
         case "unload_adapter":

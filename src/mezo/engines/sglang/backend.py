@@ -20,13 +20,13 @@ from mezo.engines.serving.backend import (
     EngineSpec,
     LoraSpec,
     Names,
-    Tokens,
     core_ranges,
 )
 from mezo.engines.serving.requests import in_waves
-from mezo.engines.sglang.rows import answer_of, scoring
+from mezo.engines.sglang.rows import answer_of, scoring, written
 from mezo.engines.workers.sglang import LOADER, read_answers, request
 from mezo.errors import MezoError
+from mezo.util.writing import Writing
 
 INSTALL = "see docs/engines.md for the commands that install it"
 _CPU_TOKENS = 16384  # room of the cache where SGLang would take most of the machine's memory
@@ -114,17 +114,13 @@ class SGLang(Backend):
         answers = self.engine.generate(**scoring(asks), **self._adapters([ask.adapter for ask in asks]))
         return [answer_of(ask, found["meta_info"]) for ask, found in zip(asks, answers, strict=True)]
 
-    def write(
-        self, prompts: Sequence[Tokens], adapter: str | None, max_new_tokens: int, stop: str
-    ) -> list[str]:
-        if not prompts:
+    def write(self, asks: Sequence[Ask], writing: Writing) -> list[str]:
+        if not asks:
             return []
         answers = self.engine.generate(
-            input_ids=[list(prompt) for prompt in prompts],
-            sampling_params={"max_new_tokens": max_new_tokens, "temperature": 0, "stop": [stop]},
-            **self._adapters([adapter] * len(prompts)),
+            **written(asks, writing), **self._adapters([ask.adapter for ask in asks])
         )
-        return [found["text"].partition(stop)[0] for found in answers]
+        return [writing.cut(found["text"]) for found in answers]
 
     def load_adapter(self, name: str, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> None:
         self.names.take(name)

@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 
-from mezo.engines.serving.backend import Answer, Ask, Backend, Names, Tokens
+from mezo.engines.sampling import Chooser
+from mezo.engines.serving.backend import Answer, Ask, Backend, Names
 from mezo.engines.serving.requests import in_waves
 from mezo.errors import MezoError
+from mezo.util.writing import Seeded, Writing
 
 _MADE = "in-memory"  # stands where SGLang expects the path of an adapter
 
@@ -66,28 +68,29 @@ class ModelRunnerBackend(Backend):
             self.names.need(adapter)
         return in_waves(asks, self._score) if self.cache else self._score(asks)
 
-    def write(
-        self, prompts: Sequence[Tokens], adapter: str | None, max_new_tokens: int, stop: str
-    ) -> list[str]:
-        """Greedily, a token of every prompt in each pass; the cache spares what was there before."""
-        self.names.need(adapter)
+    def write(self, asks: Sequence[Ask], writing: Writing) -> list[str]:
+        """A token of every row in each pass; the cache spares what was there before."""
+        for adapter in {ask.adapter for ask in asks}:
+            self.names.need(adapter)
         ends = {*(self.runner.model_config.hf_eos_token_id or ()), self.tokenizer.eos_token_id}
-        rows, texts = [list(prompt) for prompt in prompts], [""] * len(prompts)
+        rows, texts = [list(ask.tokens) for ask in asks], [""] * len(asks)
         going = list(range(len(rows)))
-        for _ in range(max_new_tokens):
+        choosers = [Chooser(writing, [Seeded(ask.seed)], torch.device("cpu")) for ask in asks]
+        for place in range(writing.max_new_tokens):
             found = (
-                self._forward([Ask(tuple(rows[i]), adapter=adapter, choices=(0,)) for i in going])
+                self._forward([Ask(tuple(rows[i]), adapter=asks[i].adapter, choices=(0,)) for i in going])
                 if going
                 else ()
             )
             for i, (_, last) in zip(list(going), found, strict=True):
-                token = int(last.argmax())
+                token = int(choosers[i].choose(last.cpu()[None], place))
                 if token not in ends:
                     rows[i].append(token)
-                    texts[i] = self.tokenizer.decode(rows[i][len(prompts[i]) :], skip_special_tokens=True)
-                if token in ends or stop in texts[i]:
+                    new = rows[i][len(asks[i].tokens) :]
+                    texts[i] = self.tokenizer.decode(new, skip_special_tokens=True)
+                if token in ends or writing.is_over(texts[i]):
                     going.remove(i)
-        return [text.partition(stop)[0] for text in texts]
+        return [writing.cut(text) for text in texts]
 
     def _score(self, asks: Sequence[Ask]) -> list[Answer]:
         return [answer for answer, _ in self._forward(asks)]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mezo.engines.serving.backend import Answer, Ask
+from mezo.util.writing import Writing
 
 
 def scoring(asks: Sequence[Ask]) -> dict[str, Any]:
@@ -18,6 +19,22 @@ def scoring(asks: Sequence[Ask]) -> dict[str, Any]:
     if any(ask.choices for ask in asks):  # every entry must be a list, or none of them
         wanted["token_ids_logprob"] = [list(ask.choices) for ask in asks]
     return wanted
+
+
+def written(asks: Sequence[Ask], writing: Writing) -> dict[str, Any]:
+    """The arguments of `generate` that make it write after these rows: all but their adapters."""
+    common: dict[str, Any] = {
+        "max_new_tokens": writing.max_new_tokens,
+        "temperature": writing.temperature,
+        "stop": list(writing.stop),
+    }
+    if writing.draws:
+        common |= {"top_p": writing.top_p, "top_k": writing.top_k or -1}
+    seeds = [{"sampling_seed": ask.seed} if writing.draws else {} for ask in asks]
+    return {
+        "input_ids": [list(ask.tokens) for ask in asks],
+        "sampling_params": [{**common, **seed} for seed in seeds],
+    }
 
 
 def answer_of(ask: Ask, found: Mapping[str, Any]) -> Answer:

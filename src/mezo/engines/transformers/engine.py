@@ -19,17 +19,17 @@ from mezo.engines.transformers.batch import LaidOut
 from mezo.engines.transformers.dealt import DealtBatch, Slots, dealt, has_factors
 from mezo.engines.transformers.form import Form
 from mezo.engines.transformers.frozen_layers import Below
-from mezo.engines.transformers.generate import Greedy, at
 from mezo.engines.transformers.passes import Passes
-from mezo.errors import MezoError
+from mezo.engines.transformers.writing import Writes
 from mezo.objectives import LogprobObjective, Objective, OutputObjective
 from mezo.optimizers import Optimizer
 from mezo.scoring import Example, ScoringBatch, pose
 from mezo.types import THETA, Probe, Update
+from mezo.util.writing import GREEDILY, Writing
 from mezo.weights.weights import Weights
 
 
-class TransformersEngine(Passes, Engine):
+class TransformersEngine(Passes, Writes, Engine):
     """The default engine: theta is in `model`; probes never write it unless `memory` asks for a walk.
 
     `selfcheck` compares each shortcut with the model's own forward on a few tokens: packed or padded rows,
@@ -56,10 +56,12 @@ class TransformersEngine(Passes, Engine):
         activation_cache_bytes: int = 0,
         max_tokens: int = 8192,
         tokenizer: Any = None,
-        max_new_tokens: int = 32,
+        writing: Writing = GREEDILY,
+        rows_at_once: int = 256,
         disable_shortcuts: Collection[Shortcut] = (),
     ):
-        """tokenizer, max_new_tokens: for objectives and metrics of generated text. disable_shortcuts: never used."""
+        """tokenizer, writing: for objectives and metrics of generated text. rows_at_once: that are written
+        for many probes together. disable_shortcuts: never used."""
         self.model, self.weights, self.objective, self.optimizer = model, weights, objective, optimizer
         self.kind: Literal["causal", "masked"] = kind
         self.pad, self.max_tokens = pad_token_id, max_tokens
@@ -76,8 +78,8 @@ class TransformersEngine(Passes, Engine):
         self.form = Form()
         self.form = selfcheck.find_form(self, probes=probes and self.in_place is None)
         self.counts = Counts()  # of the work asked for from here on
-        self.tokenizer, self.max_new_tokens = tokenizer, max_new_tokens
-        self._greedy: Greedy | None = None
+        self.tokenizer, self.writing = tokenizer, writing
+        self.rows_at_once, self._writer, self._together = rows_at_once, None, None
         self._to_audit: set[str] = set()
         self._watch: RawReads | None = None
 
@@ -98,7 +100,7 @@ class TransformersEngine(Passes, Engine):
     def losses(self, batch: Sequence[Example], probes: Sequence[Probe]) -> list[float]:
         objective = self.objective
         if isinstance(objective, OutputObjective):
-            return [objective(batch, self.generate(batch, probe)) for probe in probes]
+            return self.rewarded(batch, probes, objective)
         assert isinstance(objective, LogprobObjective)
         self._usual_probes, self._usual_parts = self._at_once(probes), 1
         if not isinstance(batch, PreparedBatch) or not isinstance(batch.made, LaidOut):
@@ -111,6 +113,8 @@ class TransformersEngine(Passes, Engine):
     def dealt_losses(self, batch: Sequence[Example], probes: Sequence[Probe]) -> list[float]:
         """All parts in one pass, where each token can go along its own direction; else one part after another."""
         slots, objective = Slots.of(probes), self.objective
+        if isinstance(objective, OutputObjective):
+            return self.rewarded(batch, probes, objective)
         able = self.in_place is None and self.form.stacked and not self.probing.whole
         if slots is None or not (
             able and has_factors(self.weights) and isinstance(objective, LogprobObjective)
@@ -142,30 +146,9 @@ class TransformersEngine(Passes, Engine):
             self._to_audit.remove(what)
             audit(self, posed, probes, values)
 
-    def generate(
-        self,
-        examples: Sequence[Example],
-        probe: Probe = THETA,
-        *,
-        max_new_tokens: int | None = None,
-        stop: str = "\n",
-    ) -> list[str]:
-        if self.kind != "causal":
-            raise MezoError(
-                "a masked language model cannot write text; choose a causal model, or another objective or metric"
-            )
-        if self.tokenizer is None:
-            raise MezoError("an engine needs a tokenizer to write text: pass tokenizer=")
-        if self._greedy is None:
-            self._greedy = Greedy(
-                self.model, self.tokenizer, pad=self.pad, max_tokens=self.max_tokens, counts=self.counts
-            )
-        point = at(self.model, self.weights, probe) if self.in_place is None else self.in_place.at(probe)
-        with point:
-            prompts = [e.prompt for e in examples]
-            return self._greedy(
-                prompts, self.max_new_tokens if max_new_tokens is None else max_new_tokens, stop
-            )
+    @property
+    def writes(self) -> bool:
+        return isinstance(self.objective, OutputObjective)
 
     def apply(self, update: Update) -> None:
         weights = self.weights if self.in_place is None else self.in_place.weights

@@ -1,4 +1,4 @@
-"""Greedy generation at theta and at probes, by transformers' own `generate` and its key/value cache.
+"""Generation at theta and at probes, by transformers' own `generate` and its key/value cache.
 
 A probe's weights are needed for as many passes as tokens are written: `at` makes them once.
 """
@@ -18,11 +18,13 @@ from transformers import (
 )
 
 from mezo.engines.counts import Counts
+from mezo.engines.sampling import Chooser
 from mezo.errors import MezoError
 from mezo.models.offloaded import device_of
 from mezo.tuning.prefix_keys import prefix_of
 from mezo.types import Probe
 from mezo.util.profiling import span
+from mezo.util.writing import Seeded, Writing
 from mezo.weights.weights import Weights
 
 Tokens = Sequence[int]
@@ -61,8 +63,8 @@ def _moved(weights: Weights, probe: Probe) -> dict[int, nn.Parameter]:
     return moved
 
 
-class Greedy:
-    """The text that a causal model writes after prompts, always the likeliest token.
+class Writer:
+    """The text that a causal model writes after prompts.
 
     Prompts of a batch are padded on the left if the model gives the same result for a padded prompt, which is tried
     once; else only prompts of one length share a batch.
@@ -77,13 +79,27 @@ class Greedy:
         flat = [e for end in ends if end is not None for e in (end if isinstance(end, list) else [end])]
         self.ends = sorted(set(flat))
         self._pads: bool | None = None
+        self._may_end: dict[tuple[tuple[str, ...], int], bool] = {}
 
-    def __call__(self, prompts: Sequence[Tokens], max_new_tokens: int, stop: str) -> list[str]:
-        """The text after each prompt, stripped: at most `max_new_tokens` tokens, up to an end-of-text token or the
-        first `stop` (MeZO, appendix E.4: a new line ends an answer).
+    def __call__(
+        self, prompts: Sequence[Tokens], writing: Writing, seeded: Sequence[Seeded] = ()
+    ) -> list[str]:
+        """The text after each prompt, stripped: up to an end token or the first stop string.
 
-        Raises MezoError if a prompt and its answer exceed the model's positions, or the logits are NaN.
+        seeded: what each output is drawn by, where tokens are drawn. Raises MezoError if a prompt and its answer exceed
+        the model's positions, or the logits are NaN.
         """
+        self.check_room(prompts, writing.max_new_tokens)
+        texts: list[str] = [""] * len(prompts)
+        for members in self._batches(prompts, writing.max_new_tokens):
+            drawn = [seeded[i] for i in members] if writing.draws else []
+            written = self._generate([prompts[i] for i in members], writing, drawn)
+            for i, tokens in zip(members, written, strict=True):
+                texts[i] = writing.cut(self.text(tokens, writing)).strip()
+        return texts
+
+    def check_room(self, prompts: Sequence[Tokens], max_new_tokens: int) -> None:
+        """Raises MezoError if a prompt and its answer exceed the model's positions."""
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         if limit is not None and (prefix := prefix_of(self.model)) is not None:
             limit -= prefix.num_tokens
@@ -93,16 +109,10 @@ class Greedy:
                 f"a prompt of {longest} tokens and max_new_tokens={max_new_tokens} exceed the {limit} positions "
                 "of this model; lower max_length or max_new_tokens"
             )
-        texts: list[str] = [""] * len(prompts)
-        for members in self._batches(prompts, max_new_tokens):
-            written = self._generate([prompts[i] for i in members], max_new_tokens, stop)
-            for i, tokens in zip(members, written, strict=True):
-                texts[i] = self._text(tokens, stop).strip()
-        return texts
 
     def _batches(self, prompts: Sequence[Tokens], max_new_tokens: int) -> Iterator[list[int]]:
         """Prompts of like lengths together, so that little is padding."""
-        mixed = len({len(p) for p in prompts}) > 1 and self._takes_padding()
+        mixed = len({len(p) for p in prompts}) > 1 and self.takes_padding()
         members: list[int] = []
         for i in sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i)):
             width = len(prompts[i]) + max_new_tokens
@@ -114,31 +124,30 @@ class Greedy:
             members.append(i)
         yield members
 
-    def _generate(self, prompts: Sequence[Tokens], max_new_tokens: int, stop: str) -> list[list[int]]:
-        ids, mask = self._padded(prompts)
-        until = Until(lambda tokens: stop in self._text(tokens, stop=None), ids.shape[1])
+    def _generate(
+        self, prompts: Sequence[Tokens], writing: Writing, seeded: Sequence[Seeded]
+    ) -> list[list[int]]:
+        ids, mask = self.padded(prompts)
+        until = Until(lambda tokens: self.is_over(tokens, writing), ids.shape[1])
+        chooser = [Chooser(writing, seeded, ids.device, ids.shape[1])] if writing.draws else []
         with span("forward"):
             whole = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                generation_config=self._config(max_new_tokens),
-                logits_processor=LogitsProcessorList([undefined := Undefined()]),
+                generation_config=self._config(writing),
+                logits_processor=LogitsProcessorList([undefined := Undefined(), *chooser]),
                 stopping_criteria=StoppingCriteriaList([until]),
             )
-        if undefined.found is not None and bool(undefined.found):
-            raise MezoError(
-                "the model's logits are undefined (NaN), so that there is no likeliest token; lower the learning "
-                "rate or epsilon, or use --dtype float32"
-            )
+        undefined.check()
         through = whole[:, :-1].numel()  # the last token is not read again
         self.counts.asked += through
         self.counts.computed += through
         return whole[:, ids.shape[1] :].tolist()
 
-    def _config(self, max_new_tokens: int, **more: Any) -> GenerationConfig:
-        """Without the sampling and penalties of the model's own generation config."""
+    def _config(self, writing: Writing, **more: Any) -> GenerationConfig:
+        """Without the sampling and penalties of the model's own generation config; tokens are drawn by `Chooser`."""
         return GenerationConfig(
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=writing.max_new_tokens,
             do_sample=False,
             num_beams=1,
             repetition_penalty=1.0,
@@ -148,11 +157,16 @@ class Greedy:
             top_p=1.0,
             use_cache=True,
             pad_token_id=self.pad,
-            eos_token_id=self.ends or None,
+            eos_token_id=self.ends_of(writing) or None,
             **more,
         )
 
-    def _padded(self, prompts: Sequence[Tokens]) -> tuple[torch.Tensor, torch.Tensor]:
+    def ends_of(self, writing: Writing) -> list[int]:
+        """The end tokens; with them, stop strings that are control tokens, which are in no text."""
+        controls = set(writing.stop) & set(self.tokenizer.all_special_tokens)
+        return sorted({*self.ends, *self.tokenizer.convert_tokens_to_ids(sorted(controls))})
+
+    def padded(self, prompts: Sequence[Tokens]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and attention mask, (B, T), on the model's device."""
         width = max(map(len, prompts))
         ids = [[self.pad] * (width - len(p)) + list(p) for p in prompts]
@@ -160,14 +174,31 @@ class Greedy:
         device = device_of(self.model)
         return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
-    def _text(self, tokens: Tokens, stop: str | None) -> str:
-        end = next((i for i, token in enumerate(tokens) if token in self.ends), len(tokens))
-        text = self.tokenizer.decode(
-            list(tokens[:end]), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return text if stop is None else text.partition(stop)[0]
+    def text(self, tokens: Tokens, writing: Writing) -> str:
+        """The tokens up to an end token, as text."""
+        ends = self.ends_of(writing)
+        end = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
+        return self._decoded(tokens[:end])
 
-    def _takes_padding(self) -> bool:
+    def is_over(self, tokens: Tokens, writing: Writing) -> bool:
+        """Whether a stop string ends with the last token, or ended before. The text is looked at only if that may be."""
+        return self._can_end(tokens[-1], writing.stop) and writing.is_over(self.text(tokens, writing))
+
+    def _can_end(self, token: int, stop: tuple[str, ...]) -> bool:
+        """Whether a stop string may end in this token: it has the last character, or nobody knows."""
+        if (stop, token) not in self._may_end:
+            last = {s[-1] for s in stop}
+            alone = self._decoded([token])
+            unsure = any(not c.isascii() or c == " " for c in last)
+            self._may_end[stop, token] = unsure or any(c in alone for c in last)
+        return self._may_end[stop, token]
+
+    def _decoded(self, tokens: Tokens) -> str:
+        return self.tokenizer.decode(
+            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+
+    def takes_padding(self) -> bool:
         """Whether a padded prompt has the next token's logits of the prompt alone.
 
         A prefix precedes the padding, which would push it out of a sliding window.
@@ -176,17 +207,17 @@ class Greedy:
             return False
         if self._pads is None:
             prompts = [[5, 6, 7, 8, 9, 10], [7, 5, 6]]
-            padded, alone = self._next_logits(prompts)[1], self._next_logits(prompts[1:])[0]
+            padded, alone = self.logits(prompts)[0][1], self.logits(prompts[1:])[0][0]
             # sums in another order: far below a thousandth of the logits' spread in float32
             tolerance = float(alone.float().std()) * (1e-3 if alone.dtype == torch.float32 else 0.1)
             self._pads = float((padded - alone).abs().max()) <= tolerance
         return self._pads
 
-    def _next_logits(self, prompts: Sequence[Tokens]) -> torch.Tensor:
-        """(B, V), as `generate` sees them."""
-        ids, mask = self._padded(prompts)
-        config = self._config(1, output_logits=True, return_dict_in_generate=True)
-        return self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config).logits[0]
+    def logits(self, prompts: Sequence[Tokens], tokens: int = 1) -> Sequence[torch.Tensor]:
+        """(B, V) for each of so many tokens, as `generate` sees them."""
+        ids, mask = self.padded(prompts)
+        config = self._config(Writing(tokens), output_logits=True, return_dict_in_generate=True)
+        return self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config).logits
 
 
 class Undefined(LogitsProcessor):
@@ -199,6 +230,14 @@ class Undefined(LogitsProcessor):
         now = scores.isnan().any()
         self.found = now if self.found is None else self.found | now
         return scores
+
+    def check(self) -> None:
+        """Raises MezoError if there were any."""
+        if self.found is not None and bool(self.found):
+            raise MezoError(
+                "the model's logits are undefined (NaN), so that there is no likeliest token; lower the learning "
+                "rate or epsilon, or use --dtype float32"
+            )
 
 
 class Until(StoppingCriteria):

@@ -25,6 +25,7 @@ from mezo.engines.serving.backend import (
     core_ranges,
 )
 from mezo.errors import MezoError
+from mezo.util.writing import Writing
 
 INSTALL = "see docs/engines.md for the commands that install it"
 _WORKER = (
@@ -125,16 +126,24 @@ class VLLM(Backend):
         )
         return [_answer(ask, output) for ask, output in zip(asks, outputs, strict=True)]
 
-    def write(
-        self, prompts: Sequence[Tokens], adapter: str | None, max_new_tokens: int, stop: str
-    ) -> list[str]:
-        if not prompts:
+    def write(self, asks: Sequence[Ask], writing: Writing) -> list[str]:
+        if not asks:
             return []
         from vllm import SamplingParams  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
 
-        asked = SamplingParams(max_tokens=max_new_tokens, temperature=0.0, stop=[stop])
-        outputs = self._generate(prompts, [asked] * len(prompts), [adapter] * len(prompts))
-        return [output.outputs[0].text.partition(stop)[0] for output in outputs]
+        def asked(ask: Ask) -> Any:
+            draws = dict(top_p=writing.top_p, top_k=writing.top_k, seed=ask.seed) if writing.draws else {}
+            return SamplingParams(
+                max_tokens=writing.max_new_tokens,
+                temperature=writing.temperature,
+                stop=list(writing.stop),
+                **draws,
+            )
+
+        outputs = self._generate(
+            [ask.tokens for ask in asks], [asked(ask) for ask in asks], [ask.adapter for ask in asks]
+        )
+        return [writing.cut(output.outputs[0].text) for output in outputs]
 
     def load_adapter(self, name: str, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> None:
         from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast engines engine-check engine-tests quantised-tests wheel-check soak docs format clean
+.PHONY: help demo test fast engines engine-check engine-tests quantised-tests gpu-check wheel-check soak docs format clean
 
 help:
 	@echo "make demo          fine-tune SmolLM2-135M on the built-in reviews, forward passes only (runs/demo)"
@@ -16,6 +16,7 @@ help:
 	@echo "make engine-check  the tests on SGLang and vLLM that every change runs; their environments are built (7 GB)"
 	@echo "make engine-tests  all of them"
 	@echo "make quantised-tests  bases in 4 and 8 bits, with bitsandbytes and torchao in a folder of their own"
+	@echo "make gpu-check     what a GPU makes of this package, in 8 minutes, by $(PYTHON) as it is: nothing is installed"
 	@echo "make wheel-check   build sdist and wheel; the wheel in an empty environment takes the demo's first steps"
 	@echo "make soak          1,000 deaths of runs under settings drawn at random, against runs left alone (half an hour)"
 	@echo "make docs          the documentation as a site in site/, its links checked"
@@ -46,6 +47,11 @@ quantised-tests: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --constraint requirements-dev.lock \
 	  --target build/quantised bitsandbytes torchao
 	PYTHONPATH=build/quantised $(BIN)/python -m pytest tests/models/test_quantised.py
+
+# With whatever Python has torch, Triton and the other packages: see docs/gpu.md. No network, no environment.
+gpu-check:
+	@mkdir -p build
+	PYTHONPATH=src:.:$(PYTHONPATH) $(PYTHON) -m benchmarks gpu --minutes 8 --json build/gpu.json
 
 engines:
 	PYTHON=$(PYTHON) scripts/engine-env sglang

@@ -6,11 +6,10 @@ A measurement's options are those of `command` in its module. A script has a `ma
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import typer
-
-from mezo.cli import main as run
-from mezo.cli.numbers import bound
+if TYPE_CHECKING:
+    import typer
 
 PROGRAM = "python -m benchmarks"
 MEASUREMENTS = (
@@ -31,6 +30,7 @@ SCRIPTS = {
     "engines-agree": "Whether engines walk alike: the same run on each, and how far results are apart.",
     "epsilon": "How well a projected gradient is measured, by epsilon and by the type of the weights.",
     "estimators": "Estimators at equal forward passes, each at the best of a grid of learning rates.",
+    "gpu": "What a GPU makes of this package, in minutes, most telling first; --dry runs its parts on the CPU.",
     "label-words": "How far prompts and label words carry a model before any tuning.",
     "learns-to-stop": "Whether a chat model learns to stop: answers that end by themselves, before and after.",
     "replay": "What a step of a replay costs: one at a time, many in a pass, and the bare noise.",
@@ -56,8 +56,12 @@ What is measured and against what: docs/performance.md, benchmarks/README.md
 """
 
 
-def commands() -> typer.Typer:
+def commands() -> "typer.Typer":
     """All measurements and scripts as one app; imports the measurements."""
+    import typer
+
+    from mezo.cli.numbers import bound
+
     app = typer.Typer(
         help="Measurements on this machine: ratios within one run. Every list may be given several times.",
         no_args_is_help=True,
@@ -81,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.argv = [f"{PROGRAM} {given[0]}", *given[1:]]
         script = importlib.import_module(f"benchmarks.{given[0].replace('-', '_')}")
         return script.main() or 0
+    from mezo.cli import main as run
+
     # the measurements import transformers, so only after `run` has set the variables that transformers reads
     return run(given, lambda *a, **k: commands()(*a, **k), PROGRAM)
 

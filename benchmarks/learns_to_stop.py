@@ -1,9 +1,9 @@
 """Whether a chat model learns to stop: the share of its answers that end by themselves, before tuning and after.
 
-Tunes LoRA on examples/data/support-chat.jsonl, whose answers are a sentence or two, and lets the model answer held-out
-tickets greedily, with 64 tokens at most.
+Tunes LoRA on examples/data/support-chat.jsonl, whose answers are a sentence or two without a prompt that asks for short
+ones, and lets the model answer held-out tickets greedily, with 64 tokens at most.
 
-    python -m benchmarks learns-to-stop [--steps 300] [--seeds 0 1 2] [--json FILE]
+    python -m benchmarks learns-to-stop [--steps 300] [--learning-rate 1e-3] [--seeds 0 1 2] [--json FILE]
 """
 
 import argparse
@@ -74,7 +74,7 @@ def main() -> None:
     )
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", default="auto")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
@@ -86,7 +86,7 @@ def main() -> None:
             split_sizes="20%",
             tuning="lora",
             learning_rate=given.learning_rate,
-            epsilon=1e-2,
+            schedule="linear",
             num_steps=given.steps,
             batch_size=16,
             seed=seed,

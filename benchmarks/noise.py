@@ -42,6 +42,11 @@ class Options:
     kinds: Sequence[str] = tuple(KINDS)
     threads: Sequence[int] = ()  # () : as many as torch has
     rounds: int = 7
+    device: str = "cpu"
+
+    def settle(self) -> None:
+        if self.device != "cpu":
+            torch.cuda.synchronize()
 
 
 def command(
@@ -78,17 +83,17 @@ def run(options: Options, note: Note = lambda text: None) -> Report:
                     look_up(KINDS, kind, "noise")
                     note(f"{count} threads, {name}, {kind}")
                     rows.append(measure(dtype, KINDS[kind], count, options))
-            rows.append(adapter(count, options.rounds))
+            rows.append(adapter(count, options))
     return Report("noise", vars(options), rows, _COLUMNS, most)
 
 
 def measure(dtype: torch.dtype, kind: noise.Kind, count: int, options: Options) -> Row:
     """One dtype and kind, over `options.elements` weights."""
-    w = torch.randn(1, options.elements).to(dtype)
+    w = torch.randn(1, options.elements, device=options.device).to(dtype)
     plus, minus = torch.empty_like(w), torch.empty_like(w)
 
     def by_torch(number: int) -> None:
-        w.add_(torch.normal(0.0, 1.0, size=w.shape, dtype=dtype), alpha=1e-6)
+        w.add_(torch.normal(0.0, 1.0, size=w.shape, dtype=dtype, device=w.device), alpha=1e-6)
 
     cases: dict[str, Callable[[int], object]] = {
         "bare": lambda _: w.mul_(1.0),
@@ -104,7 +109,7 @@ def measure(dtype: torch.dtype, kind: noise.Kind, count: int, options: Options) 
         )
         if kind == "gaussian":
             cases["update-matched"] = lambda n: noise.update_(w, WHERE, [n], [1e-6], rounding="matched")
-    seconds = interleaved(cases, options.rounds)
+    seconds = interleaved(cases, options.rounds, options.settle)
     return {
         "what": str(dtype).removeprefix("torch."),
         "kind": kind,
@@ -116,13 +121,14 @@ def measure(dtype: torch.dtype, kind: noise.Kind, count: int, options: Options) 
     }
 
 
-def adapter(count: int, rounds: int) -> Row:
+def adapter(count: int, options: Options) -> Row:
     """The update of an adapter: 120 small tensors, SmolLM2-135M's query and value projections at rank 8.
 
     Times 20 updates at once, because one is too short to time.
     """
     repeats = 20
-    tensors = [torch.zeros(shape) for _ in range(30) for shape in ((8, 576), (576, 8), (8, 576), (192, 8))]
+    shapes = [(8, 576), (576, 8), (8, 576), (192, 8)] * 30
+    tensors = [torch.zeros(shape, device=options.device) for shape in shapes]
     weights = Weights((f"lora.{i}", tensor) for i, tensor in enumerate(tensors))
     draws = [t.numel() for t in tensors]
 
@@ -138,9 +144,9 @@ def adapter(count: int, rounds: int) -> Row:
     def by_torch(number: int) -> None:
         for _ in range(repeats):
             for tensor in tensors:
-                tensor.add_(torch.normal(0.0, 1.0, size=tensor.shape), alpha=1e-6)
+                tensor.add_(torch.normal(0.0, 1.0, size=tensor.shape, device=tensor.device), alpha=1e-6)
 
-    seconds = interleaved({"bare": bare, "update": update, "torch": by_torch}, rounds)
+    seconds = interleaved({"bare": bare, "update": update, "torch": by_torch}, options.rounds, options.settle)
     seconds = {name: [value / repeats for value in values] for name, values in seconds.items()}
     return {
         "what": f"{ADAPTER}, {len(tensors)} tensors",

@@ -21,19 +21,26 @@ class Padded:
     the published code has a row for each. So the comparison is of how rows are computed, not of how many.
     """
 
-    def __init__(self, batch: Sequence[Example], objective: LogprobObjective, pad: int):
+    def __init__(
+        self,
+        batch: Sequence[Example],
+        objective: LogprobObjective,
+        pad: int,
+        device: torch.device | str = "cpu",
+    ):
         self.objective = objective
         self.posed: ScoringBatch = pose(batch, answers_only=objective.answers_only)
         rows = self.posed.rows
         width = max(map(len, rows))
-        self.ids = torch.full((len(rows), width), pad)  # (B, T)
-        self.mask = torch.zeros_like(self.ids)
+        ids = torch.full((len(rows), width), pad)  # (B, T)
+        mask = torch.zeros_like(ids)
         for i, row in enumerate(rows):
-            self.ids[i, : len(row)] = torch.tensor(row)
-            self.mask[i, : len(row)] = 1
-        self.row = torch.from_numpy(self.posed.query_row)
-        self.position = torch.from_numpy(self.posed.query_position)
-        self.token = torch.from_numpy(self.posed.query_token)
+            ids[i, : len(row)] = torch.tensor(row)
+            mask[i, : len(row)] = 1
+        self.ids, self.mask = ids.to(device), mask.to(device)
+        self.row = torch.from_numpy(self.posed.query_row).to(device)
+        self.position = torch.from_numpy(self.posed.query_position).to(device)
+        self.token = torch.from_numpy(self.posed.query_token).to(device)
 
     def logits(self, model: Any) -> torch.Tensor:
         """(B, T, V) of one bare forward pass."""
@@ -53,7 +60,7 @@ class Padded:
             labels[self.row, self.position] = self.token
             return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
         logprobs = logits.log_softmax(-1)[self.row, self.position, self.token]
-        return torch.tensor(self.objective(self.posed, logprobs.double().numpy()))
+        return torch.tensor(self.objective(self.posed, logprobs.double().cpu().numpy()))
 
 
 @torch.no_grad()

@@ -31,19 +31,23 @@ class Spread:
         return {name: float(f"{getattr(self, name):.{digits}g}") for name in ("median", "min", "max")}
 
 
-def interleaved(cases: Mapping[str, Callable[[int], object]], rounds: int) -> Seconds:
+def interleaved(
+    cases: Mapping[str, Callable[[int], object]], rounds: int, settle: Callable[[], object] = lambda: None
+) -> Seconds:
     """Seconds of every case in every round, after a round 0 that is not counted.
 
     Each case is called with the number of the round, 0 to `rounds`, so that all of them can use
     the same batch. Odd rounds run the cases in the opposite order, so that no case always follows the
-    same one.
+    same one. `settle` waits for what a case only launched.
     """
     seconds: Seconds = {name: [] for name in cases}
     for number in range(rounds + 1):
         order = list(cases)[:: -1 if number % 2 else 1]
         for name in order:
+            settle()
             start = time.perf_counter()
             cases[name](number)
+            settle()
             took = time.perf_counter() - start
             if number:
                 seconds[name].append(took)

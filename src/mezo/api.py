@@ -13,14 +13,17 @@ from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
 from mezo.data.demonstrations import Demonstrated, demonstrate, draw
 from mezo.data.from_config import task_of, training_set, validation_set
+from mezo.data.references import References
 from mezo.data.sources import has_splits
 from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.models.load import LoadedModel
+from mezo.objectives import OBJECTIVES, Objective, PreferenceObjective, told
 from mezo.parallel.group import ProcessGroup
 from mezo.resume.replay import replay as replay
 from mezo.training.evaluation import ModelAnswers
 from mezo.training.evaluation import evaluate as score
+from mezo.training.reference import referenced, with_references
 from mezo.training.shown import shown
 from mezo.training.trainer import MeZOTrainer, TrainResult
 from mezo.tuning.started import base_of
@@ -207,6 +210,14 @@ def evaluate(
         resuming=False,
         note=observer.on_note if observer else lambda said: None,
     )
+    objective = _without_a_start(config, objective) if adapter is None else objective
+    solved = _with_shots(dataset, loaded, config, shots) if shots else None
+    if solved and observer:
+        observer.on_note(solved.describe(shots))
+    examples = solved.examples if solved else encode(dataset, loaded, config, objective)
+    if isinstance(objective, PreferenceObjective) and objective.needs_reference and adapter is not None:
+        before = engine_at(loaded, objective, disable_shortcuts=config.disable_shortcuts)
+        examples = with_references(examples, referenced(before, [examples], References()))
     engine = engine_at(
         loaded,
         objective,
@@ -216,10 +227,6 @@ def evaluate(
     )
     if config.audit:
         engine.audit_next()
-    solved = _with_shots(dataset, loaded, config, shots) if shots else None
-    if solved and observer:
-        observer.on_note(solved.describe(shots))
-    examples = solved.examples if solved else encode(dataset, loaded, config, objective)
     if solved:
         check_limits(examples, dataset, loaded, config, objective)
     task, answers = dataset.task, ModelAnswers()
@@ -232,6 +239,8 @@ def evaluate(
         split=split,
         answers=answers,
     )
+    if observer and (said := told(objective)):
+        observer.on_note(said)
     first = [examples[n] for n in range(min(show, len(examples)))]
     seen = (
         shown(engine, first, answers, has_candidates=task.has_candidates, ends=task.append_eos)
@@ -250,6 +259,12 @@ def evaluate(
         "peak_memory_bytes": memory.peak_bytes(),
         **({"shown": seen} if show else {}),
     }
+
+
+def _without_a_start(config: MeZOConfig, objective: Objective) -> Objective:
+    """A model by itself has no start to compare with: of "auto" that leaves the choice between the answers."""
+    needs = isinstance(objective, PreferenceObjective) and objective.needs_reference
+    return OBJECTIVES["candidate-ce"] if needs and config.objective == "auto" else objective
 
 
 def _with_shots(dataset: MeZODataset, loaded: LoadedModel, config: MeZOConfig, shots: int) -> Demonstrated:

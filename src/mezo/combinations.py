@@ -145,12 +145,16 @@ def broken(config: MeZOConfig) -> Iterator[Rule]:
             yield rule
 
 
-def with_a_rate(config: MeZOConfig) -> MeZOConfig:
-    """The config with a measured learning rate that falls over the run, where none was chosen and the rest allows it."""
+def recommended(config: MeZOConfig) -> MeZOConfig:
+    """The config for one who chose no learning rate: it is measured and falls over the run, which has a head start.
+
+    What was chosen stays; where the rest does not allow a measured rate, all stays.
+    """
     if "learning_rate" in config.model_fields_set:
         return config
-    schedule = config.schedule if "schedule" in config.model_fields_set else "linear"
-    measured = config.model_copy(update={"learning_rate": "auto", "schedule": schedule})
+    advice = {"schedule": "linear", "start": "auto"}
+    unset = {name: value for name, value in advice.items() if name not in config.model_fields_set}
+    measured = config.model_copy(update={"learning_rate": "auto", **unset})
     return config if any(broken(measured)) else measured
 
 

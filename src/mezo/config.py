@@ -188,10 +188,11 @@ class MeZOConfig(BaseModel):
     prefix_init: Literal["activations", "random"] = setting(
         "activations", WHAT, "Start of the prefix: activations of random tokens, or noise."
     )
-    start: Literal["model", "linear-probe"] = setting(
+    start: Literal["model", "linear-probe", "auto"] = setting(
         "model",
         METHOD,
-        "Where the run begins: at the model as it is, or with its label words' rows fitted on frozen features.",
+        "Where the run begins: at the model as it is, or with its label words' rows fitted on frozen features; auto: fitted "
+        "where that can be done.",
         flags=(
             "--start",
             "--start-from",
@@ -333,8 +334,16 @@ class MeZOConfig(BaseModel):
     objective: str = setting(
         "auto",
         METHOD,
-        "What to minimise; auto: the loss over candidates if the task has them. Also f1, rouge, or your own reward, module:function.",
+        "What to minimise; auto: the loss over candidates if the task has them. Also f1, rouge, a reward, your own (module:function), or a sum: 0.5*json + 0.5*length. Rewards:",
         choices="mezo.objectives:OBJECTIVES",
+        listed="mezo.objectives.rewards:REWARDS",
+    )
+    reward_timeout: float | None = setting(
+        None,
+        METHOD,
+        "Seconds that a reward function of your own may take for a row; it then runs in processes beside this one. Default: any time, in this one.",
+        gt=0,
+        le=1e6,
     )
     max_new_tokens: int = setting(
         32, METHOD, "Tokens of an output, for objectives and metrics of generated text.", ge=1, le=1 << 20
@@ -435,6 +444,13 @@ class MeZOConfig(BaseModel):
     )
     eval_every: int = setting(
         0, BUDGET, "Evaluate every so many steps; 0: only before and after.", ge=0, le=MANY
+    )
+    show_samples: int = setting(
+        4,
+        BUDGET,
+        "Outputs to show with their rewards, and to keep in RUN/samples.html, at each evaluation of a run by rewards.",
+        ge=0,
+        le=1000,
     )
     seed: int = setting(
         0,
@@ -659,6 +675,8 @@ def reaching(values: Mapping[str, Any]) -> dict[str, str]:
     found = {name: "reaches other machines" for name in ("server", "server_args") if values.get(name)}
     if "server_args" in found:
         found["server_args"] = "sets options of a serving engine"
+    if any(name.startswith("judge(") for name in plugins.each_name(values.get("objective") or "")):
+        found["objective"] = "reaches other machines"
     found |= {
         name: "imports Python code" for name in plugins.KINDS if plugins.is_import(name, values.get(name))
     }

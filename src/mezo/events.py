@@ -61,8 +61,8 @@ class Headline(NamedTuple):
 
     @property
     def is_share(self) -> bool:
-        """Whether it lies between 0 and 1, as tasks' metrics do; a custom reward may be anything."""
-        return ":" not in self.name
+        """Whether it lies between 0 and 1, as tasks' metrics do; a reward or a margin may be anything."""
+        return ":" not in self.name and self.name != "preference-margin"
 
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} %" if self.is_share else f"{self.value:.4f}"

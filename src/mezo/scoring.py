@@ -35,6 +35,8 @@ class Example:
     key: int = field(
         default=0, compare=False, repr=False
     )  # of what is drawn after it (`noise.seeds.sampling_key`)
+    # log p of each candidate at the weights that a run starts from, for objectives that compare with it
+    reference: tuple[float, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def right(self) -> tuple[int, ...]:
@@ -54,6 +56,7 @@ class ScoringBatch:
     candidate_example: np.ndarray  # (C,) int64: example of each candidate, ascending
     candidate_is_answer: np.ndarray  # (C,) bool
     num_examples: int
+    candidate_reference: np.ndarray | None = None  # (C,) float64: `Example.reference`; None: not all have one
 
     @property
     def num_tokens(self) -> int:
@@ -72,6 +75,7 @@ def pose(examples: Sequence[Example], *, answers_only: bool = False) -> ScoringB
     queries: list[tuple[int, int, int, int]] = []
     candidate_example: list[int] = []
     is_answer: list[bool] = []
+    reference: list[float] = []
     for number, example in enumerate(examples):
         right = example.right
         chosen = sorted(right) if answers_only else range(len(example.candidates))
@@ -94,6 +98,7 @@ def pose(examples: Sequence[Example], *, answers_only: bool = False) -> ScoringB
             queries += [(row_of[c], first + i, tokens[i], len(candidate_example)) for i in places]
             candidate_example.append(number)
             is_answer.append(c in right)
+            reference += example.reference[c : c + 1]
     table = np.array(queries, dtype=np.int64).reshape(-1, 4)
     return ScoringBatch(
         rows=tuple(rows),
@@ -104,13 +109,20 @@ def pose(examples: Sequence[Example], *, answers_only: bool = False) -> ScoringB
         candidate_example=np.array(candidate_example, dtype=np.int64),
         candidate_is_answer=np.array(is_answer, dtype=bool),
         num_examples=len(examples),
+        candidate_reference=np.array(reference) if len(reference) == len(is_answer) else None,
     )
+
+
+def candidate_sums(batch: ScoringBatch, logprobs: np.ndarray) -> np.ndarray:
+    """(Q,) log-probabilities -> (C,) log-probability of each candidate: the sum over its tokens."""
+    return np.bincount(batch.query_candidate, weights=logprobs, minlength=len(batch.candidate_example))
 
 
 def candidate_scores(batch: ScoringBatch, logprobs: np.ndarray) -> np.ndarray:
     """(Q,) log-probabilities -> (C,) mean log-probability of each candidate's tokens."""
-    sums = np.bincount(batch.query_candidate, weights=logprobs, minlength=len(batch.candidate_example))
-    return sums / np.bincount(batch.query_candidate, minlength=len(batch.candidate_example))
+    return candidate_sums(batch, logprobs) / np.bincount(
+        batch.query_candidate, minlength=len(batch.candidate_example)
+    )
 
 
 def predictions(batch: ScoringBatch, logprobs: np.ndarray) -> np.ndarray:

@@ -66,6 +66,8 @@ OTHER: dict[str, Any] = {
     "warmup_steps": 7,
     "weight_decay": 0.125,
     "objective": "accuracy",
+    "reward_timeout": 2.5,
+    "show_samples": 2,
     "max_new_tokens": 7,
     "stop": ("</answer>", ";"),
     "temperature": 0.75,

@@ -171,7 +171,7 @@ def test_what_a_template_refuses_is_said_with_the_row() -> None:
         ([{"role": "narrator", "content": "a"}], "expected a role of system, .* found 'narrator'"),
         ([{"role": "user", "content": 5}], "expected text as its content, found 5"),
         ([{"role": "user", "content": [{"type": "image_url"}]}], "expected text as its content"),
-        (turns("a"), "expected a turn of the assistant to learn, found none"),
+        (turns("a"), "expected a turn of the assistant to learn, or a field answer, found none"),
         (turns("a", ""), "expected a turn of the assistant with some text"),
     ],
 )

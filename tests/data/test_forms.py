@@ -54,7 +54,7 @@ def test_rows_that_several_tasks_have_are_a_question() -> None:
         (["prompt", "complation"], r"nearest to `prompt`, `completion`.*--columns completion=complation"),
         (["question", "anwser"], r"--columns answer=anwser"),
         (["body", "team"], r"expected rows of one of these forms: messages; .*found fields `body`, `team`"),
-        (["prompt", "chosen", "rejected"], r"preferences.*--columns completion=chosen"),
+        (["prompt", "chosen", "reject"], r"nearest to `chosen`, `rejected`.*--columns rejected=reject"),
     ],
 )
 def test_what_is_no_form_is_told_the_nearest(fields: list[str], said: str) -> None:

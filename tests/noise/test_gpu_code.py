@@ -96,6 +96,13 @@ elif part == "groups":
         expected = [perturbed(v, where, SEED, 1e-2, kind) for v, where in zip(view, wheres)]
         noise.perturb_all(group, SEED, 1e-2, group.weights, kind=kind)
         assert all(same_bits(v, e) for v, e in zip(view, expected))
+elif part == "each":
+    for (start, count), kind in itertools.product(((0, 5), (77, 300), (2**40 + 3, 40)), KINDS):
+        seeds, out = [SEED, 3, 2**64 - 1], torch.full((3, count), torch.nan)
+        gpu.fill_each_(out, Where(2**32 - 1, start), seeds, kind)
+        for row, seed in zip(out, seeds):
+            z = spec.noise(start + np.arange(count), 2**32 - 1, seed, kind)
+            assert same_bits(row, torch.from_numpy(z)), (start, kind)
 elif part == "store":
     where, values = Where(9, 77, 1000), torch.randn(2, 50, generator=torch.Generator().manual_seed(0))[:, 5:42]
     for dtype, rounding in itertools.product(DTYPES, ("stochastic", "nearest")):
@@ -108,7 +115,7 @@ print("equal")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["views", "updates", "values", "rows", "groups", "store"])
+@pytest.mark.parametrize("part", ["views", "updates", "values", "rows", "groups", "each", "store"])
 def test_interpreted_kernels_equal_the_specification(part: str) -> None:
     output, _ = run(INTERPRETED, part, TRITON_INTERPRET="1")
     assert output.endswith("equal\n")
@@ -116,8 +123,8 @@ def test_interpreted_kernels_equal_the_specification(part: str) -> None:
 
 def compiled(
     name: str, constants: dict[str, Any], capability: int, options: dict[str, Any] | None = None
-) -> str:
-    """The PTX of a kernel, by default with the options that the launches use."""
+) -> dict[str, Any]:
+    """The forms of a kernel, by default with the options that the launches use; "cubin" is machine code."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -130,10 +137,14 @@ def compiled(
     signature = {**SCALARS, **pointers, **dict.fromkeys(constants, "constexpr")}
     source = ASTSource(kernel, {name: signature[name] for name in kernel.arg_names}, constexprs=constants)
     target = GPUTarget("cuda", capability, 32)
-    return triton.compile(source, target=target, options=options or gpu.OPTIONS).asm["ptx"]
+    return triton.compile(source, target=target, options=options or gpu.OPTIONS).asm
 
 
 FUSED = re.compile(r"\b(fma|mad)\.(?!lo|hi|wide)[\w.]*f32")
+FUSIBLE = re.compile(
+    r"\b(add|sub|mul)\.(?!rn)[\w.]*f32"
+)  # what the assembler may fuse: not rounded by its own name
+OFFSET = re.compile(r"tt\.addptr .*?: tensor<\w+x!tt\.ptr<\w+>>, tensor<\w+x(i\d+)>")
 MEMORY = {0: "*fp32", 1: "*i16", 2: "*i16"}
 SCALARS = {
     **dict.fromkeys(("tensor", "purpose"), "u32"),
@@ -145,7 +156,14 @@ SCALARS = {
     ),
     **dict.fromkeys(("scale", "decay"), "fp32"),
     **dict(
-        index="*i64", arguments="*i64", table="*i64", owner="*i32", sums="*i64", out="*fp32", values="*fp32"
+        index="*i64",
+        seeds="*i64",
+        arguments="*i64",
+        table="*i64",
+        owner="*i32",
+        sums="*i64",
+        out="*fp32",
+        values="*fp32",
     ),
 }
 
@@ -155,34 +173,46 @@ def triton_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
 
 
+CODE: list[tuple[str, dict[str, Any]]] = [
+    ("fill", {}),
+    ("fill_each", {}),
+    ("sum_of_squares", {}),
+    ("perturb", dict(FORM=0, PAIR=True, INDEXED=False)),
+    ("perturb", dict(FORM=1, PAIR=True, INDEXED=True)),
+    ("update", dict(FORM=0, ROUNDING=0)),
+    ("update", dict(FORM=1, ROUNDING=1)),
+    ("update", dict(FORM=2, ROUNDING=1)),
+    ("update", dict(FORM=1, ROUNDING=2)),
+    ("update", dict(FORM=2, ROUNDING=2)),
+    ("store_values", dict(FORM=1, ROUNDING=1)),
+    ("store_values", dict(FORM=2, ROUNDING=1)),
+    ("perturb_all", dict(FORM=0, PAIR=True)),
+    ("perturb_all", dict(FORM=1, PAIR=False)),
+    ("update_all", dict(FORM=0, ROUNDING=0)),
+    ("update_all", dict(FORM=1, ROUNDING=2)),
+]
+
+
+def test_every_kernel_that_is_launched_is_compiled_here() -> None:
+    source = Path(__file__).parents[2] / "src" / "mezo" / "noise" / "gpu.py"
+    launched = set(re.findall(r"\b(?:kernels|updates)\.(\w+)", source.read_text()))
+    assert launched == {name for name, _ in CODE}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "capability"), [(0, 80), (0, 90), (1, 90)])
-@pytest.mark.parametrize(
-    ("name", "constants"),
-    [
-        ("fill", {}),
-        ("sum_of_squares", {}),
-        ("perturb", dict(FORM=0, PAIR=True, INDEXED=False)),
-        ("perturb", dict(FORM=1, PAIR=True, INDEXED=True)),
-        ("update", dict(FORM=0, ROUNDING=0)),
-        ("update", dict(FORM=1, ROUNDING=1)),
-        ("update", dict(FORM=2, ROUNDING=1)),
-        ("update", dict(FORM=1, ROUNDING=2)),
-        ("update", dict(FORM=2, ROUNDING=2)),
-        ("store_values", dict(FORM=1, ROUNDING=1)),
-        ("store_values", dict(FORM=2, ROUNDING=1)),
-        ("perturb_all", dict(FORM=0, PAIR=True)),
-        ("perturb_all", dict(FORM=1, PAIR=False)),
-        ("update_all", dict(FORM=0, ROUNDING=0)),
-        ("update_all", dict(FORM=1, ROUNDING=2)),
-    ],
-)
+@pytest.mark.parametrize(("kind", "capability"), [(0, 80), (0, 90), (0, 100), (1, 90), (1, 100)])
+@pytest.mark.parametrize(("name", "constants"), CODE)
 def test_compiled_kernels_fuse_nothing(
     name: str, constants: dict[str, Any], kind: int, capability: int
 ) -> None:
-    """No f32 multiply-add, no flushing of subnormals, and a correctly rounded square root."""
-    ptx = compiled(name, {**constants, "KIND": kind}, capability)
+    """No f32 multiply-add, no flushing of subnormals, a correctly rounded square root; offsets of 64 bits."""
+    forms = compiled(name, {**constants, "KIND": kind}, capability)
+    ptx = forms["ptx"]
+    assert f".target sm_{capability}" in ptx
+    assert forms["cubin"], "the assembler takes it"
     assert not FUSED.search(ptx)
+    assert not FUSIBLE.search(ptx)
+    assert set(OFFSET.findall(forms["ttir"])) == ({"i64"} if name != "sum_of_squares" else set())
     assert ".ftz" not in ptx
     assert set(re.findall(r"\bsqrt\.[\w.]+", ptx)) == (
         {"sqrt.rn.f32"} if kind == 0 and "store" not in name else set()
@@ -193,4 +223,6 @@ def test_compiled_kernels_fuse_nothing(
 def test_fused_operations_would_be_seen() -> None:
     """The same kernel, with the option that every launch must not have."""
     constants = dict(FORM=0, PAIR=False, INDEXED=False, KIND=0)
-    assert FUSED.search(compiled("perturb", constants, 90, dict(enable_fp_fusion=True)))
+    ptx = compiled("perturb", constants, 90, dict(enable_fp_fusion=True))["ptx"]
+    assert FUSED.search(ptx)
+    assert FUSIBLE.search(ptx)

@@ -1,5 +1,6 @@
 """`torchrun -m mezo train`: real processes, over gloo."""
 
+import json
 import os
 import re
 import signal
@@ -204,6 +205,23 @@ def test_a_run_of_one_goes_on_in_two(arguments: list[str], tmp_path: Path) -> No
     assert same_files(tmp_path / "whole" / "model", tmp_path / "two" / "model")
     whole, two = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "two"))
     assert [(e.step, e.loss) for e in whole.evals] == [(e.step, e.loss) for e in two.evals]
+
+
+def test_two_processes_with_preferences_are_one(arguments: list[str], tmp_path: Path) -> None:
+    """The start's log-probabilities are shared among the processes, too."""
+    rows = [{"prompt": f"{n}:", "chosen": " great" * (1 + n % 3), "rejected": " no"} for n in range(70)]
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rest = [*arguments, "--data", str(data), "--task", "auto", "--split-sizes", "10%", "--steps", "4"]
+    rest += ["--gradient-accumulation", "2"]
+    for name, processes in (("one", 1), ("two", 2)):
+        run(processes, tmp_path / name, *rest)
+    assert np.array_equal(records(tmp_path / "one"), records(tmp_path / "two"))
+    kept = [(tmp_path / name / "reference.safetensors").read_bytes() for name in ("one", "two")]
+    assert kept[0] == kept[1]
+    one, two = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
+    assert [(e.loss, e.metrics) for e in one.evals] == [(e.loss, e.metrics) for e in two.evals]
+    assert one.evals[-1].metrics["preference-accuracy"] != 0.5
 
 
 def test_what_cannot_run_so_says_so(arguments: list[str]) -> None:

@@ -177,7 +177,7 @@ def test_masked(
 
 def test_every_task_of_the_paper_is_here() -> None:
     assert {name for name, *_ in CAUSAL} == {
-        name for name, task in TASKS.items() if isinstance(task.home, HubDataset)
+        name for name, task in TASKS.items() if isinstance(task.home, HubDataset) and name != "gsm8k"
     }
 
 

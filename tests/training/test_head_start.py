@@ -405,6 +405,37 @@ def test_the_command_says_what_the_start_took(data: Path, tmp_path: Path) -> Non
     assert "forward passes on 40 examples" in done.output
 
 
+def test_auto_fits_the_rows_where_that_can_be_done(data: Path, tmp_path: Path) -> None:
+    model = base(tmp_path / "base", "llama")
+    asked = run(config_for(model, data, "lora"), tmp_path / "asked")
+    found = run(config_for(model, data, "lora", start="auto"), tmp_path / "found")
+    assert found.start == asked.start
+    assert found.start is not None
+    assert same_files(tmp_path / "found" / "adapter", tmp_path / "asked" / "adapter")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"tuning": "prefix", "learning_rate": 1e-2}, "part of what is saved"),
+        ({"objective": "f1"}, "is 'f1'"),
+    ],
+)
+def test_auto_says_why_a_run_starts_from_the_model(
+    changes: dict[str, Any], said: str, data: Path, tmp_path: Path
+) -> None:
+    config = config_for(base(tmp_path / "base", "llama"), data, **{"tuning": "full", **changes}, start="auto")
+    notes: list[str] = []
+    listening = Observer()
+    listening.on_note = notes.append  # type: ignore[method-assign]
+    result = run(config, tmp_path / "run", observer=listening)
+    assert any(note.startswith("no head start: ") and said in note for note in notes)
+    assert result.start is None
+    longer = MeZOTrainer(config.model_copy(update={"num_steps": 5}), resume=tmp_path / "run").train()
+    assert longer.start is None
+    assert len(longer.steps) == 5
+
+
 @pytest.mark.slow
 def test_a_real_model_starts_far_below_its_base() -> None:
     """SmolLM2 on SST-2, on sentences that the rows were not fitted to."""

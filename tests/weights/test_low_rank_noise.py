@@ -52,12 +52,13 @@ def summed(x: np.ndarray, seeds: list[int], coefficients: list[float]) -> np.nda
     return x
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_perturbed_weights_are_those_of_the_specification(dtype: torch.dtype) -> None:
-    w = drawn(dtype=dtype)
+def test_perturbed_weights_are_those_of_the_specification(dtype: torch.dtype, device: str) -> None:
+    w = drawn(dtype=dtype).to(device)
     out = torch.empty_like(w)
     low().perturb(w.view(1, -1), 0, 7, 1e-2, out.view(1, -1))
-    assert same_bits(out, stored(summed(w.float().numpy(), [7], [1e-2]), dtype))
+    assert same_bits(out.cpu(), stored(summed(w.float().cpu().numpy(), [7], [1e-2]), dtype))
 
 
 @given(cuts=st.lists(st.integers(0, ROWS * COLUMNS), max_size=6))
@@ -99,10 +100,11 @@ def test_any_number_of_threads_sums_the_same() -> None:
     assert same_bits(a, b)
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("rounding", ["matched", "stochastic", "nearest"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_an_update_is_that_of_the_specification(
-    dtype: torch.dtype, rounding: noise.Rounding, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, rounding: noise.Rounding, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seeds, coefficients = [5, 6], [0.1, -0.2]
     w = drawn(dtype=dtype)
@@ -113,11 +115,11 @@ def test_an_update_is_that_of_the_specification(
         monkeypatch.setattr("mezo.weights.weights.block_size", lambda device, size=size: size)
         monkeypatch.setattr("mezo.weights.low_rank_noise._AT_ONCE", size)
         monkeypatch.setattr("mezo.weights.low_rank_noise.BLOCK", size)
-        mine = w.clone()
+        mine = w.to(device, copy=True)
         Weights([(NAME, mine)], kind="low-rank", rank=RANK).update_(
             seeds, coefficients, decay=0.9, rounding=rounding
         )
-        assert same_bits(mine, expected)
+        assert same_bits(mine.cpu(), expected)
 
 
 def test_only_matrices_without_a_short_side_have_it() -> None:

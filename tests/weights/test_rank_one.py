@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.noise.fresh import run
-from tests.noise.oracle import DTYPES, same_bits
+from tests.noise.oracle import DTYPES, KINDS, same_bits, stored
 
 from mezo import noise
 from mezo.noise import spec
@@ -25,6 +25,7 @@ from mezo.weights.weights import Weights
 NAME, ROWS, COLUMNS = "layer.weight", 53, 41
 F = np.float32
 SEEDS = [3, 2**64 - 1, *range(10, 26)]
+devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 SLOPES = [random.Random(seed).gauss(0, 10 ** random.Random(seed).uniform(-3, 3)) for seed in SEEDS]
 
 
@@ -77,26 +78,29 @@ def test_values_that_are_not_finite_stay() -> None:
 # ------------------------------------------------------------------ what z is
 
 
-def test_z_is_two_vectors_of_the_specification() -> None:
+@devices
+def test_z_is_two_vectors_of_the_specification(device: str) -> None:
     for seed in SEEDS[:3]:
-        weights = Weights([(NAME, torch.zeros(ROWS, COLUMNS)), ("bias", torch.zeros(77))], kind="rank-one")
+        zeros = [(NAME, torch.zeros(ROWS, COLUMNS, device=device)), ("bias", torch.zeros(77, device=device))]
+        weights = Weights(zeros, kind="rank-one")
         weights.add_noise_(Probe(seed, 1.0))
-        matrix, bias = (t.tensor.numpy() for t in weights.tunables)
+        matrix, bias = (t.tensor.cpu().numpy() for t in weights.tunables)
         assert np.array_equal(matrix, np.outer(*factors(seed)))
         assert np.array_equal(bias, spec.noise(np.arange(77), noise.tensor_id("bias"), seed, "rademacher"))
         assert weights.norm(seed) == (ROWS * COLUMNS + 77) ** 0.5
-        zeros = Weights([(NAME, torch.zeros(ROWS, COLUMNS))], kind="rank-one")
-        zeros.add_noise_(Probe(seed, 2.0, Scaling("half", (0.5,))))
-        assert np.array_equal(zeros.tunables[0].tensor.numpy(), matrix)
+        half = Weights([(NAME, torch.zeros(ROWS, COLUMNS, device=device))], kind="rank-one")
+        half.add_noise_(Probe(seed, 2.0, Scaling("half", (0.5,))))
+        assert np.array_equal(half.tunables[0].tensor.cpu().numpy(), matrix)
 
 
-def test_vectors_of_many_seeds_are_those_of_each() -> None:
+@devices
+@pytest.mark.parametrize("kind", KINDS)
+def test_vectors_of_many_seeds_are_those_of_each(kind: noise.Kind, device: str) -> None:
     for start, count in ((0, 5), (7, 4000), (511, 2), (2047, 600)):
-        found = noise.vectors(99, SEEDS, start, count, "cpu")
+        found = noise.vectors(99, SEEDS, start, count, device, kind=kind).cpu()
         for row, seed in zip(found, SEEDS, strict=True):
-            assert np.array_equal(
-                row.numpy(), spec.noise(np.arange(start, start + count), 99, seed, "rademacher")
-            )
+            z = spec.noise(np.arange(start, start + count), 99, seed, kind)
+            assert same_bits(row, torch.from_numpy(z))
 
 
 def test_z_is_white() -> None:
@@ -118,17 +122,35 @@ def _signs(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 # ------------------------------------------------------------------ the sum of a step
 
 
-def by_product(seeds: list[int], slopes: list[float], dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    weights = Weights([(NAME, drawn(dtype=dtype))], kind="rank-one")
+def by_product(
+    seeds: list[int], slopes: list[float], dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> torch.Tensor:
+    weights = Weights([(NAME, drawn(dtype=dtype).to(device))], kind="rank-one")
     weights.update_(seeds, slopes, factor=-1e-3, rounding="nearest")
-    return weights.tunables[0].tensor
+    return weights.tunables[0].tensor.cpu()
 
 
+@devices
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_an_update_is_the_sum_in_whole_numbers(dtype: torch.dtype) -> None:
+def test_an_update_is_the_sum_in_whole_numbers(dtype: torch.dtype, device: str) -> None:
     start = drawn(dtype=dtype).float().numpy()
     expected = torch.from_numpy(summed(start, SLOPES, -1e-3)).to(dtype)
-    assert same_bits(by_product(SEEDS, SLOPES, dtype), expected)
+    assert same_bits(by_product(SEEDS, SLOPES, dtype, device), expected)
+
+
+@devices
+@pytest.mark.parametrize("rounding", ["matched", "stochastic"])
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+def test_a_rounded_update_uses_the_bits_of_the_specification(
+    dtype: torch.dtype, rounding: Any, device: str
+) -> None:
+    weights = Weights([(NAME, drawn(dtype=dtype).to(device))], kind="rank-one")
+    weights.update_(SEEDS, SLOPES, factor=-1e-3, decay=0.9, rounding=rounding)
+    decayed = drawn(dtype=dtype).float().numpy() * F(0.9)
+    index = np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS)
+    bits = spec.rounding_bits(index, noise.tensor_id(NAME), SEEDS[0])
+    expected = stored(summed(decayed, SLOPES, -1e-3), dtype, bits)
+    assert same_bits(weights.tunables[0].tensor.cpu(), expected)
 
 
 def test_the_order_of_directions_does_not_matter() -> None:
@@ -284,8 +306,7 @@ gpu._LANES = 16
 found = low().drawn(Moved(SEEDS, SLOPES, -1e-3), torch.device("cpu"))
 signs = {"left": torch.empty_like(found.left), "right": torch.empty_like(found.right)}
 for name, rows in signs.items():
-    for row, seed in zip(rows.split(1), SEEDS):
-        gpu.fill_(row, Where(noise.tensor_id(f"layer.weight/{name}")), seed, "rademacher", 0)
+    gpu.fill_each_(rows, Where(noise.tensor_id(f"layer.weight/{name}")), SEEDS, "rademacher")
 assert torch.equal(signs["left"], low().lefts(SEEDS)[:, 0])
 assert torch.equal(signs["right"], low().rights(SEEDS)[:, 0])
 q, _ = whole(SLOPES)

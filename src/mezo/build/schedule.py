@@ -11,14 +11,14 @@ from mezo.util.plugins import find
 
 
 def objective_for(config: MeZOConfig, task: Task) -> Objective:
-    """The config's objective; "auto" is candidate cross-entropy where there are candidates.
+    """The config's objective; "auto" is the task's, which is candidate cross-entropy where there are candidates.
 
     Raises MezoError if there is no such objective, or it compares candidates and the task has none.
     """
     name = config.objective
     if name == "auto":
-        name = "candidate-ce" if task.has_candidates else "answer-ce"
-    objective = objective_named(name, task.metrics)
+        name = task.objective or ("candidate-ce" if task.has_candidates else "answer-ce")
+    objective = objective_named(name, task.metrics, timeout=config.reward_timeout)
     if objective.needs_candidates and not task.has_candidates:
         raise MezoError(
             f"objective {name!r} compares candidates, and task {task.name!r} has none; use answer-ce"

@@ -100,7 +100,7 @@ def train(
     model card into one folder. Ctrl-C stops after the current step and saves everything; SIGTERM saves what
     --resume needs, and exits with 143.
     """
-    from mezo.combinations import with_a_rate
+    from mezo.combinations import recommended
     from mezo.resume.compatibility import Changed
     from mezo.runs.folder import RunFolder
     from mezo.sinks import Several, logging_to, names_for
@@ -108,7 +108,7 @@ def train(
     if fork is not None and resume is None:
         raise typer.BadParameter("--fork goes on from a run: give that one with --resume")
     if resume is None:
-        config = with_a_rate(config)
+        config = recommended(config)
     folder = fork or resume or output or Path("runs") / _default_name(config)
     if resume is None and restarted() and RunFolder(folder).config.is_file():
         # torchrun starts all processes anew, with the same command, when one of them is gone

@@ -1,6 +1,7 @@
 """Conversations through a tokenizer's chat template, with the assistant's turns to be learned."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mezo.data.tokens import continuation, token_ids
@@ -30,10 +31,10 @@ def encode_chat(
     Raises MezoError, which names the row, if the template refuses the conversation or writes its turns in another way
     once others follow, or if nothing to learn fits.
     """
-    choices = _shorter(talk, turns)
+    choices = shorter(talk, turns)
     while True:
         talk = choices.pop(0)
-        ids, spans = _tokens(talk, where, tokenizer, turns, end)
+        ids, spans = turn_tokens(talk, where, tokenizer, turns, end)
         if len(ids) <= max_length or not choices:
             break
     start = spans[0][0]
@@ -51,12 +52,12 @@ def encode_chat(
         tuple(ids[:start]),
         (tuple(ids[start:]),),
         0,
-        references=(answer.strip(),),
+        references=talk.references or (answer.strip(),),
         scored=None if whole else scored,
     )
 
 
-def _shorter(talk: Conversation, turns: str) -> list[Conversation]:
+def shorter(talk: Conversation, turns: str) -> list[Conversation]:
     """The conversation, and then without its earliest exchanges, as long as there is something to learn in it."""
     found, messages, first = [talk], list(talk.messages), talk.first_learned
     while True:
@@ -66,13 +67,13 @@ def _shorter(talk: Conversation, turns: str) -> list[Conversation]:
         gone = asks[1] - asks[0]
         messages = messages[: asks[0]] + messages[asks[1] :]
         first = max(first - gone, asks[0])
-        rest = Conversation(tuple(messages), talk.tools, first)
+        rest = replace(talk, messages=tuple(messages), first_learned=first)
         if not rest.learned(turns):
             return found
         found.append(rest)
 
 
-def _tokens(
+def turn_tokens(
     talk: Conversation, where: str, tokenizer: "PreTrainedTokenizerBase", turns: str, end: tuple[int, ...]
 ) -> tuple[list[int], list[tuple[int, int]]]:
     """All tokens up to the last turn to learn, and where each such turn is among them: [start, end)."""

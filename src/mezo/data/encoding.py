@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from mezo.data.causal import encode_causal
 from mezo.data.chat import encode_chat
 from mezo.data.masked import encode_masked
+from mezo.data.pairs import encode_pair
 from mezo.data.tokens import BROKEN, as_text, controls
 from mezo.events import MezoWarning
 from mezo.scoring import Example
@@ -73,6 +74,8 @@ def _encoded(
         if all(talk is not None for talk in talks):
             return [
                 encode_chat(talk, row.where, tokenizer, max_length, turns=task.turns, end=end)
+                if talk.rejected is None
+                else encode_pair(talk, row.where, tokenizer, max_length, end=end)
                 for talk, row in zip(talks, rows, strict=True)
                 if talk is not None
             ]

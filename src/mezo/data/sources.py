@@ -17,7 +17,17 @@ from mezo.data.formats.tables import library
 from mezo.data.lazy import LAZY_FROM, MappedRows
 from mezo.errors import MezoError, MissingSplit
 from mezo.events import MezoWarning
-from mezo.tasks import TASKS, Auto, HubDataset, Labelled, PackagedDataset, Row, Task, resolved
+from mezo.tasks import (
+    TASKS,
+    Auto,
+    GeneratedDataset,
+    HubDataset,
+    Labelled,
+    PackagedDataset,
+    Row,
+    Task,
+    resolved,
+)
 
 _SPELLINGS = (("train", "training"), ("validation", "valid", "val", "dev"), ("test",))
 DEFAULT = "sst2"  # the task of "auto" without data
@@ -125,6 +135,12 @@ def _from_home(task: Task, split: str) -> Sequence[Row]:
         return rows_of(hub.load(task.home, split), f"{task.home.id} {split}")
     if isinstance(task.home, PackagedDataset):
         return _from_folder(Path(__file__).parent / task.home.folder, split)
+    if isinstance(task.home, GeneratedDataset):
+        if canonical(split) not in ("train", "validation", "test"):
+            raise MissingSplit(
+                f"task {task.name!r}: expected the split train, validation or test, found {split!r}"
+            )
+        return rows_of(list(task.generated(canonical(split))), f"{task.name} {split}")
     raise MezoError(
         f"task {task.name!r} has no data of its own: give a .jsonl file with fields {', '.join(task.fields)}"
     )

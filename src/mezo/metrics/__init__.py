@@ -4,6 +4,7 @@ from mezo.errors import MezoError
 from mezo.metrics.accuracy import ACCURACY
 from mezo.metrics.base import ChoiceMetric, Metric, TextMetric
 from mezo.metrics.drop import DROP_EM, DROP_F1
+from mezo.metrics.last_number import LAST_NUMBER
 from mezo.metrics.macro_f1 import MACRO_F1
 from mezo.metrics.multirc import MULTIRC_EM, MULTIRC_F1A
 from mezo.metrics.record import RECORD_EM, RECORD_F1
@@ -21,6 +22,7 @@ METRICS: dict[str, Metric] = {
         *(SQUAD_F1, SQUAD_EM),
         *(DROP_F1, DROP_EM),
         *ROUGE.values(),
+        LAST_NUMBER,
     )
 }
 

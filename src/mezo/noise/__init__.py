@@ -89,6 +89,9 @@ def vectors(
     import torch
 
     out = torch.empty(len(seeds), count, dtype=torch.float32, device=device)
+    if out.is_cuda:
+        _backend("cuda").fill_each_(out, Where(tensor_id, start), seeds, kind)
+        return out
     if out.device.type == "cpu" and kind == "rademacher":
         import_module("mezo.noise.cpu_signs").fill_(out, tensor_id, start, seeds)
         return out

@@ -42,6 +42,14 @@ def fill_(out: torch.Tensor, where: "Where", seed: int, kind: str, purpose: int)
     )
 
 
+def fill_each_(out: torch.Tensor, where: "Where", seeds: Sequence[int], kind: str) -> None:
+    """out (seeds, n) float32, contiguous = the noise of the elements from `where` on, a row for each seed."""
+    check_noise_buffer(out)
+    keys = send(np.array(seeds, np.uint64).view(np.int64), out.device)
+    place = _place(out.shape[1], where.start, 0, where)
+    _launch(kernels.fill_each, len(out), place, out, keys, *place, look_up(_KIND, kind, "noise"))
+
+
 def perturb(
     weight: torch.Tensor,
     where: "Where",

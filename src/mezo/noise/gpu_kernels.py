@@ -48,8 +48,12 @@ def fill(
 ):
     row = (tl.program_id(0) // programs).to(tl.int64)
     c, o = lanes(tl.program_id(0) % programs, start + row * row_stride, LANES)
+    _fill_lanes(out + row * out_stride, c, o, cols, tensor, purpose, seed, KIND)
+
+
+@triton.jit
+def _fill_lanes(to, c, o, cols, tensor, purpose, seed, KIND: tl.constexpr):
     z0, z1, z2, z3, z4, z5, z6, z7 = noise(c, tensor, purpose, seed, KIND)
-    to = out + row * out_stride
     _fill(to, o, cols, z0)
     _fill(to, o + 16, cols, z1)
     _fill(to, o + 32, cols, z2)
@@ -58,6 +62,25 @@ def fill(
     _fill(to, o + 80, cols, z5)
     _fill(to, o + 96, cols, z6)
     _fill(to, o + 112, cols, z7)
+
+
+@triton.jit(do_not_specialize=PLAIN)
+def fill_each(
+    out,
+    seeds,
+    cols,
+    programs,
+    start: tl.int64,
+    row_stride: tl.int64,
+    tensor: tl.uint32,
+    KIND: tl.constexpr,
+    LANES: tl.constexpr,
+):
+    """out (seeds, cols) = the noise of one row of a tensor under each seed; row_stride: 0, every row is the same."""
+    row = (tl.program_id(0) // programs).to(tl.int64)
+    c, o = lanes(tl.program_id(0) % programs, start + row * row_stride, LANES)
+    to, seed = out + row * cols, tl.load(seeds + row)
+    _fill_lanes(to, c, o, cols, tensor, tl.full((), 0, tl.uint32), seed, KIND)
 
 
 @triton.jit

@@ -11,6 +11,7 @@ import torch
 import triton.language as tl
 
 from mezo.noise.layout import check_outputs, flattened, layout
+from mezo.util.devices import to_device
 
 if TYPE_CHECKING:
     from mezo.noise.where import Where
@@ -74,5 +75,4 @@ def programs(cols: int, lanes: int) -> int:
 
 def send(words: np.ndarray, device: torch.device) -> torch.Tensor:
     """A copy on the device, on its way while the host goes on."""
-    host = torch.from_numpy(words)
-    return (host.pin_memory() if device.type == "cuda" else host).to(device, non_blocking=True)
+    return to_device(torch.from_numpy(words), device)

@@ -37,3 +37,11 @@ class OutputObjective(Objective):
     @abstractmethod
     def __call__(self, examples: Sequence[Example], outputs: Sequence[str]) -> float:
         """One output for each example -> the loss of the batch."""
+
+    def each(self, examples: Sequence[Example], outputs: Sequence[str]) -> list[float]:
+        """One output for each example -> its reward, more of which is better."""
+        return [-self([example], [output]) for example, output in zip(examples, outputs, strict=True)]
+
+    def told(self) -> str | None:
+        """What people should know at the end, such as what it cost."""
+        return None

@@ -17,6 +17,9 @@ class NegativeMetric(OutputObjective):
     def __call__(self, examples: Sequence[Example], outputs: Sequence[str]) -> float:
         return -self.of.of(examples, outputs)
 
+    def each(self, examples: Sequence[Example], outputs: Sequence[str]) -> list[float]:
+        return [self.of.score(example, output) for example, output in zip(examples, outputs, strict=True)]
+
 
 def negative(name: str, metric: TextMetric) -> NegativeMetric:
     return NegativeMetric(name, needs_candidates=False, metric=metric.name, of=metric)

@@ -1,50 +1,66 @@
-"""A custom reward: any Python function of an example and of what the model wrote."""
+"""Rewards as an objective: of this package, any Python function, or a sum of several."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
-from mezo.errors import MezoError
 from mezo.objectives.base import OutputObjective
+from mezo.objectives.rewards.base import Function, Scorer, checked, each
 from mezo.scoring import Example
-
-Function = Callable[[dict[str, Any], str], Any]  # a number, which is checked
 
 
 @dataclass(frozen=True, slots=True)
 class Reward(OutputObjective):
-    """-(mean reward over the batch). Make one with `reward_of`.
+    """-(mean reward over the batch). Make one with `reward_of`, or by name.
 
-    The function is called with (example, output). example: the fields of the row, and `references`,
-    the list of accepted answers, where the task has them. output: the generated text.
+    A reward is of (row, output). row: the fields of the row, and `references`, the list of accepted answers, where the task
+    has them. output: the generated text.
     """
 
-    function: Function
+    scorer: Scorer
+    telling: Callable[[], str | None] = lambda: None
 
     def __call__(self, examples: Sequence[Example], outputs: Sequence[str]) -> float:
-        rewards = [self._reward(e, text) for e, text in zip(examples, outputs, strict=True)]
+        rewards = self.each(examples, outputs)
         return -math.fsum(rewards) / len(rewards)
 
-    def _reward(self, example: Example, output: str) -> float:
-        row = {**(example.fields or {}), "references": list(example.references)}
-        where = f"reward {self.name}, example {_shown(row)}, output {_shown(output)}"
-        try:
-            value = self.function(dict(row), output)
-        except Exception as error:
-            reason = " ".join(str(error).split())
-            raise MezoError(f"{where}: raised {type(error).__name__}{reason and ': '}{reason}") from error
-        if not isinstance(value, Real) or not math.isfinite(value):
-            raise MezoError(f"{where}: expected a finite number, found {_shown(value)}")
-        return float(value)
+    def each(self, examples: Sequence[Example], outputs: Sequence[str]) -> list[float]:
+        rows = [row_of(example) for example in examples]
+        return checked(self.name, rows, outputs, self.scorer(rows, outputs))
+
+    def told(self) -> str | None:
+        return self.telling()
+
+
+def row_of(example: Example) -> dict[str, Any]:
+    """What a reward sees of an example."""
+    return {**(example.fields or {}), "references": list(example.references)}
 
 
 def reward_of(function: Function, name: str) -> Reward:
-    """A function of (example, output) as an objective."""
-    return Reward(name, needs_candidates=False, metric=name, function=function)
+    """A function of (row, output) as an objective."""
+    return reward(name, each(name, function))
 
 
-def _shown(value: object) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 200 else text[:197] + "..."
+def reward(
+    name: str, scorer: Scorer, metric: str | None = None, telling: Callable[[], str | None] = lambda: None
+) -> Reward:
+    """A scorer as an objective. metric: what it is called where it is reported, by default its name."""
+    return Reward(name, needs_candidates=False, metric=metric or name, scorer=scorer, telling=telling)
+
+
+def added(name: str, parts: Sequence[tuple[float, Reward]]) -> Reward:
+    """The sum of rewards, with weights."""
+
+    def score(rows: Sequence[Mapping[str, Any]], outputs: Sequence[str]) -> list[float]:
+        columns = [checked(part.name, rows, outputs, part.scorer(rows, outputs)) for _, part in parts]
+        weights = [weight for weight, _ in parts]
+        return [
+            math.fsum(w * v for w, v in zip(weights, row, strict=True)) for row in zip(*columns, strict=True)
+        ]
+
+    def told() -> str | None:
+        return "; ".join(words for _, part in parts if (words := part.told())) or None
+
+    return reward(name, score, "reward:sum", told)

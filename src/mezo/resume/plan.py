@@ -30,6 +30,7 @@ import numpy as np
 
 from mezo.build.schedule import most_directions
 from mezo.config import MeZOConfig
+from mezo.data.references import References
 from mezo.engines.base import Engine
 from mezo.errors import MezoError
 from mezo.estimators import Estimator
@@ -56,6 +57,7 @@ class FreshRun:
     estimator: Estimator
     remembers: bool  # whether the estimator has a state that records do not hold (`remembers`)
     rows: LabelRows | None = None  # of label words, that theta has from the start
+    references: References | None = None  # the start's log-probabilities, for an objective that reads them
 
     @property
     def width(self) -> int:

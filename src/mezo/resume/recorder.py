@@ -27,11 +27,13 @@ from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.events import EvalRecord, StepRecord
 from mezo.resume.plan import FreshRun, ResumePlan, walks
+from mezo.resume.reference_file import write_references
 from mezo.resume.start_file import write_start
 from mezo.runs import event_log, snapshots
 from mezo.runs.folder import RunFolder
 from mezo.runs.locking import RunLock
 from mezo.runs.metrics_file import MetricsWriter
+from mezo.runs.samples import Sample, write_samples
 from mezo.runs.snapshots import State
 from mezo.runs.trajectory import TrajectoryWriter, journal_of
 from mezo.tuning.saving import SaveFailed
@@ -52,6 +54,9 @@ class RunFiles:
         """values: of the estimator, for the trajectory. Raises WriteFailed, as all methods do."""
 
     def evaluation(self, record: EvalRecord) -> None: ...
+
+    def samples(self, samples: Sequence[Sample]) -> None:
+        """Outputs of a step, with their rewards."""
 
     def note(self, kind: str, /, **values: Any) -> None:
         """A line for RUN/events.jsonl."""
@@ -99,6 +104,7 @@ class Recorder(RunFiles):
             with recorder.closed_on_error(), recorder.writing():
                 write_text(folder.config, config.to_yaml())
                 write_start(folder, run.rows)
+                write_references(folder, run.references)
                 written = TrajectoryWriter(folder.trajectory, run.header, run.width)
                 recorder._write_to(written, lambda: MetricsWriter(folder.metrics))
         except WriteFailed:
@@ -126,6 +132,7 @@ class Recorder(RunFiles):
                 plan.run.config, config.to_yaml()
             )  # first: a longer run is one by its config.yaml, too
             write_start(plan.run, run.rows)
+            write_references(plan.run, run.references)
             if plan.header is None:
                 written = TrajectoryWriter(plan.run.trajectory, run.header, run.width)
             else:
@@ -153,6 +160,10 @@ class Recorder(RunFiles):
     def evaluation(self, record: EvalRecord) -> None:
         with self.writing():
             self.metrics.write(record)
+
+    def samples(self, samples: Sequence[Sample]) -> None:
+        with self.writing():
+            write_samples(self.run, samples)
 
     def note(self, kind: str, /, **values: Any) -> None:
         with self.writing():
@@ -237,6 +248,13 @@ def _locked(path: Path) -> RunLock:
 
 def _forget(run: RunFolder) -> None:
     """Remove the files that a run begins with."""
-    for path in (run.config, run.start, run.metrics, journal_of(run.trajectory), run.trajectory):
+    for path in (
+        run.config,
+        run.start,
+        run.reference,
+        run.metrics,
+        journal_of(run.trajectory),
+        run.trajectory,
+    ):
         with contextlib.suppress(OSError):
             path.unlink()

@@ -29,6 +29,7 @@ class RunFolder:
         self.start = (
             self.path / "start.safetensors"
         )  # label words' rows that it starts from, if it was asked for
+        self.reference = self.path / "reference.safetensors"  # the start's log-probabilities, for dpo
         self.journal = self.path / "trajectory.mezo.journal"  # its last records, until they are sealed
         self.adapter = self.path / "adapter"  # LoRA or prefix weights, in peft's format
         self.model = self.path / "model"  # full-parameter tuning: the tuned model
@@ -38,6 +39,8 @@ class RunFolder:
         self.trace = self.path / "trace.json.gz"  # some steps in Chrome's trace format, if asked for
         self.summary = self.path / "summary.json"  # how it was made and what it took: see `mezo.runs.summary`
         self.probe = self.path / "probe.npz"  # a linear probe, where the run is one
+        self.samples = self.path / "samples.jsonl"  # outputs with their rewards: see `mezo.runs.samples`
+        self.samples_page = self.path / "samples.html"
         self.events = self.path / "events.jsonl"  # starts, resumptions, stops: `mezo.runs.event_log`
         self.snapshots = self.path / "snapshots"  # while it goes on: see `mezo.runs.snapshots`
         self.logs = self.path / "logs"  # for other tools, if that was asked for: see `mezo.sinks`

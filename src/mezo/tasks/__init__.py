@@ -2,23 +2,27 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
-from mezo.errors import MezoError
-from mezo.tasks.base import MASK, HubDataset, PackagedDataset, Task, TextExample, placed
+from mezo.errors import MezoError, near
+from mezo.tasks.base import MASK, GeneratedDataset, HubDataset, PackagedDataset, Task, TextExample, placed
 from mezo.tasks.boolq import BoolQ
 from mezo.tasks.cb import CB
 from mezo.tasks.chat import Chat
 from mezo.tasks.classification import Classification
 from mezo.tasks.copa import COPA
+from mezo.tasks.countdown import Countdown
 from mezo.tasks.demo import DEMO
 from mezo.tasks.drop import DROP
+from mezo.tasks.gsm8k import GSM8K
 from mezo.tasks.instruction import Instruction
 from mezo.tasks.labelled import Labelled
 from mezo.tasks.mnli import MNLI
 from mezo.tasks.multirc import MultiRC
 from mezo.tasks.plain_text import PlainText
+from mezo.tasks.preference import Preference
 from mezo.tasks.prompt_completion import PromptCompletion
 from mezo.tasks.question_answer import QuestionAnswer
 from mezo.tasks.recognise import Auto, recognised
@@ -41,6 +45,7 @@ TASKS: dict[str, Task] = {
         *(SST2(), SST5(), SNLI(), MNLI(), RTE(), TREC()),  # the paper's for masked models
         *(CB(), BoolQ(), WSC(), WiC(), MultiRC(), COPA(), ReCoRD(), SQuAD(), DROP()),  # and for causal ones
         *(DEMO, PromptCompletion(), Chat(), Instruction(), QuestionAnswer(), PlainText(), Labelled()),
+        *(Preference(), GSM8K(), Countdown()),
     )
 }
 
@@ -126,8 +131,19 @@ def _named(name: str) -> Task:
         from mezo.tasks.load_task import read_task
 
         return read_task(Path(os.path.expanduser(name)))
+    if (base := name.partition("(")[0]) != name and base in TASKS:
+        return _with_settings(TASKS[base], plugins.split(name)[1])
     found, settings = plugins.find("task", name, TASKS)
     return plugins.made(f"task {name!r}", found, settings) if isinstance(found, type) else found
+
+
+def _with_settings(task: Task, settings: Mapping[str, Any]) -> Task:
+    """A task of the table with settings of its own, such as countdown(numbers=4)."""
+    known = {each.name for each in fields(task)} - {each.name for each in fields(Task)}
+    for key in settings:
+        if key not in known:
+            raise MezoError(f"task {task.name!r} has no setting {key!r}{near(key, sorted(known))}")
+    return replace(task, **settings)
 
 
 def _with_words(task: Task, words: Sequence[str]) -> Task:
@@ -149,6 +165,7 @@ __all__ = [
     "TASKS",
     "Auto",
     "Classification",
+    "GeneratedDataset",
     "HubDataset",
     "PackagedDataset",
     "Row",

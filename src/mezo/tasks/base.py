@@ -54,12 +54,19 @@ class PackagedDataset:
     folder: str
 
 
+@dataclass(frozen=True, slots=True)
+class GeneratedDataset:
+    """Data that the task makes itself: `Task.generated`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
     """A task by name. Subclasses are final; a new one is one file and one line in TASKS."""
 
     name: str
-    home: HubDataset | PackagedDataset | None = None  # where its data are when no source is given
+    home: HubDataset | PackagedDataset | GeneratedDataset | None = (
+        None  # where its data are when no source is given
+    )
     fields: tuple[str, ...]  # that every row must have
     aliases: tuple[tuple[str, str], ...] = ()  # (other official name, field): read where the field is absent
     classes: tuple[tuple[str, ...], ...] = ()  # how labels are written, class by class; see Row.label
@@ -68,6 +75,9 @@ class Task(ABC):
         True  # there is a choice to be made: accuracy and candidate objectives mean something
     )
     metrics: tuple[str, ...] = ("accuracy",)  # it is judged by, the headline one first
+    objective: str | None = (
+        None  # what "auto" is; None: of candidates where there are some, else of the answer
+    )
     fits: bool = False  # its classes are those of the training rows: see `fitted`
     # How a run reads its rows; set by `task_for`.
     columns: tuple[tuple[str, str], ...] = ()  # (column of the data, field): read whatever else the row has
@@ -108,6 +118,10 @@ class Task(ABC):
     def unfold(self, fields: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         """The examples in one raw object: most often itself; several where a passage holds questions."""
         return (fields,)
+
+    def generated(self, split: str) -> Sequence[Mapping[str, Any]]:
+        """The rows of "train", "validation" or "test", where its `home` is a GeneratedDataset."""
+        raise NotImplementedError
 
     def skips(self, row: Row) -> str | None:
         """Why a row is left out, such as "no gold label", where the official data hold such rows."""

@@ -1,7 +1,7 @@
 """Conversations, of which the assistant's turns are learned through the model's chat template."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mezo.errors import MezoError
@@ -29,11 +29,15 @@ _SAMPLES = (
 )
 
 
+_REFERENCE = ("answer", "reference")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Chat(FreeText):
     """`messages` (OpenAI), `conversations` (ShareGPT), or TRL's `prompt` and `completion` as lists of messages.
 
-    System prompts and tool messages are context. `turns` says which of the assistant's turns are learned.
+    Beside `messages`, `answer` or `reference` (a text, or a list of accepted ones) is what rewards and metrics compare with. It
+    is learned as the assistant's turn where the messages end before one. System prompts and tool messages are context. `turns` says which of the assistant's turns are learned.
 
     Example:
         >>> talk = Chat().conversation(Row(_SAMPLES[1], "samples", 0))
@@ -58,8 +62,14 @@ class Chat(FreeText):
         if "before" in row.fields:
             before = messages_in(row, "before")
             found = Conversation((*before, *found.messages), found.tools, first_learned=len(before))
+        if (
+            name := next((each for each in _REFERENCE if row.fields.get(each) is not None), None)
+        ) is not None:
+            found = _with_reference(found, row, name)
         if not found.learned(self.turns):
-            raise MezoError(f"{row.where}: expected a turn of the assistant to learn, found none")
+            raise MezoError(
+                f"{row.where}: expected a turn of the assistant to learn, or a field answer, found none"
+            )
         return found
 
     def causal(self, row: Row) -> TextExample:
@@ -67,3 +77,20 @@ class Chat(FreeText):
             f"{row.where}: a conversation is written out by a chat template, and this model's tokenizer has none: "
             "give --chat-template chatml (or plain, or a FILE)"
         )
+
+
+def _with_reference(talk: Conversation, row: Row, name: str) -> Conversation:
+    value, asks = row.fields[name], talk.messages[-1]["role"] != "assistant"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        row = Row({name: str(value)}, row.source, row.number, row.is_line)
+    elif not asks and not isinstance(value, str | list):
+        return talk  # of some other meaning
+    answers = tuple(text.strip() for text in row.texts(name))
+    if not answers or not all(answers):
+        raise MezoError(f"{row.where}: expected some text in field {name!r}, found none")
+    if not asks:
+        return replace(talk, references=answers)
+    said = {"role": "assistant", "content": answers[0]}
+    return replace(
+        talk, messages=(*talk.messages, said), first_learned=len(talk.messages), references=answers
+    )

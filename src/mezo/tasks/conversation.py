@@ -30,6 +30,8 @@ class Conversation:
     messages: tuple[Mapping[str, Any], ...]  # each with role and content, and what else a template may read
     tools: Sequence[Any] | None = None
     first_learned: int = 0  # turns of the assistant before this message are context
+    references: tuple[str, ...] = ()  # accepted answers; () means the last turn to learn
+    rejected: Mapping[str, Any] | None = None  # what is not to be said in place of the last message
 
     def learned(self, turns: str) -> tuple[int, ...]:
         """Places of the assistant's messages to learn: "all", or the "last" alone."""
@@ -56,6 +58,11 @@ def messages_in(row: Row, name: str) -> list[dict[str, Any]]:
     if isinstance(value, str) or not isinstance(value, Sequence) or not len(value):
         raise MezoError(f"{row.where}: expected a list of messages in field {name!r}, found {shown(value)}")
     return [_message(item, f"{row.where}: message {n} of {name!r}") for n, item in enumerate(value)]
+
+
+def is_messages(value: Any) -> bool:
+    """Whether it is a list of messages, or one as JSON in a CSV."""
+    return not isinstance(value, str) or (value.startswith("[{") and '"role"' in value)
 
 
 def _parsed(text: str, row: Row, name: str) -> Any:

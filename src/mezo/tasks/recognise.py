@@ -7,6 +7,7 @@ from typing import Any
 
 from mezo.errors import MezoError
 from mezo.tasks.base import HubDataset, Task, TextExample
+from mezo.tasks.conversation import is_messages
 from mezo.tasks.row import Row
 
 # The forms that people write, the most telling first: fields of which a row must have all.
@@ -14,6 +15,7 @@ FORMS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("messages",), "chat"),
     (("conversations",), "chat"),
     (("conversation",), "chat"),
+    (("chosen", "rejected"), "preference"),
     (("prompt", "completion"), "prompt-completion"),
     (("instruction", "output"), "instruction"),
     (("text", "label"), "labelled"),
@@ -21,7 +23,6 @@ FORMS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("question", "answer"), "question-answer"),
     (("text",), "text"),
 )
-_PREFERENCES = {"chosen", "rejected"}
 _EXTRA = {"idx", "id", "uid", "guid", "label_text", "source"}  # fields that tell nothing of a row's form
 
 
@@ -60,15 +61,10 @@ def recognised(rows: Sequence[Row], tasks: Mapping[str, Task], columns: Mapping[
         )
     for needed, name in FORMS:
         if fields.keys() >= set(needed):
-            if name == "prompt-completion" and _is_messages(fields["prompt"]):
+            if name == "prompt-completion" and is_messages(fields["prompt"]):
                 name = "chat"
             return name, f"reading rows of {_listed(needed)} as task {name!r}"
     raise MezoError(f"{rows[0].where}: {_nearest(list(fields))}")
-
-
-def _is_messages(value: Any) -> bool:
-    """Whether it is a list of messages, or one as JSON in a CSV."""
-    return not isinstance(value, str) or (value.startswith("[{") and '"role"' in value)
 
 
 def _is_public(task: Task, rows: Sequence[Row], fields: Mapping[str, Any]) -> bool:
@@ -84,11 +80,6 @@ def _is_public(task: Task, rows: Sequence[Row], fields: Mapping[str, Any]) -> bo
 
 def _nearest(fields: list[str]) -> str:
     """What is wrong with these fields: which form they come nearest to, and what to do."""
-    if set(fields) >= _PREFERENCES:
-        return (
-            f"fields {_listed(fields)} are preferences, which no task here learns from; to learn the chosen answers alone: "
-            "--columns completion=chosen"
-        )
     best = max(FORMS, key=lambda form: _likeness(form[0], fields))[0]
     missing = [name for name in best if name not in fields]
     left, pairs = [name for name in fields if name not in best], []

@@ -9,7 +9,8 @@ from mezo.errors import MezoError
 from mezo.events import EvalRecord
 from mezo.metrics import Metric, TextMetric, metric_named
 from mezo.metrics.accuracy import ACCURACY
-from mezo.objectives import LogprobObjective, Objective, OutputObjective, reported
+from mezo.metrics.preference import preferred
+from mezo.objectives import LogprobObjective, Objective, OutputObjective, PreferenceObjective, reported
 from mezo.runs.judged_on import rows_fingerprint
 from mezo.scoring import Example, candidate_scores, pose, predictions
 from mezo.util.clock import since
@@ -63,7 +64,7 @@ def evaluate(
     names = metrics if metrics is not None else ("accuracy",) if has_candidates else ()
     wanted = [metric_named(name) for name in names]
     _check(wanted, has_candidates)
-    loss, choices, scores = _scored(engine, examples, reported(objective), has_candidates)
+    loss, choices, scores, margins = _scored(engine, examples, reported(objective), has_candidates)
     writes = isinstance(objective, OutputObjective) or any(isinstance(m, TextMetric) for m in wanted)
     writes = writes or (answers is not None and answers.writes)
     outputs = engine.generate(examples) if writes else []
@@ -73,6 +74,8 @@ def evaluate(
         m.name: m.of(examples, outputs) if isinstance(m, TextMetric) else m.of(examples, choices)
         for m in wanted
     }
+    if margins:
+        values = {**preferred(margins), **values}
     if isinstance(objective, OutputObjective) and objective.metric not in values:
         values[objective.metric] = -objective(examples, outputs)
     return EvalRecord(
@@ -97,12 +100,15 @@ def _check(metrics: Sequence[Metric], has_candidates: bool) -> None:
 
 def _scored(
     engine: Engine, examples: Sequence[Example], loss: LogprobObjective, has_candidates: bool
-) -> tuple[float, list[int], list[list[float]]]:
-    """The loss, and where there is a choice the candidate chosen for each example, and the scores of its candidates."""
+) -> tuple[float, list[int], list[list[float]], list[float]]:
+    """The loss, and where there is a choice the candidate chosen for each example, and the scores of its candidates.
+
+    And of a loss of preferences, by how much each example's chosen answer is ahead.
+    """
     total, weights, choices = 0.0, 0, [0] * len(examples)
     scores: list[list[float]] = [[] for _ in examples]
-    order = sorted(range(len(examples)), key=lambda i: (len(examples[i].prompt), i))
-    parts = [order[start : start + _CHUNK] for start in range(0, len(order), _CHUNK)]
+    margins: list[float] = []
+    parts = in_chunks(examples)
     chunks = [[examples[i] for i in members] for members in parts]
     all_posed = [pose(chunk, answers_only=not has_candidates) for chunk in chunks]
     scored = zip(parts, chunks, all_posed, engine.logprobs_each(all_posed), strict=True)
@@ -112,10 +118,19 @@ def _scored(
                 choices[i] = int(choice)
             for number, score in zip(posed.candidate_example, candidate_scores(posed, logprobs), strict=True):
                 scores[members[number]].append(float(score))
+        if isinstance(loss, PreferenceObjective):
+            pairs = loss.rewards(posed, logprobs)
+            margins += (pairs.chosen - pairs.rejected).tolist()
         if loss.answers_only and has_candidates:
             logprobs = logprobs[posed.candidate_is_answer[posed.query_candidate]]
             posed = pose(chunk, answers_only=True)
         weight = len(logprobs) if loss.answers_only else len(chunk)  # a mean over tokens, or over examples
         total += loss(posed, logprobs) * weight
         weights += weight
-    return (total / weights, choices, scores) if has_candidates else (total / weights, [], [])
+    return total / weights, choices if has_candidates else [], scores if has_candidates else [], margins
+
+
+def in_chunks(examples: Sequence[Example]) -> list[list[int]]:
+    """The places of the examples that are scored in one call, so that all who ask of the same examples get the same bits."""
+    order = sorted(range(len(examples)), key=lambda i: (len(examples[i].prompt), i))
+    return [order[start : start + _CHUNK] for start in range(0, len(order), _CHUNK)]

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from mezo.build.head_start import HeadStart, check_start, made_start
+from mezo.combinations import check_combination
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset
+from mezo.errors import MezoError
 from mezo.models.load import LoadedModel
 from mezo.objectives import Objective
 from mezo.parallel.group import ProcessGroup
@@ -34,25 +36,41 @@ def head_start(
         resume: a run that was begun has its rows in its folder.
         note: called with messages for people.
 
-    Raises MezoError where the rows cannot be fitted or held, or the run's own are missing or changed.
+    Raises MezoError where the rows cannot be fitted or held (with start=auto that is said, and the run starts from the
+    model), or the run's own are missing or changed.
     """
     if config.start == "model":
         return None
     header = None if resume is None else header_of(resume.run)
     if resume is not None and header is not None:
-        return HeadStart(rows_of(resume.run.path, header), dict(header.get("start") or {}), 0.0)
-    examples = check_start(config, base, *asked)
+        begun = header.get("start")
+        if begun is None and config.start == "auto":
+            return None
+        return HeadStart(rows_of(resume.run.path, header), dict(begun or {}), 0.0)
     found: dict[str, Any] = {}
-    if group.leads:
-        made = made_start(config, base, examples, note)
-        note(made.in_words())
-        data = None if made.rows is None else made.rows.to_bytes()
-        found = {
-            "record": {**made.record, "rows": None if data is None else digest_of(data)},
-            "data": None if data is None else base64.b64encode(data).decode(),
-            "seconds": made.seconds,
-        }
+    try:
+        check_combination(config.model_copy(update={"start": "linear-probe"}))
+        examples = check_start(config, base, *asked)
+        if group.leads:
+            found = _found(made_start(config, base, examples, note), note)
+    except MezoError as error:
+        if config.start != "auto":
+            raise
+        note(f"no head start: {error}")
     found = group.records(found)[0]
+    if not found:
+        return None
     data = found["data"]
     rows = None if data is None else LabelRows.of_bytes(base64.b64decode(data), "the first process")
     return HeadStart(rows, found["record"], found["seconds"])
+
+
+def _found(made: HeadStart, note: Callable[[str], None]) -> dict[str, Any]:
+    """What the first process tells the others."""
+    note(made.in_words())
+    data = None if made.rows is None else made.rows.to_bytes()
+    return {
+        "record": {**made.record, "rows": None if data is None else digest_of(data)},
+        "data": None if data is None else base64.b64encode(data).decode(),
+        "seconds": made.seconds,
+    }

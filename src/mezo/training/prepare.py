@@ -12,17 +12,21 @@ from mezo.build.schedule import directions_at, objective_for
 from mezo.build.setup import Prepared, base_fingerprint, base_model, encode, set_up, with_dtype, with_matmul
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset, MeZODataset, from_config
+from mezo.data.references import References
 from mezo.models.identity import identity_of
 from mezo.noise.spec import VERSION as NOISE_VERSION
-from mezo.objectives import Objective
+from mezo.objectives import Objective, PreferenceObjective
 from mezo.parallel.checks import agree
 from mezo.parallel.group import ProcessGroup
 from mezo.parallel.start import around, check_alike, settled
 from mezo.resume.compatibility import data_of
 from mezo.resume.plan import FreshRun, remembers
+from mezo.resume.reference_file import references_of
 from mezo.resume.session import Resume
 from mezo.tasks import Task
 from mezo.training.head_start import head_start
+from mezo.training.reference import drawn_of, referenced, with_references
+from mezo.training.samples import Samples
 from mezo.tuning.own_adapter import own_adapter
 from mezo.util.plugins import record_of
 
@@ -46,6 +50,7 @@ class RunSetup:
     train_set: EncodedDataset
     validation_set: EncodedDataset | None
     bench: Prepared
+    samples: Samples
     run: FreshRun  # its engine is the bench's, or the one around it that shares the work among processes
 
 
@@ -105,6 +110,13 @@ def prepare_run(
     rows = None if start is None else start.rows
     bench = set_up(config, base, objective, group, rows)
     engine = around(bench.engine, bench.weights, group, config)
+    references = None
+    if isinstance(objective, PreferenceObjective) and objective.needs_reference:
+        known = References() if resume is None else references_of(resume.run.path)
+        sets = [*([] if validation_set is None else [validation_set]), drawn_of(train_set, config)]
+        references = referenced(engine, sets, known, note)
+        train_set = with_references(train_set, references)
+        validation_set = validation_set and with_references(validation_set, references)
     estimator = estimators.build(config, bench.weights)
     header = {
         "mezo": mezo.__version__,
@@ -117,8 +129,11 @@ def prepare_run(
         **({"start": start.record} if start else {}),
     }
     has_memory = remembers(estimator, draw_of(config.seed, 0, directions_at(config, 0)))
-    run = FreshRun(config, header, bench.weights, engine, estimator, has_memory, rows)
-    return RunSetup(task, objective, train_set, validation_set, bench, run)
+    run = FreshRun(config, header, bench.weights, engine, estimator, has_memory, rows, references)
+    seen = train_set if validation_set is None else validation_set
+    first = [seen[i] for i in range(min(config.show_samples, len(seen)))]
+    samples = Samples(engine, objective, bench.tokenizer, first)
+    return RunSetup(task, objective, train_set, validation_set, bench, samples, run)
 
 
 def _with_own_adapter(

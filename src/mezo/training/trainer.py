@@ -17,6 +17,7 @@ from mezo.errors import MezoError
 from mezo.events import EvalRecord, MezoWarning, Observer, StepRecord, StopTraining
 from mezo.models.quantised import num_parameters
 from mezo.noise import announced
+from mezo.objectives import told
 from mezo.parallel.group import Apart
 from mezo.parallel.start import check_state, group_for, interrupts_for, sent
 from mezo.resume.recorder import RunFiles, WriteFailed
@@ -138,19 +139,17 @@ class MeZOTrainer:
             )
         self.task, self.objective, self.bench = setup.task, setup.objective, setup.bench
         self.train_set, self.validation_set = setup.train_set, setup.validation_set
-        self._fresh = run = setup.run
+        self._fresh, self._samples, run = setup.run, setup.samples, setup.run
         self.config, self.weights, self.engine = run.config, run.weights, run.engine
         self.estimator, self.estimator_state = run.estimator, run.estimator.init()
-        self.output = None if output is None else Path(output)
-        self.compute_metrics = compute_metrics
+        self.output, self.compute_metrics = None if output is None else Path(output), compute_metrics
         if callbacks:
             arguments = None if isinstance(args, MeZOConfig) else args
             shown = {"model": self.bench.model, "processing_class": self.bench.tokenizer}
             told = Callbacks(callbacks, arguments, run.config, shown, len(self.train_set))
             self.observer = Several(self.observer, told)
-        vocabulary = len(self.bench.tokenizer)
         self.watch = watch_of(
-            run.config, self.objective, run.estimator, self.train_set, vocabulary, self.output
+            run.config, self.objective, run.estimator, self.train_set, len(self.bench.tokenizer), self.output
         )
         self.measuring = Measuring(
             self.bench.device,
@@ -194,7 +193,7 @@ class MeZOTrainer:
                         result.model = self.engine.tuned(self.bench.model)
                     done = failure is None and not result.interrupted
                     save_files(files, self._destination, result, self.estimator_state, done=done)
-        if said := sent(self.engine):
+        for said in filter(None, (sent(self.engine), told(self.objective))):
             self.observer.on_note(said)
         self.observer.on_end()
         if failure is not None:
@@ -309,8 +308,7 @@ class MeZOTrainer:
         Raises:
             MezoError: there are no examples, or a metric is not available for them.
         """
-        examples = dataset if dataset is not None else self.validation_set
-        if examples is None:
+        if (examples := self.validation_set if dataset is None else dataset) is None:
             raise MezoError("there are no validation examples to evaluate on")
         compute, answers = self.compute_metrics, ModelAnswers(writes=not self.task.has_candidates)
         record = evaluate(
@@ -330,12 +328,13 @@ class MeZOTrainer:
         return every > 0 and done % every == 0 and done < self.config.num_steps
 
     def _evaluate(self, result: TrainResult, files: RunFiles, step: int) -> None:
-        if self.validation_set is None or (result.evals and result.evals[-1].step == step):
-            return
-        record = self.evaluate(step=step)
-        result.evals.append(record)
-        files.evaluation(record)
-        self.observer.on_eval(record)
+        if not result.evals or result.evals[-1].step != step:
+            self._samples.take(step, files, self.observer.on_note)
+            if self.validation_set is not None:
+                record = self.evaluate(step=step)
+                result.evals.append(record)
+                files.evaluation(record)
+                self.observer.on_eval(record)
 
     # ---------------------------------------------------------------- words
 

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from mezo.errors import MezoError, near
 from mezo.util.plugin_modules import attribute_of, module_named, source_digest
 from mezo.util.registry import names_in
+from mezo.util.weighted_names import weighted
 
 T = TypeVar("T")
 
@@ -107,12 +108,18 @@ def split(name: str) -> tuple[str, dict[str, Any]]:
         raise problem from None
 
 
+def each_name(value: Any) -> list[str]:
+    """The names in a setting's value: of a list each, of a sum with weights each term's."""
+    names = value if isinstance(value, list | tuple) else [value]
+    return [each for name in names for each in [term for _, term in weighted(str(name))] or [str(name)]]
+
+
 def is_import(setting: str, value: Any) -> bool:
     """Whether a setting's value names a module or a file, which is imported and so run."""
     if setting not in KINDS or value is None:
         return False
-    if isinstance(value, list | tuple):
-        return any(is_import(setting, each) for each in value)
+    if isinstance(value, list | tuple) or weighted(str(value)):
+        return any(is_import(setting, each) for each in each_name(value))
     base = str(value).partition("(")[0]
     if setting == "objective" and base.startswith("rouge:"):
         return False
@@ -123,8 +130,8 @@ def names_of(settings: Mapping[str, Any], kinds: Iterable[str] = tuple(KINDS)) -
     """(setting, name) of every plugin that the settings of a run name."""
     for setting in kinds:
         value = settings.get(setting)
-        for name in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(name, str) and (is_import(setting, name) or _is_installed(setting, name)):
+        for name in [] if value is None else each_name(value):
+            if is_import(setting, name) or _is_installed(setting, name):
                 yield setting, name
 
 
@@ -134,9 +141,7 @@ def names_in_use(
     """As `names_of`, and also names that a run recorded as a plugin's, whatever is installed here."""
     for setting in kinds:
         value = settings.get(setting)
-        for name in value if isinstance(value, list | tuple) else [value]:
-            if not isinstance(name, str):
-                continue
+        for name in [] if value is None else each_name(value):
             if f"{setting} {name.partition('(')[0]}" in recorded or [*names_of({setting: name}, [setting])]:
                 yield setting, name
 
@@ -166,9 +171,9 @@ _allowed: ContextVar[frozenset[str]] = ContextVar("allowed", default=frozenset()
 
 def trust(setting: str, value: Any) -> None:
     """Let what the value names be imported from now on: for values that this program's user gives, and never a file."""
-    for name in value if isinstance(value, list | tuple) else [value]:
+    for name in [] if value is None else each_name(value):
         if is_import(setting, name):
-            _trusted.add(str(name).partition("(")[0])
+            _trusted.add(name.partition("(")[0])
 
 
 @contextmanager
@@ -186,8 +191,7 @@ def allowing(names: Iterable[str]) -> Iterator[None]:
 
 def is_allowed(value: Any) -> bool:
     """Whether a file may name all that is in the value: see `allowing`."""
-    names = value if isinstance(value, list | tuple) else [value]
-    return all(str(name).partition("(")[0] in _allowed.get() for name in names if ":" in str(name))
+    return all(name.partition("(")[0] in _allowed.get() for name in each_name(value) if ":" in name)
 
 
 # ---------------------------------------------------------------- finding

@@ -18,6 +18,7 @@ import torch
 from mezo import noise
 from mezo.noise.exact_sums import whole
 from mezo.types import Scaling
+from mezo.util.devices import to_device
 from mezo.weights.low_rank_noise import BLOCK, LowRank, pieces
 from mezo.weights.tunable import Tunable
 
@@ -61,7 +62,7 @@ class RankOne(LowRank):
         left = self.lefts(moved.seeds, device, first, last)[:, 0]
         right = self.rights(moved.seeds, device)[:, 0]
         q, e = whole(moved.coefficients)
-        right.mul_(torch.tensor(q, dtype=torch.float32, device=device).unsqueeze(1))
+        right.mul_(to_device(torch.tensor(q, dtype=torch.float32), device).unsqueeze(1))
         return Drawn(left, right, moved.factor * ldexp(1.0, e), first)
 
     def add_(
@@ -76,9 +77,9 @@ class RankOne(LowRank):
             rows = start // self.columns, -(-(start + values.shape[1]) // self.columns)  # touched
             self.drawn(Moved(seeds, coefficients, factor), values.device, *rows).add_(values, start)
 
-    def blocks(self) -> Iterator[slice]:
+    def blocks(self, device: torch.device) -> Iterator[slice]:
         """Elements, in row-major order, of whole rows that fit into a cache together with what is added to them."""
-        size = max(1, BLOCK // self.columns) * self.columns
+        size = max(1, _block(device) // self.columns) * self.columns
         for start in range(0, self.rows * self.columns, size):
             yield slice(start, min(start + size, self.rows * self.columns))
 
@@ -106,7 +107,7 @@ class Drawn(NamedTuple):
     def add_(self, values: torch.Tensor, start: int) -> None:
         """values <- values + the sum; (1, n) float32, elements `start` on of the matrix in row-major order."""
         columns = self.right.shape[1]
-        at_once = max(1, BLOCK // columns)  # rows
+        at_once = max(1, _block(values.device) // columns)  # rows
         buffer = torch.empty(min(at_once * columns, values.numel()), device=values.device)
         for part, rows, across in pieces(start, values.shape[1], columns):
             piece = values[0, part].view(-1, across.stop - across.start)
@@ -116,6 +117,11 @@ class Drawn(NamedTuple):
                 product = buffer[: block.numel()].view_as(block)
                 multiply(own[:, begin : begin + len(block)].t(), self.right[:, across], product)
                 block.add_(product.mul_(self.unit))
+
+
+def _block(device: torch.device) -> int:
+    """Elements at a time: of a cache; on a GPU so many that launching kernels does not count. The bits are the same."""
+    return 1 << 23 if device.type == "cuda" else BLOCK
 
 
 def in_common(
@@ -148,7 +154,7 @@ def update_(t: Tunable, sums: Sequence[tuple[Moved, float, int]], rounding: nois
         (t.low_rank.drawn(moved, t.tensor.device) if moved.seeds else None, decay, seed)
         for moved, decay, seed in sums
     ]
-    for part in t.low_rank.blocks():
+    for part in t.low_rank.blocks(t.tensor.device):
         theta = t.flat()[:, part]
         for added, decay, seed in drawn:
             values = theta.float()  # theta itself, if it is float32

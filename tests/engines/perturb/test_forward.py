@@ -180,8 +180,28 @@ def test_every_scored_position_in_vocabulary_blocks(monkeypatch: pytest.MonkeyPa
     engine, _ = engine_for("llama-tied")
     batch = pose(examples("causal"))
     expected = engine.logprobs(batch, PROBES)
-    monkeypatch.setattr("mezo.engines.transformers.lm_head.BLOCK_ELEMENTS", 32 * 7)
+    monkeypatch.setattr("mezo.engines.transformers.lm_head.block_elements", lambda weight: 32 * 7)
     np.testing.assert_allclose(engine.logprobs(batch, PROBES), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(("name", "tuning"), [("llama-tied", "full"), ("llama", "lora"), ("bert", "full")])
+def test_a_head_of_16_bit_products_with_float32_sums(
+    name: str, tuning: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a GPU does, with the products widened here: the same sums in another order."""
+    engine, _ = engine_for(name, tuning, torch.bfloat16)
+    batch, calls = pose(examples("masked" if name in MASKED else "causal")), []
+    expected = engine.logprobs(batch, PROBES)
+
+    def product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        assert x.dtype == weight.dtype == torch.bfloat16
+        calls.append(len(weight))
+        return x.float() @ weight.float().t()
+
+    monkeypatch.setattr("mezo.engines.perturb.matmul.has_wide_products", lambda x, weight: True)
+    monkeypatch.setattr("mezo.engines.perturb.matmul.wide_product", product)
+    np.testing.assert_allclose(engine.logprobs(batch, PROBES), expected, atol=2e-5)
+    assert sum(calls) == VOCABULARY * len(PROBES)
 
 
 def test_linear_layers_in_row_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from tests.engines.perturb.test_forward import PROBES, examples, reference
 from mezo.config import MeZOConfig
 from mezo.engines.perturb.layer_forwards import CannotStack
 from mezo.engines.transformers import plain_forward as check_rows
+from mezo.engines.transformers import selfcheck
 from mezo.engines.transformers.engine import TransformersEngine
 from mezo.engines.transformers.form import Form
 from mezo.errors import MezoError
@@ -235,3 +236,16 @@ def test_a_read_that_begins_in_a_later_batch_is_followed() -> None:
         assert bool(engine.probing.whole) == begun
     assert engine.probing.whole == {"model.layers.0.mlp.up_proj.weight"}
     assert weights.checksum() == before
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_a_large_model_gives_freed_memory_back_between_passes(
+    large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else blocks of many layouts stay with the process, more than any step needs."""
+    given: list[None] = []
+    monkeypatch.setattr(selfcheck, "give_back_freed", lambda: given.append(None))
+    if large:
+        monkeypatch.setattr(selfcheck, "_LARGE", 0)
+    engine_for("bart")
+    assert (len(given) > 10) == large

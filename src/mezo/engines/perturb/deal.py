@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from mezo.types import Probe
+from mezo.util.devices import to_device
 
 
 class CannotStack(RuntimeError):
@@ -42,7 +43,7 @@ class Deal:
             rows = [
                 [p.scale * factor for p in slot] for slot, factor in zip(self.slots, factors, strict=True)
             ]
-            self._scales[factors] = torch.tensor(rows, dtype=torch.float32, device=self.part.device)
+            self._scales[factors] = to_device(torch.tensor(rows, dtype=torch.float32), self.part.device)
         return self._scales[factors] if any(factors) else None
 
     def check(self, tokens: int) -> None:

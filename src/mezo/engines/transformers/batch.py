@@ -9,6 +9,7 @@ import torch
 from mezo.engines.transformers.form import Form
 from mezo.engines.transformers.packing import Layout, lay_out
 from mezo.scoring import ScoringBatch
+from mezo.util.devices import to_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +19,25 @@ class Queries:
     positions: torch.Tensor  # (U,) int64: hidden states that are read, in one probe's laid flat
     inverse: torch.Tensor  # (Q,) int64: which of them each query reads
     tokens: torch.Tensor  # (Q,) int64: the token whose log-probability is asked for
-    tokens_on_host: np.ndarray  # the same
+    by_token: torch.Tensor  # (Q,) int64: the queries in the order of their tokens
+    sorted_tokens: np.ndarray  # (Q,): the tokens in that order
+
+    @classmethod
+    def of(
+        cls, positions: np.ndarray, inverse: np.ndarray, tokens: np.ndarray, device: torch.device
+    ) -> "Queries":
+        order = np.argsort(tokens, kind="stable")
+        read, asked = (
+            to_device(torch.from_numpy(inverse), device),
+            to_device(torch.from_numpy(tokens), device),
+        )
+        by_token = to_device(torch.from_numpy(order), device)
+        return cls(to_device(torch.from_numpy(positions), device), read, asked, by_token, tokens[order])
 
     def within(self, start: int, stop: int) -> torch.Tensor:
         """The queries whose token is in start:stop of the vocabulary."""
-        chosen = np.flatnonzero((self.tokens_on_host >= start) & (self.tokens_on_host < stop))
-        return to_device(torch.from_numpy(chosen), self.tokens.device)
+        first, last = np.searchsorted(self.sorted_tokens, (start, stop))
+        return self.by_token[first:last]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +121,7 @@ def _share(
     mine = np.flatnonzero(start[posed.query_row] >= 0)
     asked = layout.place[start[posed.query_row[mine]] + posed.query_position[mine]]
     unique, inverse = np.unique(asked, return_inverse=True)
-    tokens = posed.query_token[mine]
-    positions, read, asked_for = (to_device(torch.from_numpy(a), device) for a in (unique, inverse, tokens))
-    queries = Queries(positions, read, asked_for, tokens)
+    queries = Queries.of(unique, inverse, posed.query_token[mine], device)
     return BatchPart(mine, on_device(layout, device), packed, rows, queries)
 
 
@@ -117,13 +129,6 @@ def on_device(layout: Layout, device: torch.device) -> Layout:
     tensors = (layout.input_ids, layout.position_ids, layout.mask, layout.keys, layout.lengths)
     moved = [None if t is None else to_device(t, device) for t in tensors]
     return Layout(*moved, layout.place, layout.distinct)  # type: ignore[arg-type]
-
-
-def to_device(x: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """x on the device, without the host's waiting for it."""
-    if device.type == "cuda":
-        return x.pin_memory().to(device, non_blocking=True)
-    return x.to(device)
 
 
 def stacked(x: torch.Tensor, copies: int) -> torch.Tensor:

@@ -15,9 +15,10 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from mezo.engines.transformers.batch import BatchPart, stacked, to_device
+from mezo.engines.transformers.batch import BatchPart, stacked
 from mezo.engines.transformers.split_points import Cut, Cuts
 from mezo.types import Probe
+from mezo.util.devices import to_device
 
 
 class Below:

@@ -11,7 +11,7 @@ from torch import nn
 
 from mezo.engines.perturb import dealt, low_rank, matmul
 from mezo.engines.perturb.forward import Probing
-from mezo.engines.perturb.probed import BLOCK_ELEMENTS
+from mezo.engines.perturb.probed import block_elements
 from mezo.engines.perturb.raw_reads import knowing
 from mezo.engines.transformers.batch import Queries
 from mezo.tuning.label_rows import has_rows
@@ -37,6 +37,7 @@ class Head:
         *,
         whole: bool = False,
     ):
+        self._narrow: torch.Tensor | None = None  # 16-bit inputs, where their products come in float32
         self._rows: Any = None  # an adapter's change of the label words' rows
         if has_rows(module):
             (a,), (b,) = module.lora_A.values(), module.lora_B.values()  # type: ignore[union-attr,operator]
@@ -54,25 +55,28 @@ class Head:
     def _forward(self, hidden: torch.Tensor) -> torch.Tensor:
         tokens, inverse = self.queries.tokens, self.queries.inverse
         h = hidden.reshape(self.num_probes, -1, hidden.shape[-1]).index_select(1, self.queries.positions)
-        # 16-bit logits would lose the differences that a probe makes: the head works in float32
-        h = h.float()
         weight, bias = self.module._parameters["weight"], self.module._parameters.get("bias")
         assert weight is not None
+        # 16-bit logits would lose the differences that a probe makes: the head works in float32
+        self._narrow = h if matmul.has_wide_products(h, weight) else None
+        h = h.float()
         num_tokens, width = weight.shape
         best = h.new_full(h.shape[:2], -torch.inf)
         total = torch.zeros(h.shape[:2], dtype=torch.float64, device=h.device)
         kept = h.new_empty(*h.shape[:2], num_tokens) if self.whole else None
         picked = h.new_zeros(self.num_probes, len(tokens))
         moved = None if self._rows is None else h @ self._rows[0].float().T  # (P, positions, rows)
-        limit = min(
-            BLOCK_ELEMENTS * (4 if h.is_cuda else 1), 2**23 * width // max(1, h.shape[0] * h.shape[1])
-        )
+        room = 2**25 if h.is_cuda else 2**23  # logits of all probes: 16-bit ones of a bare pass take more
+        limit = room * width // max(1, h.shape[0] * h.shape[1])
+        if self._narrow is None or self._is_tuned:  # else a block is no copy
+            limit = min(limit, block_elements(weight))
         if weight.dtype != torch.float32 and weight.device.type == "cpu":
             limit = min(limit, _WIDENED_ELEMENTS)
         limit = max(width, limit)
         for start, stop in Probing.blocks(weight, limit):
             biases = {} if bias is None else self._biases(bias[start:stop], start, stop)
             chosen = self.queries.within(start, stop)
+            asked = (inverse[chosen], tokens[chosen] - start) if len(chosen) else None
             for i, logits in self._logits(h, start, stop, biases):
                 if self._rows is not None and moved is not None:
                     logits = logits + moved[i] @ self._rows[1][start:stop].float().T
@@ -80,7 +84,8 @@ class Head:
                     kept[i, :, start:stop] = logits
                     continue
                 top = torch.maximum(best[i], logits.amax(-1))
-                picked[i, chosen] = logits[inverse[chosen], tokens[chosen] - start]
+                if asked is not None:
+                    picked[i, chosen] = logits[asked]
                 total[i] *= (best[i] - top).double().exp()
                 total[i] += logits.sub_(top.unsqueeze(-1)).exp_().sum(-1, dtype=torch.float64)
                 best[i] = top
@@ -116,15 +121,22 @@ class Head:
             return
         if tunable is not None and self._moves:
             for i, block in self.probing.perturbed(tunable, start, stop):
-                yield i, matmul.linear(h[i], block.float(), biases.get(i))
+                yield i, self._product(h[i], i, block, biases.get(i))
         else:
-            block = self.module._parameters["weight"][start:stop].float()  # type: ignore[index]
+            block = self.module._parameters["weight"][start:stop]  # type: ignore[index]
+            block = block if self._narrow is not None else block.float()
             for i in range(self.num_probes):
-                own = biases.get(i)
-                if own is None or own.dim() == 1:
-                    yield i, matmul.linear(h[i], block, own)
-                else:
-                    yield i, matmul.linear(h[i], block).add_(own)
+                yield i, self._product(h[i], i, block, biases.get(i))
+
+    def _product(
+        self, h: torch.Tensor, i: int, block: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        if self._narrow is not None:
+            product = matmul.wide_product(self._narrow[i], block)
+            return product if bias is None else product.add_(bias)
+        if bias is None or bias.dim() == 1:
+            return matmul.linear(h, block.float(), bias)
+        return matmul.linear(h, block.float()).add_(bias)
 
     def _biases(self, plain: torch.Tensor, start: int, stop: int) -> dict[int, torch.Tensor]:
         """By probe, float32. plain: those at theta."""
@@ -135,6 +147,10 @@ class Head:
                 return {i: b.float() for i, b in enumerate(own)}
             return {i: b[start:stop].float() for i, b in enumerate(self.probing.perturbed_copies(tunable))}
         return dict.fromkeys(range(self.num_probes), plain.float())
+
+    @property
+    def _is_tuned(self) -> bool:
+        return self.probing.tunable(self.module, "weight") is not None and self._moves
 
     @property
     def _moves(self) -> bool:

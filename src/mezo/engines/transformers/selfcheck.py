@@ -38,10 +38,12 @@ from mezo.models.widened import widened
 from mezo.scoring import ScoringBatch
 from mezo.tuning.prefix_keys import prefix_of
 from mezo.types import THETA, Probe
+from mezo.util.memory import give_back_freed
 
 _LAYOUTS = _NATURAL, _PACKED, _SHARED = ("what costs least", "side by side", "cut")
 _PROBE_SCALE, _LARGEST_SCALE = 3e-3, 2e-2
 _CLEARLY_NEARER = 0.25
+_LARGE = 1 << 28  # bytes
 
 
 def find_form(engine: Checked, *, probes: bool) -> Form:
@@ -161,6 +163,7 @@ def plain_answers_in_full(
         return plain_answers(engine, batch, probe, rows, **how)
     finally:
         engine.form = before
+        _give_back(engine)
 
 
 def _at_probes(engine: Checked, theta: Check) -> Check:
@@ -221,6 +224,13 @@ def _worst(engine: Checked, form: Form, layouts: Sequence[str], distance: Callab
         return np.inf  # the model does not take its inputs in this form
     finally:
         engine.form = before
+        _give_back(engine)
+
+
+def _give_back(engine: Checked) -> None:
+    """After each pass of a large model: passes of many layouts leave more freed blocks behind than a step ever needs."""
+    if sum(p.nbytes for p in engine.model.parameters()) >= _LARGE:
+        give_back_freed()
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ OTHERS: dict[str, Any] = {
     "final_directions": (None, 2),
     "row_directions": (1, 2),
     "learning_rate": (0.1, "auto"),
+    "groups": (1, 2),
+    "samples": (1, 2),
+    "temperature": (0.0, 0.7),
 }
 
 

@@ -155,8 +155,8 @@ def test_all_of_it_trains(package: Path, tmp_path: Path) -> None:
             ),
             ("--estimator", "earlier", "--directions", "2"),
             ("--estimator", "twice", "--blocks", "each", "--clip-quantile", "0.5"),
-            ("--engine", "local", "--tuning", "lora"),
-            ("--tuning", "lora"),
+            ("--engine", "local", "--tuning", "lora", "--start", "model"),
+            ("--tuning", "lora", "--start", "model"),
         )
     ):
         done = run(package, *common, *options, "--output", str(tmp_path / str(number)))

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -228,6 +229,16 @@ def test_an_explosion_stops_the_run_and_its_resumption_unless_it_is_turned_off()
     free.take_in(done[:225], 0)
     for record in done[225:]:
         free.step(record, lambda text: None)
+
+
+def test_after_a_measured_rate_a_third_of_the_highest_is_advised() -> None:
+    """Once the slopes are those of a wrecked model, what is measured falls to nothing."""
+    done = records([0.6] * 100 + [9.0] * 25)
+    rates = [3e-3 if record.step < 100 else 1e-7 for record in done]
+    with pytest.raises(ExplodingLoss, match=r"\(--learning-rate 0\.001\)"):
+        watch(learning_rate="auto").take_in(
+            [replace(r, learning_rate=rate) for r, rate in zip(done, rates, strict=True)], 0
+        )
 
 
 @given(st.integers(0, 40), st.integers(0, 2**32 - 1))

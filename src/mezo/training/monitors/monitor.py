@@ -30,7 +30,7 @@ class Watch:
     ) -> None:
         self._config, self._objective, self._slopes, self._run = config, objective, slopes, run
         self._explosion, self._exploded = explosion, 0
-        self._done, self._rate = 0, 0.0  # updates, and the last one's learning rate
+        self._done, self._rate = 0, 0.0  # updates, and the highest learning rate so far
         self.notices: list[Notice] = []
         self._begin(0)
 
@@ -70,7 +70,7 @@ class Watch:
                 log("noticed", step=notice.step, what=notice.kind, text=notice.text)
 
     def _heard(self, record: StepRecord) -> Iterator[Notice]:
-        self._done, self._rate = record.step + 1, record.learning_rate
+        self._done, self._rate = record.step + 1, max(self._rate, record.learning_rate)
         if self._explosion is not None and self._explosion.seen(record) and not self._exploded:
             self._exploded = record.step + 1
         for kind, seen in self._watchers:

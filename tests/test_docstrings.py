@@ -63,6 +63,7 @@ SECTIONS = {
     "tuning modes": {"Raises", "Example"},
     "data formats": {"Raises", "Example"},
     "engines": {"Example"},
+    "rewards": {"Example"},
     "logs": {"Example"},
 }
 NO_PAPER = {f"tasks {name}" for name in ("prompt-completion", "chat", "question-answer", "text", "labelled")}

@@ -22,7 +22,7 @@ RECIPE = re.compile(
 RECIPES = [
     match.groupdict() for match in RECIPE.finditer((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
 ]
-NAMES = ("backward", "inverse-time", "margin", "error-rate", "tickets", "gains", ".tsv", "local")
+NAMES = ("backward", "inverse-time", "margin", "capitals", "error-rate", "tickets", "gains", ".tsv", "local")
 
 # Two more estimators of unusual kinds: one goes along a direction of an earlier step, one asks twice in a step.
 EARLIER = """

@@ -52,6 +52,7 @@ REGISTRIES = {
     "estimators": "mezo.estimators:ESTIMATORS",
     "optimizers": "mezo.optimizers:OPTIMIZERS",
     "objectives": "mezo.objectives:OBJECTIVES",
+    "rewards": "mezo.objectives.rewards:REWARDS",
     "tasks": "mezo.tasks:TASKS",
     "metrics": "mezo.metrics:METRICS",
     "tuning modes": "mezo.tuning:TUNING",

@@ -54,7 +54,10 @@ class JudgeReward:
         MezoError: a setting is missing or wrong; and by a call, which names the row: no reply, or one without a score.
 
     Example:
-        mezo train --data qa.jsonl --objective "judge(model='qwen', base_url='http://localhost:8000/v1')"
+        >>> from mezo.objectives.rewards import JudgeReward
+        >>> judge = JudgeReward(model="qwen", base_url="http://localhost:8000/v1", price=(0.15, 0.6))
+        >>> judge.told()  # judge([row], [output]) asks the endpoint
+        'judge qwen: 0 requests, 0 tokens sent and 0 received, 0.0000 dollars; 0 replies were known'
     """
 
     model: str = ""

@@ -2,6 +2,7 @@
 
 import io
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -29,8 +30,8 @@ def test_pace_is_the_mean_of_the_last_fifty_steps() -> None:
 
 def test_slow_steps_are_told_in_seconds() -> None:
     pace = Pace(0, 3)
-    pace.add(step(0, 1.0, seconds=40.0))
-    assert "40.0 s/step  80 s left" in str(pace)
+    pace.add(replace(step(0, 1.0, seconds=40.0), tokens=48_000))
+    assert "40.0 s/step  1,200 tokens/s  80 s left" in str(pace)
 
 
 def test_reuse_is_shown_from_the_first_token_on() -> None:

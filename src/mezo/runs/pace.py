@@ -44,6 +44,7 @@ class Pace:
         self.done, self.num_steps = first_step, num_steps
         self._losses: deque[float] = deque(maxlen=_WINDOW)
         self._seconds: deque[float] = deque(maxlen=_WINDOW)
+        self._tokens: deque[int] = deque(maxlen=_WINDOW)
         self._asked = self._reused = 0
         self._saved = 0.0  # seconds
 
@@ -51,6 +52,7 @@ class Pace:
         self.done = record.step + 1
         self._losses.append(record.loss)
         self._seconds.append(record.seconds)
+        self._tokens.append(record.tokens)
         self._asked += record.tokens_asked
         self._reused += record.tokens_reused
         self._saved += record.seconds_saved
@@ -74,7 +76,9 @@ class Pace:
     def __str__(self) -> str:
         pace, left = self.seconds_per_step, (self.num_steps - self.done) * self.seconds_per_step
         speed = f"{1 / pace:.1f} steps/s" if 0 < pace < 1 else f"{pace:.1f} s/step"
-        parts = (f"loss {self.loss:.4f}", speed, f"{duration(left)} left", self.reuse, memory())
+        # of steps that take a while, as those that write text do
+        tokens = f"{sum(self._tokens) / sum(self._seconds):,.0f} tokens/s" if pace >= 1 else ""
+        parts = (f"loss {self.loss:.4f}", speed, tokens, f"{duration(left)} left", self.reuse, memory())
         return "  ".join(part for part in parts if part)
 
 

@@ -340,7 +340,7 @@ class MeZOConfig(BaseModel):
     )
     reward_timeout: float | None = setting(
         None,
-        METHOD,
+        WHERE,
         "Seconds that a reward function of your own may take for a row; it then runs in processes beside this one. Default: any time, in this one.",
         gt=0,
         le=1e6,

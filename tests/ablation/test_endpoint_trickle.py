@@ -7,9 +7,9 @@ import pytest
 from tests.ablation.chat_server import Answer, said, serving
 from tests.engines.serving.trickling import SHAPES, trickling
 
-from mezo.ablation.planner import endpoint
-from mezo.ablation.planner.endpoint import Endpoint
 from mezo.errors import MezoError
+from mezo.util import endpoint
+from mezo.util.endpoint import Endpoint
 
 pytest.importorskip("openai")
 MESSAGES = ({"role": "user", "content": "Plan."},)

@@ -39,7 +39,7 @@ def test_all_of_them_side_by_side(
     steps = ["--batch-size", "4", "--steps", "3"]
     assert main(["baseline", "linear-probe", *common, "--output", str(tmp_path / "probe")]) == 0
     assert main(["baseline", "finetune", *common, *steps, "--output", str(tmp_path / "adamw")]) == 0
-    assert main(["train", *common, *steps, "--output", str(tmp_path / "mezo")]) == 0
+    assert main(["train", *common, *steps, "--start", "model", "--output", str(tmp_path / "mezo")]) == 0
     places = [*map(str, files), *(str(tmp_path / name) for name in ("probe", "adamw", "mezo"))]
     capsys.readouterr()
     assert main(["baseline", "compare", *places, "--json"]) == 0

@@ -418,7 +418,7 @@ def test_auto_fits_the_rows_where_that_can_be_done(data: Path, tmp_path: Path) -
     ("changes", "said"),
     [
         ({"tuning": "prefix", "learning_rate": 1e-2}, "part of what is saved"),
-        ({"objective": "f1"}, "is 'f1'"),
+        ({"objective": "answer-ce"}, "'answer-ce'"),
     ],
 )
 def test_auto_says_why_a_run_starts_from_the_model(

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from mezo.scoring import Example
+if TYPE_CHECKING:
+    from mezo.scoring import Example  # which imports numpy: settings do without
 
 LINE = ("\n",)  # where an answer ends if nothing is said (MeZO, appendix E.4)
 
@@ -36,7 +37,9 @@ class Writing:
         return Writing(most, self.stop if stop is None else (stop,))
 
     def cut(self, text: str) -> str:
-        """The text up to the first stop string in it."""
+        """The text up to the first stop string in it. Raises TypeError for what an engine says is one and is none."""
+        if not isinstance(text, str):
+            raise TypeError(f"expected text, found {type(text).__name__}")
         return text[: min((text.find(s) for s in self.stop if s in text), default=len(text))]
 
     def is_over(self, text: str) -> bool:
@@ -54,7 +57,7 @@ class Seeded(NamedTuple):
     sample: int = 0
 
 
-def outputs_of(examples: Sequence[Example], samples: int) -> tuple[list[Example], list[Seeded]]:
+def outputs_of(examples: "Sequence[Example]", samples: int) -> "tuple[list[Example], list[Seeded]]":
     """Each example as often as outputs are wanted after it, and what these are drawn by."""
     every = [(example, Seeded(example.key, n)) for example in examples for n in range(samples)]
     return [example for example, _ in every], [seeded for _, seeded in every]

@@ -182,15 +182,15 @@ def test_outputs_are_written_part_after_part(monkeypatch: pytest.MonkeyPatch) ->
         def __call__(self, examples: Sequence[Example], outputs: Sequence[str]) -> float:
             return float(sum(map(len, outputs)) / len(examples))
 
-    engine = engine_for("llama")
+    engine = engine_for("llama", disable_shortcuts=("together",))
     engine.objective = Length("length", False, "length")
     asked: list[tuple[int, int]] = []
 
-    def generate(examples: Sequence[Example], probe: Probe, **_: Any) -> list[str]:
-        asked.append((probe.seed, len(examples)))
-        return ["a" * len(e.prompt) for e in examples]
+    def written(prompts: Sequence[tuple[int, ...]], probe: Probe, *_: Any) -> list[str]:
+        asked.append((probe.seed, len(prompts)))
+        return ["a" * len(prompt) for prompt in prompts]
 
-    monkeypatch.setattr(engine, "generate", generate)
+    monkeypatch.setattr(engine, "_written", written)
     batch = batch_of("causal")
     found = engine.dealt_losses(engine.prepare(batch), probes_of(3, 1e-2))
     assert found == [sum(len(e.prompt) for e in batch[2 * k : 2 * k + 2]) / 2 for k in range(3)]

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,8 @@ def folder(tmp_path: Path) -> Path:
         layer_types=["sliding_attention", "full_attention"],
     )
     torch.manual_seed(0)
-    transformers.GptOssForCausalLM(config).to(torch.bfloat16).save_pretrained(made)
+    model: Any = transformers.GptOssForCausalLM(config)
+    model.to(torch.bfloat16).save_pretrained(made)
     weights, draw = load_file(made / "model.safetensors"), np.random.default_rng(0)
     for name in [n for n in weights if n.endswith(("gate_up_proj", "down_proj"))]:
         experts, width, rows = weights.pop(name).shape

@@ -149,11 +149,10 @@ def made_plain(model: Any) -> Any:
     if hasattr(model, "quantization_method"):
         del model.quantization_method
     if conversions := getattr(model, "_weight_conversions", None):
-        # turned round when the model is saved: mxfp4's would name its bfloat16 tensors as those of few bits
-        kept = [c for c in conversions if not any("Mxfp4" in type(o).__name__ for o in _operations(c))]
-        model._weight_conversions = kept
+        # Reversed when the model is saved: mxfp4's would name its bfloat16 tensors as packed ones.
+        model._weight_conversions = [
+            c
+            for c in conversions
+            if not any("Mxfp4" in type(o).__name__ for o in getattr(c, "operations", ()))
+        ]
     return model
-
-
-def _operations(conversion: Any) -> list[Any]:
-    return list(getattr(conversion, "operations", ()))

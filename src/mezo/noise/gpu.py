@@ -151,7 +151,7 @@ def sum_of_squares(
 
 
 def _place(cols: int, start: int, row_stride: int, where: "Where") -> tuple[int, int, int, int, int]:
-    """What every kernel of one tensor is told of a row: columns, programs, and its place in the stream."""
+    """What every kernel of one tensor needs to know about a row: columns, programs, and its place in the stream."""
     return cols, programs_of(cols, _LANES), start, row_stride, where.tensor_id
 
 

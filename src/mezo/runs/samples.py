@@ -68,7 +68,7 @@ def page(entries: Sequence[dict[str, Any]]) -> str:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """Those that are there; a line that is none of ours is left out."""
+    """Those in the file; lines of another form are skipped."""
     found: list[dict[str, Any]] = []
     try:
         lines = read_text(path, most=1 << 28).splitlines()

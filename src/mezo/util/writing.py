@@ -37,7 +37,7 @@ class Writing:
         return Writing(most, self.stop if stop is None else (stop,))
 
     def cut(self, text: str) -> str:
-        """The text up to the first stop string in it. Raises TypeError for what an engine says is one and is none."""
+        """The text up to the first stop string in it. Raises TypeError if an engine returned something else."""
         if not isinstance(text, str):
             raise TypeError(f"expected text, found {type(text).__name__}")
         return text[: min((text.find(s) for s in self.stop if s in text), default=len(text))]

@@ -118,7 +118,7 @@ def gain(probing: Probed, t: Tunable, x: torch.Tensor) -> torch.Tensor:
         return vector(probing, t, x.shape[:-1].numel() // slots).reshape(x.shape)
     places = [n for n in (1, 2) if deal is not None and x.shape[n] == deal.width]
     if x.dim() > 4 or len(places) != 1:
-        raise CannotStack("which dimension counts tokens cannot be told")
+        raise CannotStack("it is unclear which dimension counts tokens")
     gains = vector(probing, t, x.shape[0] * x.shape[places[0]] // slots)
     return gains.view(x.shape[0], *(x.shape[n] if n in places else 1 for n in (1, 2)), x.shape[-1])
 

@@ -120,7 +120,7 @@ class Population:
         return self.weights.tunables[self._place[id(tensor)]].low_rank is None
 
     def _forward_of(self, module: nn.Module, keys: Sequence[str]) -> Callable[..., Any] | None:
-        """What stands for the module's own forward; None where it cannot be told what that does."""
+        """What replaces the module's own forward; None if what that computes is unknown."""
         own = module.__dict__.get("forward")
         kind = handler_for(module, list(keys), own)
         matrix = module._parameters.get("weight")

@@ -1,7 +1,7 @@
 """SGLang's own ModelRunner and LoRAManager in this process: rows through its forward, adapters in its memory pool.
 
 For a program that holds the two already and runs no scheduler beside them: the cache of keys and values is taken from
-the runner's pools, and given back when the backend is closed.
+the runner's pools, and freed when the backend is closed.
 """
 
 import itertools

@@ -74,7 +74,7 @@ def _expression(output: str) -> str:
 
 
 def _value(expression: str, numbers: list[int], *, use_all: bool) -> Fraction | None:
-    """What an expression of the numbers comes to; None if it is none."""
+    """What an expression of the numbers comes to; None if it is not such an expression."""
     if not expression or len(expression) > _LONGEST:
         return None
     try:

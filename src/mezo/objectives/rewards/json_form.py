@@ -23,7 +23,7 @@ def json_form(schema: str | None = None, partial: float = 0.0) -> Function:
         schema: a file with a JSON schema, or the schema itself, {"type": ...}. It may not refer to other files.
         partial: for JSON that does not fit.
 
-    Raises MezoError if the schema is none, or the package jsonschema is not there.
+    Raises MezoError if the schema is invalid, or the package jsonschema is not installed.
 
     Example:
         >>> judge = json_form(schema='{"type": "object", "required": ["team"]}', partial=0.2)

@@ -11,7 +11,7 @@ def length(least: int = 0, most: int = 200, words: bool = False) -> Function:
     """1 if the output has `least` to `most` characters, or words; less, down to 0, the further it is from that.
 
     Below `least` it is the share of `least`; above `most` it falls evenly, to 0 at twice as many. So a probe that is
-    nearer is told from one that is not.
+    nearer has a larger reward.
 
     Args:
         least, most: bounds, both allowed.

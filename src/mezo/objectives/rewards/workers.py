@@ -39,7 +39,7 @@ class RewardWorkers:
             self._idle.put(_Worker(name))
 
     def __call__(self, rows: Sequence[Mapping[str, Any]], outputs: Sequence[str]) -> list[Any]:
-        """A value for each row. Raises MezoError, which names the first row for which there is none."""
+        """A value for each row. Raises MezoError, which names the first row without a value."""
         with ThreadPoolExecutor(self.count, "mezo-rewards") as pool:
             jobs = [pool.submit(self._ask, row, output) for row, output in zip(rows, outputs, strict=True)]
             try:
@@ -89,7 +89,7 @@ class _Worker:
         self._end: weakref.finalize | None = None
 
     def ask(self, question: str, seconds: float) -> dict[str, Any]:
-        """The answer. Raises MezoError if there is none in time, or the process ends."""
+        """The answer. Raises MezoError if it does not arrive in time, or the process ends."""
         process = self._started()
         assert process.stdin is not None
         try:

@@ -13,14 +13,13 @@ import torch
 
 from mezo.engines.perturb.population import Population
 from mezo.engines.sampling import Chooser
-from mezo.engines.transformers.generate import Tokens, Undefined, Writer, at
+from mezo.engines.transformers.generate import TRIED, Tokens, Undefined, Writer, at, unbroken_head
 from mezo.engines.transformers.plain_forward import NOT_TAKEN
 from mezo.types import Probe
 from mezo.util.profiling import span
 from mezo.util.writing import Seeded, Writing
 
 _WORTH = 7 / 8  # rows are dropped when so many or fewer are left
-_TRIED = ([5, 6, 7, 8, 9, 10], [7, 5, 6])  # the prompts of the trial
 
 OnLogits = Callable[[torch.Tensor], object]
 
@@ -87,18 +86,17 @@ class Together:
     def _try(self, probes: Sequence[Probe]) -> bool:
         """The logits of three tokens, of which the rows of one probe are the last: after the others have left."""
         writing, found = Writing(3, ()), []
-        seeds = [Seeded(0)] * len(_TRIED)
-        parts = [Wanted(probe, _TRIED, seeds) for probe in probes]
-        self._written(parts, writing, found.append, leaving=len(_TRIED) * (len(probes) - 1))
+        seeds = [Seeded(0)] * len(TRIED)
+        parts = [Wanted(probe, TRIED, seeds) for probe in probes]
+        self._written(parts, writing, found.append, leaving=len(TRIED) * (len(probes) - 1))
         for i, probe in enumerate(probes):
             with at(self.model, self.population.weights, probe):
-                alone = self.writer.logits(_TRIED, 3)
-            own = [step[i * len(_TRIED) : (i + 1) * len(_TRIED)] for step in found[:2]]
+                alone = self.writer.logits(TRIED, 3)
+            own = [step[i * len(TRIED) : (i + 1) * len(TRIED)] for step in found[:2]]
             if i == len(probes) - 1:
                 own.append(found[2])
             for mine, expected in zip(own, alone, strict=False):
-                bound = float(expected.float().std()) * (1e-3 if expected.dtype == torch.float32 else 0.1)
-                if mine.shape != expected.shape or float((mine - expected.float()).abs().max()) > bound:
+                if not self.writer.alike(mine, expected):
                     return False
                 tokens = mine.argmax(-1)
                 if not torch.equal(tokens, expected.argmax(-1)) or set(tokens.tolist()) & set(
@@ -124,7 +122,8 @@ class Together:
         ends = set() if leaving else set(self.writer.ends_of(writing))
         chooser = Chooser(writing, [each for part in parts for each in part.seeded], ids.device)
         probes, cache = len(parts), None
-        with span("forward"), self.population.at([part.probe for part in parts]):
+        probed = [part.probe for part in parts]
+        with span("forward"), unbroken_head(self.model), self.population.at(probed):
             for position in range(writing.max_new_tokens):
                 out = self.model(**self._inputs(ids, mask, cache))
                 self._count(ids)

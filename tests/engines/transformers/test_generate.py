@@ -151,9 +151,9 @@ def test_where_padding_is_not_for_a_model_lengths_go_alone(monkeypatch: pytest.M
     widths = []
     padded = engine._writer.padded
 
-    def watched(prompts: Any) -> Any:
+    def watched(prompts: Any, shared: int) -> Any:
         widths.append({len(p) for p in prompts})
-        return padded(prompts)
+        return padded(prompts, shared)
 
     monkeypatch.setattr(engine._writer, "padded", watched)
     assert engine.generate(examples(), max_new_tokens=8, stop=NEVER) == expected

@@ -3,8 +3,10 @@
 A probe's weights are needed for as many passes as tokens are written: `at` makes them once.
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +21,8 @@ from transformers import (
 
 from mezo.engines.counts import Counts
 from mezo.engines.sampling import Chooser
+from mezo.engines.transformers.beginnings import BEGUN, TRIED, fits, in_common
+from mezo.engines.transformers.plain_forward import NOT_TAKEN
 from mezo.errors import MezoError
 from mezo.models.offloaded import device_of
 from mezo.tuning.prefix_keys import prefix_of
@@ -67,18 +71,26 @@ class Writer:
     """The text that a causal model writes after prompts.
 
     Prompts of a batch are padded on the left if the model gives the same result for a padded prompt, which is tried
-    once; else only prompts of one length share a batch.
+    once; else only prompts of one length share a batch. What all prompts of a batch begin with is computed once, if the
+    model then gives the same result, which is tried once as well.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, pad: int, max_tokens: int, counts: Counts):
-        """pad: a token to fill up with. max_tokens: of a batch, those to be written included."""
+    def __init__(
+        self, model: Any, tokenizer: Any, *, pad: int, max_tokens: int, counts: Counts, shares: bool = True
+    ):
+        """pad: a token to fill up with. max_tokens: of a batch, those to be written included. shares: whether shared
+        beginnings may be computed once.
+        """
         self.model, self.tokenizer, self.pad = model, tokenizer, pad
         self.max_tokens, self.counts = max_tokens, counts
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.takes = set(inspect.signature(inner.forward).parameters)  # an adapter's wrapper hands all on
         given = getattr(model, "generation_config", None)
         ends = [getattr(given, "eos_token_id", None), tokenizer.eos_token_id]
         flat = [e for end in ends if end is not None for e in (end if isinstance(end, list) else [end])]
         self.ends = sorted(set(flat))
         self._pads: bool | None = None
+        self._shares: bool | None = None if shares else False
         self._may_end: dict[tuple[tuple[str, ...], int], bool] = {}
 
     def __call__(
@@ -127,7 +139,8 @@ class Writer:
     def _generate(
         self, prompts: Sequence[Tokens], writing: Writing, seeded: Sequence[Seeded]
     ) -> list[list[int]]:
-        ids, mask = self.padded(prompts)
+        shared = self._shared(prompts, writing)
+        ids, mask = self.padded(prompts, shared)
         until = Until(lambda tokens: self.is_over(tokens, writing), ids.shape[1])
         chooser = [Chooser(writing, seeded, ids.device, ids.shape[1])] if writing.draws else []
         with span("forward"):
@@ -137,11 +150,10 @@ class Writer:
                 generation_config=self._config(writing),
                 logits_processor=LogitsProcessorList([undefined := Undefined(), *chooser]),
                 stopping_criteria=StoppingCriteriaList([until]),
+                **self._begun(ids, shared),
             )
         undefined.check()
-        through = whole[:, :-1].numel()  # the last token is not read again
-        self.counts.asked += through
-        self.counts.computed += through
+        self.count(whole[:, :-1].numel(), shared * (len(ids) - 1))  # the last token is not read again
         return whole[:, ids.shape[1] :].tolist()
 
     def _config(self, writing: Writing, **more: Any) -> GenerationConfig:
@@ -166,11 +178,11 @@ class Writer:
         controls = set(writing.stop) & set(self.tokenizer.all_special_tokens)
         return sorted({*self.ends, *self.tokenizer.convert_tokens_to_ids(sorted(controls))})
 
-    def padded(self, prompts: Sequence[Tokens]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids and attention mask, (B, T), on the model's device."""
+    def padded(self, prompts: Sequence[Tokens], shared: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and attention mask, (B, T), on the model's device; filled up behind the `shared` first tokens."""
         width = max(map(len, prompts))
-        ids = [[self.pad] * (width - len(p)) + list(p) for p in prompts]
-        mask = [[0] * (width - len(p)) + [1] * len(p) for p in prompts]
+        ids = [[*p[:shared], *[self.pad] * (width - len(p)), *p[shared:]] for p in prompts]
+        mask = [[1] * shared + [0] * (width - len(p)) + [1] * (len(p) - shared) for p in prompts]
         device = device_of(self.model)
         return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
@@ -213,11 +225,68 @@ class Writer:
             self._pads = float((padded - alone).abs().max()) <= tolerance
         return self._pads
 
-    def logits(self, prompts: Sequence[Tokens], tokens: int = 1) -> Sequence[torch.Tensor]:
+    def logits(self, prompts: Sequence[Tokens], tokens: int = 1, shared: int = 0) -> Sequence[torch.Tensor]:
         """(B, V) for each of so many tokens, as `generate` sees them."""
-        ids, mask = self.padded(prompts)
+        ids, mask = self.padded(prompts, shared)
         config = self._config(Writing(tokens), output_logits=True, return_dict_in_generate=True)
-        return self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config).logits
+        begun = self._begun(ids, shared)
+        return self.model.generate(
+            input_ids=ids, attention_mask=mask, generation_config=config, **begun
+        ).logits
+
+    def may_share(self, width: int) -> bool:
+        """Whether beginnings may be computed once in rows of so many tokens: `begun` is still to be tried."""
+        return self._shares is not False and fits(self.model, width)
+
+    def _shared(self, prompts: Sequence[Tokens], writing: Writing) -> int:
+        """Tokens that the prompts of a batch begin with, and that are computed once."""
+        shared = in_common(prompts)
+        if not shared or not self.may_share(max(map(len, prompts)) + writing.max_new_tokens):
+            return 0
+        if self._shares is None:
+            tried = TRIED if self.takes_padding() else (TRIED[0], TRIED[0][::-1])
+            tried = [(*BEGUN, *ending) for ending in tried]
+            before = replace(self.counts)
+            try:
+                found = self.logits(tried, 3, shared=len(BEGUN))
+                self._shares = same_logits(found, self.logits(tried, 3), self.ends)
+            except NOT_TAKEN:  # a cache that cannot be handed to several rows
+                self._shares = False
+            self.counts.go_back(before)
+        return shared if self._shares else 0
+
+    def _begun(self, ids: torch.Tensor, shared: int) -> dict[str, Any]:
+        """What transformers' `generate` is given for rows whose first tokens are the same."""
+        return {"past_key_values": self.begun(ids[:1, :shared], len(ids))} if shared else {}
+
+    @torch.no_grad()
+    def begun(self, ids: torch.Tensor, copies: int) -> Any:
+        """The cache of keys and values after these rows, each of them so many times."""
+        inputs: dict[str, Any] = {"input_ids": ids, "use_cache": True}
+        if "logits_to_keep" in self.takes:
+            inputs["logits_to_keep"] = 1
+        cache = self.model(**inputs).past_key_values
+        cache.batch_repeat_interleave(copies)
+        return cache
+
+    def count(self, asked: int, reused: int = 0) -> None:
+        """Count tokens of a pass."""
+        self.counts.asked += asked
+        self.counts.computed += asked - reused
+        self.counts.reused += reused
+
+
+def same_logits(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor], ends: Sequence[int]) -> bool:
+    """Whether logits of one token after another are equal but for sums in another order, as long as their tokens are."""
+    for mine, right in zip(found, expected, strict=False):
+        # far below a thousandth of the logits' spread in float32
+        bound = float(right.float().std()) * (1e-3 if right.dtype == torch.float32 else 0.1)
+        if mine.shape != right.shape or not float((mine.float() - right.float()).abs().max()) <= bound:
+            return False
+        tokens = mine.argmax(-1)
+        if not torch.equal(tokens, right.argmax(-1)) or set(tokens.tolist()) & set(ends):
+            break  # what follows is after other tokens
+    return True
 
 
 class Undefined(LogitsProcessor):

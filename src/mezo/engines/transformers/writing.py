@@ -32,6 +32,7 @@ class Writes:
     max_tokens: int
     in_place: InPlace | None
     counts: Counts
+    share_prefixes: bool
     tokenizer: Any
     writing: Writing
     rows_at_once: int
@@ -98,6 +99,11 @@ class Writes:
             raise MezoError("an engine needs a tokenizer to write text: pass tokenizer=")
         if self._writer is None:
             self._writer = Writer(
-                self.model, self.tokenizer, pad=self.pad, max_tokens=self.max_tokens, counts=self.counts
+                self.model,
+                self.tokenizer,
+                pad=self.pad,
+                max_tokens=self.max_tokens,
+                counts=self.counts,
+                shares=self.share_prefixes,
             )
         return self._writer

@@ -18,6 +18,7 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
 )
+from transformers.generation.streamers import BaseStreamer
 
 from mezo.engines.counts import Counts
 from mezo.engines.sampling import Chooser
@@ -96,7 +97,7 @@ class Writer:
     def __call__(
         self, prompts: Sequence[Tokens], writing: Writing, seeded: Sequence[Seeded] = ()
     ) -> list[str]:
-        """The text after each prompt, stripped: up to an end token or the first stop string.
+        """The text after each prompt: up to an end token or the first stop string.
 
         seeded: what each output is drawn by, where tokens are drawn. Raises MezoError if a prompt and its answer exceed
         the model's positions, or the logits are NaN.
@@ -105,9 +106,9 @@ class Writer:
         texts: list[str] = [""] * len(prompts)
         for members in self._batches(prompts, writing.max_new_tokens):
             drawn = [seeded[i] for i in members] if writing.draws else []
-            written = self._generate([prompts[i] for i in members], writing, drawn)
+            written = self.tokens([prompts[i] for i in members], writing, drawn)
             for i, tokens in zip(members, written, strict=True):
-                texts[i] = writing.cut(self.text(tokens, writing)).strip()
+                texts[i] = writing.cut(self.text(tokens, writing))
         return texts
 
     def check_room(self, prompts: Sequence[Tokens], max_new_tokens: int) -> None:
@@ -136,9 +137,14 @@ class Writer:
             members.append(i)
         yield members
 
-    def _generate(
-        self, prompts: Sequence[Tokens], writing: Writing, seeded: Sequence[Seeded]
+    def tokens(
+        self,
+        prompts: Sequence[Tokens],
+        writing: Writing,
+        seeded: Sequence[Seeded],
+        streamer: BaseStreamer | None = None,
     ) -> list[list[int]]:
+        """The tokens after each prompt of one batch. streamer: of one prompt, hears of them as they come."""
         shared = self._shared(prompts, writing)
         ids, mask = self.padded(prompts, shared)
         until = Until(lambda tokens: self.is_over(tokens, writing), ids.shape[1])
@@ -150,6 +156,7 @@ class Writer:
                 generation_config=self._config(writing),
                 logits_processor=LogitsProcessorList([undefined := Undefined(), *chooser]),
                 stopping_criteria=StoppingCriteriaList([until]),
+                streamer=streamer,
                 **self._begun(ids, shared),
             )
         undefined.check()

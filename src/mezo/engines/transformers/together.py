@@ -44,7 +44,7 @@ class Together:
         self._shares = False  # what the prompts begin with is computed once for each probe
 
     def __call__(self, parts: Sequence[Wanted], writing: Writing) -> list[list[str]]:
-        """[probe][prompt]: the texts, stripped. Every part has as many prompts."""
+        """[probe][prompt]: the texts. Every part has as many prompts."""
         for part in parts:
             self.writer.check_room(part.prompts, writing.max_new_tokens)
         count = len(parts[0].prompts)
@@ -63,7 +63,7 @@ class Together:
                     shared=self._shared([p.prompts[i] for p in some for i in mine], len(mine), writing),
                 )
                 for place, tokens in enumerate(written):
-                    text = writing.cut(self.writer.text(tokens, writing)).strip()
+                    text = writing.cut(self.writer.text(tokens, writing))
                     texts[start + place // len(mine)][mine[place % len(mine)]] = text
         return texts
 

@@ -1,38 +1,25 @@
-"""Text from a model, by transformers' own `generate`: for a look at what tuning did."""
+"""Text from a model, for a look at what tuning did."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, TextStreamer
+from transformers.generation.streamers import BaseStreamer
 
 from mezo.data.tokens import BROKEN, as_text, controls, token_ids
+from mezo.engines.counts import Counts
+from mezo.engines.transformers.generate import Writer
 from mezo.errors import MezoError
 from mezo.models.limits import with_a_row
+from mezo.noise.seeds import sampling_key
 from mezo.tuning.prefix_keys import prefix_of
+from mezo.util.writing import Seeded, Writing
 
 Message = Mapping[str, str]  # role, content
-_COLD = 1e-4  # at and below, the likeliest token has all of the probability, and logits over it overflow
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How the next token is chosen.
-
-    Args:
-        max_new_tokens: the longest answer, in tokens.
-        temperature: 0 takes the likeliest token; higher values draw more freely.
-        top_p: draw from the likeliest tokens that have this probability together; 1 for all.
-        top_k: draw from so many of the likeliest tokens; 0 for all.
-        seed: of the draws.
-    """
-
-    max_new_tokens: int = 256
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    seed: int = 0
+_COLD = 1e-4
+MOST = 256  # tokens of an answer, where nothing is said
 
 
 class Reply(NamedTuple):
@@ -40,7 +27,7 @@ class Reply(NamedTuple):
 
     text: str
     tokens: int  # the end token included
-    ended: bool  # by an end token, and not by max_new_tokens
+    ended: bool  # by an end token or a stop string, and not by max_new_tokens
 
 
 def prompt_tokens(tokenizer: Any, text: str, *, system: str | None = None, raw: bool = False) -> list[int]:
@@ -99,16 +86,18 @@ def write(
     model: Any,
     tokenizer: Any,
     prompt: Sequence[int],
-    sampling: Sampling | None = None,
+    writing: Writing | None = None,
+    seeded: Seeded | None = None,
     on_text: Callable[[str], None] | None = None,
 ) -> Reply:
-    """What a model writes after a prompt, up to an end token of the model or of the tokenizer.
+    """What a model writes after a prompt, up to an end token or a stop string: the sampler is that of a run by rewards.
 
     Args:
         model: a causal model, with its adapter if it has one.
         tokenizer: the model's.
         prompt: token ids.
-        sampling: how tokens are chosen; by default the likeliest.
+        writing: how tokens are chosen, and where the text ends; by default the likeliest, and 256 up to an end token.
+        seeded: what they are drawn by; by default as the first row of a run's first step, with seed 0.
         on_text: called with each piece of text as soon as it is known.
 
     Returns:
@@ -117,52 +106,24 @@ def write(
     Raises:
         MezoError: the prompt has no room in the model, or the model's logits are NaN.
     """
-    sampling = sampling or Sampling()
+    writing = writing or Writing(MOST, ())
+    pad = with_a_row((tokenizer.pad_token_id, tokenizer.eos_token_id), model)
+    writer = Writer(model, tokenizer, pad=pad, max_tokens=sys.maxsize, counts=Counts(), shares=False)
     room = _room(model, len(prompt))
-    new = sampling.max_new_tokens if room is None else min(sampling.max_new_tokens, room)
-    ends = end_tokens(model, tokenizer)
-    ids = torch.tensor([list(prompt)], device=model.device)
-    with torch.random.fork_rng(_devices(model)):
-        torch.manual_seed(sampling.seed)
-        with torch.no_grad():
-            whole = model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                generation_config=_config(model, tokenizer, sampling, new, ends),
-                logits_processor=LogitsProcessorList([_Numbers()]),
-                streamer=None if on_text is None else _Streamer(tokenizer, on_text),
-            )
-    tokens = whole[0, len(prompt) :].tolist()
-    text = tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return Reply(text, len(tokens), bool(tokens) and tokens[-1] in ends)
+    new = writing.max_new_tokens if room is None else min(writing.max_new_tokens, room)
+    # at low temperatures the likeliest token has all of the probability, and logits over it overflow
+    heat = writing.temperature if writing.temperature > _COLD else 0.0
+    writing = replace(writing, max_new_tokens=new, temperature=heat)
+    streamer = None if on_text is None else _Streamer(writer, writing, on_text)
+    (tokens,) = writer.tokens([prompt], writing, [seeded or seed_of(0)], streamer)
+    whole = writer.text(tokens, writing)
+    ended = bool(tokens) and (tokens[-1] in writer.ends_of(writing) or writing.is_over(whole))
+    return Reply(writing.cut(whole), len(tokens), ended)
 
 
-def end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """The tokens that end an answer: those of the model's generation config, and the tokenizer's."""
-    given = getattr(model, "generation_config", None)
-    named = [getattr(given, "eos_token_id", None), tokenizer.eos_token_id]
-    flat = [e for end in named for e in (end if isinstance(end, list | tuple) else [end])]
-    return sorted({e for e in flat if isinstance(e, int)})
-
-
-def _config(model: Any, tokenizer: Any, sampling: Sampling, new: int, ends: list[int]) -> GenerationConfig:
-    """All that the model's own generation config says of sampling and penalties is left out: the options say it."""
-    draws: dict[str, Any] = dict(
-        temperature=1.0, top_p=1.0, top_k=50
-    )  # the defaults, which greedy search ignores
-    if sampling.temperature > _COLD:
-        draws = dict(temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k)
-    return GenerationConfig(
-        max_new_tokens=new,
-        do_sample=sampling.temperature > _COLD,
-        num_beams=1,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        use_cache=True,
-        pad_token_id=with_a_row((tokenizer.pad_token_id, tokenizer.eos_token_id), model),
-        eos_token_id=ends or None,
-        **draws,
-    )
+def seed_of(seed: int, turn: int = 0) -> Seeded:
+    """What is drawn by: as the first row of step `turn` of a run with this seed, at any of its probes."""
+    return Seeded(sampling_key(seed, turn, 0))
 
 
 def _room(model: Any, length: int) -> int | None:
@@ -178,32 +139,33 @@ def _room(model: Any, length: int) -> int | None:
     return room
 
 
-def _devices(model: Any) -> list[int]:
-    """GPUs whose random state is put back afterwards."""
-    return [model.device.index or 0] if model.device.type == "cuda" else []
+class _Streamer(BaseStreamer):
+    """Hands on the text as it comes: whole characters, and nothing that may be part of a stop string."""
 
+    def __init__(self, writer: Writer, writing: Writing, on_text: Callable[[str], None]) -> None:
+        self.writer, self.writing, self.on_text = writer, writing, on_text
+        self._tokens: list[int] | None = None  # none before the prompt has come
+        self._shown = ""
 
-class _Numbers(LogitsProcessor):
-    """Changes nothing. Raises MezoError for logits that are NaN."""
+    def put(self, value: torch.Tensor) -> None:
+        if self._tokens is None:
+            self._tokens = []
+            return
+        self._tokens += value.flatten().tolist()
+        whole = self.writer.text(self._tokens, self.writing)
+        if whole.endswith("\ufffd"):
+            return  # half of a character
+        self._show(self.writing.cut(whole[: len(whole) - self._held(whole)]))
 
-    def __call__(self, input_ids: Any, scores: Any) -> Any:
-        if bool(scores.isnan().any()):
-            raise MezoError(
-                "the model's logits are undefined (NaN), so there is no next token; if this is a run's model, tune it again "
-                "with a lower learning rate, or try --dtype float32"
-            )
-        return scores
+    def end(self) -> None:
+        self._show(self.writing.cut(self.writer.text(self._tokens or [], self.writing)))
 
+    def _held(self, text: str) -> int:
+        """Characters at the end that a stop string may begin with."""
+        begun = (n for s in self.writing.stop for n in range(1, len(s)) if text.endswith(s[:n]))
+        return max(begun, default=0)
 
-class _Streamer(TextStreamer):
-    """Hands on the text as it comes: whole words, no special tokens."""
-
-    def __init__(self, tokenizer: Any, on_text: Callable[[str], None]) -> None:
-        super().__init__(
-            tokenizer, skip_prompt=True, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        self.on_text = on_text
-
-    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        if text:
-            self.on_text(text)
+    def _show(self, text: str) -> None:
+        if len(text) > len(self._shown):
+            self.on_text(text[len(self._shown) :])
+            self._shown = text

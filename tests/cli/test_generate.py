@@ -10,11 +10,11 @@ from tests.outputs import finished, tiny_chat
 
 from mezo.cli import main
 from mezo.engines.transformers.engine import TransformersEngine
+from mezo.engines.transformers.reply import _Streamer, prompt_tokens
 from mezo.noise.seeds import sampling_key
 from mezo.objectives import reward_of
 from mezo.optimizers import SGD
 from mezo.runs.outputs.finished import FinishedRun
-from mezo.runs.outputs.generate import _Streamer, prompt_tokens
 from mezo.runs.outputs.tuned import open_tuned
 from mezo.scoring import Example
 from mezo.types import THETA

@@ -59,7 +59,7 @@ def chat(
     /base and /tuned switch between the base model and the tuned one, /reset forgets the conversation, /exit ends it.
     Ctrl-C ends the answer that is being written. Each answer is drawn by the seed and its number.
     """
-    from mezo.runs.outputs.generate import chat_tokens
+    from mezo.engines.transformers.reply import chat_tokens
     from mezo.runs.outputs.tuned import open_tuned
     from mezo.util.writing import Writing
 
@@ -114,7 +114,7 @@ class Talk:
 
     def ask(self, line: str) -> None:
         """Answer one message. One that has no answer, or only a part of one, is not remembered."""
-        from mezo.runs.outputs.generate import chat_tokens, seed_of
+        from mezo.engines.transformers.reply import chat_tokens, seed_of
 
         messages = [*self.messages, {"role": "user", "content": line}]
         ids = chat_tokens(self.tuned.tokenizer, messages)

@@ -14,7 +14,7 @@ from mezo.config import MeZOConfig
 from mezo.util.parsing import printable
 
 if TYPE_CHECKING:
-    from mezo.runs.outputs.generate import Reply
+    from mezo.engines.transformers.reply import Reply
     from mezo.runs.outputs.tuned import TunedModel
     from mezo.util.writing import Seeded, Writing
 
@@ -92,8 +92,8 @@ def generate(
     The prompt goes through the model's chat template where there is one. Tokens are drawn as in a run by rewards: with the
     same seed and prompt the answer is that of the first row of its first step, at the weights that are there.
     """
+    from mezo.engines.transformers.reply import prompt_tokens, seed_of
     from mezo.errors import MezoError
-    from mezo.runs.outputs.generate import prompt_tokens, seed_of
     from mezo.runs.outputs.tuned import open_tuned
     from mezo.util.writing import Writing
 
@@ -138,7 +138,7 @@ def answer(
 ) -> "Reply":
     """Print an answer piece by piece, and on standard error why it is over if the model did not end it."""
     from mezo.data.tokens import continuation
-    from mezo.runs.outputs.generate import write
+    from mezo.engines.transformers.reply import write
 
     show = shower()
     if prefill:

@@ -1,4 +1,4 @@
-"""Text from a model, for a look at what tuning did."""
+"""One answer, piece by piece as it is written: for a look at what tuning did."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence

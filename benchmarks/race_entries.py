@@ -73,8 +73,12 @@ RACES = {
     race.name: race
     for race in (
         Race("sst2-full-16", "causal", "sst2", "full", 16, 1000, 1e-3, (1e-5, 3e-5, 1e-4), _REVIEWS),
-        Race("sst2-lora-16", "causal", "sst2", "lora", 16, 1000, 1e-2, (3e-4, 1e-3, 3e-3), _REVIEWS | _BFLOAT16),
-        Race("sst2-lora-64", "causal", "sst2", "lora", 64, 400, 1e-2, (1e-3, 3e-3, 1e-2), _REVIEWS | _BFLOAT16),
+        Race(
+            "sst2-lora-16", "causal", "sst2", "lora", 16, 1000, 1e-2, (3e-4, 1e-3, 3e-3), _REVIEWS | _BFLOAT16
+        ),
+        Race(
+            "sst2-lora-64", "causal", "sst2", "lora", 64, 400, 1e-2, (1e-3, 3e-3, 1e-2), _REVIEWS | _BFLOAT16
+        ),
         Race("trec-lora-16", "causal", "trec", "lora", 16, 1000, 1e-2, (3e-4, 1e-3, 3e-3), _BFLOAT16),
         Race("masked-trec", "masked", "trec", "full", 16, 2000, 1e-3, (1e-5, 3e-5, 1e-4)),
         Race("masked-sst2", "masked", "sst2", "full", 16, 2000, 1e-3, (1e-5, 3e-5, 1e-4)),

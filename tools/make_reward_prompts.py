@@ -17,7 +17,9 @@ from tools.make_preferences import OPENINGS, PRODUCTS, TROUBLES
 FOLDER = Path(__file__).parents[1] / "examples" / "data"
 OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 HELD_OUT = 3  # one problem in so many
-TICKET = 'Ticket: {text}\nAnswer as JSON, like {{"team": "web", "urgent": false}}. Teams: web, billing, mobile.'
+TICKET = (
+    'Ticket: {text}\nAnswer as JSON, like {{"team": "web", "urgent": false}}. Teams: web, billing, mobile.'
+)
 
 
 def problems() -> dict[str, list[dict[str, object]]]:
@@ -44,9 +46,7 @@ def tickets() -> dict[str, list[dict[str, object]]]:
             for trouble in TROUBLES
             for opening in OPENINGS
         )
-        found[split] = [
-            {"prompt": [{"role": "user", "content": TICKET.format(text=text)}]} for text in asked
-        ]
+        found[split] = [{"prompt": [{"role": "user", "content": TICKET.format(text=text)}]} for text in asked]
         random.Random(f"tickets {split}").shuffle(found[split])
     return found
 

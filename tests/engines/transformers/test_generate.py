@@ -154,9 +154,9 @@ def test_where_padding_is_not_for_a_model_lengths_go_alone(monkeypatch: pytest.M
     widths = []
     padded = engine._writer.padded
 
-    def watched(prompts: Any) -> Any:
+    def watched(prompts: Any, shared: int) -> Any:
         widths.append({len(p) for p in prompts})
-        return padded(prompts)
+        return padded(prompts, shared)
 
     monkeypatch.setattr(engine._writer, "padded", watched)
     assert engine.generate(examples(), max_new_tokens=8, stop=NEVER) == expected
@@ -164,9 +164,7 @@ def test_where_padding_is_not_for_a_model_lengths_go_alone(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_a_model_that_heeds_padding_is_found_out(
-    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
-) -> None:
+def test_a_model_that_heeds_padding_is_found_out(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
     """A model that loses its attention mask sees the padding."""
     engine, _ = engine_for("llama", dtype=dtype)
     engine.generate(examples(), max_new_tokens=1)

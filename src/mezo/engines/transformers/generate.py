@@ -24,6 +24,7 @@ from mezo.engines.counts import Counts
 from mezo.engines.sampling import Chooser
 from mezo.engines.transformers.beginnings import BEGUN, TRIED, fits, in_common
 from mezo.engines.transformers.plain_forward import NOT_TAKEN
+from mezo.engines.transformers.unbroken_head import unbroken_head
 from mezo.errors import MezoError
 from mezo.models.offloaded import device_of
 from mezo.tuning.prefix_keys import prefix_of
@@ -67,24 +68,6 @@ def _moved(weights: Weights, probe: Probe) -> dict[int, nn.Parameter]:
             weights.write(n, probe, copy.view(1, -1))
             moved[id(tunable.tensor)] = nn.Parameter(copy, requires_grad=False)
     return moved
-
-
-@contextmanager
-def unbroken_head(model: Any) -> Iterator[None]:
-    """Inside the block the head reads the last tokens' states as a block of memory.
-
-    Cut out of a longer prompt they are not, and in 16 bits torch then copies the head's weight for every row (the whole step
-    took four times as long: SmolLM2-135M in bfloat16, 16 rows).
-    """
-    head = model.get_output_embeddings()
-    if head is None:
-        yield
-        return
-    hook = head.register_forward_pre_hook(lambda module, inputs: (inputs[0].contiguous(), *inputs[1:]))
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 class Writer:

@@ -13,8 +13,9 @@ import torch
 from mezo.engines.perturb.population import Population
 from mezo.engines.sampling import Chooser
 from mezo.engines.transformers.beginnings import BEGUN, TRIED, in_common
-from mezo.engines.transformers.generate import Tokens, Undefined, Writer, at, same_logits, unbroken_head
+from mezo.engines.transformers.generate import Tokens, Undefined, Writer, at, same_logits
 from mezo.engines.transformers.plain_forward import NOT_TAKEN
+from mezo.engines.transformers.unbroken_head import unbroken_head
 from mezo.types import Probe
 from mezo.util.profiling import span
 from mezo.util.writing import Seeded, Writing
@@ -109,7 +110,7 @@ class Together:
         parts = [Wanted(probe, prompts, [Seeded(0)] * len(prompts)) for probe in probes]
         for shared, own in found.items():
             self._written(parts, Writing(3, ()), own.append, shared=shared)
-        return same_logits(found[len(BEGUN)], found[0], self.writer.ends)
+        return same_logits(self.writer, found[len(BEGUN)], found[0])
 
     def _shared(self, prompts: Sequence[Tokens], rows: int, writing: Writing) -> int:
         """Tokens that the prompts of a batch begin with, and that are computed once for each probe. rows: of a probe."""

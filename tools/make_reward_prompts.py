@@ -1,7 +1,7 @@
 """Makes examples/data/arithmetic and examples/data/ticket-forms: prompts for runs by rewards.
 
 arithmetic: sums, differences and products of two digits. ticket-forms: support tickets to be sorted, with the answer as a
-JSON object. No problem and no product of a held-out row is in a training row.
+JSON object that fits ticket-form.json. No problem and no product of a held-out row is in a training row.
 
     python -m tools.make_reward_prompts
 """
@@ -12,14 +12,26 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
-from tools.make_preferences import OPENINGS, PRODUCTS, TROUBLES
+from tools.make_preferences import PRODUCTS, TROUBLES
 
 FOLDER = Path(__file__).parents[1] / "examples" / "data"
 OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 HELD_OUT = 3  # one problem in so many
-TICKET = (
-    'Ticket: {text}\nAnswer as JSON, like {{"team": "web", "urgent": false}}. Teams: web, billing, mobile.'
+OPENINGS = (
+    "Hello, {product} {trouble}.",
+    "Good morning, {product} {trouble}.",
+    "Hello. {Product} {trouble}, and I need it today.",
+    "Dear team, {product} {trouble}.",
 )
+TICKET = (
+    'Answer as JSON, like {{"team": "web", "urgent": false}}. Teams: web, billing, mobile.\nTicket: {text}'
+)
+FORM = {
+    "type": "object",
+    "properties": {"team": {"enum": ["web", "billing", "mobile"]}, "urgent": {"type": "boolean"}},
+    "required": ["team", "urgent"],
+    "additionalProperties": False,
+}
 
 
 def problems() -> dict[str, list[dict[str, object]]]:
@@ -66,6 +78,7 @@ def _lines(rows: Iterable[dict[str, object]]) -> str:
 def main() -> None:
     write("arithmetic", problems())
     write("ticket-forms", tickets())
+    (FOLDER / "ticket-form.json").write_text(json.dumps(FORM, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -79,9 +79,9 @@ def test_a_control_token_in_the_data_is_text_and_in_the_setting_one() -> None:
 @pytest.mark.parametrize(
     ("row", "objective", "prefill", "expected"),
     [
-        (OPEN, "length", "So ", "list[0]: this row has a beginning of its own"),
+        (OPEN, "length", "So ", "data[0]: this row has a beginning of its own"),
         ({"prompt": "a", "completion": "b"}, "answer-ce", "So ", "nothing is written with this objective"),
-        ({**OPEN, "answer": "42"}, "answer-ce", "", "list[0]: its answer begins with 'It is '"),
+        ({**OPEN, "answer": "42"}, "answer-ce", "", "data[0]: its answer begins with 'It is '"),
         ({**OPEN, "continue_final_message": "yes"}, "length", "", "expected continue_final_message to be true"),
         ({**OPEN, "messages": [ASKED]}, "length", "", "found True and a message of 'user'"),
         ({**OPEN, "messages": [BEGUN]}, "length", "", "another message before it"),
@@ -99,13 +99,18 @@ def test_a_beginning_needs_room() -> None:
 
 # ---------------------------------------------------------------- prompts alone
 
+
+def polite(row: dict[str, Any], output: str) -> float:
+    return 1.0
+
+
 NEEDS_NONE = (
     "length",
     "regex(pattern='a')",
     "json",
     "contains(text='a')",
     "0.5*length + 0.5*json",
-    "math:hypot",
+    f"{__name__}:polite",
 )
 NEED_ONE = ("exact", "last-number", "contains", "f1", "rouge", "0.5*length + 0.5*exact", "1*f1 + 1*length")
 
@@ -131,12 +136,12 @@ def test_a_row_without_an_answer_is_a_prompt(row: Any, asked: str, objective: st
 @pytest.mark.parametrize("objective", NEED_ONE)
 @pytest.mark.parametrize("row", [{"prompt": "6 * 7?\n"}, {"messages": [ASKED]}])
 def test_rewards_that_compare_name_the_row(row: Any, objective: str) -> None:
-    assert refused(row, objective).startswith("list[0]: ")
+    assert refused(row, objective).startswith("data[0]: ")
     assert "compares with accepted answers, and this row has none" in refused(row, objective)
 
 
 def test_losses_of_answers_need_one() -> None:
-    assert "list[0]: expected a field 'completion', found fields 'prompt'" in refused(
+    assert "data[0]: expected a field 'completion', found fields 'prompt'" in refused(
         {"prompt": "a"}, "answer-ce"
     )
     assert "expected a turn of the assistant to learn" in refused({"messages": [ASKED]}, "answer-ce")
@@ -147,4 +152,4 @@ def test_losses_of_answers_need_one() -> None:
 def test_a_conversation_that_is_too_long_loses_its_earliest_exchanges() -> None:
     example, tokenizer = encoded(TALK, max_length=40)
     assert tokenizer.decode(example.asked) == "<user>Why?</s><assistant>"
-    assert "has 18 tokens without what may be left out" in refused(TALK, max_length=12)
+    assert "has 22 tokens without what may be left out" in refused(TALK, max_length=12)

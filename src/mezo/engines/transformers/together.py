@@ -15,6 +15,7 @@ from mezo.engines.sampling import Chooser
 from mezo.engines.transformers.beginnings import BEGUN, TRIED, in_common
 from mezo.engines.transformers.generate import Tokens, Undefined, Writer, at, same_logits
 from mezo.engines.transformers.plain_forward import NOT_TAKEN
+from mezo.engines.transformers.unbroken_head import unbroken_head
 from mezo.types import Probe
 from mezo.util.profiling import span
 from mezo.util.writing import Seeded, Writing
@@ -96,7 +97,7 @@ class Together:
             own = [step[i * len(TRIED) : (i + 1) * len(TRIED)] for step in found[:2]]
             if i == len(probes) - 1:
                 own.append(found[2])
-            if not same_logits(own, alone, self.writer.ends):
+            if not same_logits(self.writer, own, alone):
                 return False
         return True
 
@@ -109,7 +110,7 @@ class Together:
         parts = [Wanted(probe, prompts, [Seeded(0)] * len(prompts)) for probe in probes]
         for shared, own in found.items():
             self._written(parts, Writing(3, ()), own.append, shared=shared)
-        return same_logits(found[len(BEGUN)], found[0], self.writer.ends)
+        return same_logits(self.writer, found[len(BEGUN)], found[0])
 
     def _shared(self, prompts: Sequence[Tokens], rows: int, writing: Writing) -> int:
         """Tokens that the prompts of a batch begin with, and that are computed once for each probe. rows: of a probe."""
@@ -138,7 +139,8 @@ class Together:
         ends = set() if leaving else set(self.writer.ends_of(writing))
         chooser = Chooser(writing, [each for part in parts for each in part.seeded], ids.device)
         probes, cache = len(parts), None
-        with span("forward"), self.population.at([part.probe for part in parts]):
+        probed = [part.probe for part in parts]
+        with span("forward"), unbroken_head(self.model), self.population.at(probed):
             if shared:
                 cache = self.writer.begun(ids[:probes, :shared], len(ids) // probes)
                 self.writer.count(ids[:, :shared].numel(), (len(ids) - probes) * shared)

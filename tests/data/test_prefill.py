@@ -34,7 +34,8 @@ def encoded(row: Any, objective: str = "length", prefill: str = "", **config: An
     task = task_for("auto", reading=RowOptions(prefill=prefill))
     data = MeZODataset([row], task=task)
     loaded = LoadedModel(MADE[0], tokenizer, "causal", "tiny")
-    made = encode(data, loaded, MeZOConfig.build(max_new_tokens=8, **config), objective_named(objective))
+    settings = MeZOConfig.build(max_new_tokens=8, objective=objective, **config)
+    made = encode(data, loaded, settings, objective_named(objective))
     return made[0], tokenizer
 
 

@@ -93,11 +93,6 @@ def test_beginnings_that_make_no_sense(row: Any, objective: str, prefill: str, e
     assert expected in refused(row, objective, prefill)
 
 
-def test_a_beginning_needs_room() -> None:
-    assert "exceed" not in refused({"prompt": "a"}, prefill="b" * 124)
-    assert "a prompt of 126 tokens and max_new_tokens=8" in refused({"prompt": "a"}, prefill="b" * 124)
-
-
 # ---------------------------------------------------------------- prompts alone
 
 

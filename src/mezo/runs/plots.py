@@ -276,8 +276,11 @@ def _mean_line(
 def _finish(axis: Axes, data: Curves) -> None:
     """The same steps in every panel, and a legend above it, where no line is."""
     _share_steps([axis], int(data.step[-1]))
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.99), ncols=3, borderaxespad=0)
+    if labels := axis.get_legend_handles_labels()[0]:
+        above: dict[str, Any] = dict(bbox_to_anchor=(1, 0.99), ncols=2, borderaxespad=0)
+        axis.legend(
+            frameon=False, loc="lower right", **(above if len(labels) < 3 else {})
+        )  # three find no room there
 
 
 def _share_steps(axes: Iterable[Axes], last: int) -> None:

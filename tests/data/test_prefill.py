@@ -34,7 +34,8 @@ def encoded(row: Any, objective: str = "length", prefill: str = "", **config: An
     task = task_for("auto", reading=RowOptions(prefill=prefill))
     data = MeZODataset([row], task=task)
     loaded = LoadedModel(MADE[0], tokenizer, "causal", "tiny")
-    made = encode(data, loaded, MeZOConfig.build(max_new_tokens=8, **config), objective_named(objective))
+    settings = MeZOConfig.build(max_new_tokens=8, objective=objective, **config)
+    made = encode(data, loaded, settings, objective_named(objective))
     return made[0], tokenizer
 
 
@@ -79,9 +80,9 @@ def test_a_control_token_in_the_data_is_text_and_in_the_setting_one() -> None:
 @pytest.mark.parametrize(
     ("row", "objective", "prefill", "expected"),
     [
-        (OPEN, "length", "So ", "list[0]: this row has a beginning of its own"),
+        (OPEN, "length", "So ", "data[0]: this row has a beginning of its own"),
         ({"prompt": "a", "completion": "b"}, "answer-ce", "So ", "nothing is written with this objective"),
-        ({**OPEN, "answer": "42"}, "answer-ce", "", "list[0]: its answer begins with 'It is '"),
+        ({**OPEN, "answer": "42"}, "answer-ce", "", "data[0]: its answer begins with 'It is '"),
         ({**OPEN, "continue_final_message": "yes"}, "length", "", "expected continue_final_message to be true"),
         ({**OPEN, "messages": [ASKED]}, "length", "", "found True and a message of 'user'"),
         ({**OPEN, "messages": [BEGUN]}, "length", "", "another message before it"),
@@ -92,12 +93,12 @@ def test_beginnings_that_make_no_sense(row: Any, objective: str, prefill: str, e
     assert expected in refused(row, objective, prefill)
 
 
-def test_a_beginning_needs_room() -> None:
-    assert "exceed" not in refused({"prompt": "a"}, prefill="b" * 124)
-    assert "a prompt of 126 tokens and max_new_tokens=8" in refused({"prompt": "a"}, prefill="b" * 124)
-
-
 # ---------------------------------------------------------------- prompts alone
+
+
+def polite(row: dict[str, Any], output: str) -> float:
+    return 1.0
+
 
 NEEDS_NONE = (
     "length",
@@ -105,7 +106,7 @@ NEEDS_NONE = (
     "json",
     "contains(text='a')",
     "0.5*length + 0.5*json",
-    "math:hypot",
+    f"{__name__}:polite",
 )
 NEED_ONE = ("exact", "last-number", "contains", "f1", "rouge", "0.5*length + 0.5*exact", "1*f1 + 1*length")
 
@@ -131,12 +132,12 @@ def test_a_row_without_an_answer_is_a_prompt(row: Any, asked: str, objective: st
 @pytest.mark.parametrize("objective", NEED_ONE)
 @pytest.mark.parametrize("row", [{"prompt": "6 * 7?\n"}, {"messages": [ASKED]}])
 def test_rewards_that_compare_name_the_row(row: Any, objective: str) -> None:
-    assert refused(row, objective).startswith("list[0]: ")
+    assert refused(row, objective).startswith("data[0]: ")
     assert "compares with accepted answers, and this row has none" in refused(row, objective)
 
 
 def test_losses_of_answers_need_one() -> None:
-    assert "list[0]: expected a field 'completion', found fields 'prompt'" in refused(
+    assert "data[0]: expected a field 'completion', found fields 'prompt'" in refused(
         {"prompt": "a"}, "answer-ce"
     )
     assert "expected a turn of the assistant to learn" in refused({"messages": [ASKED]}, "answer-ce")
@@ -147,4 +148,4 @@ def test_losses_of_answers_need_one() -> None:
 def test_a_conversation_that_is_too_long_loses_its_earliest_exchanges() -> None:
     example, tokenizer = encoded(TALK, max_length=40)
     assert tokenizer.decode(example.asked) == "<user>Why?</s><assistant>"
-    assert "has 18 tokens without what may be left out" in refused(TALK, max_length=12)
+    assert "has 22 tokens without what may be left out" in refused(TALK, max_length=12)

@@ -98,13 +98,13 @@ def test_the_spread_of_a_population(tmp_path: Path) -> None:
     names = {path.stem for path in write_plots(run)}
     assert names == {"loss", "reward-length", "gradient", "zero_gradients", "overview"}
     said = (run.plots / "reward-length.svg").read_text()
-    for text in ("least to largest", "± 1 standard deviation", "evaluated at θ"):
+    for text in ("min to max", "± 1 std", "at θ"):
         assert f"<!-- {text} -->" in said
     other = run_with(tmp_path / "other", steps, [evaluation(0), evaluation(30)])
     assert {path.stem for path in write_plots(other)} == {
         *("loss", "accuracy", "rewards", "gradient", "zero_gradients", "overview")
     }
-    assert "least to largest" not in (other.plots / "accuracy.svg").read_text()
+    assert "min to max" not in (other.plots / "accuracy.svg").read_text()
 
 
 @pytest.mark.slow

@@ -63,6 +63,7 @@ def _prompt(
     talk: Conversation, where: str, tokenizer: "PreTrainedTokenizerBase", max_length: int, turns: str
 ) -> Example:
     """The whole conversation, without an answer. Raises MezoError if its last messages alone do not fit."""
+    ids: list[int] = []
     for each in shorter(talk, turns):
         opened = _rendered(tokenizer, each, len(each.messages), where, asks=True)
         (ids,) = token_ids(tokenizer, [opened], special=False)

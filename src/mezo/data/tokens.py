@@ -40,6 +40,8 @@ def token_ids(
     tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], *, special: bool
 ) -> list[list[int]]:
     """The tokens of each text, with or without those the tokenizer adds around it."""
+    if not texts:
+        return []
     if not any(BROKEN in text for text in texts):
         return _tokenised(tokenizer, texts, special=special)
     return [

@@ -197,7 +197,7 @@ def _rewards(axis: Axes, data: Curves) -> None:
     """The rewards of a step's population: mean, a standard deviation to both sides, and from the least to the largest."""
     window = window_for(len(data.step))
     mean, std, least, most = (running_mean(row, window) for row in data.rewards)
-    axis.fill_between(data.step, least, most, color=_BLUE, alpha=0.12, linewidth=0, label="least to largest")
+    axis.fill_between(data.step, least, most, color=_BLUE, alpha=0.12, linewidth=0, label="min to max")
     axis.fill_between(
         data.step,
         mean - std,
@@ -205,10 +205,10 @@ def _rewards(axis: Axes, data: Curves) -> None:
         color=_BLUE,
         alpha=0.25,
         linewidth=0,
-        label="± 1 standard deviation",
+        label="± 1 std",
     )
     _mean_line(axis, data.step, mean, window, _BLUE, label=False)
-    dress(axis, "Rewards of the population" + (f", mean of {window} steps" if window > 1 else ""), "reward")
+    dress(axis, "Population", f"reward (mean of {window} steps)" if window > 1 else "reward")
     _finish(axis, data)
 
 
@@ -216,7 +216,7 @@ def _score(axis: Axes, data: Curves) -> None:
     score, error, look = data.score, data.standard_error, {}
     if data.has_rewards and ":" in data.metric:
         _rewards(axis, data)
-        look = {"label": "evaluated at θ"}
+        look = {"label": "at θ"}
     line: dict[str, Any] = dict(color=_GREEN, linewidth=1.8, marker="o", markersize=4, capsize=3, **look)
     axis.errorbar(data.eval_step, score, yerr=error, **line)
     known = np.flatnonzero(np.isfinite(score))
@@ -276,8 +276,11 @@ def _mean_line(
 def _finish(axis: Axes, data: Curves) -> None:
     """The same steps in every panel, and a legend above it, where no line is."""
     _share_steps([axis], int(data.step[-1]))
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.99), ncols=2, borderaxespad=0)
+    if labels := axis.get_legend_handles_labels()[0]:
+        above: dict[str, Any] = dict(bbox_to_anchor=(1, 0.99), ncols=2, borderaxespad=0)
+        axis.legend(
+            frameon=False, loc="lower right", **(above if len(labels) < 3 else {})
+        )  # three find no room there
 
 
 def _share_steps(axes: Iterable[Axes], last: int) -> None:

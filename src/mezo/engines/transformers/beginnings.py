@@ -9,8 +9,8 @@ from mezo.engines.transformers.selfcheck import in_any_layer
 from mezo.tuning.prefix_keys import prefix_of
 
 LEAST = 16  # tokens that are worth a pass of their own
-TRIED = ((5, 6, 7, 8, 9, 10), (7, 5, 6))  # prompts of a trial; one of them is padded
-BEGUN = (*TRIED[0], *TRIED[0][::-1], *TRIED[1], 8)  # what they begin with, where that is tried
+TRIED = (tuple(range(5, 25)), (7, 5, 6, 9))  # prompts of a trial, of which the second is padded
+BEGUN = TRIED[0][:3:-1]  # what they begin with, where that is tried
 _WINDOWS = (
     "sliding_window",
     "attention_chunk_size",

@@ -34,7 +34,6 @@ from mezo.util.writing import Seeded, Writing
 from mezo.weights.weights import Weights
 
 Tokens = Sequence[int]
-PADDED: tuple[Tokens, ...] = (range(5, 25), (7, 5, 6, 9))  # prompts that try padding
 
 
 @contextmanager
@@ -227,7 +226,7 @@ class Writer:
         if prefix_of(self.model) is not None and getattr(self.model.config, "sliding_window", None):
             return False
         if self._pads is None:
-            self._pads = alike(self.model, self.logits(PADDED)[0][1], self.logits(PADDED[1:])[0][0])
+            self._pads = alike(self.model, self.logits(TRIED)[0][1], self.logits(TRIED[1:])[0][0])
         return self._pads
 
     def logits(self, prompts: Sequence[Tokens], tokens: int = 1, shared: int = 0) -> Sequence[torch.Tensor]:
@@ -297,7 +296,7 @@ def alike(model: Any, logits: torch.Tensor, expected: torch.Tensor) -> bool:
     """Whether they differ by sums in another order alone, up to a shift of all, which changes no choice.
 
     In float32 that is far below a thousandth of the logits' spread, for each. With 16 bits it is about a twentieth on
-    average, where attending to the padding of PADDED is many times the spread.
+    average, where attending to the padding of TRIED is many times the spread.
     """
     if logits.shape != expected.shape:
         return False

@@ -27,7 +27,8 @@ class Settings(TypedDict, total=False):
 
     estimator: str  # "two-point"; docs/estimators.md has the others
     noise: Kind  # "gaussian"
-    noise_rank: int  # 2; of low-rank noise
+    noise_rank: int  # 2; of low-rank and kept-basis noise
+    basis_steps: int  # 100; that noise kept-basis keeps a factor for
     normalize: bool  # directions of unit length in place of the paper's standard normal
     blocks: Literal["all", "round-robin", "random", "each"]
     layers_per_step: int

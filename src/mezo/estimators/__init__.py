@@ -16,6 +16,7 @@ from mezo.estimators.each_layer import EachLayer
 from mezo.estimators.es import EvolutionStrategies
 from mezo.estimators.exact_sums import ExactSums
 from mezo.estimators.fzoo import FZOO
+from mezo.estimators.kept_basis import InKeptBasis
 from mezo.estimators.layer_scaled import LayerScaled, norms_of
 from mezo.estimators.normalized import Normalized
 from mezo.estimators.one_point import OnePoint
@@ -43,7 +44,7 @@ __all__ = ["ESTIMATORS", "Estimator", "Normalized", "TwoPoint", "build", "norms_
 
 def build(config: MeZOConfig, weights: "Weights", norms: Sequence[float] | None = None) -> Estimator:
     """The config's estimator and what goes around it, from the inside: a direction for each part of the batch, layer
-    scaling, blocks, unit length, clipping, sums of signs, a rate of its own.
+    scaling, blocks, unit length, clipping, sums of signs, a kept basis, a rate of its own.
 
     weights: at the start of the run, which layer scaling reads; or `norms` as they were then
     (`norms_of`). Raises MezoError for an unknown name or settings that do not fit the weights.
@@ -72,6 +73,8 @@ def build(config: MeZOConfig, weights: "Weights", norms: Sequence[float] | None 
         estimator = Clipped(estimator, config.clip_projected_grad, config.clip_quantile)
     if config.noise == "rank-one":
         estimator = ExactSums(estimator)
+    if config.noise == "kept-basis":
+        estimator = InKeptBasis(estimator, config.basis_steps)
     if config.learning_rate == "auto":
         check_combination(config)
         estimator = AutoRate(estimator, halves=config.batch_size % 2 == 0)

@@ -270,10 +270,11 @@ class MeZOConfig(BaseModel):
     layers_per_step: int = setting(
         1, METHOD, "Layers that move in a step, with blocks round-robin or random.", ge=1, le=1 << 16
     )
-    layer_scaling: Literal["none", "variance", "expectation"] = setting(
+    layer_scaling: Literal["none", "variance", "expectation", "learned"] = setting(
         "none",
         METHOD,
-        "Perturb each tensor by the inverse of its norm: the paper's variance- or expectation-modified SPSA.",
+        "Perturb each tensor by the inverse of its norm: the paper's variance- or expectation-modified SPSA; learned: blocks by what "
+        "the first steps find them to earn.",
     )
     cone_angle: float = setting(
         1.35,

@@ -32,7 +32,7 @@ class Settings(TypedDict, total=False):
     normalize: bool  # directions of unit length in place of the paper's standard normal
     blocks: Literal["all", "round-robin", "random", "each"]
     layers_per_step: int
-    layer_scaling: Literal["none", "variance", "expectation"]
+    layer_scaling: Literal["none", "variance", "expectation", "learned"]
     clip_projected_grad: float | None
     clip_quantile: float | None
     cone_angle: float

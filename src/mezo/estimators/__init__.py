@@ -18,6 +18,7 @@ from mezo.estimators.exact_sums import ExactSums
 from mezo.estimators.fzoo import FZOO
 from mezo.estimators.kept_basis import InKeptBasis
 from mezo.estimators.layer_scaled import LayerScaled, norms_of
+from mezo.estimators.learned_scales import LearnedScales, kinds_of
 from mezo.estimators.normalized import Normalized
 from mezo.estimators.one_point import OnePoint
 from mezo.estimators.one_sided import OneSided
@@ -55,7 +56,10 @@ def build(config: MeZOConfig, weights: "Weights", norms: Sequence[float] | None 
         estimator = made(config.estimator, partial(kind.with_settings, estimator), settings)
     if config.row_directions > 1:
         estimator = RowDirections(estimator)
-    if config.layer_scaling != "none":
+    if config.layer_scaling == "learned":
+        check_combination(config)
+        estimator = LearnedScales(estimator, kinds_of(weights))
+    elif config.layer_scaling != "none":
         estimator = LayerScaled.of(estimator, norms or norms_of(weights), config.layer_scaling)
     if config.blocks == "each":
         estimator = EachLayer(estimator, tuple(weights.layers().values()))

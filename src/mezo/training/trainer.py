@@ -193,7 +193,8 @@ class MeZOTrainer:
                         result.model = self.engine.tuned(self.bench.model)
                     done = failure is None and not result.interrupted
                     save_files(files, self._destination, result, self.estimator_state, done=done)
-        for said in filter(None, (sent(self.engine), told(self.objective))):
+        learned = self.estimator.report(self.estimator_state)
+        for said in filter(None, (sent(self.engine), told(self.objective), learned)):
             self.observer.on_note(said)
         self.observer.on_end()
         if failure is not None:

@@ -20,7 +20,9 @@ PAIRS = [(e, o) for e in ESTIMATORS for o in OPTIMIZERS if not (e == "cone" and 
     ("estimator", "optimizer"), mostly_slow(PAIRS, lambda e, o: e == "two-point" or o == "sgd")
 )
 def test_descends_and_replays(estimator: str, optimizer: str, problem: str) -> None:
-    rate = RATES.get(estimator, RATE) * (ADAM.get(estimator, 3.0) if optimizer.startswith(("adam", "muon")) else 1.0)
+    rate = RATES.get(estimator, RATE) * (
+        ADAM.get(estimator, 3.0) if optimizer.startswith(("adam", "muon")) else 1.0
+    )
     config = config_for(
         estimator=estimator, optimizer=optimizer, learning_rate=rate, num_steps=STEPS, history=8
     )

@@ -1,5 +1,6 @@
 """Scales of blocks, learned from the slopes and curvatures of the first steps."""
 
+import io
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from tests.problems import PROBLEMS, Problem, config_for, descend, replayed
 
+import mezo
 from mezo import estimators
 from mezo.combinations import check_combination
 from mezo.config import MeZOConfig
@@ -34,7 +36,7 @@ def learned(estimator: LearnedScales, found: dict[str, tuple[float, float]]) -> 
         (direction,) = estimator.directions(draw, values)
         assert direction.scaling is plus.scaling
         assert direction.projected_grad == pytest.approx(slope)
-    return state
+    return Measured(*state)
 
 
 def test_a_block_is_scaled_by_its_own_best_rate() -> None:
@@ -76,7 +78,13 @@ def test_scales_have_bounds_and_a_block_that_does_nothing_keeps_its_own() -> Non
 def test_a_loss_that_is_not_finite_teaches_nothing() -> None:
     draw = Draw(0, (7,))
     _, state = TWO.tell(draw, [float("nan"), 0.5, 1.0], TWO.init())
-    assert (state.energy, state.bend, state.count) == ((0.0, 0.0), (0.0, 0.0), 1)
+    assert state == (None, 1, (0.0, 0.0), (0.0, 0.0), ())
+
+
+@pytest.mark.parametrize("said", [-3.0, -0.5, 0.5, 2.0**24])
+def test_a_record_that_holds_no_levels_is_refused(said: float) -> None:
+    with pytest.raises(MezoError, match="expected a record with the levels of 2 blocks"):
+        TWO.directions(Draw(0, (7,)), (1.0, said))
 
 
 def test_blocks_are_kinds_of_weights() -> None:
@@ -90,7 +98,7 @@ def test_blocks_are_kinds_of_weights() -> None:
     found = kinds_of(Weights((name, torch.ones(shape)) for name, shape in shapes.items()))
     assert {s.name: s.factors for s in found} == {
         "model.embed": (1, 0, 0, 0, 0),
-        "q": (0, 1, 0, 1, 0),
+        "model.layers.q": (0, 1, 0, 1, 0),
         "vectors": (0, 0, 1, 0, 1),
     }
 
@@ -144,3 +152,27 @@ def test_it_descends_and_replays(problem: str, around: dict[str, Any]) -> None:
 def test_what_it_does_not_go_with_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(MezoError, match="needs"):
         check_combination(MeZOConfig.build(layer_scaling="learned", **settings))
+
+
+def test_a_state_goes_on_where_it_was() -> None:
+    """Broken off among the steps that measure, and after them."""
+
+    def run(breaks: tuple[int, ...]) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        model, x = (
+            torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Tanh(), torch.nn.Linear(6, 1)),
+            torch.randn(16, 4),
+        )
+        settings: dict[str, Any] = dict(lr=1e-2, eps=1e-2, layer_scaling="learned")
+        opt = mezo.MeZO(model, **settings)
+        for step in range(40):
+            if step in breaks:
+                file = io.BytesIO()
+                torch.save(opt.state_dict(), file)
+                file.seek(0)
+                opt = mezo.MeZO(model, **settings)
+                opt.load_state_dict(torch.load(file, weights_only=True))
+            opt.step(lambda: (model(x) - x[:, :1]).square().mean())
+        return [p.detach().clone() for p in model.parameters()]
+
+    assert all(torch.equal(a, b) for a, b in zip(run(()), run((11, 33)), strict=True))

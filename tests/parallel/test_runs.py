@@ -117,7 +117,7 @@ def test_two_processes_find_the_same_rate(arguments: list[str], tmp_path: Path) 
 def test_two_processes_learn_what_one_does(
     how: tuple[str, ...], arguments: list[str], tmp_path: Path
 ) -> None:
-    rest = [*arguments, "--steps", "5", "--gradient-accumulation", "2", "--learning-rate", "1e-3", *how]
+    rest = [*arguments, "--steps", "5", "--gradient-accumulation", "2", *how]
     for name, processes in (("one", 1), ("two", 2)):
         run(processes, tmp_path / name, *rest)
     assert np.array_equal(records(tmp_path / "one"), records(tmp_path / "two"))

@@ -97,7 +97,7 @@ def test_rows_along_their_own_directions(blocks: str, dtype: torch.dtype) -> Non
             "num_directions": st.integers(1, 3),
             "final_directions": st.integers(3, 4),
             "schedule": st.sampled_from(["constant", "linear", "cosine"]),
-            "layer_scaling": st.sampled_from(["none", "variance", "expectation", "learned"]),
+            "layer_scaling": st.sampled_from(["none", "variance", "expectation"]),
             "blocks": st.sampled_from(["all", "round-robin", "random", "each"]),
             "clip_projected_grad": st.just(0.5),
             "normalize_perturbations": st.booleans(),

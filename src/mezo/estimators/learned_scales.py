@@ -7,6 +7,7 @@ from functools import lru_cache
 from math import isfinite, ldexp, log2, sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mezo.errors import MezoError
 from mezo.estimators.base import Estimator, Wrapper
 from mezo.estimators.scalings import product
 from mezo.types import THETA, Direction, Draw, Probe, Scaling
@@ -72,7 +73,7 @@ class LearnedScales(Wrapper):
 
     def init(self) -> Any:
         none = (0.0,) * len(self.blocks)
-        return Measured(self.inner.init(), 0, none, none)
+        return tuple(Measured(self.inner.init(), 0, none, none))
 
     def width(self, n: int) -> int:
         return self.inner.width(n) + self._numbers
@@ -92,7 +93,7 @@ class LearnedScales(Wrapper):
         after = (
             m._replace(inner=inner) if m.levels else self._measured(m, values, losses)._replace(inner=inner)
         )
-        return (*values, *self._said(m)), after
+        return (*values, *self._said(m)), tuple(after)
 
     def directions(self, draw: Draw, values: Sequence[float]) -> tuple[Direction, ...]:
         own = len(values) - self._numbers
@@ -148,14 +149,17 @@ class LearnedScales(Wrapper):
         return tuple(float(sum(level * LEVELS**i for i, level in enumerate(part))) for part in parts)
 
     def _scaling(self, said: tuple[float, ...]) -> Scaling:
-        if said[0] < 0:
+        if -len(self.blocks) <= said[0] < 0 and said[0].is_integer():
             return self.blocks[int(-1 - said[0])]
+        if not all(number.is_integer() and 0 <= number < LEVELS**_IN_A_VALUE for number in said):
+            raise MezoError(
+                f"layer_scaling=learned: expected a record with the levels of {len(self.blocks)} blocks, found {said}; it "
+                "is another run's, or was changed"
+            )
         return _scaled(self.blocks, said)
 
     def _parts(self, state: Any) -> Measured:
-        if state is None:
-            return self.init()
-        inner, count, *lists = state  # plain tuples, where the state was read from a file
+        inner, count, *lists = self.init() if state is None else state  # plain: files keep no named tuples
         energy, bend, levels = map(tuple, lists)
         return Measured(inner, count, energy, bend, levels)
 
@@ -186,11 +190,13 @@ def _levels(energy: Sequence[float], bend: Sequence[float]) -> tuple[int, ...]:
 
 
 def kinds_of(weights: "Weights") -> tuple[Scaling, ...]:
-    """The blocks: matrices that have one name but for the number of their layer, and all vectors together."""
+    """The blocks: matrices that have one name but for its numbers, of a layer or an expert, and all vectors together."""
     parts: dict[str, list[int]] = {}
     for n, t in enumerate(weights.tunables):
         name = (
-            re.sub(r"^(.*?\.)?\d+\.", "", t.name).removesuffix(".weight") if t.tensor.dim() > 1 else "vectors"
+            re.sub(r"(^|\.)\d+(?=\.)", "", t.name).removesuffix(".weight")
+            if t.tensor.dim() > 1
+            else "vectors"
         )
         parts.setdefault(name, []).append(n)
     return tuple(

@@ -13,11 +13,12 @@ from tests.toys import byte_tokenizer
 from mezo.combinations import check_combination
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
+from mezo.noise.seeds import basis_of, in_basis
 from mezo.optimizers import Muon, newton_schulz
 from mezo.resume.replay import replay
 from mezo.types import Direction, Scaling, Update
 from mezo.weights import weights as holding
-from mezo.weights.kept_basis import KeptBasis, basis_of, in_basis
+from mezo.weights.kept_basis import KeptBasis
 from mezo.weights.weights import Weights
 
 BASIS, OTHER = 5 << 32, 6 << 32

@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mezo.estimators.base import Estimator, Wrapper
-from mezo.noise import derive_seed
+from mezo.noise.seeds import derive_seed, in_basis
 from mezo.types import Direction, Draw, Probe
-from mezo.weights.kept_basis import in_basis
 
 _OF_A_BASIS = 1 << 31  # beside the numbers of directions
 

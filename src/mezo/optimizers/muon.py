@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from mezo.errors import MezoError
+from mezo.noise.seeds import basis_of
 from mezo.optimizers import newton_schulz
 from mezo.optimizers.base import Optimizer, add_gradient_, first_seed, sum_of_z
 from mezo.types import Update
-from mezo.weights.kept_basis import KeptBasis, basis_of
+from mezo.weights.kept_basis import KeptBasis
 from mezo.weights.tunable import Tunable
 from mezo.weights.weights import Weights, pairs_of
 

@@ -9,19 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
+from mezo.noise.seeds import basis_of
 from mezo.weights.low_rank_noise import LowRank, add_summed
-
-_LOWER = (1 << 32) - 1
-
-
-def basis_of(seed: int) -> int:
-    """What directions of one basis have in common."""
-    return seed & ~_LOWER
-
-
-def in_basis(seed: int, basis: int) -> int:
-    """A seed of the basis, with the lower half of another seed."""
-    return basis_of(basis) | seed & _LOWER
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,6 @@ HOW: dict[str, dict[str, Any]] = {
     ),
     "layer-scaled": dict(layer_scaling="variance"),
     "scales that are learned": dict(layer_scaling="learned", clip_quantile=0.9),
-    "muon": dict(optimizer="muon", noise="kept-basis", basis_steps=4, dtype="bfloat16"),
     "growing": dict(final_directions=4),
     "auto": dict(learning_rate="auto", batch_size=4),
     "auto, odd batches": dict(learning_rate="auto", optimizer="momentum"),
@@ -41,7 +40,7 @@ HOW: dict[str, dict[str, Any]] = {
         row_directions=3, noise="rank-one", estimator="one-point", learning_rate=1e-6, clip_quantile=0.5
     ),
 }
-FAST = {"muon", "auto", "one-point", "cone", "cone, clipped", "regenerate", "by row"}
+FAST = {"auto", "one-point", "cone", "cone, clipped", "regenerate", "by row"}
 
 
 @pytest.fixture(scope="module")

@@ -28,13 +28,14 @@ def learned(estimator: LearnedScales, found: dict[str, tuple[float, float]]) -> 
     for step in range(EACH * len(estimator.blocks)):
         draw = Draw(step, (step,))
         plus, minus, here = estimator.ask(draw, state)
-        assert plus.scaling is minus.scaling is estimator.blocks[step % len(estimator.blocks)]
+        block = estimator.blocks[step % len(estimator.blocks)]
+        assert plus.scaling is minus.scaling is block
         assert here == THETA
-        slope, bend = found[plus.scaling.name]
+        slope, bend = found[block.name]
         losses = [s * plus.scale * slope + bend * plus.scale**2 / 2 for s in (1, -1)]
         values, state = estimator.tell(draw, [1 + losses[0], 1 + losses[1], 1.0], state)
         (direction,) = estimator.directions(draw, values)
-        assert direction.scaling is plus.scaling
+        assert direction.scaling is block
         assert direction.projected_grad == pytest.approx(slope)
     return Measured(*state)
 

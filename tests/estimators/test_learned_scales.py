@@ -13,7 +13,7 @@ from mezo import estimators
 from mezo.combinations import check_combination
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.estimators.learned_scales import EACH, LEVELS, LearnedScales, Measured, kinds_of
+from mezo.estimators.learned_scales import EACH, LEVELS, LearnedScales, ScaleSums, kinds_of
 from mezo.estimators.two_point import TwoPoint
 from mezo.types import THETA, Draw, Scaling
 from mezo.weights.weights import Weights
@@ -22,7 +22,7 @@ A, B = Scaling("a", (1.0, 0.0)), Scaling("b", (0.0, 1.0))
 TWO = LearnedScales(TwoPoint(0.5), (A, B))
 
 
-def learned(estimator: LearnedScales, found: dict[str, tuple[float, float]]) -> Measured:
+def learned(estimator: LearnedScales, found: dict[str, tuple[float, float]]) -> ScaleSums:
     """The state after all measurements: of each block its slope and its curvature."""
     state = estimator.init()
     for step in range(EACH * len(estimator.blocks)):
@@ -37,7 +37,7 @@ def learned(estimator: LearnedScales, found: dict[str, tuple[float, float]]) -> 
         (direction,) = estimator.directions(draw, values)
         assert direction.scaling is block
         assert direction.projected_grad == pytest.approx(slope)
-    return Measured(*state)
+    return ScaleSums(*state)
 
 
 def test_a_block_is_scaled_by_its_own_best_rate() -> None:

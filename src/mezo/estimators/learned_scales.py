@@ -20,7 +20,7 @@ LEVELS, ONE = 16, 8  # a scale is 2^((level - ONE) / 2)
 _IN_A_VALUE = 6  # levels: 24 bits, which float32 holds
 
 
-class Measured(NamedTuple):
+class ScaleSums(NamedTuple):
     """What the steps so far have found.
 
     Args:
@@ -73,7 +73,7 @@ class LearnedScales(Wrapper):
 
     def init(self) -> Any:
         none = (0.0,) * len(self.blocks)
-        return tuple(Measured(self.inner.init(), 0, none, none))
+        return tuple(ScaleSums(self.inner.init(), 0, none, none))
 
     def width(self, n: int) -> int:
         return self.inner.width(n) + self._numbers
@@ -119,7 +119,7 @@ class LearnedScales(Wrapper):
         )
         return f"layer_scaling=learned, after {m.count} steps: {each}; best progress of a step as measured then: {gain:.2f} times that of equal scales"
 
-    def _measured(self, m: Measured, values: Sequence[float], losses: Sequence[float]) -> Measured:
+    def _measured(self, m: ScaleSums, values: Sequence[float], losses: Sequence[float]) -> ScaleSums:
         """With what a step has found of its block, unless it is not finite."""
         *pairs, at_theta = losses
         bends = [
@@ -141,7 +141,7 @@ class LearnedScales(Wrapper):
         """How many values hold the levels."""
         return -(-len(self.blocks) // _IN_A_VALUE)
 
-    def _said(self, m: Measured) -> tuple[float, ...]:
+    def _said(self, m: ScaleSums) -> tuple[float, ...]:
         """What is recorded of a step's scales."""
         if not m.levels:
             return (-1.0 - m.count % len(self.blocks), *(0.0,) * (self._numbers - 1))
@@ -158,10 +158,10 @@ class LearnedScales(Wrapper):
             )
         return _scaled(self.blocks, said)
 
-    def _parts(self, state: Any) -> Measured:
+    def _parts(self, state: Any) -> ScaleSums:
         inner, count, *lists = self.init() if state is None else state  # plain: files keep no named tuples
         energy, bend, levels = map(tuple, lists)
-        return Measured(inner, count, energy, bend, levels)
+        return ScaleSums(inner, count, energy, bend, levels)
 
 
 @lru_cache(maxsize=64)

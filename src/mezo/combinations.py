@@ -41,6 +41,8 @@ _BY_ROW = (Values("row_directions", (1,), but=True),)
 _GROUPS = (Values("groups", (1,), but=True),)
 _AUTO = (Values("learning_rate", ("auto",)),)
 _RANK_ONE = (Values("noise", ("rank-one",)),)
+_MUON = (Values("optimizer", ("muon",)),)
+_LEARNED = (Values("layer_scaling", ("learned",)),)
 
 _PROBED = (Values("start", ("linear-probe",)),)
 
@@ -116,6 +118,25 @@ RULES = (
         _RANK_ONE,
         Values("optimizer", ("momentum-rebuilt",), but=True),
         "a sum is exact for the directions of a step, not for those of all remembered steps at once",
+    ),
+    Rule(
+        _MUON,
+        Values("noise", ("low-rank", "rank-one"), but=True),
+        "a matrix is made orthogonal in one basis, or as it is",
+    ),
+    Rule(
+        (*_MUON, _SERVED),
+        Values("tuning", ("lora",)),
+        "a worker has no momentum of thin matrices",
+    ),
+    Rule(_LEARNED, Values("estimator", ("two-point",)), "blocks are measured by both signs of a direction"),
+    *(
+        Rule(_LEARNED, needs, "at first a step moves one block, on all rows, by what is measured along it")
+        for needs in (
+            Values("blocks", ("all",)),
+            Values("row_directions", (1,)),
+            Values("normalize_perturbations", (False,)),
+        )
     ),
     Rule(_AUTO, Values("estimator", ("two-point",)), "the rate is measured by both signs of a direction"),
     Rule(_AUTO, Values("optimizer", ("sgd", "momentum")), "the curvature is that of plain steps along z"),

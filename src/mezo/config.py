@@ -252,12 +252,13 @@ class MeZOConfig(BaseModel):
     epsilon: float = setting(
         1e-3, METHOD, "Size of the perturbation.", gt=0, le=1e3, flags=("--epsilon", "--eps")
     )
-    noise: Literal["gaussian", "rademacher", "low-rank", "rank-one"] = setting(
+    noise: Literal["gaussian", "rademacher", "low-rank", "kept-basis", "rank-one"] = setting(
         "gaussian",
         METHOD,
-        "Distribution of the perturbation; low-rank: two thin factors for each matrix; rank-one: two vectors of signs.",
+        "Distribution of the perturbation; low-rank: two thin factors for each matrix; kept-basis: one of them stays for many steps; rank-one: two vectors of signs.",
     )
-    noise_rank: int = setting(2, METHOD, "Rank of low-rank noise.", ge=1, le=32)
+    noise_rank: int = setting(2, METHOD, "Rank of low-rank and kept-basis noise.", ge=1, le=32)
+    basis_steps: int = setting(100, METHOD, "Steps that noise kept-basis keeps a factor for.", ge=1, le=MANY)
     normalize_perturbations: bool = setting(
         False, METHOD, "Divide each direction by its norm (needs another learning rate)."
     )
@@ -269,10 +270,11 @@ class MeZOConfig(BaseModel):
     layers_per_step: int = setting(
         1, METHOD, "Layers that move in a step, with blocks round-robin or random.", ge=1, le=1 << 16
     )
-    layer_scaling: Literal["none", "variance", "expectation"] = setting(
+    layer_scaling: Literal["none", "variance", "expectation", "learned"] = setting(
         "none",
         METHOD,
-        "Perturb each tensor by the inverse of its norm: the paper's variance- or expectation-modified SPSA.",
+        "Perturb each tensor by the inverse of its norm: the paper's variance- or expectation-modified SPSA; learned: blocks by what "
+        "the first steps find them to earn.",
     )
     cone_angle: float = setting(
         1.35,
@@ -305,7 +307,9 @@ class MeZOConfig(BaseModel):
         "Rule that turns projected gradients into an update.",
         choices="mezo.optimizers:OPTIMIZERS",
     )
-    beta1: float = setting(0.9, METHOD, "Decay of the mean gradient, for momentum and adam.", ge=0, lt=1)
+    beta1: float = setting(
+        0.9, METHOD, "Decay of the mean gradient, for momentum, adam and muon.", ge=0, lt=1
+    )
     beta2: float = setting(0.95, METHOD, "Decay of the mean squared gradient, for adam.", ge=0, lt=1)
     adam_epsilon: float = setting(
         1e-8, METHOD, "Added to the root of adam's mean squared gradient.", gt=0, le=1e3

@@ -27,11 +27,12 @@ class Settings(TypedDict, total=False):
 
     estimator: str  # "two-point"; docs/estimators.md has the others
     noise: Kind  # "gaussian"
-    noise_rank: int  # 2; of low-rank noise
+    noise_rank: int  # 2; of low-rank and kept-basis noise
+    basis_steps: int  # 100; that noise kept-basis keeps a factor for
     normalize: bool  # directions of unit length in place of the paper's standard normal
     blocks: Literal["all", "round-robin", "random", "each"]
     layers_per_step: int
-    layer_scaling: Literal["none", "variance", "expectation"]
+    layer_scaling: Literal["none", "variance", "expectation", "learned"]
     clip_projected_grad: float | None
     clip_quantile: float | None
     cone_angle: float

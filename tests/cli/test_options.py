@@ -45,6 +45,7 @@ OTHER: dict[str, Any] = {
     "epsilon": 0.25,
     "noise": "rademacher",
     "noise_rank": 3,
+    "basis_steps": 50,
     "normalize_perturbations": True,
     "blocks": "random",
     "layers_per_step": 2,

@@ -18,6 +18,7 @@ AROUND: dict[str, dict[str, Any]] = {
     "normalized": {"normalize_perturbations": True},
     "rademacher": {"noise": "rademacher"},
     "low-rank": {"noise": "low-rank", "noise_rank": 1, "blocks": "random"},
+    "kept-basis": {"noise": "kept-basis", "basis_steps": 7},
     "rank-one": {"noise": "rank-one"},
     "variance": {"layer_scaling": "variance"},
     "expectation": {"layer_scaling": "expectation"},
@@ -42,7 +43,7 @@ def steps_for(config: MeZOConfig) -> int:
 
 
 # cone refuses the settings of these (tests/estimators/test_cone.py)
-REFUSED = {("cone", around) for around in ("normalized", "low-rank", "rank-one", "everything")}
+REFUSED = {("cone", around) for around in ("normalized", "low-rank", "kept-basis", "rank-one", "everything")}
 PAIRS = [(e, a) for e in sorted(ESTIMATORS) for a in AROUND if (e, a) not in REFUSED]
 
 

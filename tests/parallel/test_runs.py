@@ -106,6 +106,25 @@ def test_two_processes_find_the_same_rate(arguments: list[str], tmp_path: Path) 
     assert same_files(tmp_path / "one" / "model", tmp_path / "two" / "model")
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        ("--optimizer", "muon", "--noise", "kept-basis", "--basis-steps", "3"),
+        ("--layer-scaling", "learned"),
+    ],
+    ids=["muon", "learned"],
+)
+def test_two_processes_learn_what_one_does(
+    how: tuple[str, ...], arguments: list[str], tmp_path: Path
+) -> None:
+    rest = [*arguments, "--steps", "5", "--gradient-accumulation", "2", *how]
+    for name, processes in (("one", 1), ("two", 2)):
+        run(processes, tmp_path / name, *rest)
+    assert np.array_equal(records(tmp_path / "one"), records(tmp_path / "two"))
+    assert records(tmp_path / "one")[:, 0].all()
+    assert same_files(tmp_path / "one" / "model", tmp_path / "two" / "model")
+
+
 def test_two_processes_with_rows_along_their_own_directions_are_one(
     arguments: list[str], tmp_path: Path
 ) -> None:

@@ -91,7 +91,7 @@ def test_rows_along_their_own_directions(blocks: str, dtype: torch.dtype) -> Non
         {},
         optional={
             "estimator": st.sampled_from([e for e in ESTIMATORS if e != "fzoo"]),
-            "noise": st.sampled_from(["gaussian", "rademacher", "low-rank", "rank-one"]),
+            "noise": st.sampled_from(["gaussian", "rademacher", "low-rank", "kept-basis", "rank-one"]),
             "rounding": st.sampled_from(["matched", "stochastic", "nearest"]),
             "weight_decay": st.sampled_from([0.0, 0.3]),
             "num_directions": st.integers(1, 3),

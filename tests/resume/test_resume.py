@@ -24,6 +24,7 @@ HOW: dict[str, dict[str, Any]] = {
         estimator="cone", cone_warmup=5, clip_quantile=0.5, num_directions=2, snapshot_every=0
     ),
     "layer-scaled": dict(layer_scaling="variance"),
+    "scales that are learned": dict(layer_scaling="learned", clip_quantile=0.9),
     "growing": dict(final_directions=4),
     "auto": dict(learning_rate="auto", batch_size=4),
     "auto, odd batches": dict(learning_rate="auto", optimizer="momentum"),

@@ -16,7 +16,9 @@ from mezo.estimators.each_layer import EachLayer
 from mezo.estimators.es import EvolutionStrategies
 from mezo.estimators.exact_sums import ExactSums
 from mezo.estimators.fzoo import FZOO
+from mezo.estimators.kept_basis import InKeptBasis
 from mezo.estimators.layer_scaled import LayerScaled, norms_of
+from mezo.estimators.learned_scales import LearnedScales, kinds_of
 from mezo.estimators.normalized import Normalized
 from mezo.estimators.one_point import OnePoint
 from mezo.estimators.one_sided import OneSided
@@ -43,7 +45,7 @@ __all__ = ["ESTIMATORS", "Estimator", "Normalized", "TwoPoint", "build", "norms_
 
 def build(config: MeZOConfig, weights: "Weights", norms: Sequence[float] | None = None) -> Estimator:
     """The config's estimator and what goes around it, from the inside: a direction for each part of the batch, layer
-    scaling, blocks, unit length, clipping, sums of signs, a rate of its own.
+    scaling, blocks, unit length, clipping, sums of signs, a kept basis, a rate of its own.
 
     weights: at the start of the run, which layer scaling reads; or `norms` as they were then
     (`norms_of`). Raises MezoError for an unknown name or settings that do not fit the weights.
@@ -54,7 +56,10 @@ def build(config: MeZOConfig, weights: "Weights", norms: Sequence[float] | None 
         estimator = made(config.estimator, partial(kind.with_settings, estimator), settings)
     if config.row_directions > 1:
         estimator = RowDirections(estimator)
-    if config.layer_scaling != "none":
+    if config.layer_scaling == "learned":
+        check_combination(config)
+        estimator = LearnedScales(estimator, kinds_of(weights))
+    elif config.layer_scaling != "none":
         estimator = LayerScaled.of(estimator, norms or norms_of(weights), config.layer_scaling)
     if config.blocks == "each":
         estimator = EachLayer(estimator, tuple(weights.layers().values()))
@@ -72,6 +77,8 @@ def build(config: MeZOConfig, weights: "Weights", norms: Sequence[float] | None 
         estimator = Clipped(estimator, config.clip_projected_grad, config.clip_quantile)
     if config.noise == "rank-one":
         estimator = ExactSums(estimator)
+    if config.noise == "kept-basis":
+        estimator = InKeptBasis(estimator, config.basis_steps)
     if config.learning_rate == "auto":
         check_combination(config)
         estimator = AutoRate(estimator, halves=config.batch_size % 2 == 0)

@@ -80,6 +80,10 @@ class Estimator(abc.ABC):
         """The share of the groups of a population whose losses are all equal; None where there is no population."""
         return None
 
+    def report(self, state: Any) -> str | None:
+        """What to tell a person at the end of a run; None: nothing."""
+        return None
+
     def width(self, n: int) -> int:
         """How many values a step of n seeds has."""
         return n
@@ -133,6 +137,9 @@ class Wrapper(Estimator):
 
     def dead_groups(self, losses: Sequence[float]) -> float | None:
         return self.inner.dead_groups(losses)
+
+    def report(self, state: Any) -> str | None:
+        return self.inner.report(state)
 
     def width(self, n: int) -> int:
         return self.inner.width(n)

@@ -46,6 +46,9 @@ class Clipped(Wrapper):
         clipped = (_limited(v, limit) if slope else v for v, slope in zip(values, slopes, strict=True))
         return tuple(clipped), (inner, past)
 
+    def report(self, state: Any) -> str | None:
+        return self.inner.report(self._parts(state)[0])
+
     def _parts(self, state: Any) -> tuple[Any, tuple[float, ...]]:
         return self.init() if state is None else state
 

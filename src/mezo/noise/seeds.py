@@ -42,6 +42,16 @@ def derive_seed(run_seed: int, step: int, direction: int) -> int:
     return low | high << 32
 
 
+def basis_of(seed: int) -> int:
+    """The upper half of a seed: what directions of one kept basis have in common."""
+    return seed & ~_MASK32
+
+
+def in_basis(seed: int, basis: int) -> int:
+    """A seed of the basis, with the lower half of another seed."""
+    return basis_of(basis) | seed & _MASK32
+
+
 def sampling_key(run_seed: int, step: int, row: int) -> int:
     """The 64-bit key of the draws of one row of a step: the same at every probe.
 

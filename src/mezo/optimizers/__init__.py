@@ -5,6 +5,7 @@ from mezo.optimizers.adam_rebuilt import AdamRebuilt
 from mezo.optimizers.base import Optimizer
 from mezo.optimizers.momentum import Momentum
 from mezo.optimizers.momentum_rebuilt import MomentumRebuilt
+from mezo.optimizers.muon import Muon
 from mezo.optimizers.schedules import SCHEDULES, schedule
 from mezo.optimizers.sgd import SGD
 
@@ -14,6 +15,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "momentum-rebuilt": MomentumRebuilt,
     "adam": Adam,
     "adam-rebuilt": AdamRebuilt,
+    "muon": Muon,
 }
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "AdamRebuilt",
     "Momentum",
     "MomentumRebuilt",
+    "Muon",
     "Optimizer",
     "schedule",
 ]

@@ -194,7 +194,8 @@ class MeZOTrainer:
                         result.model = self.engine.tuned(self.bench.model)
                     done = failure is None and not result.interrupted
                     save_files(files, self._destination, result, self.estimator_state, done=done)
-        for said in filter(None, (sent(self.engine), told(self.objective))):
+        learned = self.estimator.report(self.estimator_state)
+        for said in filter(None, (sent(self.engine), told(self.objective), learned)):
             self.observer.on_note(said)
         self.observer.on_end()
         if failure is not None:
@@ -214,15 +215,13 @@ class MeZOTrainer:
             result.interrupted = result.terminated = True
         except StopTraining:
             result.interrupted = True
-        except Forced:
-            raise  # theta may be between two steps: nothing is made of it
+        except (Forced, WriteFailed, Apart):
+            raise  # theta may be between two steps, or nothing can be written: nothing is made of it
         except KeyboardInterrupt:
             result.interrupted = True
         except NonFiniteLoss as error:
             way_back = self.watch.after_a_failure(overflowed=last_update_overflowed(self.weights))
             return naming_the_batch(error, self.train_set, self.config, len(result.steps), way_back)
-        except (WriteFailed, Apart):
-            raise
         except MezoError as error:
             return error
         return None

@@ -22,7 +22,7 @@ import torch
 from mezo import noise
 from mezo.noise.where import Where
 
-Kind = Literal["gaussian", "rademacher", "low-rank", "rank-one"]  # what z is drawn as
+Kind = Literal["gaussian", "rademacher", "low-rank", "kept-basis", "rank-one"]  # what z is drawn as
 
 # Matrices with a side shorter than this (the factors of an adapter, a prefix) keep Gaussian noise: it
 # costs next to nothing there, and z of rank r would be close to full rank anyway.

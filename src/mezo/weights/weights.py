@@ -13,6 +13,7 @@ from mezo.types import Probe, Scaling
 from mezo.weights import low_rank_noise, rank_one
 from mezo.weights.fingerprint import fingerprint
 from mezo.weights.gradient_mean import Heading
+from mezo.weights.kept_basis import KeptBasis
 from mezo.weights.low_rank_noise import LowRank
 from mezo.weights.rank_one import Moved, RankOne, in_common
 from mezo.weights.tunable import Tunable, canonical, shard_of
@@ -21,9 +22,14 @@ _ENTRYWISE: dict[low_rank_noise.Kind, noise.Kind] = {
     "gaussian": "gaussian",
     "rademacher": "rademacher",
     "low-rank": "gaussian",
+    "kept-basis": "gaussian",
     "rank-one": "rademacher",
 }
-_FACTORED: dict[low_rank_noise.Kind, type[LowRank]] = {"low-rank": LowRank, "rank-one": RankOne}
+_FACTORED: dict[low_rank_noise.Kind, type[LowRank]] = {
+    "low-rank": LowRank,
+    "kept-basis": KeptBasis,
+    "rank-one": RankOne,
+}
 
 
 class Weights:
@@ -36,7 +42,7 @@ class Weights:
         kind: low_rank_noise.Kind = "gaussian",
         rank: int = 2,
     ):
-        """kind: of the noise; "low-rank" is of `rank` for matrices, Gaussian for the rest; "rank-one" is of signs."""
+        """kind: of the noise; "low-rank" and "kept-basis" are of `rank` for matrices, Gaussian for the rest; "rank-one" is of signs."""
         self.kind: low_rank_noise.Kind = kind
         self.rank = rank
         # of tensors whose elements each have noise of their own

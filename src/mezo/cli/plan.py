@@ -118,7 +118,7 @@ def _report(planned: "Planned") -> None:
         say(f"note      {' '.join(note.split())}")
     for n, study in enumerate(planned.plan.studies, start=1):
         runs = sum(variant.study == study.name for variant in planned.bound.variants)
-        say(f"study {n:<3} {study.name}: {study.action} {study.ablated_part} ({runs} variants can be run)")
+        say(f"study {n:<3} {study} ({runs} variants can be run)")
     for item in planned.bound.unbound:
         near = f"; nearest: {', '.join(item.nearest)}" if item.nearest else ""
         say(f"not run   {item.study}: {item.text}: {item.reason}{near}")

@@ -123,7 +123,8 @@ class StudyFolder:
         part, unfinished = self.runs / f"{key}.{os.getpid()}.part", list(self.runs.glob(f"{key}.*.part"))
         if (self.failed(key) / _KILLED).exists():
             unfinished.append(self.failed(key))
-        found = next((p for p in unfinished if is_resumable(p) and _has(p / REQUEST, request)), None)
+        asked = [p for p in unfinished if is_resumable(p) and (p / REQUEST).is_file()]
+        found = next((p for p in asked if (p / REQUEST).read_bytes() == request.encode()), None)
         for other in unfinished:
             if other not in (found, self.failed(key)):
                 shutil.rmtree(other)
@@ -153,13 +154,6 @@ class StudyFolder:
 def is_resumable(part: Path) -> bool:
     """Whether a run in this folder has begun so far that it can be resumed."""
     return RunFolder(part).config.is_file()
-
-
-def _has(path: Path, text: str) -> bool:
-    try:
-        return path.read_text(encoding="utf-8") == text
-    except (OSError, ValueError):
-        return False
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 4) -> list[str]:

@@ -16,7 +16,7 @@ import mezo
 from mezo.ablation.binding.checks import mean_probes, probes_at
 from mezo.ablation.run.cases import Cost
 from mezo.ablation.run.folder import is_resumable
-from mezo.ablation.run.measures import Outcome
+from mezo.ablation.run.measures import OUTCOME, Outcome
 from mezo.algorithm import draw_of, mezo_step
 from mezo.build.schedule import directions_at, learning_rate
 from mezo.config import MeZOConfig
@@ -160,15 +160,7 @@ def train_one(request: dict[str, Any], folder: Path, *, trusting: bool = False) 
             "system": f"{platform.system()} {platform.machine()}",
         },
     )
-    outcome.write(folder)
-
-
-def time_to(request: dict[str, Any], output: Path, *, began: float, trusting: bool = False) -> None:
-    """Write the Cost of the request's config to `output`. began: `time.monotonic()` at the start of this process."""
-    starting = since(began)
-    config = MeZOConfig.build(**{**request["config"], "trust_remote_code": trusting})
-    cost = time_one(config, request["evaluation_seed"], starting)
-    write_text(output, to_json(dataclasses.asdict(cost)) + "\n")
+    write_text(folder / OUTCOME, to_json(dataclasses.asdict(outcome)) + "\n")
 
 
 def time_one(config: MeZOConfig, evaluation_seed: int, starting: float) -> Cost:

@@ -118,7 +118,9 @@ def loss_curve(study: StudyResult, folder: Path, headline: Quantity) -> Panel | 
 CHARTS: tuple[Callable[[StudyResult, Path, Quantity], Panel | None], ...] = (
     score_curve,
     loss_curve,
-    lambda study, folder, headline: _against(study, headline, _memory(study), "memory"),
+    lambda study, folder, headline: _against(
+        study, headline, f"{'device' if study.of_metric('device_memory_gb') else 'peak'}_memory_gb", "memory"
+    ),
     lambda study, folder, headline: _against(study, headline, "train_seconds", "time"),
 )
 
@@ -126,10 +128,6 @@ CHARTS: tuple[Callable[[StudyResult, Path, Quantity], Panel | None], ...] = (
 def study_panels(study: StudyResult, folder: Path, headline: Quantity) -> tuple[Panel, ...]:
     """The charts of a study that have data."""
     return tuple(panel for chart in CHARTS if (panel := chart(study, folder, headline)) is not None)
-
-
-def _memory(study: StudyResult) -> str:
-    return "device_memory_gb" if study.of_metric("device_memory_gb") else "peak_memory_gb"
 
 
 def _against(study: StudyResult, score: Quantity, metric: str, key: str) -> Panel | None:

@@ -26,9 +26,8 @@ class RunFolder:
         self.config = self.path / "config.yaml"  # every setting, resolved
         self.metrics = self.path / "metrics.jsonl"  # a line a step, a line an evaluation
         self.trajectory = self.path / "trajectory.mezo"  # seeds and projected gradients: the run itself
-        self.start = (
-            self.path / "start.safetensors"
-        )  # label words' rows that it starts from, if it was asked for
+        # label words' rows that it starts from, if it was asked for
+        self.start = self.path / "start.safetensors"
         self.reference = self.path / "reference.safetensors"  # the start's log-probabilities, for dpo
         self.journal = self.path / "trajectory.mezo.journal"  # its last records, until they are sealed
         self.adapter = self.path / "adapter"  # LoRA or prefix weights, in peft's format

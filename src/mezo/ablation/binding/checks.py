@@ -19,9 +19,8 @@ _RATES = "at the baseline's learning rate and epsilon; others may suit it better
 _RATE = "at the baseline's learning rate; another may suit it better (set: gives it)"
 _SLOW = "noise is drawn for 128 weights and one of them is moved: a step takes about a hundred times longer"
 _CAUTIONS: dict[str, dict[Any, str]] = {
-    "tuning": dict.fromkeys(
-        ("full", "lora", "prefix", "head", "norms"), _RATES
-    ),  # Tables 15 and 16 of the paper
+    # Tables 15 and 16 of the paper
+    "tuning": dict.fromkeys(("full", "lora", "prefix", "head", "norms"), _RATES),
     "normalize_perturbations": {True: _RATES},  # docs/perturbations.md
     "estimator": dict.fromkeys(("one-point", "sign", "fzoo", "es"), _RATES),  # docs/estimators.md
     "optimizer": dict.fromkeys(("adam", "adam-rebuilt"), _RATE),

@@ -147,9 +147,8 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
 
 def _config(model: Any, tokenizer: Any, sampling: Sampling, new: int, ends: list[int]) -> GenerationConfig:
     """All that the model's own generation config says of sampling and penalties is left out: the options say it."""
-    draws: dict[str, Any] = dict(
-        temperature=1.0, top_p=1.0, top_k=50
-    )  # the defaults, which greedy search ignores
+    # the defaults, which greedy search ignores
+    draws: dict[str, Any] = dict(temperature=1.0, top_p=1.0, top_k=50)
     if sampling.temperature > _COLD:
         draws = dict(temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k)
     return GenerationConfig(

@@ -9,6 +9,7 @@ import typer
 
 from mezo.cli.output import say
 from mezo.errors import MezoError
+from mezo.util.foreign import check_folder
 
 if TYPE_CHECKING:
     from mezo.ablation.planner.plan_paper import Planned
@@ -103,8 +104,7 @@ def _check(folder: Path, overwrite: bool) -> None:
     """Before a paid answer, not after it."""
     from mezo.ablation.planner.plan_paper import PAGE, PLAN
 
-    if folder.exists() and not folder.is_dir():
-        raise MezoError(f"{folder}: expected a folder for the plan, found a file; choose another --output")
+    check_folder(folder, "plan")
     held = [name for name in (PAGE, PLAN) if (folder / name).exists()]
     if held and not overwrite:
         raise MezoError(f"{folder}: already holds {held[0]}; choose another --output, or add --overwrite")

@@ -7,16 +7,11 @@ import json
 import sys
 import time
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mezo.ablation.run.processes import TRUST, end_with_parent
-from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.util.atomic_files import write_text
-from mezo.util.clock import since
-from mezo.util.json_text import to_json
 from mezo.util.parsing import one_line
 from mezo.util.secrets import hidden
 
@@ -29,12 +24,9 @@ def main(path: Path, *, trusting: bool = False) -> int:
     warnings.simplefilter("ignore")  # from other libraries to their developers
     try:
         if "output" in request:
-            from mezo.ablation.run.training import time_one
+            from mezo.ablation.run.training import time_to
 
-            starting = since(_BEGAN)
-            config = MeZOConfig.build(**{**request["config"], "trust_remote_code": trusting})
-            cost = time_one(config, request["evaluation_seed"], starting)
-            write_text(Path(request["output"]), to_json(asdict(cost)) + "\n")
+            time_to(request, Path(request["output"]), began=_BEGAN, trusting=trusting)
         else:
             from mezo.ablation.run.training import train_one
 

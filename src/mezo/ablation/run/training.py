@@ -147,6 +147,14 @@ def train_one(request: dict[str, Any], folder: Path, *, trusting: bool = False) 
     write_text(folder / OUTCOME, to_json(dataclasses.asdict(outcome)) + "\n")
 
 
+def time_to(request: dict[str, Any], output: Path, *, began: float, trusting: bool = False) -> None:
+    """Write the Cost of the request's config to `output`. began: `time.monotonic()` at the start of this process."""
+    starting = since(began)
+    config = MeZOConfig.build(**{**request["config"], "trust_remote_code": trusting})
+    cost = time_one(config, request["evaluation_seed"], starting)
+    write_text(output, to_json(dataclasses.asdict(cost)) + "\n")
+
+
 def time_one(config: MeZOConfig, evaluation_seed: int, starting: float) -> Cost:
     """The cost of a run of `config`. starting: seconds that its process takes to start."""
     began = time.monotonic()

@@ -148,7 +148,7 @@ class ServingEngine(Engine):
     ) -> list[list[str]]:
         """[probe][example]: the adapters that can be asked at once are asked in one batch."""
         seeds = [request_seed(*each) for each in seeded] if writing.draws else [0] * len(examples)
-        rows = [(example.prompt, seed) for example, seed in zip(examples, seeds, strict=True)]
+        rows = [(example.asked, seed) for example, seed in zip(examples, seeds, strict=True)]
         found: list[list[str]] = []
         with closing(self.placement.visit(probes)) as groups:  # type: ignore[type-var]
             for points in groups:
@@ -156,7 +156,8 @@ class ServingEngine(Engine):
                 with span("forward"):
                     texts = self.backend.write(asks, writing)
                 for start in range(0, len(asks), len(rows)):
-                    found.append([writing.cut(t).strip() for t in texts[start : start + len(rows)]])
+                    own = zip(examples, texts[start : start + len(rows)], strict=True)
+                    found.append([example.said(writing.cut(text)) for example, text in own])
         return found
 
     def _count(self, posed: int, answers: Sequence[Answer], seconds: float) -> None:

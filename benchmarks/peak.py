@@ -1,10 +1,8 @@
 """A child process of `python -m benchmarks memory`: runs one case and prints its peak memory."""
 
 import json
-import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
@@ -21,6 +19,7 @@ from mezo.estimators import TwoPoint
 from mezo.models.load import LoadedModel
 from mezo.objectives import OBJECTIVES
 from mezo.scoring import Example
+from mezo.util import memory
 
 STEPS = 2  # memory that only the second step needs counts too
 EPSILON, LEARNING_RATE = 1e-3, 1e-6
@@ -107,18 +106,11 @@ def adamw(model: Tuned, padded: Padded) -> Callable[[int], object]:
 
 def forget_peak() -> None:
     """Reset the peak that the kernel counts (Linux)."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        raise MezoError(
-            "peaks of memory are counted by Linux alone: /proc/self/clear_refs is not writable"
-        ) from None
+    if not memory.forget_peak():
+        raise MezoError("peaks of memory are counted by Linux alone: /proc/self/clear_refs is not writable")
 
 
-def peak_since() -> int:
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
+peak_since = memory.high_water
 
 
 def main(arguments: list[str]) -> None:

@@ -44,9 +44,8 @@ class EvalRecord:
     examples: int
     seconds: float
     metrics: dict[str, float] = field(default_factory=dict)  # the task's, 0 to 1, the headline one first
-    examples_fingerprint: str | None = (
-        None  # of the raw rows: runs compare if it is the same; None: not known
-    )
+    # of the raw rows: runs compare if it is the same; None: not known
+    examples_fingerprint: str | None = None
 
     @property
     def headline(self) -> "Headline | None":

@@ -41,9 +41,8 @@ class Probe:
     scale: float  # signed; in the units of theta
     scaling: Scaling | None = None
     drift: float = 0.0  # a float32 value
-    rows: tuple[int, int] | None = (
-        None  # (k, K): of the k-th of K equal parts of the batch; None: of all of it
-    )
+    # (k, K): of the k-th of K equal parts of the batch; None: of all of it
+    rows: tuple[int, int] | None = None
 
     def factor(self, n: int) -> float:
         """What z, or m + z / drift where there is a drift, is multiplied by in the n-th tensor, but for scale."""

@@ -12,9 +12,10 @@ from tests.shared import shared
 from tests.tiers import mostly_slow
 
 from mezo.ablation.binding.bind import bind
+from mezo.ablation.binding.case import Case
 from mezo.ablation.formats.files import read_plan
 from mezo.ablation.run import journal as results
-from mezo.ablation.run.cases import Cost, cases_of, distinct
+from mezo.ablation.run.cases import BASELINE, Cost, distinct
 from mezo.ablation.run.measures import read_outcome, scores
 from mezo.ablation.run.processes import environment
 from mezo.ablation.run.training import time_one, train_one, trainer_for
@@ -193,7 +194,7 @@ def test_the_packages_own_study_is_bound_whole() -> None:
     assert tried["memory"] == {"regenerate", "store-layer", "store"}
     assert tried["optimizer"] == {"momentum", "adam"}
     assert tried["estimator"] == {"one-sided", "one-point"}
-    settings = distinct(cases_of(bound, base))
+    settings = distinct([Case(None, BASELINE, {}, base), *bound.variants])
     assert f"That is {3 * settings} runs: {settings} distinct" in (ROOT / "docs/ablation.md").read_text()
 
 

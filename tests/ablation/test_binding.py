@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.ablation.plans import PATHS, SAID, VALUES, plans
 from tests.shared import shared
 
-from mezo.ablation.binding.bind import Bound, bind
+from mezo.ablation.binding.bind import bind
+from mezo.ablation.binding.case import Bound
 from mezo.ablation.binding.lexicon import expanded
 from mezo.ablation.binding.metric_names import metric_names
 from mezo.ablation.binding.part import parts
@@ -169,7 +170,7 @@ def test_the_published_plan_binds_whole() -> None:
         {"memory": "regenerate", "granularity": "element"},
         {"memory": "regenerate", "granularity": "block"},
     ]
-    assert [variant.is_baseline for variant in found.variants] == [True] + [False] * 7
+    assert [variant.config == MeZOConfig() for variant in found.variants] == [True] + [False] * 7
     wanted = ("accuracy", "f1", "rouge", "peak_memory_gb", "device_memory_gb", "device_hours")
     assert set(found.metrics.values()) == {wanted}
 
@@ -221,7 +222,7 @@ def test_a_part_goes_by_its_own_title_and_settings(part: Any) -> None:
 
 def test_what_equals_the_baseline_is_kept_and_said() -> None:
     found = bound("epsilon", [1e-3, 1e-2], config=MeZOConfig(epsilon=1e-2))
-    assert [variant.is_baseline for variant in found.variants] == [False, True]
+    assert [variant.config.epsilon for variant in found.variants] == [1e-3, 1e-2]
 
 
 def test_settings_of_the_plan_go_before_its_words() -> None:

@@ -6,15 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mezo.ablation.binding.case import Case
 from mezo.ablation.run.cases import (
     BASELINE,
-    Case,
     Cost,
     Equal,
     budget_words,
     by_minutes,
     by_passes,
     distinct,
+    run_of,
     scaled,
 )
 from mezo.config import MeZOConfig
@@ -93,24 +94,24 @@ def test_the_budget_in_words(equal: Equal, minutes: float | None, steps: list[in
 
 
 def test_seeds_steps_and_what_shrinks_with_them() -> None:
-    run = cases({"epsilon": 0.5})[1].run(2, 60, None)
+    run = run_of(cases({"epsilon": 0.5})[1], 2, 60, None)
     assert (run.config.seed, run.config.num_steps, run.config.epsilon) == (2, 60, 0.5)
     assert run.config.warmup_steps == 6  # a tenth of the run, as it was
     assert run.config.eval_every == 6
-    assert cases({})[0].run(0, 61, None).config.eval_every == 7  # ten evaluations at most
-    assert cases({})[0].run(0, 61, 20).config.eval_every == 20
+    assert run_of(cases({})[0], 0, 61, None).config.eval_every == 7  # ten evaluations at most
+    assert run_of(cases({})[0], 0, 61, 20).config.eval_every == 20
 
 
 def test_a_plan_may_vary_the_budget_itself() -> None:
-    run = cases({"num_steps": 30, "warmup_steps": 3})[1].run(0, 120, None)
+    run = run_of(cases({"num_steps": 30, "warmup_steps": 3})[1], 0, 120, None)
     assert (run.config.num_steps, run.config.warmup_steps, run.config.eval_every) == (30, 3, 3)
 
 
 def test_equal_configs_are_one_run_and_others_are_not() -> None:
     same, other = cases({"epsilon": BASE.epsilon}, {"epsilon": 0.5})[1:]
     baseline = DIRECTIONS[0]
-    assert same.run(0, 9, None).key == baseline.run(0, 9, None).key
-    assert len({c.run(n, 9, None).key for c in (baseline, other) for n in range(3)}) == 6
+    assert run_of(same, 0, 9, None).key == run_of(baseline, 0, 9, None).key
+    assert len({run_of(c, n, 9, None).key for c in (baseline, other) for n in range(3)}) == 6
 
 
 def test_a_variants_cost_follows_from_its_passes_and_examples() -> None:

@@ -16,7 +16,7 @@ from mezo.ablation.plans.fields import repaired
 from mezo.ablation.plans.plan import Plan
 from mezo.errors import MezoError
 
-EXACT = [ending for ending, each in FORMATS.items() if each.exact]
+EXACT = (".yaml", ".yml", ".json")  # a plan that is written reads back unchanged
 ENDINGS = pytest.mark.parametrize("ending", EXACT)
 
 
@@ -156,8 +156,8 @@ def test_a_line_that_is_broken_goes_on() -> None:
 def test_what_is_said_beside_a_study_is_kept() -> None:
     page = f"Written in a hurry.\n\n### Scale\nWhy: it matters.\n{STUDY}- **Expected Outcome**: a dip\n"
     plan = parse(page, ".md")
-    assert plan.extra == {"notes": "Written in a hurry."}
-    assert plan.studies[0].extra == {"expected_outcome": "a dip", "notes": "Why: it matters."}
+    assert plan.model_extra == {"notes": "Written in a hurry."}
+    assert plan.studies[0].model_extra == {"expected_outcome": "a dip", "notes": "Why: it matters."}
 
 
 def test_reasoning_ends_with_its_box_or_at_the_next_heading() -> None:

@@ -19,7 +19,7 @@ def test_values_become_plain() -> None:
     odd = [datetime.date(2023, 5, 1), (1,), "half \ud800"]
     plan = Plan.build(studies=[{**STUDY, "replacement": odd, "n": {1: 2}}])
     assert plan.studies[0].replacement == ["2023-05-01", [1], "half \ufffd"]
-    assert plan.studies[0].extra == {"n": {"1": 2}}
+    assert plan.studies[0].model_extra == {"n": {"1": 2}}
 
 
 @pytest.mark.parametrize(

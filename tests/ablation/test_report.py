@@ -186,12 +186,11 @@ def test_the_charts_are_those_numbers(folder: Path) -> None:
     lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     assert said["differences"] is not None
     (forest,) = said["differences"].series
-    assert forest.x_low is not None
-    assert forest.x_high is not None
+    assert forest.x_ends is not None
     for n, variant in enumerate(VARIANTS):
         truth = recomputed(lines, *variant, "accuracy")
         assert forest.x[n] == pytest.approx(100 * truth["difference"], rel=1e-9)
-        ends = (forest.x_low[n], forest.x_high[n])
+        ends = tuple(each[n] for each in forest.x_ends)
         assert ends == pytest.approx((100 * truth["low"], 100 * truth["high"]), rel=1e-9)
     panels = {panel.key: panel for panel in said["sections"][0]["panels"]}
     assert list(panels) == ["score", "loss", "memory", "time"]

@@ -125,9 +125,8 @@ def minimised(known: FrozenFeatures, start: torch.Tensor, ridge: float) -> torch
 
     start: where to look from.
     """
-    scale = (
-        known.hidden.square().mean(0).sqrt().clamp(min=1e-12)
-    )  # features of equal size, as a ridge wants them
+    # features of equal size, as a ridge wants them
+    scale = known.hidden.square().mean(0).sqrt().clamp(min=1e-12)
     scaled = replace(known, hidden=known.hidden / scale)
     change = (start * scale).requires_grad_(True)
     steps = torch.optim.LBFGS([change], max_iter=200, tolerance_grad=1e-6, line_search_fn="strong_wolfe")

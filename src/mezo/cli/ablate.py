@@ -145,9 +145,9 @@ def _propose(
     from mezo.ablation.binding.bind import bind
     from mezo.ablation.formats.files import write_plan
     from mezo.ablation.planner.endpoint import model_for
-    from mezo.ablation.planner.proposals import propose, proposed_path, proposed_plan
+    from mezo.ablation.planner.proposals import propose, proposed_plan
 
-    bound, target = bind(plan, config), proposed_path(path)
+    bound, target = bind(plan, config), path.with_name(f"{path.stem}.proposed.yaml")
     if not bound.unbound or bound.disagreements:
         return False  # nothing to ask, or an error that `prepare` raises
     if target.exists() and not dry:

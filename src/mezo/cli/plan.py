@@ -9,6 +9,7 @@ import typer
 
 from mezo.cli.output import say
 from mezo.errors import MezoError
+from mezo.util.foreign import check_folder
 
 if TYPE_CHECKING:
     from mezo.ablation.planner.plan_paper import Planned
@@ -103,8 +104,7 @@ def _check(folder: Path, overwrite: bool) -> None:
     """Before a paid answer, not after it."""
     from mezo.ablation.planner.plan_paper import PAGE, PLAN
 
-    if folder.exists() and not folder.is_dir():
-        raise MezoError(f"{folder}: expected a folder for the plan, found a file; choose another --output")
+    check_folder(folder, "plan")
     held = [name for name in (PAGE, PLAN) if (folder / name).exists()]
     if held and not overwrite:
         raise MezoError(f"{folder}: already holds {held[0]}; choose another --output, or add --overwrite")
@@ -118,7 +118,7 @@ def _report(planned: "Planned") -> None:
         say(f"note      {' '.join(note.split())}")
     for n, study in enumerate(planned.plan.studies, start=1):
         runs = sum(variant.study == study.name for variant in planned.bound.variants)
-        say(f"study {n:<3} {study.name}: {study.action} {study.ablated_part} ({runs} variants can be run)")
+        say(f"study {n:<3} {study} ({runs} variants can be run)")
     for item in planned.bound.unbound:
         near = f"; nearest: {', '.join(item.nearest)}" if item.nearest else ""
         say(f"not run   {item.study}: {item.text}: {item.reason}{near}")

@@ -93,18 +93,16 @@ def _show(found: "Score", plan: "Plan", gold: "Plan") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mezo.ablation.judge.score import in_one_line
-
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("plan", "reference", "likeness"):
         table.add_column(heading, overflow="fold")
     partner = {pair.study: pair for pair in found.pairs}
     for n, study in enumerate(plan.studies):
         pair = partner.get(n)
-        other = cell(in_one_line(gold.studies[pair.gold])) if pair else cell("none", "dim")
-        table.add_row(cell(in_one_line(study)), other, f"{pair.likeness:.2f}" if pair else "")
+        other = cell(gold.studies[pair.gold]) if pair else cell("none", "dim")
+        table.add_row(cell(study), other, f"{pair.likeness:.2f}" if pair else "")
     for n in sorted(set(range(found.gold)) - {pair.gold for pair in found.pairs}):
-        table.add_row(cell("none", "dim"), cell(in_one_line(gold.studies[n])), "")
+        table.add_row(cell("none", "dim"), cell(gold.studies[n]), "")
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(table)
     matches = len(found.pairs)

@@ -157,9 +157,8 @@ def train(
 
 def _default_name(config: MeZOConfig) -> str:
     name = f"{config.task}-{config.tuning}-{config.seed}"
-    return (
-        re.sub(r"[^\w.]+", "-", name).lstrip(".-") if ":" in name else name
-    )  # of a plugin, a path or a call
+    # of a plugin, a path or a call
+    return re.sub(r"[^\w.]+", "-", name).lstrip(".-") if ":" in name else name
 
 
 def _show(error: "Changed") -> None:

@@ -72,9 +72,8 @@ class MeZODataset:
         if isinstance(sizes, str):
             share_of(sizes)  # a mistake in it is said before anything is read
         whole = not has_splits(source, asked)
-        if (
-            isinstance(sizes, str) and canonical(split) == "test"
-        ):  # a share holds out validation examples alone
+        # a share holds out validation examples alone
+        if isinstance(sizes, str) and canonical(split) == "test":
             if whole:
                 raise MissingSplit(
                     f"split_sizes={sizes!r} draws train and validation: there is no split 'test'"

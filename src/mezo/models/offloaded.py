@@ -27,9 +27,8 @@ def device_of(model: Any) -> torch.device:
 def parameters_of(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     """`named_parameters`, each with its values: one that waits elsewhere is read when it is asked for."""
     places = {id(p): (m, k) for m in model.modules() for k, p in m._parameters.items() if p is not None}
-    tied = (
-        getattr(model, "all_tied_weights_keys", None) or {}
-    )  # which are tensors of their own where they wait
+    # which are tensors of their own where they wait
+    tied = getattr(model, "all_tied_weights_keys", None) or {}
     for name, tensor in model.named_parameters():
         if tensor.is_meta and name in tied:
             continue

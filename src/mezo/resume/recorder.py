@@ -128,9 +128,8 @@ class Recorder(RunFiles):
         recorder.walks = walks(settings, 0, config.num_steps)
         with recorder.closed_on_error(), recorder.writing():
             plan.run.clean()
-            write_text(
-                plan.run.config, config.to_yaml()
-            )  # first: a longer run is one by its config.yaml, too
+            # first: a longer run is one by its config.yaml, too
+            write_text(plan.run.config, config.to_yaml())
             write_start(plan.run, run.rows)
             write_references(plan.run, run.references)
             if plan.header is None:

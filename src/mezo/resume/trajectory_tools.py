@@ -4,7 +4,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from mezo.resume.replay_steps import configs_of
 from mezo.runs import trajectory
 from mezo.runs.folder import RunFolder
 from mezo.runs.trajectory import Trajectory, TrajectoryWriter, journal_of
+from mezo.util.settings_text import DifferingField, differing
 
 
 def file_of(run: Path | str) -> Path:
@@ -95,7 +96,7 @@ def merge(first: Path | str, second: Path | str, output: Path | str) -> Path:
     a, b = trajectory.read(file_of(first)), trajectory.read(file_of(second))
     fork = _forked_at(a, b)
     if a.header != b.header and fork is None:
-        names = ", ".join(row.name for row in _header_rows(a, b)[:4])
+        names = ", ".join(row.name for row in differing(a.header, b.header)[:4])
         raise MezoError(
             f"{first} and {second} are not of one run: their headers differ in {names}, and the second was not "
             f"forked off the first (see: mezo trajectory diff)"
@@ -136,20 +137,12 @@ def write(path: Path, header: dict[str, Any], records: np.ndarray) -> Path:
     return path
 
 
-class TrajectoryRow(NamedTuple):
-    """A field of the header that two runs do not share; None: the run has no such field."""
-
-    name: str
-    first: Any
-    second: Any
-
-
 @dataclass(frozen=True)
 class TrajectoryDifference:
     """header: the fields that differ. first_step: from which on records differ, or only one has them; None:
     they are the same."""
 
-    header: list[TrajectoryRow]
+    header: list[DifferingField]
     first_step: int | None
     steps: tuple[int, int]
 
@@ -164,7 +157,7 @@ def difference(first: Path | str, second: Path | str) -> TrajectoryDifference:
     at = _first_difference(a.records, b.records)
     if at is None and len(a) != len(b):
         at = min(len(a), len(b))
-    return TrajectoryDifference(_header_rows(a, b), at, (len(a), len(b)))
+    return TrajectoryDifference(differing(a.header, b.header), at, (len(a), len(b)))
 
 
 def _first_difference(a: np.ndarray, b: np.ndarray) -> int | None:
@@ -174,20 +167,3 @@ def _first_difference(a: np.ndarray, b: np.ndarray) -> int | None:
         return 0 if steps else None
     unlike = (a[:steps].view(np.uint32) != b[:steps].view(np.uint32)).any(axis=1)
     return int(unlike.argmax()) if unlike.any() else None
-
-
-def _header_rows(a: Trajectory, b: Trajectory) -> list[TrajectoryRow]:
-    left, right = _flat(a.header), _flat(b.header)
-    names = [*left, *(name for name in right if name not in left)]
-    return [
-        TrajectoryRow(name, left.get(name), right.get(name))
-        for name in names
-        if left.get(name) != right.get(name)
-    ]
-
-
-def _flat(header: dict[str, Any]) -> dict[str, Any]:
-    """With the settings as fields of their own."""
-    config = header.get("config")
-    settings = config if isinstance(config, dict) else {"config": config}
-    return {**{k: v for k, v in header.items() if k != "config"}, **settings}

@@ -10,6 +10,7 @@ from typing import Self
 
 from mezo.errors import MezoError
 from mezo.util.atomic_files import reason
+from mezo.util.foreign import check_folder
 
 # what is being written, by `replacing`, by `tuning.save`, and by safetensors itself
 _UNDER_WAY = re.compile(r"\.(?P<name>.+)\.([a-z0-9_]{8}|writing)|\.tmp[A-Za-z0-9]{6}")
@@ -26,9 +27,8 @@ class RunFolder:
         self.config = self.path / "config.yaml"  # every setting, resolved
         self.metrics = self.path / "metrics.jsonl"  # a line a step, a line an evaluation
         self.trajectory = self.path / "trajectory.mezo"  # seeds and projected gradients: the run itself
-        self.start = (
-            self.path / "start.safetensors"
-        )  # label words' rows that it starts from, if it was asked for
+        # label words' rows that it starts from, if it was asked for
+        self.start = self.path / "start.safetensors"
         self.reference = self.path / "reference.safetensors"  # the start's log-probabilities, for dpo
         self.journal = self.path / "trajectory.mezo.journal"  # its last records, until they are sealed
         self.adapter = self.path / "adapter"  # LoRA or prefix weights, in peft's format
@@ -85,10 +85,7 @@ class RunFolder:
         Raises MezoError if it holds a run (unless `overwrite`), or files that a run would overwrite.
         """
         run = cls(path)
-        if run.path.exists() and not run.path.is_dir():
-            raise MezoError(
-                f"{run.path}: expected a folder for the run, found a file; choose another --output"
-            )
+        check_folder(run.path, "run")
         held = run._held()
         if held and not overwrite:
             what = "already holds a run" if run._is_run() else f"already holds {held[0].name}"

@@ -19,10 +19,10 @@ class TrainResult:
         terminated: SIGTERM ended it; only what resuming takes was saved.
         trajectory: the file from which the weights can be made again.
         model, tokenizer: the tuned model, with its adapter if it has one.
-        engine: a serving engine that was left open (`serve_as`).
+        engine: a serving engine that was left open (`serve_as`); its close() ends it.
         peak_memory_bytes, seconds: of the whole run.
         notices: messages to people during the run.
-        start: what `start=linear-probe` spent and came to; None for a run that starts from the model as it is.
+        start: of `start=linear-probe`, its examples, forward passes, losses and accuracies; None without it.
 
     Example:
         >>> import mezo
@@ -36,17 +36,15 @@ class TrainResult:
     steps: list[StepRecord] = field(default_factory=list)
     evals: list[EvalRecord] = field(default_factory=list)
     interrupted: bool = False
-    terminated: bool = False  # by SIGTERM: saved is what resuming it takes, and no more
+    terminated: bool = False
     trajectory: Path | None = None
-    model: Any = None  # the tuned model itself, with its adapter if it has one
+    model: Any = None
     tokenizer: Any = None
-    engine: Any = None  # a serving engine that was left open (`serve_as`); its close() ends it
+    engine: Any = None
     peak_memory_bytes: int = 0
     seconds: float = 0.0
-    notices: list[Notice] = field(default_factory=list)  # messages to people during the run
-    start: dict[str, Any] | None = (
-        None  # of `start=linear-probe`: examples, forward passes, losses, accuracies
-    )
+    notices: list[Notice] = field(default_factory=list)
+    start: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
         parts = [f"{len(self.steps):,} steps"]

@@ -9,8 +9,10 @@ from typing import Any
 from mezo.errors import MezoError
 from mezo.search.space import SearchedSetting, SearchPlan
 from mezo.util.atomic_files import write_text
+from mezo.util.foreign import check_folder
 from mezo.util.json_text import to_json
 from mezo.util.parsing import dump_yaml, parse_json, parse_yaml
+from mezo.util.settings_text import differing
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +53,7 @@ class SearchFolder:
 
         asked: what the search depends on. Raises MezoError if the one that is there depends on other things.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise MezoError(
-                f"{self.path}: expected a folder for the search, found a file; choose another --output"
-            )
+        check_folder(self.path, "search")
         if not self.request.exists():
             if self.results.exists() or self.best.exists():
                 raise MezoError(
@@ -69,8 +68,8 @@ class SearchFolder:
             raise MezoError(
                 f"{self.request}: not what a search wrote ({type(error).__name__}); choose another --output"
             ) from None
-        changed = _differences(before, dict(asked))
-        if changed:
+        rows = differing(before, asked)
+        if changed := [f"{name}: {there!r} there, {here!r} here" for name, there, here in rows]:
             raise MezoError(
                 f"{self.path}: holds a search with other settings ({'; '.join(changed)}); choose another"
                 " --output, or go on with the same settings"
@@ -107,14 +106,3 @@ def _trial(line: str, where: str) -> Trial:
         return Trial(**values)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise MezoError(f"{where}: expected a trial, found {line[:40]!r} ({error})") from None
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs, as "name: before, now"; the config's fields one by one."""
-    flat = [{**{k: v for k, v in x.items() if k != "config"}, **x.get("config", {})} for x in (before, now)]
-    names = dict.fromkeys([*flat[0], *flat[1]])
-    return [
-        f"{name}: {flat[0].get(name)!r} there, {flat[1].get(name)!r} here"
-        for name in names
-        if flat[0].get(name) != flat[1].get(name)
-    ]

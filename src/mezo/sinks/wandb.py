@@ -70,7 +70,6 @@ class WeightsAndBiases(Sink):
 def bounds(settings: Any) -> dict[str, Any]:
     """The program's end waits for W&B's own process, which tries again for 90 seconds to begin, and for as long as it
     takes to send the rest. What it has not sent by then is in RUN/logs/wandb, for `wandb sync`."""
-    found = (
-        {"finish_timeout": PATIENCE} if "finish_timeout" in settings.model_fields else {}
-    )  # not in older releases
+    # not in older releases
+    found = {"finish_timeout": PATIENCE} if "finish_timeout" in settings.model_fields else {}
     return found if "WANDB_INIT_TIMEOUT" in os.environ else {**found, "init_timeout": BEGIN_SECONDS}

@@ -65,21 +65,18 @@ class Task(ABC):
     """A task by name. Subclasses are final; a new one is one file and one line in TASKS."""
 
     name: str
-    home: HubDataset | PackagedDataset | GeneratedDataset | None = (
-        None  # where its data are when no source is given
-    )
+    # where its data are when no source is given
+    home: HubDataset | PackagedDataset | GeneratedDataset | None = None
     fields: tuple[str, ...]  # that every row must have, but for
     optional: tuple[str, ...] = ()  # those that a reward can do without
     aliases: tuple[tuple[str, str], ...] = ()  # (other official name, field): read where the field is absent
     classes: tuple[tuple[str, ...], ...] = ()  # how labels are written, class by class; see Row.label
     label_words: tuple[str, ...] = ()  # of the classes, in order; () where rows bring their own candidates
-    has_candidates: bool = (
-        True  # there is a choice to be made: accuracy and candidate objectives mean something
-    )
+    # there is a choice to be made: accuracy and candidate objectives mean something
+    has_candidates: bool = True
     metrics: tuple[str, ...] = ("accuracy",)  # it is judged by, the headline one first
-    objective: str | None = (
-        None  # what "auto" is; None: of candidates where there are some, else of the answer
-    )
+    # what "auto" is; None: of candidates where there are some, else of the answer
+    objective: str | None = None
     fits: bool = False  # its classes are those of the training rows: see `fitted`
     # How a run reads its rows; set by `task_for`.
     columns: tuple[tuple[str, str], ...] = ()  # (column of the data, field): read whatever else the row has

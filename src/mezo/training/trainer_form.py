@@ -104,9 +104,8 @@ class TrainerForm:
             )
         _refuse_others(arguments)
         settings = {name: getattr(arguments, name) for name in _TAKEN}
-        settings["per_device_train_batch_size"] *= (
-            arguments.world_size
-        )  # as "batch_size", which counts all processes'
+        # as "batch_size", which counts all processes'
+        settings["per_device_train_batch_size"] *= arguments.world_size
         settings["batch_size"] = settings.pop("per_device_train_batch_size")
         warm = float(getattr(arguments, "warmup_ratio", None) or arguments.warmup_steps or 0)
         name = str(getattr(arguments.lr_scheduler_type, "value", arguments.lr_scheduler_type))
@@ -127,9 +126,8 @@ class TrainerForm:
             if str(getattr(strategy, "value", strategy)) not in ("steps", "epoch"):
                 return 0
             if str(getattr(strategy, "value", strategy)) == "steps":
-                return max(
-                    1, math.ceil(steps * num_steps) if steps < 1 else int(steps)
-                )  # below 1: a share of the run
+                # below 1: a share of the run
+                return max(1, math.ceil(steps * num_steps) if steps < 1 else int(steps))
             if not epoch:
                 raise MezoError(
                     "TrainingArguments: a strategy of 'epoch' beside max_steps: give a number of steps"

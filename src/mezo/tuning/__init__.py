@@ -52,9 +52,8 @@ def tune(model: Any, config: MeZOConfig, rows: LabelRows | None = None) -> tuple
         settings = {"rows": rows}
     ready = mode(model, config, **settings) if own is None else tune_own(model, own, config)
     if rows is not None and config.tuning != "lora":
-        if (
-            config.tuning == "head"
-        ):  # which leaves the input embedding as it is, whatever of the head is tuned
+        # which leaves the input embedding as it is, whatever of the head is tuned
+        if config.tuning == "head":
             untie(ready, head_of(ready)[1])
         write_rows(ready, rows)
     named = [(name, p) for name, p in ready.named_parameters() if p.requires_grad]

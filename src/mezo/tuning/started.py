@@ -60,7 +60,6 @@ def load_start(
         )
     loaded = load(base, dtype, device, False, note, quantize)
     model = with_adapter(loaded.model, Path(os.path.expanduser(name)))
-    model.peft_config["default"].base_model_name_or_path = public_name(
-        base
-    )  # as the tuned adapter's file is to say
+    # as the tuned adapter's file is to say
+    model.peft_config["default"].base_model_name_or_path = public_name(base)
     return replace(loaded, model=model, name=name)

@@ -4,6 +4,8 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+from mezo.errors import MezoError
+
 MOST = 16 << 20  # bytes: of settings, a task or an adapter's description, a thousand times what they have
 _AT_ONCE = 1 << 20
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
@@ -15,6 +17,12 @@ def kind_of(path: Path) -> str | None:
     """
     kind = stat.S_IFMT(path.stat().st_mode)
     return None if kind == stat.S_IFREG else _KINDS.get(kind, "a device")
+
+
+def check_folder(path: Path, what: str) -> None:
+    """Raises MezoError if a file is in the place of the output folder. what: is to be put there."""
+    if path.exists() and not path.is_dir():
+        raise MezoError(f"{path}: expected a folder for the {what}, found a file; choose another --output")
 
 
 def read_at_most(file: BinaryIO, most: int) -> bytes:

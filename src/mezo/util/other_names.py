@@ -107,31 +107,19 @@ def _mode(name: str) -> Callable[[Any, Mapping[str, Any]], dict[str, Any]]:
     return lambda value, values: {"tuning": name} if value else {}
 
 
-# Theirs -> our settings, from their value and all values that were given.
-_MEANS: dict[str, Callable[[Any, Mapping[str, Any]], dict[str, Any]]] = {
+# Theirs -> our setting, and its value from theirs and all values that were given.
+_MEANS: dict[str, tuple[str, Callable[[Any, Mapping[str, Any]], dict[str, Any]]]] = {
     **dict.fromkeys(
-        ("per_device_train_batch_size", "per_device_batch_size", "train_batch_size", "micro_batch_size"), _batch_size
+        ("per_device_train_batch_size", "per_device_batch_size", "train_batch_size", "micro_batch_size"),
+        ("batch_size", _batch_size),
     ),
-    **dict.fromkeys(("lr_scheduler_type", "lr_scheduler", "lr_schedule"), _schedule),
-    "warmup_ratio": _warmup,
-    "lora": _mode("lora"),
-    "prefix_tuning": _mode("prefix"),
-    "head_tuning": _mode("head"),
-    "ln_tuning": _mode("norms"),
+    **dict.fromkeys(("lr_scheduler_type", "lr_scheduler", "lr_schedule"), ("schedule", _schedule)),
+    "warmup_ratio": ("warmup_steps", _warmup),
+    "lora": ("tuning", _mode("lora")),
+    "prefix_tuning": ("tuning", _mode("prefix")),
+    "head_tuning": ("tuning", _mode("head")),
+    "ln_tuning": ("tuning", _mode("norms")),
 }  # fmt: skip
-_OPTIONS = {
-    name: ours
-    for names, ours in (
-        (
-            ("per_device_train_batch_size", "per_device_batch_size", "train_batch_size", "micro_batch_size"),
-            "batch_size",
-        ),
-        (("lr_scheduler_type", "lr_scheduler", "lr_schedule"), "schedule"),
-        (("warmup_ratio",), "warmup_steps"),
-        (("lora", "prefix_tuning", "head_tuning", "ln_tuning"), "tuning"),
-    )
-    for name in names
-}
 _NEAR = 0.84  # eval_batch_size is as near to batch_size as 0.8, and another thing
 
 
@@ -148,7 +136,7 @@ def in_our_names(values: Mapping[str, Any], fields: Collection[str]) -> dict[str
                 continue
             raise ValueError(f"{name}: {ANSWERS[name]}")
         try:
-            ours = {SAME[name]: value} if name in SAME else _MEANS[name](value, values)
+            ours = {SAME[name]: value} if name in SAME else _MEANS[name][1](value, values)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         for key, item in ours.items():
@@ -171,7 +159,7 @@ def about_option(option: str, fields: Collection[str], flag: Callable[[str], str
     name = option.lstrip("-").replace("-", "_")
     if not _is_theirs(name, fields):
         return ""
-    return ANSWERS.get(name) or f"mezo's name is {flag(SAME.get(name) or _OPTIONS[name])}"
+    return ANSWERS.get(name) or f"mezo's name is {flag(SAME.get(name) or _MEANS[name][0])}"
 
 
 def answer(name: str, fields: Collection[str]) -> str:

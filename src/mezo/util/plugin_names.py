@@ -55,9 +55,8 @@ def _settings(setting: str, value: Any) -> dict[str, Any]:
     """The object's fields that are not its class's defaults. Raises MezoError for one that a text cannot hold."""
     known = inspect.signature(type(value)).parameters
     fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
-    if fields and known.keys() == {
-        field.name for field in fields if field.init
-    }:  # and no __init__ of its own
+    # and no __init__ of its own
+    if fields and known.keys() == {field.name for field in fields if field.init}:
         given = {
             field.name: getattr(value, field.name)
             for field in fields

@@ -1,8 +1,9 @@
 """Settings as text: read from a YAML file, and shown in one line when they are wrong."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -33,6 +34,26 @@ def check_numbers(name: str, value: Any) -> None:
             check_numbers(name, inner)
     elif isinstance(value, int | float) and not -(2**63) <= value < 2**64:  # NaN is not in between either
         raise ValueError(f"{name}: expected a finite number of 64 bits, found {brief(value)}")
+
+
+class DifferingField(NamedTuple):
+    """A field that two records do not share; None: the record has no such field."""
+
+    name: str
+    first: Any
+    second: Any
+
+
+def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[DifferingField]:
+    """The fields that differ, in their order; the settings under "config" one by one."""
+    flat = []
+    for record in (first, second):
+        config = record.get("config")
+        settings = config if isinstance(config, dict) else {"config": config}
+        flat.append({**{name: value for name, value in record.items() if name != "config"}, **settings})
+    one, other = flat
+    rows = [DifferingField(name, one.get(name), other.get(name)) for name in one | other]
+    return [row for row in rows if row.first != row.second]
 
 
 def brief(value: Any) -> str:

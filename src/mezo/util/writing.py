@@ -18,9 +18,8 @@ class Writing:
     """
 
     max_new_tokens: int = 32
-    stop: tuple[str, ...] = (
-        LINE  # the first of these ends an output, and is no part of it; (): end tokens alone
-    )
+    # the first of these ends an output, and is no part of it; (): end tokens alone
+    stop: tuple[str, ...] = LINE
     temperature: float = 0.0  # 0: always the likeliest token
     top_p: float = 1.0  # draw from the likeliest tokens that have this probability together
     top_k: int = 0  # draw from so many of the likeliest tokens; 0: from all

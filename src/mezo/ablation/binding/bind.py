@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from mezo.ablation.binding.checks import caution, completed, problem_of
+from mezo.ablation.binding.case import Bound, Case, Unbound
+from mezo.ablation.binding.checks import built_with, caution, completed
 from mezo.ablation.binding.lexicon import nearest, part_named, part_of, settings_in_name
 from mezo.ablation.binding.literal_values import READERS
 from mezo.ablation.binding.metric_names import metric_names
@@ -17,50 +18,9 @@ from mezo.ablation.binding.text import numbers
 from mezo.ablation.plans.fields import is_nothing
 from mezo.ablation.plans.plan import Plan, Study, unique
 from mezo.config import MeZOConfig
+from mezo.errors import MezoError
 
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One change of the baseline."""
-
-    study: str  # its study's name
-    label: str  # the replacement as the plan has it; unique within the study
-    settings: dict[str, Any] = field(hash=False)  # fields of MeZOConfig and their values
-    part: str = ""  # title of its entry in parts.yaml
-    note: str = ""  # how the words were read
-    is_baseline: bool = False  # the settings are the baseline's own
-    place: int = 0  # of its replacement in the study
-
-
-@dataclass(frozen=True, slots=True)
-class Unbound:
-    """A study's replacement (or all of a study) that no setting stands for."""
-
-    study: str
-    text: str  # what could not be bound
-    reason: str
-    nearest: tuple[str, ...] = ()  # the nearest parts, in everyday words
-    place: int = 0  # of its replacement in the study
-    disagrees: bool = False  # the words and the `set` of the plan say different things
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A plan as settings. Both lists are in the plan's order."""
-
-    variants: tuple[Variant, ...]
-    unbound: tuple[Unbound, ...]
-    metrics: dict[str, tuple[str, ...]] = field(hash=False)  # study -> names of computed metrics
-    uncomputed: dict[str, tuple[str, ...]] = field(hash=False)  # study -> metrics, as written, not computed
-    stubs: dict[str, str] = field(default_factory=dict, hash=False)  # study -> its `set:` to fill in
-
-    @property
-    def disagreements(self) -> list[str]:
-        """Where the plan's words and its `set` say different things: study, variant, both readings."""
-        return [f"{item.study}, {item.text}: {item.reason}" for item in self.unbound if item.disagrees]
-
-
-Result = Variant | Unbound
+Result = Case | Unbound
 _ABSENT = re.compile(r"(?i)\b(?:absence|lack|no|none|not|off|without|disabled?|removed?|un-?normali[sz]ed)\b")
 
 
@@ -87,7 +47,7 @@ def bind(plan: Plan, config: MeZOConfig) -> Bound:
     open_studies = {item.study for item in unbound}
     metrics = {study.name: metric_names(study.metrics) for study in plan.studies}
     return Bound(
-        tuple(r for r in results if isinstance(r, Variant)),
+        tuple(r for r in results if isinstance(r, Case)),
         unbound,
         {name: names for name, (names, _) in metrics.items()},
         {name: unknown for name, (_, unknown) in metrics.items() if unknown},
@@ -115,15 +75,16 @@ def bind_study(study: Study, config: MeZOConfig) -> list[Result]:
             continue
         for number, reading in enumerate(readings, start=1):
             settings = completed(reading.settings, config)
-            problem, built = problem_of(settings, config)
-            if built is None:
-                results.append(Unbound(study.name, item.label, problem, near, item.place))
+            try:
+                built = built_with(settings, config)
+            except MezoError as error:
+                results.append(Unbound(study.name, item.label, str(error), near, item.place))
                 continue
             several = f" [{number}: {shown_settings(reading.settings)}]" if len(readings) > 1 else ""
             title = part.title if part and item.given is None else ", ".join(settings)
             note = "; ".join(filter(None, (reading.note, caution(settings, config))))
             label = unique(f"{item.label}{several}", taken)
-            results.append(Variant(study.name, label, settings, title, note, built == config, item.place))
+            results.append(Case(study.name, label, settings, built, title, note, item.place))
     return results
 
 
@@ -263,7 +224,7 @@ def _stub(study: Study, results: list[Result]) -> str:
     open_setting = part.settings[0] if part and part.settings else "SETTING"
     lines = [
         stated(each.settings)
-        if isinstance(each, Variant)
+        if isinstance(each, Case)
         else f"{{{open_setting}: ...}}  # {' '.join(each.text.split())}"
         for each in results
     ]

@@ -19,9 +19,8 @@ _RATES = "at the baseline's learning rate and epsilon; others may suit it better
 _RATE = "at the baseline's learning rate; another may suit it better (set: gives it)"
 _SLOW = "noise is drawn for 128 weights and one of them is moved: a step takes about a hundred times longer"
 _CAUTIONS: dict[str, dict[Any, str]] = {
-    "tuning": dict.fromkeys(
-        ("full", "lora", "prefix", "head", "norms"), _RATES
-    ),  # Tables 15 and 16 of the paper
+    # Tables 15 and 16 of the paper
+    "tuning": dict.fromkeys(("full", "lora", "prefix", "head", "norms"), _RATES),
     "normalize_perturbations": {True: _RATES},  # docs/perturbations.md
     "estimator": dict.fromkeys(("one-point", "sign", "fzoo", "es"), _RATES),  # docs/estimators.md
     "optimizer": dict.fromkeys(("adam", "adam-rebuilt"), _RATE),
@@ -29,22 +28,19 @@ _CAUTIONS: dict[str, dict[Any, str]] = {
 }
 
 
-def problem_of(settings: dict[str, Any], config: MeZOConfig) -> tuple[str, MeZOConfig | None]:
-    """("", the baseline with `settings`), or (what is wrong with them, None)."""
+def built_with(settings: dict[str, Any], config: MeZOConfig) -> MeZOConfig:
+    """The baseline with `settings`. Raises MezoError if a plan may not set them, or they cannot run."""
     for name, value in settings.items():
         if getattr(config, name, ...) == value:
             continue
         if name in _NOT_FROM_A_PLAN:
             what = f"set {name}, which may run code or reach other machines"
-            return f"a plan cannot {what}: give --{name.replace('_', '-')} yourself", None
+            raise MezoError(f"a plan cannot {what}: give --{name.replace('_', '-')} yourself")
         if plugins.is_import(name, value):
-            return f"a plan cannot have code run as its {name} {value!r}: give --{name} yourself", None
-    try:
-        built = MeZOConfig.build(**{**config.model_dump(), **settings})
-        _check_together(built)
-    except MezoError as error:
-        return str(error), None
-    return "", built
+            raise MezoError(f"a plan cannot have code run as its {name} {value!r}: give --{name} yourself")
+    built = MeZOConfig.build(**{**config.model_dump(), **settings})
+    _check_together(built)
+    return built
 
 
 def completed(settings: dict[str, Any], config: MeZOConfig) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from functools import cache, cached_property
 from importlib.resources import files
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
@@ -13,6 +13,12 @@ from mezo.config import MeZOConfig, choices_of
 from mezo.util.parsing import parse_yaml
 
 Settings = dict[str, Any]
+_ENDS = {
+    "exclusiveMinimum": "above",
+    "minimum": "at least",
+    "exclusiveMaximum": "below",
+    "maximum": "at most",
+}
 
 
 def _phrases(text: str) -> tuple[str, ...]:
@@ -79,25 +85,20 @@ class Part:
 
 def described(name: str) -> str:
     """What values a setting takes: "a number above 0, at most 1000", "one of full, lora, prefix, head, norms"."""
-    field = MeZOConfig.model_fields[name]
-    kinds = set(get_args(field.annotation)) or {field.annotation}
-    bounded = [item for kind in kinds if get_origin(kind) is Annotated for item in get_args(kind)]
-    words = [word for kind in kinds if bounded and get_origin(kind) is Literal for word in get_args(kind)]
-    kinds |= {item for item in bounded if isinstance(item, type)}
+    schema = _schema()[name]
+    forms = schema.get("anyOf", [schema])
+    kinds = {form.get("type") for form in forms}
     if names := choices_of(name):
         text = f"one of {', '.join(names)}"
-    elif bool in kinds:
+    elif "boolean" in kinds:
         text = "true or false"
-    elif kinds & {int, float}:
-        metadata = [*field.metadata, *(each for item in bounded for each in getattr(item, "metadata", ()))]
-        bounds = [said for item in metadata for said in _bounds(item)]
-        text = ", ".join(["a whole number" if int in kinds else "a number", *bounds])
-        text = ", or ".join([text, *words])
-    elif str in kinds:
-        text = "text"
+    elif kinds & {"integer", "number"}:
+        bounds = [f"{said} {form[end]:.6g}" for form in forms for end, said in _ENDS.items() if end in form]
+        text = ", ".join(["a whole number" if "integer" in kinds else "a number", *bounds])
+        text = ", or ".join([text, *(form["const"] for form in forms if "const" in form)])
     else:
-        text = "a list of texts"
-    return f"{text}, or null" if type(None) in kinds else text
+        text = "text" if "string" in kinds else "a list of texts"
+    return f"{text}, or null" if "null" in kinds else text
 
 
 def table() -> str:
@@ -127,6 +128,6 @@ def settable() -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for part in parts() if not part.reason for name in part.settings))
 
 
-def _bounds(item: Any) -> list[str]:
-    words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
-    return [f"{said} {getattr(item, name):.6g}" for name, said in words.items() if hasattr(item, name)]
+@cache
+def _schema() -> dict[str, Any]:
+    return MeZOConfig.model_json_schema()["properties"]

@@ -45,7 +45,11 @@ def read(value: Any, part: Part, config: MeZOConfig) -> tuple[Reading, ...]:
     if part.reader and (custom := READERS[part.reader](value, config)):
         return (custom,)
     if value is None or isinstance(value, bool):
-        return (_switched(part, bool(value)),)
+        settings = part.switch if value else part.off
+        if not isinstance(settings, dict):
+            on = "on" if value else "off"
+            raise Refused(f"{on} is no value of the {part.title}, which takes {takes(part)}")
+        return (Reading(settings),)
     if isinstance(value, int | float):
         return _settled([Element(str(value), values=(float(value),), settings=_bare(part))], part, config)
     if not isinstance(value, str):
@@ -69,13 +73,6 @@ def read(value: Any, part: Part, config: MeZOConfig) -> tuple[Reading, ...]:
 def takes(part: Part) -> str:
     """The values of a part's first setting, for people."""
     return described(part.settings[0]) if part.settings else "no value"
-
-
-def _switched(part: Part, on: bool) -> Reading:
-    settings = part.switch if on else part.off
-    if not isinstance(settings, dict):
-        raise Refused(f"{'on' if on else 'off'} is no value of the {part.title}, which takes {takes(part)}")
-    return Reading(settings)
 
 
 def _switch_in(words: tuple[Token, ...], part: Part) -> Reading | None:

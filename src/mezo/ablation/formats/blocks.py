@@ -154,7 +154,13 @@ class _Reader(HTMLParser):
             if tag in ("ul", "ol"):
                 self._lists.append([0 if tag == "ul" else int(dict(attrs).get("start") or 1), None])
             elif tag == "li":
-                self._begin_item()
+                if not self._lists:
+                    self._lists.append([-1, None])
+                opened = self._lists[-1]
+                number = opened[0]
+                opened[1], block = None, Block(marker=f"{number}." if number > 0 else "-")
+                self._add(block)
+                opened[:] = number + (number > 0), block
 
     def handle_endtag(self, tag: str) -> None:
         if tag.startswith("x-"):
@@ -190,15 +196,6 @@ class _Reader(HTMLParser):
         (self.blocks if item is None else item.inner).append(block)
         block.gap, block.boxes, block.floor = self._gap or bool(block.grid), len(self._boxes), self._floor
         self._gap, self._floor = False, len(self._boxes)
-
-    def _begin_item(self) -> None:
-        if not self._lists:
-            self._lists.append([-1, None])
-        opened = self._lists[-1]
-        number = opened[0]
-        opened[1], block = None, Block(marker=f"{number}." if number > 0 else "-")
-        self._add(block)
-        opened[:] = number + (number > 0), block
 
     def _in_table(self, tag: str) -> None:
         if tag == "tr" or not self._rows:

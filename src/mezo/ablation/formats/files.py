@@ -9,9 +9,10 @@ from typing import Any
 
 import yaml
 
-from mezo.ablation.formats.page import parse_html, parse_markdown
+from mezo.ablation.formats.blocks import html_blocks, markdown_blocks
+from mezo.ablation.formats.page import plan_of
 from mezo.ablation.formats.predictions import has_predictions, parse_predictions
-from mezo.ablation.plans.fields import plan_values
+from mezo.ablation.plans.fields import plan_values, repaired
 from mezo.ablation.plans.plan import Plan
 from mezo.errors import MezoError, near
 from mezo.util.atomic_files import write_text
@@ -34,20 +35,15 @@ def _represented(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represented)
 
 
-def from_yaml(text: str) -> Plan:
-    return _from_data(text, "YAML", parse_yaml)
+def _reads(kind: str, parser: Callable[[str], Any]) -> Callable[[str], Plan]:
+    def read(text: str) -> Plan:
+        try:
+            found = parser(text)
+        except ValueError as error:
+            raise MezoError(f"not readable as {kind}: {' '.join(str(error).split())}") from None
+        return Plan.build(**plan_values(found))
 
-
-def from_json(text: str) -> Plan:
-    return _from_data(text, "JSON", parse_json)
-
-
-def _from_data(text: str, kind: str, parser: Callable[[str], Any]) -> Plan:
-    try:
-        found = parser(text)
-    except ValueError as error:
-        raise MezoError(f"not readable as {kind}: {' '.join(str(error).split())}") from None
-    return Plan.build(**plan_values(found))
+    return read
 
 
 def to_yaml(plan: Plan) -> str:
@@ -61,9 +57,9 @@ def to_json(plan: Plan) -> str:
 
 def _values(plan: Plan) -> dict[str, Any]:
     # an extra field could be read as the title or reasoning that is missing, so both are written with one
-    head = {"title": plan.title, "reasoning": plan.reasoning}
-    known = {name: value for name, value in head.items() if value or plan.extra or value == ""}
-    return {**known, **plan.extra, "studies": [study.fields for study in plan.studies]}
+    extra, head = plan.model_extra or {}, {"title": plan.title, "reasoning": plan.reasoning}
+    known = {name: value for name, value in head.items() if extra or value is not None}
+    return {**known, **extra, "studies": [study.fields for study in plan.studies]}
 
 
 def to_markdown(plan: Plan) -> str:
@@ -73,25 +69,25 @@ def to_markdown(plan: Plan) -> str:
         trace = markdown_prose(plan.reasoning)
         parts += ["## Reasoning Trace", markdown_text(plan.reasoning) if trace is None else trace]
     parts.append("## Ablation Plan")
-    if plan.extra:
-        parts.append("\n".join(_item(*pair) for pair in plan.extra.items()))
+    if plan.model_extra:
+        parts.append(_items(plan.model_extra))
     for study in plan.studies:
-        fields = {name: value for name, value in study.fields.items() if name != "name"}
-        fields["metrics"] = ", ".join(study.metrics)
-        parts += [f"### {markdown_text(study.name)}", "\n".join(_item(*pair) for pair in fields.items())]
+        fields = {**study.fields, "metrics": ", ".join(study.metrics)}
+        parts += [f"### {markdown_text(fields.pop('name'))}", _items(fields)]
     return "\n\n".join(parts) + "\n"
 
 
-def _item(name: str, value: Any) -> str:
-    head = f"- **{markdown_text(name.replace('_', ' ').title())}**:"
-    if not isinstance(value, list | dict):
-        return f"{head} {_shown(value)}"
-    inner = value if isinstance(value, list) else [f"{key}: {_plain(each)}" for key, each in value.items()]
-    return "\n".join((head, *(f"  - {_shown(each)}" for each in inner)))
-
-
-def _shown(value: Any) -> str:
-    return markdown_text(_plain(value))
+def _items(fields: dict[str, Any]) -> str:
+    lines = []
+    for name, value in fields.items():
+        head = f"- **{markdown_text(name.replace('_', ' ').title())}**:"
+        if isinstance(value, dict):
+            value = [f"{key}: {_plain(each)}" for key, each in value.items()]
+        if isinstance(value, list):
+            lines += [head, *(f"  - {markdown_text(_plain(each))}" for each in value)]
+        else:
+            lines.append(f"{head} {markdown_text(_plain(value))}")
+    return "\n".join(lines)
 
 
 def _plain(value: Any) -> str:
@@ -104,18 +100,20 @@ class Format:
 
     read: Callable[[str], Plan]
     write: Callable[[Plan], str] | None = None
-    exact: bool = False  # whether a plan that is written reads back unchanged
 
 
+_YAML = Format(_reads("YAML", parse_yaml), to_yaml)
+_MARKDOWN = Format(lambda text: plan_of(markdown_blocks(repaired(text))), to_markdown)
+_HTML = Format(lambda text: plan_of(html_blocks(repaired(text))))
 FORMATS: dict[str, Format] = {
-    ".yaml": Format(from_yaml, to_yaml, exact=True),
-    ".yml": Format(from_yaml, to_yaml, exact=True),
-    ".json": Format(from_json, to_json, exact=True),
+    ".yaml": _YAML,
+    ".yml": _YAML,
+    ".json": Format(_reads("JSON", parse_json), to_json),
     ".jsonl": Format(parse_predictions),
-    ".md": Format(parse_markdown, to_markdown),
-    ".markdown": Format(parse_markdown, to_markdown),
-    ".html": Format(parse_html),
-    ".htm": Format(parse_html),
+    ".md": _MARKDOWN,
+    ".markdown": _MARKDOWN,
+    ".html": _HTML,
+    ".htm": _HTML,
 }
 _DATA = (".json", ".yaml", ".yml", ".html", ".htm")  # text of these never is a planner's answer
 

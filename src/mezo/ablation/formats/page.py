@@ -13,9 +13,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from mezo.ablation.formats.blocks import Block, html_blocks, markdown_blocks, shown
+from mezo.ablation.formats.blocks import Block, shown
 from mezo.ablation.formats.tables import studies_in
-from mezo.ablation.plans.fields import is_nothing, repaired, split, study_field, study_values
+from mezo.ablation.plans.fields import is_nothing, split, study_field, study_values
 from mezo.ablation.plans.plan import Plan
 from mezo.errors import MezoError
 from mezo.util.parsing import parse_json, parse_yaml
@@ -37,34 +37,17 @@ class _Field:
     text: str
     items: list[str] = field(default_factory=list)
 
-    def add(self, block: Block) -> None:
-        """Take a further item, or a line of the last one, into the value."""
-        if block.marker:
-            self.items.append(block.text)
-        elif self.items:
-            self.items[-1] += f" {block.text}"
-        else:
-            self.text = f"{self.text} {block.text}".strip()
-
 
 @dataclass
 class _Section:
     """A study as it is read."""
 
     name: str | None
-    fields: list[_Field] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    fields: list[_Field]
+    notes: list[str]
 
 
-def parse_markdown(text: str) -> Plan:
-    return _parse(markdown_blocks(repaired(text)))
-
-
-def parse_html(text: str) -> Plan:
-    return _parse(html_blocks(repaired(text)))
-
-
-def _parse(blocks: list[Block]) -> Plan:
+def plan_of(blocks: list[Block]) -> Plan:
     """The plan of a page. Text around the studies is kept as their, or the plan's, `notes`.
 
     Raises MezoError if the page has no study, or a study has no part or action.
@@ -114,7 +97,7 @@ class _PageReader:
         self.notes: list[str] = []
         self._heading: str | None = None  # the last one, until it proves to be a study's
         self._below_heading: list[str] = []  # text between a heading and the first field
-        self._in_study = False
+        self._section: _Section | None = None  # the last one, up to the next heading
         self._field: _Field | None = None  # the last one, as long as items may follow it
 
     def take(self, block: Block) -> None:
@@ -135,7 +118,7 @@ class _PageReader:
         elif block.own:
             notes = self._below_heading if self._heading is not None else self.notes
             own = Block(block.text, marker=block.marker, grid=block.grid)
-            (self.sections[-1].notes if self._in_study else notes).append(shown([own]))
+            (self._section.notes if self._section else notes).append(shown([own]))
             self._field = None
         for each in block.inner:
             self.take(each)
@@ -146,23 +129,25 @@ class _PageReader:
             other = block.level or block.grid or (not block.marker and _field_of(block))
             if self._field is not opened or other:
                 self.take(block)
+                continue
+            if block.marker:
+                opened.items.append(block.text)
+            elif opened.items:
+                opened.items[-1] += f" {block.text}"
             else:
-                opened.add(block)
-                self._take_values(opened, block.inner)
+                opened.text = f"{opened.text} {block.text}".strip()
+            self._take_values(opened, block.inner)
 
     def _take_row(self, study: dict[str, str], *, alone: bool) -> None:
         """A study of a table; a heading names it if it is the only one."""
-        name, known = (
-            study.pop("name", "") or None,
-            [_Field(k, c) for k, c in study.items() if c or study_field(k)],
-        )
+        name = study.pop("name", "") or None
+        known = [_Field(key, cell) for key, cell in study.items() if cell or study_field(key)]
         if self._heading is not None and alone and not _PLAN.search(self._heading):
             name = name or self._heading
         else:
             self._drop_heading()
-        self.sections.append(_Section(name, known, self._below_heading))
-        self._heading, self._below_heading = None, []
-        self._in_study, self._field = True, None
+        self._begin(name, known)
+        self._field = None
 
     def _take_heading(self, text: str, *, first: bool) -> None:
         if first and not self.sections:
@@ -170,7 +155,13 @@ class _PageReader:
         else:
             self._drop_heading()
             self._heading = text
-        self._in_study, self._field = False, None
+        self._section = self._field = None
+
+    def _begin(self, name: str | None, fields: list[_Field]) -> _Section:
+        self._section = _Section(name, fields, self._below_heading)
+        self.sections.append(self._section)
+        self._heading, self._below_heading = None, []
+        return self._section
 
     def _drop_heading(self) -> None:
         """A heading with nothing below it is kept as a note, unless it only says that the plan begins."""
@@ -181,18 +172,14 @@ class _PageReader:
 
     def _take_field(self, found: _Field) -> None:
         self._field = found
-        known = study_field(found.key)
-        section = self.sections[-1] if self._in_study else None
+        known, section = study_field(found.key), self._section
         if known is None and section is None and (self._heading is None or _PLAN.search(self._heading)):
             self._drop_heading()
             self.of_plan.append(found)
             return
         taken = section is not None and any(study_field(each.key) == known for each in section.fields)
         if section is None or (known in ("name", "ablated_part") and taken):
-            section = _Section(self._heading if section is None else None, notes=self._below_heading)
-            self._heading, self._below_heading = None, []
-            self.sections.append(section)
-            self._in_study = True
+            section = self._begin(self._heading if section is None else None, [])
         section.fields.append(found)
 
 

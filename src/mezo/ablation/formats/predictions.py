@@ -49,7 +49,7 @@ def _studies(text: str, start: int, whole: bool) -> Iterator[dict[str, Any]]:
     whole: whether the block of predictions is closed.
     """
     decoder, place = json.JSONDecoder(object_pairs_hook=once), start
-    while (place := _after(text, place)) < len(text):
+    while (place := _BETWEEN.match(text, place).end()) < len(text):  # pyright: ignore[reportOptionalMemberAccess]
         where = f"line {text.count(chr(10), 0, place) + 1}"
         try:
             found, place = decoder.raw_decode(text, place)
@@ -65,12 +65,6 @@ def _studies(text: str, start: int, whole: bool) -> Iterator[dict[str, Any]]:
         rest = text[place : place + 200].partition("\n")[0].strip()
         if rest and rest[0] not in ",]":
             raise MezoError(f"{where}: expected one JSON object, found more behind it: {rest:.60}")
-
-
-def _after(text: str, place: int) -> int:
-    """The next place that is not between objects."""
-    found = _BETWEEN.match(text, place)
-    return found.end() if found else place
 
 
 def _reason(error: Exception) -> str:

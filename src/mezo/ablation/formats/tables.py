@@ -25,9 +25,8 @@ def studies_in(grid: list[list[str]]) -> list[dict[str, str]]:
         if "ablated_part" not in known or len(known) < 2:
             continue
         if keys is turned[0] and study_field(keys[0]) is None:
-            keys[0] = (
-                "name" if len(rows) > 1 else ""
-            )  # above the studies' names; with one column "Field | Value"
+            # above the studies' names; with one column "Field | Value"
+            keys[0] = "name" if len(rows) > 1 else ""
         for row in rows:
             study: dict[str, str] = {}
             for key, cell in zip(keys, row, strict=True):

@@ -13,12 +13,11 @@ from mezo.ablation.judge.score import Likeness
 class Judge:
     """make: the judge, from the model that answers (None where it asks none), the votes and the seed."""
 
-    help: str
     make: Callable[[Any, int, int], Likeness]
     asks_a_model: bool = False
 
 
 JUDGES: dict[str, Judge] = {
-    "rules": Judge("the table of parts, no model", lambda model, votes, seed: likeness),
-    "lm": Judge("a language model, blinded", LanguageModelJudge, asks_a_model=True),
+    "rules": Judge(lambda model, votes, seed: likeness),
+    "lm": Judge(LanguageModelJudge, asks_a_model=True),
 }

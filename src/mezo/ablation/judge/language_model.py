@@ -55,19 +55,16 @@ class LanguageModelJudge:
         sides = [[plan.studies[n] for n in mine], [gold.studies[n] for n in theirs]]
         swapped = chance.random() < 0.5
         first, second = reversed(sides) if swapped else sides
-        found = self._ask(first, second)
-        return {(mine[b], theirs[a]) if swapped else (mine[a], theirs[b]) for a, b in found}
-
-    def _ask(self, first: Sequence[Study], second: Sequence[Study]) -> set[tuple[int, int]]:
         question = f"List A:\n{_listed(first)}\n\nList B:\n{_listed(second)}"
         messages = [{"role": "system", "content": prompt("judge")}, {"role": "user", "content": question}]
         answer = self.model.ask(messages)
         try:
-            return _pairs(answer, len(first), len(second))
+            found = _pairs(answer, len(first), len(second))
         except _NoMatches as error:
             again = {"role": "user", "content": _MORE.format(problem=error)}
             answer = self.model.ask([*messages, {"role": "assistant", "content": answer}, again])
-            return _pairs(answer, len(first), len(second))
+            found = _pairs(answer, len(first), len(second))
+        return {(mine[b], theirs[a]) if swapped else (mine[a], theirs[b]) for a, b in found}
 
 
 class _NoMatches(ValueError):

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from difflib import SequenceMatcher
 from typing import Any
 
-from mezo.ablation.binding.bind import Variant, bind_study
+from mezo.ablation.binding.bind import bind_study
+from mezo.ablation.binding.case import Case
 from mezo.ablation.binding.lexicon import ranked
 from mezo.ablation.binding.text import folded, numbers
 from mezo.ablation.plans.plan import Plan, Study
@@ -38,7 +39,7 @@ class _Side:
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        bound = [r for r in bind_study(study, MeZOConfig()) if isinstance(r, Variant)]
+        bound = [r for r in bind_study(study, MeZOConfig()) if isinstance(r, Case)]
         named = [part.title for _, part in ranked(study.ablated_part)[:1]]
         self.parts = {variant.part for variant in bound} or set(named)
         self.settings = [variant.settings for variant in bound]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from mezo.ablation.plans.plan import Plan, Study
+from mezo.ablation.plans.plan import Plan
 from mezo.errors import MezoError
 
 # How alike two studies are, from 0 (not the same ablation) to 1; one row a study of the plan.
@@ -70,11 +70,6 @@ def matched(likeness: Sequence[Sequence[float]]) -> tuple[MatchedPair, ...]:
         for r, c in zip(rows, columns, strict=True)
         if values[r, c] > 0
     )
-
-
-def in_one_line(study: Study) -> str:
-    """A study for people."""
-    return f"{study.name}: {study.action} {study.ablated_part}"
 
 
 def _gain(places: Iterable[int]) -> float:

@@ -1,5 +1,6 @@
 """The language models that are asked: one behind an OpenAI-compatible endpoint, or one in this process."""
 
+from functools import cached_property
 from typing import Any, Protocol
 
 from mezo.errors import MezoError
@@ -18,22 +19,19 @@ class Answers(Protocol):
 class LocalModel:
     """A causal language model in this process, loaded at its first answer."""
 
-    def __init__(self, model: str, *, max_tokens: int = 2048, dtype: str = "float32", device: str = "auto"):
+    def __init__(self, model: str, *, max_tokens: int = 2048):
         """max_tokens: of an answer."""
-        self.name, self.max_tokens, self.dtype, self.device = model, max_tokens, dtype, device
-        self._loaded: Any = None
+        self.name, self.max_tokens = model, max_tokens
 
-    @property
+    @cached_property
     def loaded(self) -> Any:
         """The model and its tokenizer. Raises MezoError if the model does not exist or writes no text."""
-        if self._loaded is None:
-            from mezo.models.load import load
+        from mezo.models.load import load
 
-            loaded = load(self.name, self.dtype, self.device)
-            if loaded.kind != "causal":
-                raise MezoError(f"{self.name}: a masked language model writes no text; choose a causal one")
-            self._loaded = loaded
-        return self._loaded
+        loaded = load(self.name, "float32", "auto")
+        if loaded.kind != "causal":
+            raise MezoError(f"{self.name}: a masked language model writes no text; choose a causal one")
+        return loaded
 
     def count(self, text: str) -> int:
         """Tokens of a text."""
@@ -75,6 +73,6 @@ class LocalModel:
         return tokenizer("\n\n".join(message["content"] for message in messages) + "\n\n").input_ids
 
 
-def model_for(name: str, base_url: str | None, max_tokens: int = 1024) -> Answers:
-    """The model behind an endpoint, or without a URL in this process. max_tokens: of its answers here."""
-    return LocalModel(name, max_tokens=max_tokens) if base_url is None else Endpoint(name, base_url)
+def model_for(name: str, base_url: str | None) -> Answers:
+    """The model behind an endpoint, or without a URL in this process."""
+    return LocalModel(name, max_tokens=1024) if base_url is None else Endpoint(name, base_url)

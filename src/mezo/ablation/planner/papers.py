@@ -54,7 +54,7 @@ class Paper:
         count = count or (lambda text: -(-len(text) // 4))
         sizes = [count(section.text) for section in self.sections]
         kept = set(range(len(self.sections)))
-        for n in self._least():
+        for n in sorted(kept, key=self._worth):
             if sum(sizes[i] for i in kept) <= tokens or len(kept) == 1:
                 break
             kept.remove(n)
@@ -66,14 +66,12 @@ class Paper:
             notes.append("cut off here")
         return f"{text}\n[{'; '.join(notes)}]" if notes else text
 
-    def _least(self) -> list[int]:
-        """Sections in the order in which they are left out; the first one comes last."""
-        rank = []
-        for n, section in enumerate(self.sections):
-            place = next((i for i, p in enumerate(_LESS) if re.search(p, section.heading, re.I)), len(_LESS))
-            abstract = n == 0 or re.search("abstract", section.heading, re.I)
-            rank.append((len(_LESS) + 1 if abstract else place, -n))
-        return [-n for _, n in sorted(rank)]
+    def _worth(self, n: int) -> tuple[int, int]:
+        """Sorts sections by the order in which they are left out; the first one comes last."""
+        heading = self.sections[n].heading
+        if n == 0 or re.search("abstract", heading, re.I):
+            return len(_LESS) + 1, -n
+        return next((i for i, p in enumerate(_LESS) if re.search(p, heading, re.I)), len(_LESS)), -n
 
 
 def read_paper(path: Path | str) -> Paper:
@@ -84,11 +82,16 @@ def read_paper(path: Path | str) -> Paper:
     path = Path(path)
     if not path.exists():
         raise MezoError(f"{path}: no such paper; give a .md, .txt, .tex or .pdf file, or a folder of LaTeX")
-    if path.is_dir():
-        path = _main_file(path)
-    if path.stat().st_size > MOST_BYTES:
-        raise MezoError(f"{path}: expected a paper of at most {MOST_BYTES >> 20} MiB, found a larger file")
-    title, text, heading = _read(path)
+    try:
+        if path.is_dir():
+            path = _main_file(path)
+        if path.stat().st_size > MOST_BYTES:
+            raise MezoError(
+                f"{path}: expected a paper of at most {MOST_BYTES >> 20} MiB, found a larger file"
+            )
+        title, text, heading = _read(path)
+    except OSError as error:
+        raise MezoError(f"{error.filename}: cannot read the paper: {error.strerror}") from None
     if len(text) > MOST_CHARACTERS:
         raise MezoError(f"{path}: expected at most {MOST_CHARACTERS:,} characters, found {len(text):,}")
     if not text.strip():
@@ -100,11 +103,7 @@ def read_paper(path: Path | str) -> Paper:
 
 def _read(path: Path) -> tuple[str, str, re.Pattern[str]]:
     """(title, text, pattern of a heading)."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise MezoError(f"{path}: cannot read the paper: {error.strerror}") from None
-    suffix = path.suffix.lower()
+    data, suffix = path.read_bytes(), path.suffix.lower()
     if data.startswith(b"%PDF-"):
         return (*_pdf(path), _PLAIN)
     if suffix in (".tex", ".ltx"):
@@ -210,7 +209,4 @@ def _expanded(path: Path, root: Path, depth: int) -> str:
 
 
 def _source(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise MezoError(f"{path}: cannot read the paper: {error.strerror}") from None
+    return path.read_text(encoding="utf-8", errors="replace")

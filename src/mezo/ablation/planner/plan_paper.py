@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mezo.ablation.binding.bind import Bound, bind
+from mezo.ablation.binding.bind import bind
+from mezo.ablation.binding.case import Bound
 from mezo.ablation.binding.part import table
 from mezo.ablation.formats.files import parse, write_plan
 from mezo.ablation.planner.endpoint import Answers, Messages, Truncated
@@ -129,5 +130,5 @@ def _problem(bound: Bound) -> str:
     reasons = []
     for item in bound.unbound:
         near = f" (nearest parts that can be varied: {', '.join(item.nearest)})" if item.nearest else ""
-        reasons.append(f"{item.study}, {item.text}: {item.reason}{near}")
+        reasons.append(f"{item}{near}")
     return f"nothing in it can be run here: {'; '.join(reasons)}"

@@ -2,11 +2,11 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from mezo.ablation.binding.bind import Bound, Unbound, stated
-from mezo.ablation.binding.checks import problem_of
+from mezo.ablation.binding.bind import stated
+from mezo.ablation.binding.case import Bound, Unbound
+from mezo.ablation.binding.checks import built_with
 from mezo.ablation.binding.part import settable, table
 from mezo.ablation.planner.endpoint import Answers
 from mezo.ablation.planner.prompts import object_in, prompt
@@ -59,19 +59,12 @@ def propose(plan: Plan, bound: Bound, config: MeZOConfig, model: Answers) -> lis
 
 def proposed_plan(plan: Plan, bound: Bound, proposals: list[Proposal]) -> Plan:
     """The plan with every valid proposal in its `set`; null leaves a variant to its words."""
-    studies = [
-        _with_proposals(s, bound, [p for p in proposals if p.item.study == s.name]) for s in plan.studies
-    ]
-    return plan.model_copy(update={"studies": tuple(studies)})
-
-
-def proposed_path(plan: Path) -> Path:
-    """Where the plan with proposals is written: plan.proposed.yaml, next to the plan."""
-    return plan.with_name(f"{plan.stem}.proposed.yaml")
+    studies = tuple(_with_proposals(study, bound, proposals) for study in plan.studies)
+    return plan.model_copy(update={"studies": studies})
 
 
 def _with_proposals(study: Study, bound: Bound, proposals: list[Proposal]) -> Study:
-    usable = {each.item.place: each.settings for each in proposals if each.usable}
+    usable = {p.item.place: p.settings for p in proposals if p.usable and p.item.study == study.name}
     if not usable:
         return study
     shared = study.set if isinstance(study.set, dict) else {}
@@ -109,5 +102,8 @@ def _checked(item: Unbound, settings: Any, config: MeZOConfig) -> Proposal:
     unknown = [name for name in settings if name in MeZOConfig.model_fields and name not in known]
     if unknown:
         return Proposal(item, settings, f"a plan does not vary {', '.join(unknown)}")
-    problem, _ = problem_of(settings, config)
-    return Proposal(item, settings, problem)
+    try:
+        built_with(settings, config)
+    except MezoError as error:
+        return Proposal(item, settings, str(error))
+    return Proposal(item, settings)

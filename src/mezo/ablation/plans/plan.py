@@ -39,17 +39,13 @@ class Study(BaseModel):
             raise ValueError("expected some text, found none")
         return value
 
-    @property
-    def extra(self) -> dict[str, Any]:
-        """The fields that a study does not define."""
-        return dict(self.__pydantic_extra__ or {})
+    def __str__(self) -> str:
+        return f"{self.name}: {self.action} {self.ablated_part}"
 
     @property
     def fields(self) -> dict[str, Any]:
         """All fields, as a file has them."""
-        own = {name: getattr(self, name) for name in ("name", "ablated_part", "action", "replacement")}
-        settings = {} if self.set is None else {"set": self.set}
-        return {**own, "metrics": list(self.metrics), **settings, **self.extra}
+        return self.model_dump(mode="json", exclude={"set"} if self.set is None else None)
 
 
 class Plan(BaseModel):
@@ -76,11 +72,6 @@ class Plan(BaseModel):
             raise ValueError("expected at least one study, found none")
         taken: set[str] = set()
         return tuple(study.model_copy(update={"name": unique(study.name, taken)}) for study in studies)
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        """The fields that a plan does not define."""
-        return dict(self.__pydantic_extra__ or {})
 
     @classmethod
     def build(cls, **values: Any) -> Self:

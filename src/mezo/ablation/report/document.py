@@ -48,12 +48,16 @@ def document(results: Results, folder: Path) -> Document:
         "verdicts": [(heading, of_kind) for heading, of_kind in verdicts if of_kind],
         "costs": claims.costs(results),
         "missing": claims.missing(results),  # (study, variant, why)
-        "unbound": [_unbound(item) for item in results.unbound],
+        "unbound": [
+            (u["study"], u["text"], u["reason"] + (f" (nearest: {', '.join(near)})" if near else ""))
+            for u in results.unbound
+            for near in [u.get("nearest")]
+        ],
         "sections": [_section(n, s, results, folder) for n, s in enumerate(results.studies, start=1)],
         "differences": differences(results),
         "commands": list(_commands(results)),
         "versions": _versions(results),  # (name, version)
-        "runs": list(dict.fromkeys(_runs(results))),  # (study, variant, seed, status, steps, folder)
+        "runs": _runs(results),  # (study, variant, seed, status, steps, folder)
     }
 
 
@@ -125,17 +129,14 @@ def _versions(results: Results) -> list[Cells]:
     return [(name, ", ".join(values)) for name, values in found.items()]
 
 
-def _runs(results: Results) -> Iterator[Cells]:
+def _runs(results: Results) -> list[Cells]:
+    found: dict[Cells, None] = {}
     for study in results.studies:
         for variant in study.variants:
+            name = "all" if variant.label == BASELINE else study.name
             for run in variant.runs:
-                name = "all" if run.variant == BASELINE else study.name
-                yield name, variant.label, str(run.seed), run.status, str(run.steps), run.run or ""
-
-
-def _unbound(item: Mapping[str, Any]) -> Cells:
-    near = f" (nearest: {', '.join(item['nearest'])})" if item.get("nearest") else ""
-    return item["study"], item["text"], f"{item['reason']}{near}"
+                found[name, variant.label, str(run.seed), run.status, str(run.steps), run.run or ""] = None
+    return list(found)
 
 
 def _examples(results: Results, folder: Path) -> int | None:

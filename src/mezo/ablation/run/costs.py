@@ -6,7 +6,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mezo.ablation.run.cases import Case, Cost, Run, scaled
+from mezo.ablation.binding.case import Case
+from mezo.ablation.run.cases import Cost, Run, scaled
 from mezo.ablation.run.folder import REQUEST, StudyFolder
 from mezo.ablation.run.measures import OUTCOME, read_outcome
 from mezo.ablation.run.processes import Processes, environment

@@ -16,11 +16,14 @@ from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.runs.folder import RunFolder
 from mezo.util.atomic_files import write_text
+from mezo.util.foreign import check_folder
 from mezo.util.json_text import to_json
 from mezo.util.parsing import parse_json
+from mezo.util.settings_text import differing
 
 RESULTS = "results.jsonl"
 REQUEST = "request.json"  # of a run's process
+_SHOWN = 4  # settings that differ, in a message
 _KILLED = "killed"  # an empty file in the folder of a run that was ended from outside
 
 
@@ -77,10 +80,7 @@ class StudyFolder:
 
         Raises MezoError if OUT cannot be a study's folder, or the study there has other settings.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise MezoError(
-                f"{self.path}: expected a folder for the study, found a file; choose another --output"
-            )
+        check_folder(self.path, "study")
         if not self.request.exists():
             if not self.results.exists():
                 return None
@@ -95,7 +95,9 @@ class StudyFolder:
             raise MezoError(
                 f"{self.request}: not what a study wrote ({type(error).__name__}); choose another --output"
             ) from None
-        if changed := _differences(agreed.asked, json.loads(to_json(dict(asked)))):
+        if rows := differing(agreed.asked, json.loads(to_json(dict(asked)))):
+            changed = [f"{name}: {_short(a)} there, {_short(b)} here" for name, a, b in rows[:_SHOWN]]
+            changed += [f"and {len(rows) - _SHOWN} more"] if len(rows) > _SHOWN else []
             raise MezoError(
                 f"{self.path}: holds a study with other settings ({'; '.join(changed)}); choose another --output,"
                 " or continue with the same settings"
@@ -123,7 +125,8 @@ class StudyFolder:
         part, unfinished = self.runs / f"{key}.{os.getpid()}.part", list(self.runs.glob(f"{key}.*.part"))
         if (self.failed(key) / _KILLED).exists():
             unfinished.append(self.failed(key))
-        found = next((p for p in unfinished if is_resumable(p) and _has(p / REQUEST, request)), None)
+        asked = [p for p in unfinished if is_resumable(p) and (p / REQUEST).is_file()]
+        found = next((p for p in asked if (p / REQUEST).read_bytes() == request.encode()), None)
         for other in unfinished:
             if other not in (found, self.failed(key)):
                 shutil.rmtree(other)
@@ -153,25 +156,6 @@ class StudyFolder:
 def is_resumable(part: Path) -> bool:
     """Whether a run in this folder has begun so far that it can be resumed."""
     return RunFolder(part).config.is_file()
-
-
-def _has(path: Path, text: str) -> bool:
-    try:
-        return path.read_text(encoding="utf-8") == text
-    except (OSError, ValueError):
-        return False
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 4) -> list[str]:
-    """The differences, as "name: before there, now here"; the config's settings one by one."""
-    one, other = (
-        {**{k: v for k, v in x.items() if k != "config"}, **x.get("config", {})} for x in (before, now)
-    )
-    names = [name for name in one | other if one.get(name) != other.get(name)]
-    found = [
-        f"{name}: {_short(one.get(name))} there, {_short(other.get(name))} here" for name in names[:most]
-    ]
-    return [*found, f"and {len(names) - most} more"] if len(names) > most else found
 
 
 def _short(value: Any) -> str:

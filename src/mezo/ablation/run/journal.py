@@ -22,13 +22,13 @@ from mezo.util.atomic_files import write_all
 from mezo.util.json_text import to_json
 
 
-def append(path: Path, record: Mapping[str, Any]) -> None:
+def append(path: Path, record: dict[str, Any]) -> None:
     """Add a record as the last line. Raises MezoError if it cannot be written whole."""
     try:
         with path.open("ab+", buffering=0) as file:
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
-            write_all(file, (to_json(dict(record)) + "\n").encode())
+            write_all(file, (to_json(record) + "\n").encode())
             os.fsync(file.fileno())
     except OSError as error:
         raise MezoError(f"{path}: cannot add a result: {error}; free some space and start again") from None
@@ -68,8 +68,8 @@ class Journal:
         self._path = path
         self._last = {_subject(record): record for record in read(path)}
 
-    def add(self, record: Mapping[str, Any]) -> None:
-        written = json.loads(to_json(dict(record)))
+    def add(self, record: dict[str, Any]) -> None:
+        written = json.loads(to_json(record))
         if self._last.get(_subject(written)) != written:
             append(self._path, written)
             self._last[_subject(written)] = written

@@ -5,15 +5,13 @@ A number that was not measured is left out; one that is not finite is NaN, which
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 from mezo.errors import MezoError
 from mezo.events import EvalRecord
 from mezo.runs.metrics_file import Metrics
-from mezo.util.atomic_files import write_text
-from mezo.util.json_text import to_json
 from mezo.util.parsing import parse_json
 
 OUTCOME = "process.json"  # written last, so a folder with it holds a finished run
@@ -34,10 +32,6 @@ class Outcome:
     step_memory_bytes: int | None = None  # peak resident memory during steps; None if not measured
     threads: int = 1
     versions: dict[str, str] = field(default_factory=dict)
-
-    def write(self, folder: Path) -> None:
-        """Write FOLDER/process.json, whole or not at all."""
-        write_text(folder / OUTCOME, to_json(asdict(self)) + "\n")
 
 
 def read_outcome(folder: Path) -> Outcome:

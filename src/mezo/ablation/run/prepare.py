@@ -5,18 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mezo.ablation.binding.bind import Bound, bind
+from mezo.ablation.binding.bind import bind
+from mezo.ablation.binding.case import Bound, Case
 from mezo.ablation.plans.plan import Plan
 from mezo.ablation.run.cases import (
-    Case,
+    BASELINE,
     Cost,
     Equal,
     Run,
     budget_words,
     by_minutes,
     by_passes,
-    cases_of,
-    runs_of,
+    run_of,
 )
 from mezo.ablation.run.costs import Say, costs_by_timing, costs_of_runs
 from mezo.ablation.run.folder import Agreed, StudyFolder
@@ -111,11 +111,11 @@ def prepare(
     bound = bind(plan, config)
     _check_bound(bound, strict=options.strict)
     task = task_of(config)
-    cases, metrics = cases_of(bound, config), extra_metrics(bound, task)
+    cases, metrics = (Case(None, BASELINE, {}, config), *bound.variants), extra_metrics(bound, task)
     devices, folder = slots(config, options.jobs), StudyFolder(output)
     asked = {
         "config": config.model_dump(mode="json"),
-        "variants": [{"study": c.study, "label": c.label, "settings": dict(c.settings)} for c in cases[1:]],
+        "variants": [{"study": c.study, "label": c.label, "settings": c.settings} for c in bound.variants],
         "equal": options.equal,
         "minutes": options.minutes,
         "metrics": list(metrics),
@@ -134,20 +134,22 @@ def prepare(
         timed = "each variant" if options.times_all else "the baseline, by forward passes and examples,"
         timed_by = f"from a few steps of {timed} and a part of an evaluation, timed here"
         agreed = Agreed(asked, costs, errors, _steps(cases, config, options, costs, len(devices)))
-    runs = runs_of(cases, options.seeds, agreed.steps, config.eval_every or None)
+    # seed by seed, so that a study that is stopped early has compared every variant
+    each = ((case, number) for number in range(options.seeds) for case in cases)
+    runs = tuple(run_of(case, n, agreed.steps[case.key], config.eval_every or None) for case, n in each)
     if begun and options.estimate and any(case.key not in agreed.costs for case in cases):
         found = costs_of_runs(cases, runs, folder, config, say)
         timed_by = "from the finished runs, and the baseline by forward passes and examples"
         agreed = replace(agreed, costs={**found, **agreed.costs})
     settled = {"agreed": agreed, "devices": tuple(devices), "metrics": metrics, "timed_by": timed_by}
-    return PreparedStudy(plan, bound, config, options, folder, tuple(cases), tuple(runs), **settled)
+    return PreparedStudy(plan, bound, config, options, folder, cases, runs, **settled)
 
 
 def _check_bound(bound: Bound, *, strict: bool) -> None:
     """Raises MezoError if the plan contradicts itself, or nothing of it (with `strict`: not all) can be run."""
     if bound.disagreements:
         raise MezoError(f"words and set of the plan say different things: {'; '.join(bound.disagreements)}")
-    reasons = "; ".join(f"{item.study}, {item.text}: {item.reason}" for item in bound.unbound)
+    reasons = "; ".join(map(str, bound.unbound))
     if not bound.variants:
         raise MezoError(
             f"nothing of the plan can be run: {reasons or 'it has no replacements'}; name the settings of a study"

@@ -84,7 +84,16 @@ class _Study:
             futures: dict[Future[Ended], Run] = {pool.submit(self._one, run): run for run in runs}
             try:
                 for number, future in enumerate(as_completed(futures), start=1):
-                    self._take(futures[future], future.result(), f"{number}/{len(runs)}")
+                    run, ended = futures[future], future.result()
+                    self._ended[run.key] = ended
+                    if ended.ok:
+                        self.made += 1
+                        said = _summary(self.prepared.folder.run(run.key))
+                    else:
+                        self.failed[run.key] = (run.name, ended.error or "")
+                        said = f"failed: {ended.error}"
+                    self.say(f"[{number}/{len(runs)}] {run.name}: {said}")
+                    self.record()
             except BaseException:
                 self.processes.stop()
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -134,16 +143,6 @@ class _Study:
             return ended
         finally:
             self._devices.put(device)
-
-    def _take(self, run: Run, ended: Ended, number: str) -> None:
-        self._ended[run.key] = ended
-        if ended.ok:
-            self.made += 1
-        else:
-            self.failed[run.key] = (run.name, ended.error or "")
-        said = _summary(self.prepared.folder.run(run.key)) if ended.ok else f"failed: {ended.error}"
-        self.say(f"[{number}] {run.name}: {said}")
-        self.record()
 
 
 def _summary(folder: Path) -> str:

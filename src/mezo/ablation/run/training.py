@@ -2,7 +2,6 @@
 
 import dataclasses
 import platform
-import re
 import statistics
 import time
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ import mezo
 from mezo.ablation.binding.checks import mean_probes, probes_at
 from mezo.ablation.run.cases import Cost
 from mezo.ablation.run.folder import is_resumable
-from mezo.ablation.run.measures import Outcome
+from mezo.ablation.run.measures import OUTCOME, Outcome
 from mezo.algorithm import draw_of, mezo_step
 from mezo.build.schedule import directions_at, learning_rate
 from mezo.config import MeZOConfig
@@ -28,13 +27,12 @@ from mezo.training.trainer import MeZOTrainer
 from mezo.util.atomic_files import write_text
 from mezo.util.clock import measured, since
 from mezo.util.json_text import to_json
-from mezo.util.memory import peak_bytes
+from mezo.util.memory import forget_peak, high_water, peak_bytes
 from mezo.util.parsing import parse_json
 
 TIMED = 2  # steps, after one that is not timed: it compiles kernels and fills caches
 _LONG = 5.0  # seconds: a first step that takes longer is timed itself
 _EXAMPLES = 64  # of the timed evaluation
-_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class _Log(Observer):
@@ -56,7 +54,7 @@ class _Log(Observer):
     def peak(self) -> int:
         """The peak of the process in bytes, since its start."""
         # The kernel adds up its counts of pages now and then, so a later mark may be a little lower.
-        return max(self._whole, self.of_steps or 0, _high_water() or peak_bytes())
+        return max(self._whole, self.of_steps or 0, high_water() or peak_bytes())
 
     def on_start(self, first_step: int, num_steps: int, summary: str) -> None:
         print(summary)
@@ -67,30 +65,16 @@ class _Log(Observer):
 
     def on_step(self, record: StepRecord) -> None:
         if self._fresh:
-            self.of_steps = max(self.of_steps or 0, _high_water())
+            self.of_steps = max(self.of_steps or 0, high_water())
 
     def on_eval(self, record: EvalRecord) -> None:
         print(f"step {record.step}: {record.headline or ''} loss {record.loss:.4f}")
         self._reset()
 
     def _reset(self) -> None:
-        """Set the mark to what is resident now (5: see proc(5))."""
-        before, self._whole = _high_water(), self.peak
-        try:
-            _RESET.write_text("5")
-            self._fresh = 0 < _high_water() <= before
-        except OSError:
-            self._fresh = False
+        before, self._whole = high_water(), self.peak
+        self._fresh = forget_peak() and 0 < high_water() <= before
         write_text(self._file, to_json({"whole": self._whole, "steps": self.of_steps}) + "\n")
-
-
-def _high_water() -> int:
-    """The most resident memory of this process since the last reset, in bytes; 0 except on Linux."""
-    try:
-        found = re.search(r"^VmHWM:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
-    except OSError:
-        return 0
-    return int(found[1]) * 1024 if found else 0
 
 
 def trainer_for(
@@ -160,7 +144,7 @@ def train_one(request: dict[str, Any], folder: Path, *, trusting: bool = False) 
             "system": f"{platform.system()} {platform.machine()}",
         },
     )
-    outcome.write(folder)
+    write_text(folder / OUTCOME, to_json(dataclasses.asdict(outcome)) + "\n")
 
 
 def time_to(request: dict[str, Any], output: Path, *, began: float, trusting: bool = False) -> None:

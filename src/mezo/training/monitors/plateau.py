@@ -25,9 +25,8 @@ class Plateau:
 
     def __init__(self, config: MeZOConfig, first_step: int = 0) -> None:
         """first_step: of the run's own."""
-        self._begin = max(
-            first_step, config.warmup_steps
-        )  # a rate that is still to rise explains a flat loss
+        # a rate that is still to rise explains a flat loss
+        self._begin = max(first_step, config.warmup_steps)
         steps = max(SHORTEST, (config.num_steps - self._begin) // SHARE)
         self._blocks = -(-steps // (2 * BLOCK)) * 2  # of a window; an even number, for the half
         self._last = config.num_steps - self.window

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mezo.ablation.report.charts.panels import Panel, Series
+from mezo.ablation.report.charts.panels import Panel
 from mezo.runs.plots import dress, save
 from mezo.util.escaping import figure_label, html_text
 from mezo.util.figures import AutoLocator, Axes, Figure, rc_context
@@ -85,13 +85,30 @@ def _figure(panels: Sequence[Panel], tips: dict[str, str] | None = None) -> Figu
 
 def _draw(axis: Axes, panel: Panel) -> None:
     for series in panel.series:
-        _line(axis, series) if series.line else _points(axis, series)
+        look: dict[str, Any] = dict(color=COLORS[series.color % len(COLORS)], label=figure_label(series.name))
+        if series.line:
+            look |= dict(marker="o", markersize=4) if len(series.x) <= _FEW else {}
+            axis.plot(series.x, series.y, linewidth=1.8, **look)
+            if series.y_ends is not None:
+                axis.fill_between(series.x, *series.y_ends, color=look["color"], alpha=0.15, linewidth=0)
+        else:
+            axis.errorbar(
+                series.x,
+                series.y,
+                xerr=_reach(series.x, series.x_ends),
+                yerr=_reach(series.y, series.y_ends),
+                linestyle="none",
+                marker=_MARKERS[series.color // len(COLORS) % len(_MARKERS)],
+                markersize=6,
+                markerfacecolor="none" if series.hollow else None,
+                capsize=3,
+                **look,
+            )
     dress(axis, figure_label(panel.title), figure_label(panel.y_label))
     axis.set_xlabel(figure_label(panel.x_label))
     if not any(series.line for series in panel.series):
-        axis.xaxis.set_major_locator(
-            AutoLocator()
-        )  # seconds and gigabytes are no whole numbers, as steps are
+        # seconds and gigabytes are no whole numbers, as steps are
+        axis.xaxis.set_major_locator(AutoLocator())
     if panel.labels:
         axis.axvline(0, color=_ZERO, linewidth=1)
         names = [figure_label(textwrap.shorten(name, 70, placeholder=" …")) for name in panel.labels]
@@ -99,37 +116,13 @@ def _draw(axis: Axes, panel: Panel) -> None:
         axis.set_ylim(-0.7, len(names) - 0.3)
 
 
-def _line(axis: Axes, series: Series) -> None:
-    color = COLORS[series.color % len(COLORS)]
-    style: dict[str, Any] = dict(marker="o", markersize=4) if len(series.x) <= _FEW else {}
-    axis.plot(series.x, series.y, color=color, linewidth=1.8, label=figure_label(series.name), **style)
-    if series.low is not None and series.high is not None:
-        axis.fill_between(series.x, series.low, series.high, color=color, alpha=0.15, linewidth=0)
-
-
-def _points(axis: Axes, series: Series) -> None:
-    axis.errorbar(
-        series.x,
-        series.y,
-        xerr=_reach(series.x, series.x_low, series.x_high),
-        yerr=_reach(series.y, series.low, series.high),
-        color=COLORS[series.color % len(COLORS)],
-        linestyle="none",
-        marker=_MARKERS[series.color // len(COLORS) % len(_MARKERS)],
-        markersize=6,
-        markerfacecolor="none" if series.hollow else None,
-        capsize=3,
-        label=figure_label(series.name),
-    )
-
-
 def _reach(
-    middle: Sequence[float], low: Sequence[float] | None, high: Sequence[float] | None
+    middle: Sequence[float], ends: tuple[Sequence[float], Sequence[float]] | None
 ) -> np.ndarray | None:
     """Error bars as matplotlib has them: how far below and above the point they reach, 0 without an end."""
-    if low is None or high is None:
+    if ends is None:
         return None
-    return np.nan_to_num(np.array([np.subtract(middle, low), np.subtract(high, middle)]))
+    return np.nan_to_num(np.array([np.subtract(middle, ends[0]), np.subtract(ends[1], middle)]))
 
 
 def _add_tips(axis: Axes, panel: Panel, tips: dict[str, str]) -> None:

@@ -21,15 +21,13 @@ _STEP = "step (updates done)"
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """N points. low, high: a line's band, or a point's error bar; None: neither."""
+    """N points, with the lower and upper ends of a line's band or of the points' error bars."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
-    low: Sequence[float] | None = None
-    high: Sequence[float] | None = None
-    x_low: Sequence[float] | None = None  # error bar along x
-    x_high: Sequence[float] | None = None
+    y_ends: tuple[Sequence[float], Sequence[float]] | None = None
+    x_ends: tuple[Sequence[float], Sequence[float]] | None = None
     color: int = 0  # index into the palette; 0 is the baseline's
     line: bool = False  # a line with a band, or points
     hollow: bool = False  # points that are not filled
@@ -66,8 +64,7 @@ def differences(results: Results) -> Panel | None:
             name,
             [factor * pair.mean for _, pair in points],
             [n for n, _ in points],
-            x_low=[factor * low for low, _ in ends],
-            x_high=[factor * high for _, high in ends],
+            x_ends=([factor * low for low, _ in ends], [factor * high for _, high in ends]),
             color=color,
             hollow=hollow,
         )
@@ -118,7 +115,9 @@ def loss_curve(study: StudyResult, folder: Path, headline: Quantity) -> Panel | 
 CHARTS: tuple[Callable[[StudyResult, Path, Quantity], Panel | None], ...] = (
     score_curve,
     loss_curve,
-    lambda study, folder, headline: _against(study, headline, _memory(study), "memory"),
+    lambda study, folder, headline: _against(
+        study, headline, f"{'device' if study.of_metric('device_memory_gb') else 'peak'}_memory_gb", "memory"
+    ),
     lambda study, folder, headline: _against(study, headline, "train_seconds", "time"),
 )
 
@@ -126,10 +125,6 @@ CHARTS: tuple[Callable[[StudyResult, Path, Quantity], Panel | None], ...] = (
 def study_panels(study: StudyResult, folder: Path, headline: Quantity) -> tuple[Panel, ...]:
     """The charts of a study that have data."""
     return tuple(panel for chart in CHARTS if (panel := chart(study, folder, headline)) is not None)
-
-
-def _memory(study: StudyResult) -> str:
-    return "device_memory_gb" if study.of_metric("device_memory_gb") else "peak_memory_gb"
 
 
 def _against(study: StudyResult, score: Quantity, metric: str, key: str) -> Panel | None:
@@ -140,8 +135,8 @@ def _against(study: StudyResult, score: Quantity, metric: str, key: str) -> Pane
         if both := sorted(scores.keys() & costs.keys()):
             x = spread([costs[seed] * cost.factor for seed in both])
             y = spread([scores[seed] * score.factor for seed in both])
-            bars = ([y.low], [y.high], [x.low], [x.high])
-            series.append(Series(variant.label, [x.mean], [y.mean], *bars, color=n))
+            ends = ([y.low], [y.high]), ([x.low], [x.high])
+            series.append(Series(variant.label, [x.mean], [y.mean], *ends, color=n))
     return _panel(key, f"{score.title} against {key}", cost.heading, score.heading, series)
 
 
@@ -161,7 +156,7 @@ def _band(name: str, color: int, runs: Iterable[tuple[np.ndarray, np.ndarray]]) 
     at = sorted(points)
     over = [spread(points[step]) for step in at]
     mean, low, high = ([getattr(each, end) for each in over] for end in ("mean", "low", "high"))
-    return Series(name, [float(step) for step in at], mean, low, high, color=color, line=True)
+    return Series(name, [float(step) for step in at], mean, (low, high), color=color, line=True)
 
 
 def _curves(variant: VariantResult, folder: Path) -> list[Curves]:

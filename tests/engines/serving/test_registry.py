@@ -137,7 +137,7 @@ def test_a_masked_model_is_refused(tmp_path: Path) -> None:
         outline(MeZOConfig.build(model=str(tmp_path), engine="sglang"), print)
 
 
-def test_a_spec_survives_the_pipe(folder: Path) -> None:
+def test_a_spec_survives_the_pipe(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = MeZOConfig.build(
         model=str(folder), engine="sglang", tuning="lora", lora_rank=3, server_args={"a": [1]}, max_length=64
     )
@@ -145,7 +145,13 @@ def test_a_spec_survives_the_pipe(folder: Path) -> None:
     tuned, weights = tune(described.model, config)
     settings = opening.adapter_config(tuned)
     lora = opening.lora_spec(settings, weights, at_once=100)
-    assert (lora.rank, lora.matrices, lora.at_once) == (3, ("q_proj", "v_proj"), 8)
+    assert (lora.rank, lora.matrices, lora.at_once) == (3, ("q_proj", "v_proj"), 64)
+    assert opening.lora_spec(settings, weights, at_once=6).at_once == 6
+    size = 4 * sum(t.tensor.numel() for t in weights.tunables)
+    monkeypatch.setattr(opening, "_BYTES", 20 * size)
+    assert opening.lora_spec(settings, weights, at_once=100).at_once == 20
+    monkeypatch.setattr(opening, "_BYTES", size)  # large adapters: as many as ever
+    assert opening.lora_spec(settings, weights, at_once=100).at_once == 8
     spec = opening.spec_of(config, described, lora)
     assert spec.max_length == 64 + config.max_new_tokens + 1
     assert spec_of(values_of(spec)) == spec

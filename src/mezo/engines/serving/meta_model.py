@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from mezo.config import MeZOConfig
 from mezo.engines.serving.backend import Backend
@@ -35,6 +35,14 @@ class Outline(LoadedModel):
         """The model itself, in the memory of the host."""
         c = self.config
         return load(c.model, c.dtype, "cpu", c.trust_remote_code, self.note)
+
+    def generation_config(self) -> Any:
+        """What the model has when it is loaded: that of its folder, or what its config says."""
+        try:
+            with quiet():
+                return GenerationConfig.from_pretrained(self.folder)
+        except OSError:  # there is none
+            return getattr(self.model, "generation_config", None)
 
     def fingerprint(self) -> str:
         """`mezo.weights.weights.fingerprint` of the model as `load` has it, read a tensor at a time where it can be."""

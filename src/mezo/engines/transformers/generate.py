@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from mezo.engines.counts import Counts
+from mezo.engines.output_text import OutputText, Tokens
 from mezo.engines.sampling import Chooser
 from mezo.errors import MezoError
 from mezo.models.offloaded import device_of
@@ -26,8 +27,6 @@ from mezo.types import Probe
 from mezo.util.profiling import span
 from mezo.util.writing import Seeded, Writing
 from mezo.weights.weights import Weights
-
-Tokens = Sequence[int]
 
 
 @contextmanager
@@ -63,7 +62,7 @@ def _moved(weights: Weights, probe: Probe) -> dict[int, nn.Parameter]:
     return moved
 
 
-class Writer:
+class Writer(OutputText):
     """The text that a causal model writes after prompts.
 
     Prompts of a batch are padded on the left if the model gives the same result for a padded prompt, which is tried
@@ -72,12 +71,9 @@ class Writer:
 
     def __init__(self, model: Any, tokenizer: Any, *, pad: int, max_tokens: int, counts: Counts):
         """pad: a token to fill up with. max_tokens: of a batch, those to be written included."""
-        self.model, self.tokenizer, self.pad = model, tokenizer, pad
+        super().__init__(tokenizer, getattr(model, "generation_config", None))
+        self.model, self.pad = model, pad
         self.max_tokens, self.counts = max_tokens, counts
-        given = getattr(model, "generation_config", None)
-        ends = [getattr(given, "eos_token_id", None), tokenizer.eos_token_id]
-        flat = [e for end in ends if end is not None for e in (end if isinstance(end, list) else [end])]
-        self.ends = sorted(set(flat))
         self._pads: bool | None = None
         self._may_end: dict[tuple[tuple[str, ...], int], bool] = {}
 
@@ -161,11 +157,6 @@ class Writer:
             **more,
         )
 
-    def ends_of(self, writing: Writing) -> list[int]:
-        """The end tokens; with them, stop strings that are control tokens, which are in no text."""
-        controls = set(writing.stop) & set(self.tokenizer.all_special_tokens)
-        return sorted({*self.ends, *self.tokenizer.convert_tokens_to_ids(sorted(controls))})
-
     def padded(self, prompts: Sequence[Tokens]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and attention mask, (B, T), on the model's device."""
         width = max(map(len, prompts))
@@ -173,12 +164,6 @@ class Writer:
         mask = [[0] * (width - len(p)) + [1] * len(p) for p in prompts]
         device = device_of(self.model)
         return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
-
-    def text(self, tokens: Tokens, writing: Writing) -> str:
-        """The tokens up to an end token, as text."""
-        ends = self.ends_of(writing)
-        end = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
-        return self._decoded(tokens[:end])
 
     def is_over(self, tokens: Tokens, writing: Writing) -> bool:
         """Whether a stop string ends with the last token, or ended before. The text is looked at only if that may be."""
@@ -188,15 +173,10 @@ class Writer:
         """Whether a stop string may end in this token: it has the last character, or nobody knows."""
         if (stop, token) not in self._may_end:
             last = {s[-1] for s in stop}
-            alone = self._decoded([token])
+            alone = self.decoded([token])
             unsure = any(not c.isascii() or c == " " for c in last)
             self._may_end[stop, token] = unsure or any(c in alone for c in last)
         return self._may_end[stop, token]
-
-    def _decoded(self, tokens: Tokens) -> str:
-        return self.tokenizer.decode(
-            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
 
     def takes_padding(self) -> bool:
         """Whether a padded prompt has the next token's logits of the prompt alone.

@@ -115,7 +115,15 @@ def _often(model: Any) -> list[int]:
     return counts[len(SPECIAL) :].topk(2).indices.add(len(SPECIAL)).tolist()
 
 
-PROMPTS = torch.randint(5, 150, (24, 9), generator=torch.Generator().manual_seed(4)).tolist()
+def _prompts() -> list[list[int]]:
+    """Of whole characters, as every text's are: half of one at a prompt's end, vLLM counts into the output."""
+    tokenizer = _tokenizer()
+    whole = [t for t in range(len(SPECIAL), len(tokenizer)) if tokenizer.decode([t]).isascii()]
+    drawn = torch.randint(len(whole), (24, 9), generator=torch.Generator().manual_seed(4))
+    return torch.tensor(whole)[drawn].tolist()
+
+
+PROMPTS = _prompts()
 
 
 @dataclass
@@ -155,18 +163,26 @@ class Both:
         return list(self.kept.outputs)
 
     @torch.no_grad()
-    def tokens(self, prompt: Sequence[int], probe: Probe = THETA) -> tuple[list[int], float]:
+    def tokens(
+        self, prompt: Sequence[int], probe: Probe = THETA, count: int = TOKENS
+    ) -> tuple[list[int], float]:
         """Those written greedily with no end, and how near the second likeliest ever was."""
         row, nearest = list(prompt), torch.inf
-        if (key := (tuple(prompt), probe)) in self.known:
+        if (key := (tuple(prompt), probe, count)) in self.known:
             return self.known[key]
         with at(self.here.model, self.here.weights, probe):
-            for _ in range(TOKENS):
+            for _ in range(count):
                 (first, second), (token, _) = self.here.model(torch.tensor([row])).logits[0, -1].topk(2)
                 nearest = min(nearest, float(first - second))
                 row.append(int(token))
         self.known[key] = row[len(prompt) :], nearest
         return self.known[key]
+
+    @torch.no_grad()
+    def likeliest(self, prompt: Sequence[int], temperature: float) -> float:
+        """The probability of the likeliest token after a prompt."""
+        logits = self.here.model(torch.tensor([prompt])).logits[0, -1]
+        return float((logits / temperature).softmax(-1).max())
 
 
 def row(prompt: Sequence[int], step: int = 0) -> Example:
@@ -174,8 +190,10 @@ def row(prompt: Sequence[int], step: int = 0) -> Example:
     return Example(tuple(prompt), ((5,),), 0, key=sampling_key(7, step, PROMPTS.index(list(prompt))))
 
 
-def clear(both: Both, probes: Sequence[Probe] = (THETA,), gap: float = ROUNDING) -> list[Example]:
+def clear(
+    both: Both, probes: Sequence[Probe] = (THETA,), gap: float = ROUNDING, count: int = TOKENS
+) -> list[Example]:
     """Rows on whose likeliest tokens two programs must agree: at no probe are two tokens almost as likely."""
-    found = [row(p) for p in PROMPTS if all(both.tokens(p, probe)[1] > gap for probe in probes)]
+    found = [row(p) for p in PROMPTS if all(both.tokens(p, probe, count)[1] > gap for probe in probes)]
     assert len(found) >= 6
     return found

@@ -21,10 +21,13 @@ class OutputText:
         ends = [getattr(generation_config, "eos_token_id", None), tokenizer.eos_token_id]
         flat = [e for end in ends if end is not None for e in (end if isinstance(end, list) else [end])]
         self.ends = sorted(set(flat))
+        # those that have a role, and those that are only marked as such, as Llama 3's <|eot_id|> is
+        added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+        self._controls = {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
 
     def ends_of(self, writing: Writing) -> list[int]:
         """The end tokens; with them, stop strings that are control tokens, which are in no text."""
-        controls = set(writing.stop) & set(self.tokenizer.all_special_tokens)
+        controls = set(writing.stop) & self._controls
         return sorted({*self.ends, *self.tokenizer.convert_tokens_to_ids(sorted(controls))})
 
     def text(self, tokens: Tokens, writing: Writing) -> str:

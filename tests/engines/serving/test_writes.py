@@ -64,8 +64,14 @@ def draws_by_seed(both: Both) -> bool:
 
 
 def stops(both: Both) -> list[Writing]:
-    """Ways to end: strings across the borders of tokens, some inside of others, a control token, end tokens alone."""
-    pieces = [[both.tokenizer.decode(t) for t in both.tokens(r.prompt)[0]] for r in clear(both)]
+    """Ways to end: strings across the borders of tokens, some inside of others, a control token, end tokens alone.
+
+    None of them is a part of a control token's name: SGLang would find it there.
+    """
+    pieces = [
+        [both.tokenizer.decode(t, skip_special_tokens=True) for t in both.tokens(r.prompt)[0]]
+        for r in clear(both)
+    ]
     across = [a[-1] + b[0] for _, _, _, a, b, *_ in pieces if a and b]
     inside = [text for own in pieces for text in own[3:6] if len(text) > 2]
     return [
@@ -96,7 +102,7 @@ def test_adapters_in_one_batch_write_as_one_after_another(both: Both) -> None:
     together = both.written(both.there, writing, rows, probes)
     assert together == [both.written(both.there, writing, rows, [probe])[0] for probe in probes]
     assert together == both.written(both.here, writing, rows, probes)
-    assert all(len(set(texts)) == len(probes) for texts in zip(*together, strict=True))
+    assert len({tuple(texts) for texts in together}) == len(probes)
 
 
 def test_a_seed_repeats_its_text_and_another_writes_another(both: Both) -> None:
@@ -152,8 +158,9 @@ def test_parts_of_a_batch_along_directions_of_their_own_have_the_slopes_of_trans
         losses = np.array(engine.dealt_losses(engine.prepare(rows), probes))
         engine.objective = both.kept
         slopes.append((losses[0::2] - losses[1::2]) / (2 * epsilon))
-    assert np.abs(slopes[0]).min() > 0.1
-    np.testing.assert_allclose(slopes[1], slopes[0], rtol=0, atol=4 * 2**-18 / (2 * epsilon))
+    tolerance = 4 * 2**-18 / (2 * epsilon)
+    assert np.ptp(slopes[0]) > 100 * tolerance
+    np.testing.assert_allclose(slopes[1], slopes[0], rtol=0, atol=tolerance)
 
 
 def test_top_k_and_top_p_leave_more_than_one_token(both: Both) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tests.tiny_models import tiny
 from tests.toys import byte_tokenizer
+from transformers import GenerationConfig
 
 from mezo.config import MeZOConfig
 from mezo.engines import registry
@@ -14,6 +15,7 @@ from mezo.engines.serving import open as opening
 from mezo.engines.serving.meta_model import outline
 from mezo.engines.serving.subprocess_main import spec_of, values_of
 from mezo.errors import MezoError
+from mezo.models.identity import identity_of
 from mezo.models.load import load
 from mezo.tuning import tune
 from mezo.weights.fingerprint import fingerprint
@@ -118,6 +120,18 @@ def test_the_adapter_of_an_outline_is_that_of_the_model(folder: Path) -> None:
     assert there.norm(7) == here.norm(7)
     assert not any(t.tensor.is_meta for t in there.tunables)
     assert all(p.is_meta for name, p in tuned.named_parameters() if ".lora_" not in name)
+
+
+@pytest.mark.parametrize("given", [None, {"eos_token_id": [2, 5], "do_sample": True, "top_p": 0.8}])
+def test_an_outline_is_recorded_as_the_model_is(tmp_path: Path, given: dict[str, Any] | None) -> None:
+    """Else no run on an engine would replay on the checkpoint."""
+    tiny("llama").save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").unlink()
+    if given is not None:
+        GenerationConfig(**given).save_pretrained(tmp_path)
+    found = outline(MeZOConfig.build(model=str(tmp_path), engine="sglang"), print)
+    assert identity_of(found) == identity_of(load(str(tmp_path), "float32", "cpu"))
 
 
 def test_noise_needs_no_weights(folder: Path) -> None:

@@ -9,14 +9,29 @@ import pytest
 from tests.engines.serving.conftest import need
 from tests.engines.serving.writes import writer
 from tests.tiny_models import same_files
-from tests.training.test_samples import lines, run
+from tests.training.test_samples import Listening, lines
 
+from mezo.config import MeZOConfig
+from mezo.data import MeZODataset
 from mezo.engines.serving import subprocess
 from mezo.engines.serving.backend import EngineSpec
 from mezo.resume.replay import replay
 from mezo.runs import trajectory
+from mezo.training.trainer import MeZOTrainer
 
 pytestmark = pytest.mark.engine
+
+ROWS = [
+    {"prompt": text, "completion": " a"}
+    for text in ("The old man", "What is", "She went on", "They had been")
+]
+
+
+def run(model: Path | None, folder: Path, steps: int = 100, **settings: Any) -> None:
+    """So many steps at most; without a model, of a run that is there."""
+    config = None if model is None else MeZOConfig.build(model=str(model), **settings)
+    where: dict[str, Any] = {"resume": folder} if model is None else {"output": folder}
+    MeZOTrainer(config, train=MeZODataset(ROWS), observer=Listening(steps), artifacts=False, **where).train()
 
 
 @pytest.fixture
@@ -50,7 +65,9 @@ def test_a_population_of_outputs_moves_the_adapter_and_resumes(
         engine="vllm",
         tuning="lora",
         lora_rank=4,
-        max_length=64,
+        max_length=32,
+        batch_size=2,
+        epsilon=0.1,
         estimator="es",
         num_directions=3,
         num_steps=3,
@@ -58,7 +75,7 @@ def test_a_population_of_outputs_moves_the_adapter_and_resumes(
         show_samples=2,
         objective="length(most=3)",
         max_new_tokens=8,
-        stop=("!", "e"),
+        stop=("!", "a"),
         temperature=1.0,
         samples=2,
         learning_rate=0.05,
@@ -68,7 +85,7 @@ def test_a_population_of_outputs_moves_the_adapter_and_resumes(
     assert [entry["step"] for entry in found] == [0, 0, 1, 1, 2, 2, 3, 3]
     for entry in found:
         text = entry["output"]
-        assert not set(text) & {"!", "e"}
+        assert not set(text) & {"!", "a"}
         assert entry["reward"] == max(0.0, 1 - max(0, len(text) - 3) / 3)
     assert len({entry["output"] for entry in found}) > 2
     records = trajectory.read(tmp_path / "whole" / "trajectory.mezo").records
@@ -76,7 +93,7 @@ def test_a_population_of_outputs_moves_the_adapter_and_resumes(
     assert np.abs(records).max(axis=1).min() > 0
     assert same_files(replay(tmp_path / "whole", output=tmp_path / "again"), tmp_path / "whole" / "adapter")
 
-    run(model, tmp_path / "run", stop=2, **settings)
+    run(model, tmp_path / "run", 2, **settings)
     assert [entry["step"] for entry in lines(tmp_path / "run")][-1] < 3
     run(None, tmp_path / "run")
     assert len(one_engine) == 3

@@ -1,5 +1,6 @@
 """A model without its weights: for a run whose engine holds them, so that they are in memory once."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,14 +36,6 @@ class Outline(LoadedModel):
         """The model itself, in the memory of the host."""
         c = self.config
         return load(c.model, c.dtype, "cpu", c.trust_remote_code, self.note)
-
-    def generation_config(self) -> Any:
-        """What the model has when it is loaded: that of its folder, or what its config says."""
-        try:
-            with quiet():
-                return GenerationConfig.from_pretrained(self.folder)
-        except OSError:  # there is none
-            return getattr(self.model, "generation_config", None)
 
     def fingerprint(self) -> str:
         """`mezo.weights.weights.fingerprint` of the model as `load` has it, read a tensor at a time where it can be."""
@@ -82,6 +75,11 @@ def outline(config: MeZOConfig, note: Note) -> Outline:
             dtype=look_up(DTYPES, config.dtype, "dtype"),
             trust_remote_code=config.trust_remote_code,
         )
+    with (
+        quiet(),
+        contextlib.suppress(OSError),
+    ):  # without the file, what the config says, as when it is loaded
+        model.generation_config = GenerationConfig.from_pretrained(folder)
     model.tie_weights()
     model.config.use_cache = False
     model.eval().requires_grad_(False)

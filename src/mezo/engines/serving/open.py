@@ -61,7 +61,7 @@ def open_served(
         backend,
         placement,
         objective,
-        text=OutputText(outline.tokenizer, outline.generation_config()),
+        text=OutputText(outline.tokenizer, getattr(outline.model, "generation_config", None)),
         writing=config.writing,
     )
     return model, weights, engine

@@ -2,7 +2,8 @@
 
 Both write as many rows of as many tokens in one batch, greedily and without an end. `plain` is transformers' own
 `generate` at theta: of the tuned model (for LoRA with its adapter), and for LoRA also of the base alone. `population`
-are the same rows, a few for each probe. `one by one` (with --in-turn) are the same
+are the same rows, a few for each probe. `whole` (with --shared) are they again, with what the prompts begin with computed
+for every row. `one by one` (with --in-turn) are the same
 probes in turn, each in a batch of its own. With --engine: `benchmarks.population_served`.
 """
 
@@ -55,6 +56,7 @@ class Options:
     prompts: int = 4
     length: int = 32
     tokens: int = 32
+    shared: int = 0
     in_turn: bool = False
     rounds: int = 5
     threads: int | None = None
@@ -70,6 +72,7 @@ def command(
     prompts: Annotated[int, typer.Option(min=1, help="Prompts, of which each probe writes after all.")] = 4,
     length: Annotated[int, typer.Option(min=1, help="Tokens of a prompt.")] = 32,
     tokens: Annotated[int, typer.Option(min=2, help="Tokens of an output.")] = 32,
+    shared: Annotated[int, typer.Option(min=0, help="Tokens more that all prompts begin with.")] = 0,
     in_turn: Annotated[
         bool, typer.Option("--in-turn", help="Measure one probe after another as well.")
     ] = False,
@@ -91,6 +94,7 @@ def command(
         prompts=prompts,
         length=length,
         tokens=tokens,
+        shared=shared,
         in_turn=in_turn,
         rounds=rounds,
         threads=threads,
@@ -136,11 +140,14 @@ def measure(ours: Tuned, loaded: LoadedModel, options: Options) -> Row:
     generator = torch.Generator().manual_seed(options.seed)
     size = (options.prompts, options.length)
     prompts = torch.randint(5, len(loaded.tokenizer), size, generator=generator).tolist()
+    start = torch.randint(5, len(loaded.tokenizer), (options.shared,), generator=generator).tolist()
+    prompts = [start + prompt for prompt in prompts]
     probes = _probes(options)
     seeded = [Seeded(0)] * len(prompts)
     parts = [Wanted(probe, prompts, seeded) for probe in probes]
     many = prompts * len(probes)
-    together = Together(writer, Population(model, ours.weights), len(many))
+    population = Population(model, ours.weights)
+    together, whole = Together(writer, population, len(many)), Together(writer, population, len(many))
     if not together.agrees(probes):
         raise MezoError(f"{options.model}: its probes cannot write together; choose another model or way")
 
@@ -162,6 +169,8 @@ def measure(ours: Tuned, loaded: LoadedModel, options: Options) -> Row:
         "plain": plain(bare=False),
         "population": lambda _: together(parts, writing),
     }
+    if options.shared:
+        cases["whole"] = lambda _: whole(parts, writing)
     if options.in_turn:
         cases["one by one"] = one_by_one
     if hasattr(model, "disable_adapter"):
@@ -194,8 +203,10 @@ _COLUMNS = (
     Column("rows", lambda row: str(row["rows"])),
     Column("plain, s", of_seconds("plain")),
     Column("population, s", of_seconds("population")),
+    Column("whole, s", of_seconds("whole")),
     Column("one by one, s", of_seconds("one by one")),
     Column("tokens/s over plain", of_ratio("population_over_plain")),
     Column("over the base alone", of_ratio("population_over_base")),
+    Column("over whole beginnings", of_ratio("population_over_whole")),
     Column("over one by one", of_ratio("population_over_one_by_one")),
 )

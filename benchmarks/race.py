@@ -29,8 +29,8 @@ from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import read_metrics
 from mezo.runs.summary import read_summary
 
-REFERENCE = "two-point"
-EVALUATIONS = 16  # of a run, beside the one before it
+REFERENCE = "two-point-linear"
+EVALUATIONS = 10  # of a run, beside the one before it
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+_BFLOAT16 = {"dtype": "bfloat16"}
 _REVIEWS = {"template": "Review: {sentence}\nSentiment:", "label_words": ("Negative", "Positive")}
 
 
@@ -72,9 +73,13 @@ RACES = {
     race.name: race
     for race in (
         Race("sst2-full-16", "causal", "sst2", "full", 16, 1000, 1e-3, (1e-5, 3e-5, 1e-4), _REVIEWS),
-        Race("sst2-lora-16", "causal", "sst2", "lora", 16, 1000, 1e-2, (3e-4, 1e-3, 3e-3), _REVIEWS),
-        Race("sst2-lora-64", "causal", "sst2", "lora", 64, 400, 1e-2, (1e-3, 3e-3, 1e-2), _REVIEWS),
-        Race("trec-lora-16", "causal", "trec", "lora", 16, 1000, 1e-2, (3e-4, 1e-3, 3e-3)),
+        Race(
+            "sst2-lora-16", "causal", "sst2", "lora", 16, 1000, 1e-2, (3e-4, 1e-3, 3e-3), _REVIEWS | _BFLOAT16
+        ),
+        Race(
+            "sst2-lora-64", "causal", "sst2", "lora", 64, 400, 1e-2, (1e-3, 3e-3, 1e-2), _REVIEWS | _BFLOAT16
+        ),
+        Race("trec-lora-16", "causal", "trec", "lora", 16, 1000, 1e-2, (3e-4, 1e-3, 3e-3), _BFLOAT16),
         Race("masked-trec", "masked", "trec", "full", 16, 2000, 1e-3, (1e-5, 3e-5, 1e-4)),
         Race("masked-sst2", "masked", "sst2", "full", 16, 2000, 1e-3, (1e-5, 3e-5, 1e-4)),
     )
@@ -93,7 +98,8 @@ METHODS = {
     "norms-auto": Method({**_AUTO, "train": ("norm",), "epsilon": 1e-2}, (), only="full", measures=1),
     "fzoo": Method({**_LINEAR, "estimator": "fzoo", "num_directions": 8, "noise": "rademacher"}, losses=9),
     "cone": Method({**_LINEAR, "estimator": "cone"}),
-    "probe-auto": Method({**_AUTO, "start": "linear-probe"}, (), start_examples=1000, measures=1),
+    # what `mezo train` does for one who chooses no rate
+    "default": Method({**_AUTO, "start": "auto"}, (), start_examples=1000, measures=1),
 }
 BACKWARD = {
     # a backward pass counts as two forward ones

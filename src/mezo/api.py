@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mezo.build.schedule import objective_for
-from mezo.build.setup import check_limits, encode, engine_at, load_model, with_dtype, with_matmul
+from mezo.build.setup import asking, check_limits, encode, engine_at, load_model, with_dtype, with_matmul
 from mezo.config import MeZOConfig
 from mezo.data import MeZODataset
 from mezo.data.demonstrations import Demonstrated, demonstrate, draw
@@ -211,7 +211,7 @@ def evaluate(
         note=observer.on_note if observer else lambda said: None,
     )
     objective = _without_a_start(config, objective) if adapter is None else objective
-    solved = _with_shots(dataset, loaded, config, shots) if shots else None
+    solved = _with_shots(dataset, loaded, config, shots, objective) if shots else None
     if solved and observer:
         observer.on_note(solved.describe(shots))
     examples = solved.examples if solved else encode(dataset, loaded, config, objective)
@@ -267,7 +267,9 @@ def _without_a_start(config: MeZOConfig, objective: Objective) -> Objective:
     return OBJECTIVES["candidate-ce"] if needs and config.objective == "auto" else objective
 
 
-def _with_shots(dataset: MeZODataset, loaded: LoadedModel, config: MeZOConfig, shots: int) -> Demonstrated:
+def _with_shots(
+    dataset: MeZODataset, loaded: LoadedModel, config: MeZOConfig, shots: int, objective: Objective
+) -> Demonstrated:
     """The examples behind demonstrations from the training split of the same data."""
     if dataset.split == "train":
         raise MezoError(
@@ -282,4 +284,4 @@ def _with_shots(dataset: MeZODataset, loaded: LoadedModel, config: MeZOConfig, s
     context = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
     written = 0 if dataset.task.has_candidates else config.max_new_tokens
     room = min(config.max_length, context - written)
-    return demonstrate(dataset, drawn, loaded.tokenizer, loaded.kind, room)
+    return demonstrate(asking(dataset, objective), drawn, loaded.tokenizer, loaded.kind, room)

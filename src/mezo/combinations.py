@@ -145,14 +145,19 @@ def broken(config: MeZOConfig) -> Iterator[Rule]:
             yield rule
 
 
+_EPSILONS = {"lora": 1e-2, "norms": 1e-2, "prefix": 1e-1}  # all else: that of whole weights
+
+
 def recommended(config: MeZOConfig) -> MeZOConfig:
     """The config for one who chose no learning rate: it is measured and falls over the run, which has a head start.
 
-    What was chosen stays; where the rest does not allow a measured rate, all stays.
+    What was chosen stays; where the rest does not allow a measured rate, all stays. Epsilon is that of what is tuned: with less,
+    the curvature that the rate is measured by is lost in the rounding of 16-bit losses.
     """
     if "learning_rate" in config.model_fields_set:
         return config
-    advice = {"schedule": "linear", "start": "auto"}
+    whole = 1e-3 if config.dtype == "float32" else 5e-3
+    advice = {"schedule": "linear", "start": "auto", "epsilon": _EPSILONS.get(config.tuning, whole)}
     unset = {name: value for name, value in advice.items() if name not in config.model_fields_set}
     measured = config.model_copy(update={"learning_rate": "auto", **unset})
     return config if any(broken(measured)) else measured

@@ -353,6 +353,9 @@ class MeZOConfig(BaseModel):
         METHOD,
         "Strings that end an output, by comma or as a JSON list, \\n a new line; eos: its end token alone.",
     )
+    prefill: str = setting(
+        "", METHOD, "Text that every output begins with: the model goes on behind it, and both are judged."
+    )
     temperature: float = setting(
         0.0, METHOD, "Temperature of the outputs of a step; 0: always the likeliest token.", ge=0, le=100
     )

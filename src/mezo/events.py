@@ -21,6 +21,7 @@ class StepRecord:
     # of its probes, where the estimator remembers past losses: a resumed run takes them in again
     losses: tuple[float, ...] | None = None
     dead_groups: float | None = None  # of a population: the share of its groups whose losses are all equal
+    rewards: dict[str, float] | None = None  # of its members, in a run by rewards: mean, std, min, max
 
 
 def token_reuse(asked: int, reused: int) -> float:

@@ -21,7 +21,8 @@ class Example:
     """
 
     prompt: tuple[int, ...]
-    candidates: tuple[tuple[int, ...], ...]  # each at least one token; one candidate: a completion
+    # Each at least one token; one candidate: a completion; none: a prompt for rewards that need no answer.
+    candidates: tuple[tuple[int, ...], ...]
     answer: int  # index of the right candidate
     mask_position: int | None = None  # None: causal
     references: tuple[str, ...] = ()  # accepted answers as text, for metrics of generated text
@@ -36,11 +37,22 @@ class Example:
     reference: tuple[float, ...] = field(default=(), compare=False, repr=False)
     # of what is drawn after it (`noise.seeds.sampling_key`)
     key: int = field(default=0, compare=False, repr=False)
+    prefill: str = ""  # what the model writes begins with this; of candidates it is no part
+    begun: tuple[int, ...] = ()  # its tokens
 
     @property
     def right(self) -> tuple[int, ...]:
-        """The right candidates: one, or several."""
-        return self.answers or (self.answer,)
+        """The right candidates: one, several, or none where the row has no answer."""
+        return self.answers or ((self.answer,) if self.candidates else ())
+
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """The tokens that the model goes on behind where it writes."""
+        return self.prompt + self.begun
+
+    def said(self, text: str) -> str:
+        """What is judged of a text that was written behind `asked`."""
+        return (self.prefill + text).strip()
 
 
 @dataclass(frozen=True, slots=True)

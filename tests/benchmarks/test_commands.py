@@ -200,10 +200,10 @@ def test_a_folder_is_reported_by_its_name(data: str) -> None:
 
 def test_population(model: str, capsys: Capture) -> None:
     sizes = ("--members", "4", "--prompts", "2", "--length", "4", "--tokens", "3", "--rounds", "1")
-    report = measured(capsys, "population", "--model", model, *sizes, "--in-turn")
+    report = measured(capsys, "population", "--model", model, *sizes, "--in-turn", "--shared", "20")
     lora, rank_one = report["rows"]
-    assert set(lora["seconds"]) == {"plain", "population", "one by one", "base"}
-    assert set(rank_one["seconds"]) == {"plain", "population", "one by one"}
+    assert set(lora["seconds"]) == {"plain", "population", "whole", "one by one", "base"}
+    assert set(rank_one["seconds"]) == {"plain", "population", "whole", "one by one"}
     assert rank_one["rows"] == 8
     assert rank_one["tokens"] == 24
     assert rank_one["ratios"]["population_over_plain"]["median"] > 0

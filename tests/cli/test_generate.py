@@ -1,12 +1,27 @@
 """`mezo generate` and `mezo chat` on a toy run: what they print, and what they refuse."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
+import torch
 from tests.outputs import finished, tiny_chat
 
 from mezo.cli import main
+from mezo.engines.transformers.engine import TransformersEngine
+from mezo.engines.transformers.reply import _Streamer, prompt_tokens
+from mezo.noise.seeds import sampling_key
+from mezo.objectives import reward_of
+from mezo.optimizers import SGD
+from mezo.runs.outputs.finished import FinishedRun
+from mezo.runs.outputs.tuned import open_tuned
+from mezo.scoring import Example
+from mezo.types import THETA
+from mezo.util.writing import Writing
+from mezo.weights.weights import Weights
+
+OUTPUTS: list[str] = []
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +69,81 @@ def test_a_seed_draws_the_same_again(lora: Path, capsys: pytest.CaptureFixture[s
         return said(capsys, "generate", lora, "gab", *more)[1]
 
     assert drawn(1) == drawn(1) != drawn(2)
+
+
+def test_the_draws_are_those_of_a_run(lora: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first row of the first step of a run with this seed, at the weights that are there."""
+    tuned = open_tuned(str(lora))
+    ids = prompt_tokens(tuned.tokenizer, "gab", raw=True)
+    example = Example(tuple(ids), ((1,),), 0, key=sampling_key(3, 0, 0))
+    writing = Writing(12, ("k",), temperature=1.5, top_p=0.95, top_k=200)
+    engine = TransformersEngine(
+        tuned.model,
+        Weights(tuned.model.named_parameters()),
+        reward_of(lambda row, output: OUTPUTS.append(output) or 0.0, "kept"),
+        SGD(),
+        kind="causal",
+        pad_token_id=0,
+        probes=False,
+        tokenizer=tuned.tokenizer,
+        writing=writing,
+    )
+    engine.losses([example], [THETA])
+    how = ("--temperature", "1.5", "--top-p", "0.95", "--top-k", "200", "--seed", "3", "--stop", "k")
+    out = said(capsys, "generate", lora, "gab", "--raw", "--max-new-tokens", "12", *how)[1]
+    assert out.strip() == OUTPUTS[-1]
+    assert OUTPUTS[-1]
+
+
+def test_an_answer_that_is_begun_and_ends_at_a_stop_string(
+    lora: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ("--raw", "--max-new-tokens", "8", "--prefill")
+    _, begun, err = said(capsys, "generate", lora, "gab", *more, "de")
+    assert "cut after 8 tokens" in err
+    _, joined, _ = said(capsys, "generate", lora, "gabde", *more, "")
+    assert begun == "de" + joined
+    stop = joined[2]
+    assert stop not in joined[:2]
+    _, cut, err = said(capsys, "generate", lora, "gab", *more, "de", "--stop", stop)
+    assert (cut, err.count("cut after")) == ("de" + joined[:2] + "\n", 0)
+
+
+@pytest.mark.parametrize("stop", [("abc",), ("cx", "cab"), ()])
+def test_what_may_be_a_stop_string_is_held_back(stop: tuple[str, ...]) -> None:
+    told: list[str] = []
+    streamer = _Streamer(Letters(), Writing(9, stop), told.append)  # type: ignore[arg-type]
+    streamer.put(torch.tensor([[1, 2]]))  # the prompt
+    text = "abxabcab"
+    for n, letter in enumerate(text):
+        streamer.put(torch.tensor([ord(letter)]))
+        seen = "".join(told)
+        assert Writing(9, stop).cut(text[: n + 1]).startswith(seen)
+    streamer.end()
+    assert "".join(told) == Writing(9, stop).cut(text)
+
+
+class Letters:
+    """A writer whose tokens are letters."""
+
+    def text(self, tokens: list[int], writing: Writing) -> str:
+        return "".join(map(chr, tokens))
+
+
+def test_a_run_by_rewards_says_where_its_answers_begin_and_end(tmp_path: Path) -> None:
+    settings = {"stop": ["k"], "prefill": "so", "model": "m", "tuning": "full"}
+    for objective, expected in (
+        ({"objective": "length(most=8)"}, (("k",), "so")),
+        ({"task": "countdown"}, (("k",), "so")),
+        ({}, ((), "")),
+        ({"objective": "answer-ce"}, ((), "")),
+    ):
+        run = tmp_path / "run"
+        (run / "model").mkdir(parents=True, exist_ok=True)
+        (run / "model" / "config.json").write_text("{}")
+        (run / "config.yaml").write_text(json.dumps({**settings, **objective}))
+        found = FinishedRun.open(run)
+        assert (found.stop, found.prefill) == expected
 
 
 def test_a_prompt_from_standard_input(

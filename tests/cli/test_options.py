@@ -70,6 +70,7 @@ OTHER: dict[str, Any] = {
     "show_samples": 2,
     "max_new_tokens": 7,
     "stop": ("</answer>", ";"),
+    "prefill": "<think>",
     "temperature": 0.75,
     "top_p": 0.5,
     "top_k": 5,

@@ -142,6 +142,10 @@ def test_who_chooses_no_rate_has_one_measured() -> None:
     assert recommended(MeZOConfig()).schedule == "linear"
     assert recommended(MeZOConfig()).start == "auto"
     assert recommended(MeZOConfig(start="model")).start == "model"
+    assert recommended(MeZOConfig()).epsilon == 1e-3
+    assert recommended(MeZOConfig(dtype="bfloat16")).epsilon == 5e-3
+    assert recommended(MeZOConfig(tuning="lora")).epsilon == 1e-2
+    assert recommended(MeZOConfig(tuning="lora", epsilon=1e-3)).epsilon == 1e-3
     assert recommended(MeZOConfig(schedule="cosine")).schedule == "cosine"
     for chosen in (
         MeZOConfig(learning_rate=1e-6),

@@ -192,6 +192,8 @@ def test_a_step_of_equal_rewards_leaves_theta_and_is_counted(base: Path, tmp_pat
     result = run(base, tmp_path / "run", objective=f"{__name__}:constant", optimizer="sgd")
     assert [step.dead_groups for step in result.steps] == [1.0] * 3
     assert [step.dead_groups for step in read_metrics(tmp_path / "run" / "metrics.jsonl").steps] == [1.0] * 3
+    same = [{"mean": 1.0, "std": 0.0, "min": 1.0, "max": 1.0}] * 3
+    assert [step.rewards for step in read_metrics(tmp_path / "run" / "metrics.jsonl").steps] == same
     assert result.metrics["zero_gradient_fraction"] == 1.0
     assert [step.learning_rate for step in result.steps] == [0.0] * 3
     found, expected = (load_file(f / "model.safetensors") for f in (tmp_path / "run" / "model", base))

@@ -85,6 +85,28 @@ def test_what_is_drawn(tmp_path: Path, steps: list[StepRecord], evals: list[Eval
             assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
 
+def spread(number: int) -> StepRecord:
+    return replace(step(number), rewards={"mean": 0.5, "std": 0.1, "min": number / 100, "max": 0.9})
+
+
+def test_the_spread_of_a_population(tmp_path: Path) -> None:
+    steps, reward = [*map(spread, range(30))], {"reward:length": 0.25}
+    evals = [replace(evaluation(n, None), metrics=reward) for n in (0, 30)]
+    data = curves(Metrics([step(0), *steps], evals))
+    assert data.rewards[2, :3].tolist() == pytest.approx([float("nan"), 0.0, 0.01], nan_ok=True)
+    run = run_with(tmp_path / "run", steps, evals)
+    names = {path.stem for path in write_plots(run)}
+    assert names == {"loss", "reward-length", "gradient", "zero_gradients", "overview"}
+    said = (run.plots / "reward-length.svg").read_text()
+    for text in ("least to largest", "± 1 standard deviation", "evaluated at θ"):
+        assert f"<!-- {text} -->" in said
+    other = run_with(tmp_path / "other", steps, [evaluation(0), evaluation(30)])
+    assert {path.stem for path in write_plots(other)} == {
+        *("loss", "accuracy", "rewards", "gradient", "zero_gradients", "overview")
+    }
+    assert "least to largest" not in (other.plots / "accuracy.svg").read_text()
+
+
 @pytest.mark.slow
 def test_drawn_twice_is_the_same(tmp_path: Path) -> None:
     run = run_with(tmp_path / "run", [step(i, 1 / (i + 1)) for i in range(10)], [])

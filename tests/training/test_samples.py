@@ -14,6 +14,7 @@ from mezo.errors import MezoError
 from mezo.events import Observer, StopTraining
 from mezo.runs.folder import RunFolder
 from mezo.runs.samples import Sample, page, write_samples
+from mezo.tasks import RowOptions, task_for
 from mezo.training.trainer import MeZOTrainer
 
 ROWS = [{"prompt": f"{n}:", "completion": " a"} for n in range(6)]
@@ -60,6 +61,30 @@ def run(
     observer = Listening(stop)
     MeZOTrainer(config, observer=observer, artifacts=False, **data, **where).train()
     return observer.notes
+
+
+def test_prompts_alone_are_written_after_and_judged(model: Path, tmp_path: Path) -> None:
+    """What is reported as the loss, where there is no answer to have one, is the objective's."""
+    config = MeZOConfig.build(
+        model=str(model),
+        objective="length(most=20)",
+        max_new_tokens=6,
+        prefill="ab",
+        num_steps=2,
+        batch_size=2,
+        epsilon=0.1,
+        learning_rate=1e-3,
+    )
+    task = task_for("auto", reading=RowOptions(prefill="ab"))
+    rows = [{"prompt": f"{n}:"} for n in range(4)]
+    data = {"train": MeZODataset(rows, task=task), "validation": MeZODataset(rows, task=task)}
+    result = MeZOTrainer(config, output=tmp_path / "run", artifacts=False, **data).train()
+    for record in result.evals:
+        assert record.loss == -record.metrics["reward:length"]
+    for entry in lines(tmp_path / "run"):
+        assert entry["expected"] == []
+        assert entry["output"].startswith("ab")
+    assert (tmp_path / "run" / "samples.html").is_file()
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """From a config to the objects of a run: model, weights, engine, estimator."""
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -243,12 +244,22 @@ def encode(
 
     Raises MezoError, naming the row, if it is too long or has a token that the model lacks.
     """
+    dataset = asking(dataset, objective)
     encoded = dataset.encode(loaded.tokenizer, loaded.kind, config.max_length)
     if isinstance(encoded.examples, LazyExamples):  # each is checked when it is drawn
         check = limits_check(dataset, loaded, config, objective)
         return EncodedDataset(encoded.examples.checked(lambda example, where: check([example], [where])))
     check_limits(encoded, dataset, loaded, config, objective)
     return encoded
+
+
+def asking(dataset: MeZODataset, objective: Objective | None) -> MeZODataset:
+    """The data set whose rows need no answer, where the objective reads what is written."""
+    if not isinstance(objective, OutputObjective):
+        return dataset
+    asked = copy(dataset)
+    asked.task = replace(dataset.task, writes=True)
+    return asked
 
 
 def check_limits(
@@ -268,13 +279,36 @@ def limits_check(
     config: MeZOConfig,
     objective: Objective | None = None,
 ) -> Callable[[Iterable[Example], Iterable[str]], None]:
-    """What `check_limits` does, for examples and their places."""
+    """What `check_limits` does, for examples and their places; and what is written can begin and be judged as they say."""
     writes = isinstance(objective, OutputObjective) or any(
         isinstance(metric_named(name), TextMetric) for name in dataset.task.metrics or ()
     )
-    return partial(
+    fits = partial(
         Limits.of(loaded.model).check,
         tokenizer=loaded.tokenizer,
         prefix_tokens=config.prefix_tokens if config.tuning == "prefix" else 0,
         new_tokens=config.max_new_tokens if writes else 0,
     )
+    needs = objective.name if isinstance(objective, OutputObjective) and objective.needs_answers else None
+
+    def check(examples: Iterable[Example], places: Iterable[str]) -> None:
+        both = list(zip(examples, places, strict=True))
+        for example, where in both:
+            _check_outputs(example, where, needs, writes=writes)
+        fits([example for example, _ in both], [where for _, where in both])
+
+    return check
+
+
+def _check_outputs(example: Example, where: str, needs: str | None, *, writes: bool) -> None:
+    """needs: the objective that compares with accepted answers, if it does. writes: whether outputs are read."""
+    if example.begun and not writes:
+        raise MezoError(
+            f"{where}: its answer begins with {example.prefill!r:.40} (prefill, continue_final_message), and nothing is "
+            "written with this objective and these metrics: leave the beginning out, or choose a reward"
+        )
+    if needs is not None and not example.references:
+        raise MezoError(
+            f"{where}: {needs} compares with accepted answers, and this row has none: give it one (a completion, or an answer "
+            "beside messages), or choose a reward that needs none, such as length, regex, json or judge"
+        )

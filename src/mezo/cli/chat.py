@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mezo.cli.generate import (
@@ -10,7 +9,9 @@ from mezo.cli.generate import (
     Device,
     Dtype,
     Length,
+    Prefill,
     Seed,
+    Stop,
     System,
     Target,
     Temperature,
@@ -18,13 +19,15 @@ from mezo.cli.generate import (
     TopK,
     TopP,
     answer,
+    begins,
+    ends,
     to_stderr,
 )
 from mezo.cli.output import say
 
 if TYPE_CHECKING:
-    from mezo.runs.outputs.generate import Sampling
     from mezo.runs.outputs.tuned import TunedModel
+    from mezo.util.writing import Writing
 
 EPILOG = r"""
 [bold]Examples[/bold]
@@ -44,6 +47,8 @@ def chat(
     top_p: TopP = 1.0,
     top_k: TopK = 0,
     seed: Seed = 0,
+    stop: Stop = None,
+    prefill: Prefill = None,
     system: System = None,
     chat_template: Template = None,
     dtype: Dtype = None,
@@ -52,10 +57,11 @@ def chat(
     """Talk to a model through its chat template.
 
     /base and /tuned switch between the base model and the tuned one, /reset forgets the conversation, /exit ends it.
-    Ctrl-C ends the answer that is being written.
+    Ctrl-C ends the answer that is being written. Each answer is drawn by the seed and its number.
     """
-    from mezo.runs.outputs.generate import Sampling, chat_tokens
+    from mezo.engines.transformers.reply import chat_tokens
     from mezo.runs.outputs.tuned import open_tuned
+    from mezo.util.writing import Writing
 
     tuned = open_tuned(
         target, adapter=adapter, dtype=dtype, device=device, chat_template=chat_template, note=to_stderr
@@ -65,14 +71,18 @@ def chat(
     )  # is there a template, and does it work?
     if sys.stdin.isatty():
         say(_COMMANDS)
-    Talk(tuned, Sampling(max_new_tokens, temperature, top_p, top_k, seed), system).go_on()
+    writing = Writing(max_new_tokens, ends(tuned, stop), temperature, top_p, top_k)
+    Talk(tuned, writing, seed, system=system, prefill=begins(tuned, prefill)).go_on()
 
 
 class Talk:
     """The conversation so far, and which model answers next."""
 
-    def __init__(self, tuned: "TunedModel", sampling: "Sampling", system: str | None) -> None:
-        self.tuned, self.sampling = tuned, sampling
+    def __init__(
+        self, tuned: "TunedModel", writing: "Writing", seed: int, *, system: str | None, prefill: str
+    ) -> None:
+        self.tuned, self.writing, self.seed, self.prefill = tuned, writing, seed, prefill
+        self.answered = 0
         self.start = [] if system is None else [{"role": "system", "content": system}]
         self.messages, self.base = list(self.start), False
 
@@ -104,17 +114,24 @@ class Talk:
 
     def ask(self, line: str) -> None:
         """Answer one message. One that has no answer, or only a part of one, is not remembered."""
-        from mezo.runs.outputs.generate import chat_tokens
+        from mezo.engines.transformers.reply import chat_tokens, seed_of
 
         messages = [*self.messages, {"role": "user", "content": line}]
         ids = chat_tokens(self.tuned.tokenizer, messages)
         try:
-            written = answer(self.tuned, ids, self.sampling, base=self.base)
+            written = answer(
+                self.tuned,
+                ids,
+                self.writing,
+                seed_of(self.seed, self.answered),
+                prefill=self.prefill,
+                base=self.base,
+            )
         except KeyboardInterrupt:
             to_stderr("\n(stopped; this message is forgotten)")
             return
         self.messages = [*messages, {"role": "assistant", "content": written.text}]
-        self.sampling = replace(self.sampling, seed=self.sampling.seed + 1)
+        self.answered += 1
 
 
 def _read() -> str | None:

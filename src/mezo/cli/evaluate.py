@@ -12,7 +12,16 @@ from mezo.cli.progress import PlainObserver
 from mezo.config import MeZOConfig
 from mezo.events import Headline
 
-_OF_EVALUATION = ("objective", "max_new_tokens", "stop", "batch_size", "audit", "disable_shortcuts", "matmul")
+_OF_EVALUATION = (
+    "objective",
+    "max_new_tokens",
+    "stop",
+    "prefill",
+    "batch_size",
+    "audit",
+    "disable_shortcuts",
+    "matmul",
+)
 EPILOG = r"""
 [bold]Examples[/bold]
 

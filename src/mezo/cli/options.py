@@ -187,10 +187,10 @@ def _kind_of(annotation: Any) -> type:
 
 
 def _parsed(name: str, value: Any) -> Any:
-    if name == "template":
+    if name in ("template", "prefill"):
         return value.replace("\\n", "\n")  # a shell has no easy way to write a new line
     if name == "stop":
-        return _strings(value)
+        return strings(value)
     if name in ("server_args", "columns", "splits"):
         return mapping(value, name)
     annotation = MeZOConfig.model_fields[name].annotation
@@ -201,7 +201,7 @@ def _parsed(name: str, value: Any) -> Any:
     return tuple(part.strip() for part in parts if part.strip())
 
 
-def _strings(text: str) -> tuple[str, ...]:
+def strings(text: str) -> tuple[str, ...]:
     """Texts by comma, with \\n for a new line and spaces kept, or a JSON list of them. Raises MezoError for another."""
     if not text.startswith("["):
         return tuple(text.replace("\\n", "\n").split(","))

@@ -1,6 +1,7 @@
 """Rows as a model reads them, on the terminal: as text, or token by token with those that are learned marked."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,11 +18,12 @@ def show_texts(task: "Task", rows: "Sequence[Row]", *, masked: bool) -> None:
     from mezo.tasks import MASK
     from mezo.tasks.chat import Chat
 
+    asked = replace(task, writes=True)  # a row without an answer is shown as a prompt
     for row in rows:
         if isinstance(task, Chat):
-            _print_conversation(task, row)
+            _print_conversation(asked, row)
             continue
-        example = (task.masked if masked else task.causal)(row)
+        example = (task.masked if masked else asked.causal)(row)
         right = example.answers or (example.answer,)
         _print(row.where, example.prompt.replace(MASK, "[MASK]"), example.candidates, right)
 
@@ -37,6 +39,7 @@ def show_tokens(
 
     found = describe(base_of(model))
     tokenizer: Any = with_chat_template(found.tokenizer, chat_template)
+    task = replace(task, writes=True)
     for row, example in zip(rows, encode(task, rows, tokenizer, found.kind, max_length), strict=True):
         if len(example.candidates) == 1:
             _print_tokens(row.where, example, tokenizer)
@@ -44,7 +47,7 @@ def show_tokens(
         place = f"{row.where}, {len(example.prompt)} tokens"
         candidates = [str(tokenizer.decode(list(c))) for c in example.candidates]
         counts = [f"  ({len(c)} token{'s' if len(c) > 1 else ''})" for c in example.candidates]
-        _print(place, str(tokenizer.decode(list(example.prompt))), candidates, example.right, counts)
+        _print(place, str(tokenizer.decode(list(example.asked))), candidates, example.right, counts)
 
 
 def _print_tokens(place: str, example: "Example", tokenizer: Any) -> None:
@@ -80,6 +83,8 @@ def _print_conversation(task: "Task", row: "Row") -> None:
     for n, message in enumerate(talk.messages):
         text = f"{'*' if n in learned else ' '} {message['role']}: {message['content']}"
         _say(Text(text, style=_LEARNED if n in learned else ""))
+    if talk.begun:
+        _say(Text(f"  assistant, begun: {talk.begun}"))
 
 
 def _print(

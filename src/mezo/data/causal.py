@@ -43,7 +43,7 @@ def encode_causal(
         ]
         if text.cuts_answer:
             endings = [ending[: max(1, max_length - len(first) - len(prompt))] for ending in endings]
-        room = max_length - len(first) - max(map(len, endings))
+        room = max_length - len(first) - max(map(len, endings), default=0)
         if room < (0 if first else 1):
             raise MezoError(
                 f"{where}: a candidate of {max(map(len, endings))} tokens leaves no room for a prompt in "

@@ -31,6 +31,8 @@ def encode_chat(
     Raises MezoError, which names the row, if the template refuses the conversation or writes its turns in another way
     once others follow, or if nothing to learn fits.
     """
+    if not talk.learned(turns):
+        return _prompt(talk, where, tokenizer, max_length, turns)
     choices = shorter(talk, turns)
     while True:
         talk = choices.pop(0)
@@ -57,6 +59,21 @@ def encode_chat(
     )
 
 
+def _prompt(
+    talk: Conversation, where: str, tokenizer: "PreTrainedTokenizerBase", max_length: int, turns: str
+) -> Example:
+    """The whole conversation, without an answer. Raises MezoError if its last messages alone do not fit."""
+    for each in shorter(talk, turns):
+        opened = _rendered(tokenizer, each, len(each.messages), where, asks=True)
+        (ids,) = token_ids(tokenizer, [opened], special=False)
+        if len(ids) <= max_length:
+            return Example(tuple(ids), (), 0, references=talk.references)
+    raise MezoError(
+        f"{where}: the conversation has {len(ids)} tokens without what may be left out, and max_length is {max_length}: raise "
+        "max_length"
+    )
+
+
 def shorter(talk: Conversation, turns: str) -> list[Conversation]:
     """The conversation, and then without its earliest exchanges, as long as there is something to learn in it."""
     found, messages, first = [talk], list(talk.messages), talk.first_learned
@@ -68,7 +85,7 @@ def shorter(talk: Conversation, turns: str) -> list[Conversation]:
         messages = messages[: asks[0]] + messages[asks[1] :]
         first = max(first - gone, asks[0])
         rest = replace(talk, messages=tuple(messages), first_learned=first)
-        if not rest.learned(turns):
+        if talk.learned(turns) and not rest.learned(turns):
             return found
         found.append(rest)
 

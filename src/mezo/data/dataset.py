@@ -138,7 +138,8 @@ def _check_fields(task: Task, rows: Sequence[Row]) -> None:
     """Raises MezoError for a row that lacks a field of the task; of a large table, its first row stands for all."""
     for row in rows[:1] if isinstance(rows, MappedRows) else rows:
         for name in task.fields:
-            row.value(name)
+            if name not in task.optional:
+                row.value(name)
         if not isinstance(rows, MappedRows):
             task.label(row)
 

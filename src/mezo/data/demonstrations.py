@@ -14,6 +14,7 @@ from mezo.data.causal import encode_causal
 from mezo.data.dataset import MeZODataset
 from mezo.data.encoded import EncodedDataset
 from mezo.data.encoding import Kind
+from mezo.data.prefill import opened
 from mezo.data.sampling import permutation
 from mezo.data.tokens import token_ids
 from mezo.errors import MezoError
@@ -117,7 +118,8 @@ def demonstrate(
             else:
                 pending.setdefault(shown - 1, []).append(i)
     ordered = [found[i] for i in range(len(texts))]
-    return Demonstrated(EncodedDataset(tuple(e for e, _ in ordered)), tuple(n for _, n in ordered))
+    examples = opened([e for e, _ in ordered], dataset.rows, dataset.task, tokenizer)
+    return Demonstrated(EncodedDataset(tuple(examples)), tuple(n for _, n in ordered))
 
 
 def _by_estimate(
@@ -144,4 +146,4 @@ def _by_estimate(
 
 
 def _length(example: Example) -> int:
-    return len(example.prompt) + max(map(len, example.candidates))
+    return len(example.prompt) + max(map(len, example.candidates), default=0)

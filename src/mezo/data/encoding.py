@@ -10,6 +10,7 @@ from mezo.data.causal import encode_causal
 from mezo.data.chat import encode_chat
 from mezo.data.masked import encode_masked
 from mezo.data.pairs import encode_pair
+from mezo.data.prefill import opened
 from mezo.data.tokens import BROKEN, as_text, controls
 from mezo.events import MezoWarning
 from mezo.scoring import Example
@@ -41,6 +42,7 @@ def encode(
         chunk = rows[start : start + _CHUNK]
         plain = [_as_text(row, pattern, written) for row in chunk]
         encoded = _encoded(task, plain, tokenizer, kind, max_length, end)
+        encoded = opened(encoded, plain, task, tokenizer)
         examples += [
             replace(e, fields=row.fields, references=tuple(r.replace(BROKEN, "") for r in e.references))
             for e, row in zip(encoded, chunk, strict=True)
@@ -73,7 +75,10 @@ def _encoded(
         talks = [task.conversation(row) for row in rows]
         if all(talk is not None for talk in talks):
             return [
-                encode_chat(talk, row.where, tokenizer, max_length, turns=task.turns, end=end)
+                replace(
+                    encode_chat(talk, row.where, tokenizer, max_length, turns=task.turns, end=end),
+                    prefill=talk.begun,
+                )
                 if talk.rejected is None
                 else encode_pair(talk, row.where, tokenizer, max_length, end=end)
                 for talk, row in zip(talks, rows, strict=True)

@@ -30,6 +30,7 @@ def task_of(config: MeZOConfig, source: Source = None) -> Task:
         turns=config.turns,
         metrics=config.metrics,
         data_format=config.data_format,
+        prefill=config.prefill,
     )
     return task_for(
         DEFAULT if config.task == "auto" and config.data is None and source is None else config.task,

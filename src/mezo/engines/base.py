@@ -55,7 +55,7 @@ class Engine(abc.ABC):
         max_new_tokens: int | None = None,
         stop: str | None = None,
     ) -> list[str]:
-        """Greedy continuations of each prompt at the probe, stripped.
+        """Greedy outputs after each prompt at the probe, with what each row's begins with (`Example.said`).
 
         max_new_tokens: None: the engine's own setting. stop: ends an output, and is no part of it; None: those of the
         engine's own setting. Raises MezoError if the model is not causal.

@@ -37,13 +37,13 @@ class OutputText:
         return self.decoded(tokens[:end])
 
     def output(self, tokens: Tokens, writing: Writing) -> str:
-        """What these tokens are as an output, stripped: it ends with the first token that completes a stop string."""
+        """What these tokens are as an output: it ends with the first token that completes a stop string."""
         text = self.text(tokens, writing)
         if writing.is_over(text):
             places = range(len(tokens) + 1)
             over = bisect_left(places, True, key=lambda n: writing.is_over(self.text(tokens[:n], writing)))
             text = self.text(tokens[:over], writing)
-        return writing.cut(text).strip()
+        return writing.cut(text)
 
     def decoded(self, tokens: Tokens) -> str:
         return self.tokenizer.decode(

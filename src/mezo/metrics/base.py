@@ -34,7 +34,7 @@ def references_of(example: Example, metric: str) -> tuple[str, ...]:
     """The accepted answers of an example. Raises MezoError if it has none."""
     if not example.references:
         raise MezoError(
-            f"{metric} compares what is written with accepted answers, and an example has none; "
+            f"{metric} compares what is written with accepted answers, and the row {example.fields!r:.200} has none; "
             "choose a task that has references, or another metric or objective"
         )
     return example.references

@@ -47,9 +47,9 @@ class Limits:
         prefix_tokens: positions taken by a prefix. new_tokens: how many are written after each prompt.
         """
         for example, where in zip(examples, places, strict=True):
-            fed = max((*example.prompt, *(t for c in example.candidates for t in c[:-1])), default=0)
+            fed = max((*example.asked, *(t for c in example.candidates for t in c[:-1])), default=0)
             _check_token(fed, self.inputs, "input embedding", where, tokenizer)
-            asked = max(t for c in example.candidates for t in c)
+            asked = max((t for c in example.candidates for t in c), default=0)
             _check_token(asked, self.outputs, "language-model head", where, tokenizer)
             self._check_length(example, where, prefix_tokens, new_tokens)
 
@@ -57,7 +57,7 @@ class Limits:
         if self.positions is None:
             return
         continued = example.mask_position is None  # the last token of a candidate is not fed
-        length = len(example.prompt) + (max(map(len, example.candidates)) - 1 if continued else 0)
+        length = len(example.prompt) + (max(map(len, example.candidates), default=1) - 1 if continued else 0)
         room = self.positions - prefix_tokens
         beside = f" beside the prefix's {prefix_tokens}" if prefix_tokens else ""
         if length > room:
@@ -65,9 +65,9 @@ class Limits:
                 f"{where}: {length} tokens, and the model has {room} positions{beside}: set max_length "
                 f"(--max-length) to {room} or less"
             )
-        if new_tokens and len(example.prompt) + new_tokens - 1 > room:
+        if new_tokens and len(example.asked) + new_tokens - 1 > room:
             raise MezoError(
-                f"{where}: a prompt of {len(example.prompt)} tokens and max_new_tokens={new_tokens}, and the model has "
+                f"{where}: a prompt of {len(example.asked)} tokens and max_new_tokens={new_tokens}, and the model has "
                 f"{room} positions{beside}: set max_length (--max-length) to {max(1, room - new_tokens + 1)} or less"
             )
 

@@ -20,7 +20,7 @@ from mezo.objectives.orpo import ORPO
 from mezo.objectives.preference import Pairs, PreferenceObjective
 from mezo.objectives.reward import Reward, added, reward, reward_of
 from mezo.objectives.rewards import REWARDS, JudgeReward
-from mezo.objectives.rewards.base import each
+from mezo.objectives.rewards.base import comparing, each
 from mezo.objectives.rewards.workers import RewardWorkers
 from mezo.objectives.simpo import SimPO
 from mezo.scoring import Example
@@ -92,7 +92,7 @@ def _addend(name: str, metrics: Sequence[str], timeout: float | None) -> Reward:
     def score(row: dict[str, Any], output: str) -> float:
         return metric.score(Example((), ((0,),), 0, references=tuple(row["references"]), fields=row), output)
 
-    return reward_of(score, name)
+    return reward_of(comparing(score), name)
 
 
 def _with_settings(objective: LogprobObjective, name: str) -> LogprobObjective:

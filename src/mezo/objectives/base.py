@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,6 +33,7 @@ class OutputObjective(Objective):
     """A loss as a function of the texts that a model writes (greedily) after the prompts."""
 
     metric: str  # what minus the loss is called where it is reported
+    needs_answers: bool = field(default=False, kw_only=True)  # compares with each row's accepted answers
 
     @abstractmethod
     def __call__(self, examples: Sequence[Example], outputs: Sequence[str]) -> float:

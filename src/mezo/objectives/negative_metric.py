@@ -22,4 +22,4 @@ class NegativeMetric(OutputObjective):
 
 
 def negative(name: str, metric: TextMetric) -> NegativeMetric:
-    return NegativeMetric(name, needs_candidates=False, metric=metric.name, of=metric)
+    return NegativeMetric(name, needs_candidates=False, metric=metric.name, of=metric, needs_answers=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mezo.objectives.base import OutputObjective
-from mezo.objectives.rewards.base import Function, Scorer, checked, each
+from mezo.objectives.rewards.base import Function, Scorer, checked, compares, comparing, each
 from mezo.scoring import Example
 
 
@@ -47,7 +47,14 @@ def reward(
     name: str, scorer: Scorer, metric: str | None = None, telling: Callable[[], str | None] = lambda: None
 ) -> Reward:
     """A scorer as an objective. metric: what it is called where it is reported, by default its name."""
-    return Reward(name, needs_candidates=False, metric=metric or name, scorer=scorer, telling=telling)
+    return Reward(
+        name,
+        needs_candidates=False,
+        metric=metric or name,
+        scorer=scorer,
+        telling=telling,
+        needs_answers=compares(scorer),
+    )
 
 
 def added(name: str, parts: Sequence[tuple[float, Reward]]) -> Reward:
@@ -63,4 +70,5 @@ def added(name: str, parts: Sequence[tuple[float, Reward]]) -> Reward:
     def told() -> str | None:
         return "; ".join(words for _, part in parts if (words := part.told())) or None
 
-    return reward(name, score, "reward:sum", told)
+    needs = any(part.needs_answers for _, part in parts)
+    return reward(name, comparing(score) if needs else score, "reward:sum", told)

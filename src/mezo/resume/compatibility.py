@@ -201,7 +201,8 @@ def _fingerprint(examples: EncodedDataset) -> str:
         fields = json.dumps(dict(e.fields or {}), sort_keys=True, default=lambda value: type(value).__name__)
         asked = (e.prompt, e.candidates, e.answer, e.mask_position, e.references, e.answers)
         scored = "" if e.scored is None else repr(e.scored)
-        digest.update(f"{asked!r}{scored} {fields}\n".encode("utf-8", "surrogatepass"))
+        begun = repr(e.begun) if e.begun else ""
+        digest.update(f"{asked!r}{scored}{begun} {fields}\n".encode("utf-8", "surrogatepass"))
     return f"{len(examples)} ({digest.hexdigest()})"
 
 

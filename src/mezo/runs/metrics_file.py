@@ -37,6 +37,7 @@ class MetricsWriter:
             "profile",
             "losses",
             "dead_groups",
+            "rewards",
             "examples_fingerprint",
         ):  # most runs have none: no field for it on every line
             if line.get(name, ...) is None:

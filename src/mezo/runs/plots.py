@@ -18,6 +18,7 @@ from mezo.util.figures import Axes, Figure, MaxNLocator, rc_context
 
 # Okabe and Ito's palette: distinct for colour-blind readers, and in grey.
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#9AA5B1"
+_SPREAD = ("mean", "std", "min", "max")
 _COLORS = (_BLUE, _ORANGE, _GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
@@ -36,6 +37,13 @@ class Curves:
     standard_error: np.ndarray  # (E,) of an accuracy, binomial; of other metrics it is not known: 0
     split: str
     judged: Judged  # the examples behind the last evaluation
+    rewards: (
+        np.ndarray
+    )  # (4, S) mean, standard deviation, least and largest of a step's population; NaN without one
+
+    @property
+    def has_rewards(self) -> bool:
+        return bool(np.isfinite(self.rewards).any())
 
     @property
     def score_title(self) -> str:
@@ -71,6 +79,9 @@ def curves(metrics: Metrics) -> Curves:
         score=unit * score,
         standard_error=unit * error,
         split=split,
+        rewards=np.array(
+            [[(s.rewards or {}).get(name, np.nan) for s in steps] for name in _SPREAD], dtype=float
+        ),
         judged=Judged(evals[-1].examples, evals[-1].examples_fingerprint) if evals else Judged(),
     )
 
@@ -96,7 +107,8 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
 def write_plots(run: RunFolder | Path | str) -> list[Path]:
     """Draw plots/{loss,METRIC,gradient,zero_gradients,overview}.{png,svg}; the paths written.
 
-    No plot of a metric without evaluations, none at all without a finished step. Raises MezoError for unreadable
+    The spread of a population's rewards is a band behind the rewards of evaluations, and a plot of its own, rewards, where
+    the metric is something else. No plot of a metric without evaluations, none at all without a finished step. Raises MezoError for unreadable
     metrics.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
@@ -121,14 +133,17 @@ def overview_png(metrics: Metrics) -> bytes | None:
 def _panels(data: Curves) -> dict[str, Callable[[Axes, Curves], None]]:
     """By the names of their files. None of a metric without evaluations."""
     score = {re.sub(r"\W+", "-", data.metric): _score} if np.isfinite(data.score).any() else {}
-    return {"loss": _loss, **score, "gradient": _gradient, "zero_gradients": _zero_gradients}
+    rewards = {"rewards": _rewards} if data.has_rewards and not (score and ":" in data.metric) else {}
+    return {"loss": _loss, **score, **rewards, "gradient": _gradient, "zero_gradients": _zero_gradients}
 
 
 def _overview(data: Curves) -> Figure:
     panels = _panels(data)
-    figure, names = Figure(figsize=(12.0, 7.6), layout="constrained"), list(panels)
-    # With three panels the loss goes over both columns.
-    rows: list[Any] = [names[:2], names[2:]] if len(names) == 4 else [names[:1] * 2, names[1:]]
+    names = list(panels)
+    # Of an odd number of panels the first, the loss, goes over both columns.
+    cells = names if len(names) % 2 == 0 else names[:1] + names
+    rows: list[Any] = [cells[n : n + 2] for n in range(0, len(cells), 2)]
+    figure = Figure(figsize=(12.0, 3.8 * len(rows)), layout="constrained")
     for name, axis in figure.subplot_mosaic(rows).items():
         panels[name](axis, data)
     return figure
@@ -178,11 +193,32 @@ def _loss(axis: Axes, data: Curves) -> None:
     _finish(axis, data)
 
 
-def _score(axis: Axes, data: Curves) -> None:
-    score, error = data.score, data.standard_error
-    axis.errorbar(
-        data.eval_step, score, yerr=error, color=_GREEN, linewidth=1.8, marker="o", markersize=4, capsize=3
+def _rewards(axis: Axes, data: Curves) -> None:
+    """The rewards of a step's population: mean, a standard deviation to both sides, and from the least to the largest."""
+    window = window_for(len(data.step))
+    mean, std, least, most = (running_mean(row, window) for row in data.rewards)
+    axis.fill_between(data.step, least, most, color=_BLUE, alpha=0.12, linewidth=0, label="least to largest")
+    axis.fill_between(
+        data.step,
+        mean - std,
+        mean + std,
+        color=_BLUE,
+        alpha=0.25,
+        linewidth=0,
+        label="± 1 standard deviation",
     )
+    _mean_line(axis, data.step, mean, window, _BLUE, label=False)
+    dress(axis, "Rewards of the population" + (f", mean of {window} steps" if window > 1 else ""), "reward")
+    _finish(axis, data)
+
+
+def _score(axis: Axes, data: Curves) -> None:
+    score, error, look = data.score, data.standard_error, {}
+    if data.has_rewards and ":" in data.metric:
+        _rewards(axis, data)
+        look = {"label": "evaluated at θ"}
+    line: dict[str, Any] = dict(color=_GREEN, linewidth=1.8, marker="o", markersize=4, capsize=3, **look)
+    axis.errorbar(data.eval_step, score, yerr=error, **line)
     known = np.flatnonzero(np.isfinite(score))
     for i, to_the in {known[0]: "right", known[-1]: "left"}.items():  # beside the line's ends, never on it
         axis.annotate(

@@ -23,6 +23,7 @@ def of_step(record: StepRecord) -> dict[str, float]:
         "tokens_per_second": record.tokens / record.seconds if record.seconds > 0 else 0.0,
         "token_reuse": token_reuse(record.tokens_asked, record.tokens_reused),
         "seconds": record.seconds,
+        **{f"reward_{name}": value for name, value in (record.rewards or {}).items()},
         **{f"seconds_{name}": value for name, value in (record.profile or {}).items()},
     }
     return {f"train/{name}": value for name, value in found.items()}

@@ -64,6 +64,7 @@ class RowOptions:
         turns: of a conversation, learn "all" the assistant's turns or the "last".
         metrics: to judge by, in place of the task's own.
         data_format: of the files, whatever their names end in.
+        prefill: what the model writes begins with this.
     """
 
     label_words: Sequence[str] | None = None
@@ -75,6 +76,7 @@ class RowOptions:
     turns: str = "all"
     metrics: Sequence[str] | None = None
     data_format: str | None = None
+    prefill: str = ""
 
     def of(self, task: Task) -> Task:
         """The task, read like this. Raises MezoError for words that are not one for each class, or a broken template."""
@@ -86,6 +88,7 @@ class RowOptions:
             "turns": self.turns,
             "metrics": task.metrics if self.metrics is None else tuple(self.metrics),
             "data_format": self.data_format,
+            "prefill": self.prefill,
         }
         if any(getattr(task, name) != value for name, value in reading.items()):
             task = replace(task, **reading)

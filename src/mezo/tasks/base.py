@@ -23,7 +23,8 @@ class TextExample:
     """
 
     text: str
-    candidates: tuple[str, ...]  # with the space that separates them from what is before
+    # With the space that separates them from what is before; none of a prompt without an answer.
+    candidates: tuple[str, ...]
     answer: int  # index of the right candidate
     head: str = ""
     tail: str = ""
@@ -67,7 +68,8 @@ class Task(ABC):
     home: HubDataset | PackagedDataset | GeneratedDataset | None = (
         None  # where its data are when no source is given
     )
-    fields: tuple[str, ...]  # that every row must have
+    fields: tuple[str, ...]  # that every row must have, but for
+    optional: tuple[str, ...] = ()  # those that a reward can do without
     aliases: tuple[tuple[str, str], ...] = ()  # (other official name, field): read where the field is absent
     classes: tuple[tuple[str, ...], ...] = ()  # how labels are written, class by class; see Row.label
     label_words: tuple[str, ...] = ()  # of the classes, in order; () where rows bring their own candidates
@@ -86,6 +88,8 @@ class Task(ABC):
     parse_special: bool = False  # control tokens that are written out in the data count as such
     turns: str = "all"  # of a conversation: "all" the assistant's turns are learned, or the "last"
     data_format: str | None = None  # of the files, whatever their names end in
+    prefill: str = ""  # what the model writes begins with this
+    writes: bool = False  # rows are for a reward, so that one without an answer is a prompt
     # Made-up rows, for a look at the prompts without data.
     samples: tuple[Mapping[str, Any], ...] = field(default=(), compare=False, repr=False)
 

@@ -31,6 +31,7 @@ class Conversation:
     tools: Sequence[Any] | None = None
     first_learned: int = 0  # turns of the assistant before this message are context
     references: tuple[str, ...] = ()  # accepted answers; () means the last turn to learn
+    begun: str = ""  # what the model writes after the messages begins with this
     rejected: Mapping[str, Any] | None = None  # what is not to be said in place of the last message
 
     def learned(self, turns: str) -> tuple[int, ...]:

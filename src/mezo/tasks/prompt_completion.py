@@ -18,7 +18,7 @@ _SAMPLES = (
 class PromptCompletion(FreeText):
     """`prompt`, `completion`: both exactly as written, including the space between them.
 
-    A masked model sees as many masks after the prompt as the completion has tokens, and learns each at its place.
+    Rewards that need no answer can do without `completion`. A masked model sees as many masks after the prompt as the completion has tokens, and learns each at its place.
 
     Example:
         >>> PromptCompletion().causal(Row(_SAMPLES[0], "samples", 0)).candidates
@@ -27,9 +27,12 @@ class PromptCompletion(FreeText):
 
     name: str = "prompt-completion"
     fields: tuple[str, ...] = ("prompt", "completion")
+    optional: tuple[str, ...] = ("completion",)
     samples: tuple[Mapping[str, Any], ...] = field(default=_SAMPLES, compare=False, repr=False)
 
     def causal(self, row: Row) -> TextExample:
+        if self.writes and row.fields.get("completion") is None:
+            return TextExample(row.text("prompt"), (), 0)
         return answered(row, row.text("prompt"), row.text("completion"), "completion")
 
     def masked(self, row: Row) -> TextExample:

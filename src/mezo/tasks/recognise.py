@@ -22,6 +22,7 @@ FORMS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("sentence", "label"), "labelled"),
     (("question", "answer"), "question-answer"),
     (("text",), "text"),
+    (("prompt",), "prompt-completion"),
 )
 _EXTRA = {"idx", "id", "uid", "guid", "label_text", "source"}  # fields that tell nothing of a row's form
 

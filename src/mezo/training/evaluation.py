@@ -50,9 +50,8 @@ def evaluate(
 
     Args:
         engine, examples: of the model; to score.
-        objective: its loss is reported, or the cross-entropy in its place (`objectives.reported`). An objective that
-        reads
-            outputs is also reported as a metric.
+        objective: its loss is reported, or the cross-entropy in its place (`objectives.reported`). An objective that reads
+            outputs is also reported as a metric, and as the loss where a row has no answer.
         has_candidates: whether the task is a choice between candidates.
         metrics: the task's, by name; None for accuracy where there are candidates.
         step, split: for the record.
@@ -64,7 +63,10 @@ def evaluate(
     names = metrics if metrics is not None else ("accuracy",) if has_candidates else ()
     wanted = [metric_named(name) for name in names]
     _check(wanted, has_candidates)
-    loss, choices, scores, margins = _scored(engine, examples, reported(objective), has_candidates)
+    answered = all(example.candidates for example in examples) or not isinstance(objective, OutputObjective)
+    loss, choices, scores, margins = (
+        _scored(engine, examples, reported(objective), has_candidates) if answered else (0.0, [], [], [])
+    )
     writes = isinstance(objective, OutputObjective) or any(isinstance(m, TextMetric) for m in wanted)
     writes = writes or (answers is not None and answers.writes)
     outputs = engine.generate(examples) if writes else []
@@ -78,6 +80,8 @@ def evaluate(
         values = {**preferred(margins), **values}
     if isinstance(objective, OutputObjective) and objective.metric not in values:
         values[objective.metric] = -objective(examples, outputs)
+    if isinstance(objective, OutputObjective) and not answered:
+        loss = -values[objective.metric]
     return EvalRecord(
         step=step,
         split=split,

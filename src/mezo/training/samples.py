@@ -38,7 +38,7 @@ class Samples:
             Sample(
                 step,
                 self._text(e.prompt),
-                list(e.references) or [self._text(e.candidates[e.answer])],
+                list(e.references) or [self._text(c) for c in e.candidates[e.answer :][:1]],
                 output,
                 reward,
             )

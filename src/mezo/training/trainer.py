@@ -32,6 +32,7 @@ from mezo.training.evaluation import ModelAnswers, evaluate
 from mezo.training.monitors import watch_of
 from mezo.training.monitors.advice import before_the_start, last_update_overflowed, naming_the_batch
 from mezo.training.monitors.measuring import Measuring
+from mezo.training.population import population_of
 from mezo.training.prepare import Given, prepare_run
 from mezo.training.run_files import Destination, Start, open_files, save_files
 from mezo.training.trainer_form import TrainerForm, one_of
@@ -282,7 +283,7 @@ class MeZOTrainer:
                 seconds_saved=spent.seconds_saved,
                 profile=self.measuring.taken(),
                 losses=tuple(losses) if self._fresh.remembers else None,
-                dead_groups=self.estimator.dead_groups(losses),
+                **population_of(self.estimator, self.objective, losses),
             )
 
     def _audit_next(self) -> None:

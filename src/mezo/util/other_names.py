@@ -32,6 +32,7 @@ SAME = {
     "adam_beta2": "beta2",
     "random_state": "seed",
     "torch_dtype": "dtype",
+    "assistant_prefill": "prefill",
 }  # fmt: skip
 
 # Theirs -> what to do instead: nothing of mezo's means quite the same.
@@ -56,6 +57,7 @@ ANSWERS = {
     **dict.fromkeys(
         ("load_in_4bit", "load_in_8bit", "quantization_bit", "load_in_fp8"), "give quantize='nf4' or 'int8'"
     ),
+    "continue_final_message": "give prefill, one text for all rows, or the field continue_final_message in the data",
     "load_best_model_at_end": "the last weights are kept; `mezo trajectory cut` and `mezo replay` make those of any step again",
     "dataloader_drop_last": "an epoch has no last batch: batches are cut from epochs laid end to end",
     "data_seed": "seed draws both noise and batches: give seed",

@@ -42,7 +42,7 @@ class Outputs:
     def rows(self, writing: Writing) -> list[tuple[Tokens, int]]:
         """Each prompt, and the seed of its output."""
         seeds = [request_seed(*each) for each in self.seeded] if writing.draws else [0] * len(self.examples)
-        return [(example.prompt, seed) for example, seed in zip(self.examples, seeds, strict=True)]
+        return [(example.asked, seed) for example, seed in zip(self.examples, seeds, strict=True)]
 
 
 class Placement(abc.ABC):
@@ -190,7 +190,8 @@ class ServingEngine(Engine):
                 ]
                 with span("forward"):
                     outputs = iter(self.backend.write(asks, writing))
-                found += [[self.text.output(next(outputs), writing) for _ in each] for each in own]
+                for each in wanted[len(found) :][: len(points)]:
+                    found.append([e.said(self.text.output(next(outputs), writing)) for e in each.examples])
         return found
 
     def _count(self, posed: int, answers: Sequence[Answer], seconds: float) -> None:

@@ -3,8 +3,10 @@
 A probe's weights are needed for as many passes as tokens are written: `at` makes them once.
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,10 +18,14 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
 )
+from transformers.generation.streamers import BaseStreamer
 
 from mezo.engines.counts import Counts
 from mezo.engines.output_text import OutputText, Tokens
 from mezo.engines.sampling import Chooser
+from mezo.engines.transformers.beginnings import BEGUN, TRIED, fits, in_common
+from mezo.engines.transformers.plain_forward import NOT_TAKEN
+from mezo.engines.transformers.unbroken_head import unbroken_head
 from mezo.errors import MezoError
 from mezo.models.offloaded import device_of
 from mezo.tuning.prefix_keys import prefix_of
@@ -27,6 +33,8 @@ from mezo.types import Probe
 from mezo.util.profiling import span
 from mezo.util.writing import Seeded, Writing
 from mezo.weights.weights import Weights
+
+PADDED: tuple[Tokens, ...] = (range(5, 25), (7, 5, 6, 9))  # prompts that try padding
 
 
 @contextmanager
@@ -66,21 +74,29 @@ class Writer(OutputText):
     """The text that a causal model writes after prompts.
 
     Prompts of a batch are padded on the left if the model gives the same result for a padded prompt, which is tried
-    once; else only prompts of one length share a batch.
+    once; else only prompts of one length share a batch. What all prompts of a batch begin with is computed once, if the
+    model then gives the same result, which is tried once as well.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, pad: int, max_tokens: int, counts: Counts):
-        """pad: a token to fill up with. max_tokens: of a batch, those to be written included."""
+    def __init__(
+        self, model: Any, tokenizer: Any, *, pad: int, max_tokens: int, counts: Counts, shares: bool = True
+    ):
+        """pad: a token to fill up with. max_tokens: of a batch, those to be written included. shares: whether shared
+        beginnings may be computed once.
+        """
         super().__init__(tokenizer, getattr(model, "generation_config", None))
         self.model, self.pad = model, pad
         self.max_tokens, self.counts = max_tokens, counts
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.takes = set(inspect.signature(inner.forward).parameters)  # an adapter's wrapper hands all on
         self._pads: bool | None = None
+        self._shares: bool | None = None if shares else False
         self._may_end: dict[tuple[tuple[str, ...], int], bool] = {}
 
     def __call__(
         self, prompts: Sequence[Tokens], writing: Writing, seeded: Sequence[Seeded] = ()
     ) -> list[str]:
-        """The text after each prompt, stripped: up to an end token or the first stop string.
+        """The text after each prompt: up to an end token or the first stop string.
 
         seeded: what each output is drawn by, where tokens are drawn. Raises MezoError if a prompt and its answer exceed
         the model's positions, or the logits are NaN.
@@ -89,9 +105,9 @@ class Writer(OutputText):
         texts: list[str] = [""] * len(prompts)
         for members in self._batches(prompts, writing.max_new_tokens):
             drawn = [seeded[i] for i in members] if writing.draws else []
-            written = self._generate([prompts[i] for i in members], writing, drawn)
+            written = self.tokens([prompts[i] for i in members], writing, drawn)
             for i, tokens in zip(members, written, strict=True):
-                texts[i] = writing.cut(self.text(tokens, writing)).strip()
+                texts[i] = writing.cut(self.text(tokens, writing))
         return texts
 
     def check_room(self, prompts: Sequence[Tokens], max_new_tokens: int) -> None:
@@ -120,24 +136,30 @@ class Writer(OutputText):
             members.append(i)
         yield members
 
-    def _generate(
-        self, prompts: Sequence[Tokens], writing: Writing, seeded: Sequence[Seeded]
+    def tokens(
+        self,
+        prompts: Sequence[Tokens],
+        writing: Writing,
+        seeded: Sequence[Seeded],
+        streamer: BaseStreamer | None = None,
     ) -> list[list[int]]:
-        ids, mask = self.padded(prompts)
+        """The tokens after each prompt of one batch. streamer: of one prompt, hears of them as they come."""
+        shared = self._shared(prompts, writing)
+        ids, mask = self.padded(prompts, shared)
         until = Until(lambda tokens: self.is_over(tokens, writing), ids.shape[1])
         chooser = [Chooser(writing, seeded, ids.device, ids.shape[1])] if writing.draws else []
-        with span("forward"):
+        with span("forward"), unbroken_head(self.model):
             whole = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
                 generation_config=self._config(writing),
                 logits_processor=LogitsProcessorList([undefined := Undefined(), *chooser]),
                 stopping_criteria=StoppingCriteriaList([until]),
+                streamer=streamer,
+                **self._begun(ids, shared),
             )
         undefined.check()
-        through = whole[:, :-1].numel()  # the last token is not read again
-        self.counts.asked += through
-        self.counts.computed += through
+        self.count(whole[:, :-1].numel(), shared * (len(ids) - 1))  # the last token is not read again
         return whole[:, ids.shape[1] :].tolist()
 
     def _config(self, writing: Writing, **more: Any) -> GenerationConfig:
@@ -157,11 +179,11 @@ class Writer(OutputText):
             **more,
         )
 
-    def padded(self, prompts: Sequence[Tokens]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids and attention mask, (B, T), on the model's device."""
+    def padded(self, prompts: Sequence[Tokens], shared: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and attention mask, (B, T), on the model's device; filled up behind the `shared` first tokens."""
         width = max(map(len, prompts))
-        ids = [[self.pad] * (width - len(p)) + list(p) for p in prompts]
-        mask = [[0] * (width - len(p)) + [1] * len(p) for p in prompts]
+        ids = [[*p[:shared], *[self.pad] * (width - len(p)), *p[shared:]] for p in prompts]
+        mask = [[1] * shared + [0] * (width - len(p)) + [1] * (len(p) - shared) for p in prompts]
         device = device_of(self.model)
         return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
@@ -186,18 +208,84 @@ class Writer(OutputText):
         if prefix_of(self.model) is not None and getattr(self.model.config, "sliding_window", None):
             return False
         if self._pads is None:
-            prompts = [[5, 6, 7, 8, 9, 10], [7, 5, 6]]
-            padded, alone = self.logits(prompts)[0][1], self.logits(prompts[1:])[0][0]
-            # sums in another order: far below a thousandth of the logits' spread in float32
-            tolerance = float(alone.float().std()) * (1e-3 if alone.dtype == torch.float32 else 0.1)
-            self._pads = float((padded - alone).abs().max()) <= tolerance
+            self._pads = alike(self.model, self.logits(PADDED)[0][1], self.logits(PADDED[1:])[0][0])
         return self._pads
 
-    def logits(self, prompts: Sequence[Tokens], tokens: int = 1) -> Sequence[torch.Tensor]:
+    def logits(self, prompts: Sequence[Tokens], tokens: int = 1, shared: int = 0) -> Sequence[torch.Tensor]:
         """(B, V) for each of so many tokens, as `generate` sees them."""
-        ids, mask = self.padded(prompts)
+        ids, mask = self.padded(prompts, shared)
         config = self._config(Writing(tokens), output_logits=True, return_dict_in_generate=True)
-        return self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config).logits
+        begun = self._begun(ids, shared)
+        with unbroken_head(self.model):
+            return self.model.generate(
+                input_ids=ids, attention_mask=mask, generation_config=config, **begun
+            ).logits
+
+    def may_share(self, width: int) -> bool:
+        """Whether beginnings may be computed once in rows of so many tokens: `begun` is still to be tried."""
+        return self._shares is not False and fits(self.model, width)
+
+    def _shared(self, prompts: Sequence[Tokens], writing: Writing) -> int:
+        """Tokens that the prompts of a batch begin with, and that are computed once."""
+        shared = in_common(prompts)
+        if not shared or not self.may_share(max(map(len, prompts)) + writing.max_new_tokens):
+            return 0
+        if self._shares is None:
+            tried = TRIED if self.takes_padding() else (TRIED[0], TRIED[0][::-1])
+            tried = [(*BEGUN, *ending) for ending in tried]
+            before = replace(self.counts)
+            try:
+                found = self.logits(tried, 3, shared=len(BEGUN))
+                self._shares = same_logits(self, found, self.logits(tried, 3))
+            except NOT_TAKEN:  # a cache that cannot be handed to several rows
+                self._shares = False
+            self.counts.go_back(before)
+        return shared if self._shares else 0
+
+    def _begun(self, ids: torch.Tensor, shared: int) -> dict[str, Any]:
+        """What transformers' `generate` is given for rows whose first tokens are the same."""
+        return {"past_key_values": self.begun(ids[:1, :shared], len(ids))} if shared else {}
+
+    @torch.no_grad()
+    def begun(self, ids: torch.Tensor, copies: int) -> Any:
+        """The cache of keys and values after these rows, each of them so many times."""
+        inputs: dict[str, Any] = {"input_ids": ids, "use_cache": True}
+        if "logits_to_keep" in self.takes:
+            inputs["logits_to_keep"] = 1
+        cache = self.model(**inputs).past_key_values
+        cache.batch_repeat_interleave(copies)
+        return cache
+
+    def count(self, asked: int, reused: int = 0) -> None:
+        """Count tokens of a pass."""
+        self.counts.asked += asked
+        self.counts.computed += asked - reused
+        self.counts.reused += reused
+
+
+def same_logits(writer: Writer, found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> bool:
+    """Whether logits of one token after another are equal but for sums in another order, as long as their tokens are."""
+    for mine, right in zip(found, expected, strict=False):
+        if not alike(writer.model, mine, right):
+            return False
+        tokens = mine.argmax(-1)
+        if not torch.equal(tokens, right.argmax(-1)) or set(tokens.tolist()) & set(writer.ends):
+            break  # what follows is after other tokens
+    return True
+
+
+def alike(model: Any, logits: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether they differ by sums in another order alone, up to a shift of all, which changes no choice.
+
+    In float32 that is far below a thousandth of the logits' spread, for each. With 16 bits it is about a twentieth on
+    average, where attending to the padding of PADDED is many times the spread.
+    """
+    if logits.shape != expected.shape:
+        return False
+    difference, spread = (logits - expected).float(), float(expected.float().std())
+    if any(p.dtype.itemsize == 2 for p in model.parameters() if p.is_floating_point()):
+        return float(difference.std()) <= 0.1 * spread
+    return float(difference.abs().max()) <= 1e-3 * spread
 
 
 class Undefined(LogitsProcessor):

@@ -95,9 +95,9 @@ def _candidates(engine: Checked) -> tuple[int, list[Form]]:
     """The longest packed row, and the packed forms to try; the last of the list names how the head is run."""
     config = engine.model.config.get_text_config()
     windows = ("max_position_embeddings", "sliding_window", "attention_chunk_size")
-    limits = [n for name in windows for n in _in_any_layer(config, name)]
+    limits = [n for name in windows for n in in_any_layer(config, name)]
     # to both sides (ModernBERT)
-    limits += [n // 2 for n in _in_any_layer(config, "local_attention") if isinstance(n, int)]
+    limits += [n // 2 for n in in_any_layer(config, "local_attention") if isinstance(n, int)]
     limit = min((n for n in limits if isinstance(n, int) and n > 0), default=1 << 30)
     prefix = prefix_of(engine.model)
     if prefix is not None:  # takes up the first of a row's positions
@@ -111,7 +111,7 @@ def _candidates(engine: Checked) -> tuple[int, list[Form]]:
     return limit, [*packed, Form(pack_limit=limit, padded=True, whole_head=whole)]
 
 
-def _in_any_layer(config: Any, name: str) -> list[Any]:
+def in_any_layer(config: Any, name: str) -> list[Any]:
     """A setting of the config, or of each layer where they differ: transformers then refuses to name one."""
     try:
         return [getattr(config, name, None)]

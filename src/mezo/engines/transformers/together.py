@@ -4,7 +4,6 @@ A row leaves when its output is over, and a probe when it has no row left. What 
 another would write, but for rounding; `Together.agrees` compares the two once, before anything is made of it.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,14 +12,15 @@ import torch
 
 from mezo.engines.perturb.population import Population
 from mezo.engines.sampling import Chooser
-from mezo.engines.transformers.generate import Tokens, Undefined, Writer, at
+from mezo.engines.transformers.beginnings import BEGUN, TRIED, in_common
+from mezo.engines.transformers.generate import Tokens, Undefined, Writer, at, same_logits
 from mezo.engines.transformers.plain_forward import NOT_TAKEN
+from mezo.engines.transformers.unbroken_head import unbroken_head
 from mezo.types import Probe
 from mezo.util.profiling import span
 from mezo.util.writing import Seeded, Writing
 
 _WORTH = 7 / 8  # rows are dropped when so many or fewer are left
-_TRIED = ([5, 6, 7, 8, 9, 10], [7, 5, 6])  # the prompts of the trial
 
 OnLogits = Callable[[torch.Tensor], object]
 
@@ -41,12 +41,11 @@ class Together:
         """rows: the most that a batch may have."""
         self.writer, self.population, self.rows = writer, population, rows
         self.model = writer.model
-        inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        self._takes = set(inspect.signature(inner.forward).parameters)  # an adapter's wrapper hands all on
         self._agrees: bool | None = None
+        self._shares = False  # what the prompts begin with is computed once for each probe
 
     def __call__(self, parts: Sequence[Wanted], writing: Writing) -> list[list[str]]:
-        """[probe][prompt]: the texts, stripped. Every part has as many prompts."""
+        """[probe][prompt]: the texts. Every part has as many prompts."""
         for part in parts:
             self.writer.check_room(part.prompts, writing.max_new_tokens)
         count = len(parts[0].prompts)
@@ -62,9 +61,10 @@ class Together:
                         for p in some
                     ],
                     writing,
+                    shared=self._shared([p.prompts[i] for p in some for i in mine], len(mine), writing),
                 )
                 for place, tokens in enumerate(written):
-                    text = writing.cut(self.writer.text(tokens, writing)).strip()
+                    text = writing.cut(self.writer.text(tokens, writing))
                     texts[start + place // len(mine)][mine[place % len(mine)]] = text
         return texts
 
@@ -78,8 +78,9 @@ class Together:
             moving, before = [probe for probe in probes if probe.scale], replace(self.writer.counts)
             try:
                 self._agrees = self._try((moving * 3)[:3])
-            except NOT_TAKEN:  # a layer that cannot tell rows apart, or a cache that cannot drop them
-                self._agrees = False
+                self._shares = self._agrees and self._try_sharing((moving * 3)[:3])
+            except NOT_TAKEN:  # a layer that cannot tell rows apart, or a cache that cannot drop or copy them
+                self._agrees = bool(self._agrees)
             self.writer.counts.go_back(before)
         return self._agrees
 
@@ -87,25 +88,36 @@ class Together:
     def _try(self, probes: Sequence[Probe]) -> bool:
         """The logits of three tokens, of which the rows of one probe are the last: after the others have left."""
         writing, found = Writing(3, ()), []
-        seeds = [Seeded(0)] * len(_TRIED)
-        parts = [Wanted(probe, _TRIED, seeds) for probe in probes]
-        self._written(parts, writing, found.append, leaving=len(_TRIED) * (len(probes) - 1))
+        seeds = [Seeded(0)] * len(TRIED)
+        parts = [Wanted(probe, TRIED, seeds) for probe in probes]
+        self._written(parts, writing, found.append, leaving=len(TRIED) * (len(probes) - 1))
         for i, probe in enumerate(probes):
             with at(self.model, self.population.weights, probe):
-                alone = self.writer.logits(_TRIED, 3)
-            own = [step[i * len(_TRIED) : (i + 1) * len(_TRIED)] for step in found[:2]]
+                alone = self.writer.logits(TRIED, 3)
+            own = [step[i * len(TRIED) : (i + 1) * len(TRIED)] for step in found[:2]]
             if i == len(probes) - 1:
                 own.append(found[2])
-            for mine, expected in zip(own, alone, strict=False):
-                bound = float(expected.float().std()) * (1e-3 if expected.dtype == torch.float32 else 0.1)
-                if mine.shape != expected.shape or float((mine - expected.float()).abs().max()) > bound:
-                    return False
-                tokens = mine.argmax(-1)
-                if not torch.equal(tokens, expected.argmax(-1)) or set(tokens.tolist()) & set(
-                    self.writer.ends
-                ):
-                    break  # what follows is after other tokens
+            if not same_logits(self.writer, own, alone):
+                return False
         return True
+
+    def _try_sharing(self, probes: Sequence[Probe]) -> bool:
+        """The logits of three tokens where the prompts' beginnings are computed once, against those where they are not."""
+        prompts = [(*BEGUN, *ending) for ending in TRIED]
+        found: dict[int, list[torch.Tensor]] = {0: [], len(BEGUN): []}
+        if not self.writer.may_share(max(map(len, prompts)) + 3):
+            return False
+        parts = [Wanted(probe, prompts, [Seeded(0)] * len(prompts)) for probe in probes]
+        for shared, own in found.items():
+            self._written(parts, Writing(3, ()), own.append, shared=shared)
+        return same_logits(self.writer, found[len(BEGUN)], found[0])
+
+    def _shared(self, prompts: Sequence[Tokens], rows: int, writing: Writing) -> int:
+        """Tokens that the prompts of a batch begin with, and that are computed once for each probe. rows: of a probe."""
+        if not self._shares or rows < 2:
+            return 0
+        width = max(map(len, prompts)) + writing.max_new_tokens
+        return in_common(prompts) if self.writer.may_share(width) else 0
 
     @torch.no_grad()
     def _written(
@@ -115,19 +127,27 @@ class Together:
         on_logits: OnLogits | None = None,
         *,
         leaving: int = 0,
+        shared: int = 0,
     ) -> list[list[int]]:
-        """The tokens of every row. leaving: so many rows, the first ones, are over after two tokens: for a trial."""
-        ids, mask = self.writer.padded([prompt for part in parts for prompt in part.prompts])
+        """The tokens of every row. leaving: so many rows, the first ones, are over after two tokens: for a trial. shared:
+        tokens that every prompt begins with, to be computed once for each probe.
+        """
+        ids, mask = self.writer.padded([prompt for part in parts for prompt in part.prompts], shared)
         written: list[list[int]] = [[] for _ in ids]
         rows = list(range(len(ids)))  # of `written`: the batch's
         over, undefined = [False] * len(ids), Undefined()
         ends = set() if leaving else set(self.writer.ends_of(writing))
         chooser = Chooser(writing, [each for part in parts for each in part.seeded], ids.device)
         probes, cache = len(parts), None
-        with span("forward"), self.population.at([part.probe for part in parts]):
+        probed = [part.probe for part in parts]
+        with span("forward"), unbroken_head(self.model), self.population.at(probed):
+            if shared:
+                cache = self.writer.begun(ids[:probes, :shared], len(ids) // probes)
+                self.writer.count(ids[:, :shared].numel(), (len(ids) - probes) * shared)
+                ids = ids[:, shared:]
             for position in range(writing.max_new_tokens):
                 out = self.model(**self._inputs(ids, mask, cache))
-                self._count(ids)
+                self.writer.count(ids.numel())
                 logits = undefined(None, out.logits[:, -1].float())
                 if on_logits is not None:
                     on_logits(logits)
@@ -152,16 +172,12 @@ class Together:
 
     def _inputs(self, ids: torch.Tensor, mask: torch.Tensor, cache: Any) -> dict[str, Any]:
         inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": True}
-        if "position_ids" in self._takes:
+        if "position_ids" in self.writer.takes:
             places = (mask.cumsum(-1) - 1).masked_fill(mask == 0, 0)
             inputs["position_ids"] = places[:, -ids.shape[1] :]
-        if "logits_to_keep" in self._takes:
+        if "logits_to_keep" in self.writer.takes:
             inputs["logits_to_keep"] = 1
         return inputs if cache is None else {**inputs, "past_key_values": cache}
-
-    def _count(self, ids: torch.Tensor) -> None:
-        self.writer.counts.asked += ids.numel()
-        self.writer.counts.computed += ids.numel()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ class Writes:
     max_tokens: int
     in_place: InPlace | None
     counts: Counts
+    share_prefixes: bool
     tokenizer: Any
     writing: Writing
     rows_at_once: int
@@ -47,8 +48,9 @@ class Writes:
         max_new_tokens: int | None = None,
         stop: str | None = None,
     ) -> list[str]:
-        prompts = [example.prompt for example in examples]
-        return self._written(prompts, probe, self.writing.greedily(max_new_tokens, stop))
+        prompts = [example.asked for example in examples]
+        texts = self._written(prompts, probe, self.writing.greedily(max_new_tokens, stop))
+        return [example.said(text) for example, text in zip(examples, texts, strict=True)]
 
     def rewarded(
         self, batch: Sequence[Example], probes: Sequence[Probe], objective: OutputObjective
@@ -57,11 +59,14 @@ class Writes:
         asked = [batch if probe.rows is None else part_of(batch, probe.rows) for probe in probes]
         wanted = [outputs_of(examples, self.writing.samples) for examples in asked]
         parts = [
-            Wanted(probe, [e.prompt for e in examples], seeded)
+            Wanted(probe, [e.asked for e in examples], seeded)
             for probe, (examples, seeded) in zip(probes, wanted, strict=True)
         ]
         texts = self._together_or_apart(parts)
-        return [objective(examples, own) for (examples, _), own in zip(wanted, texts, strict=True)]
+        return [
+            objective(examples, [e.said(text) for e, text in zip(examples, own, strict=True)])
+            for (examples, _), own in zip(wanted, texts, strict=True)
+        ]
 
     def _together_or_apart(self, parts: Sequence[Wanted]) -> list[list[str]]:
         if self._can_write_together([part.probe for part in parts]):
@@ -98,6 +103,11 @@ class Writes:
             raise MezoError("an engine needs a tokenizer to write text: pass tokenizer=")
         if self._writer is None:
             self._writer = Writer(
-                self.model, self.tokenizer, pad=self.pad, max_tokens=self.max_tokens, counts=self.counts
+                self.model,
+                self.tokenizer,
+                pad=self.pad,
+                max_tokens=self.max_tokens,
+                counts=self.counts,
+                shares=self.share_prefixes,
             )
         return self._writer

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 from mezo.errors import MezoError
 
@@ -11,6 +11,7 @@ from mezo.errors import MezoError
 Function = Callable[[dict[str, Any], str], Any]
 # Of many rows and outputs at once: a value for each, which is checked.
 Scorer = Callable[[Sequence[Mapping[str, Any]], Sequence[str]], Sequence[Any]]
+Compared = TypeVar("Compared", bound=Callable[..., Any])
 LONGEST = 20_000  # characters of an output that rewards of this package read
 
 
@@ -30,7 +31,7 @@ def each(name: str, function: Function) -> Scorer:
                 raise MezoError(f"{place(name, row, output)}: {kind}{reason}") from error
         return found
 
-    return score
+    return comparing(score) if compares(function) else score
 
 
 def copied(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,6 +58,17 @@ def shown(value: object) -> str:
     """In one line of at most 200 characters."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+def comparing(function: Compared) -> Compared:
+    """The function, known to need an accepted answer of every row: `compares`."""
+    function.__dict__["compares"] = True
+    return function
+
+
+def compares(scorer: object) -> bool:
+    """Whether a function or scorer compares with accepted answers."""
+    return getattr(scorer, "compares", False)
 
 
 def accepted(row: Mapping[str, Any]) -> list[str]:

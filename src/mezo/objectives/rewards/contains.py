@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mezo.errors import MezoError
-from mezo.objectives.rewards.base import Function, accepted
+from mezo.objectives.rewards.base import Function, accepted, comparing
 
 
 def contains(text: str | None = None, ignore_case: bool = True) -> Function:
@@ -26,4 +26,4 @@ def contains(text: str | None = None, ignore_case: bool = True) -> Function:
         said = output.casefold() if ignore_case else output
         return float(any((each.casefold() if ignore_case else each).strip() in said for each in wanted))
 
-    return judge
+    return comparing(judge) if text is None else judge

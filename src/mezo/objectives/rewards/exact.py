@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mezo.objectives.rewards.base import Function, accepted
+from mezo.objectives.rewards.base import Function, accepted, comparing
 
 
 def exact(ignore_case: bool = False) -> Function:
@@ -19,7 +19,7 @@ def exact(ignore_case: bool = False) -> Function:
     def judge(row: Mapping[str, Any], output: str) -> float:
         return float(_folded(output, ignore_case) in [_folded(text, ignore_case) for text in accepted(row)])
 
-    return judge
+    return comparing(judge)
 
 
 def _folded(text: str, ignore_case: bool) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mezo.metrics.last_number import same_number
-from mezo.objectives.rewards.base import Function, accepted
+from mezo.objectives.rewards.base import Function, accepted, comparing
 
 
 def last_number() -> Function:
@@ -22,4 +22,4 @@ def last_number() -> Function:
     def judge(row: Mapping[str, Any], output: str) -> float:
         return same_number(output, accepted(row))
 
-    return judge
+    return comparing(judge)

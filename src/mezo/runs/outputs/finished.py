@@ -1,17 +1,22 @@
 """The weights of a finished run, and the settings that say what they belong to."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
+from mezo.objectives import OBJECTIVES
 from mezo.runs.folder import RunFolder
+from mezo.tasks import TASKS
 from mezo.tuning.started import base_of
 from mezo.util.settings_text import values_of
 
 # What is needed of a run's settings to load its weights. The others may ask for code or servers, which a file cannot.
 _NEEDED = ("model", "dtype", "quantize", "tuning", "chat_template")
+_OF_OUTPUTS = ("stop", "prefill")
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class FinishedRun:
         is_prefix: whether the adapter is a prefix.
         chat_template: that it used in place of the tokenizer's own.
         quantize: how its base was held in few bits.
+        stop, prefill: where its outputs ended, and what they began with; none of a run whose objective reads no outputs.
     """
 
     run: RunFolder
@@ -37,6 +43,8 @@ class FinishedRun:
     is_prefix: bool
     chat_template: str | None
     quantize: str | None = None
+    stop: tuple[str, ...] = ()
+    prefill: str = ""
 
     @classmethod
     def open(cls, folder: Path | str) -> "FinishedRun":
@@ -47,7 +55,8 @@ class FinishedRun:
         """
         run = RunFolder.open(folder)
         values = values_of(run.config)
-        config = MeZOConfig.recorded({name: values[name] for name in _NEEDED if name in values})
+        needed = (*_NEEDED, *(_OF_OUTPUTS if _reads_outputs(values) else ()))
+        config = MeZOConfig.recorded({name: values[name] for name in needed if name in values})
         is_adapter = config.saves_adapter
         weights = run.adapter if is_adapter else run.model
         if not (weights / ("adapter_config.json" if is_adapter else "config.json")).is_file():
@@ -65,7 +74,18 @@ class FinishedRun:
             is_prefix,
             config.chat_template,
             config.quantize,
+            config.stop if len(needed) > len(_NEEDED) else (),
+            config.prefill,
         )
+
+
+def _reads_outputs(values: Mapping[str, Any]) -> bool:
+    """Whether the objective of these settings is of what the model writes."""
+    name = values.get("objective", "auto")
+    if name == "auto":
+        task = TASKS.get(str(values.get("task")).partition("(")[0])
+        name = None if task is None else task.objective
+    return isinstance(name, str) and name.partition("(")[0] not in OBJECTIVES
 
 
 def is_run(path: Path | str) -> bool:

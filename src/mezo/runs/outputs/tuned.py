@@ -26,12 +26,15 @@ class TunedModel:
         tokenizer: with the chat template to use.
         name: for people.
         load_base: loads the base of a run that tuned the weights themselves; None where there is no other model.
+        stop, prefill: of the outputs of its run, where that was one by rewards.
     """
 
     model: Any
     tokenizer: Any
     name: str
     load_base: Callable[[], Any] | None = None
+    stop: tuple[str, ...] = ()
+    prefill: str = ""
     _base: Any = None
 
     @property
@@ -96,6 +99,7 @@ def open_tuned(
         False
     """
     name, base, quantize, of_base = str(target), None, None, None
+    stop, prefill = (), ""
     if is_run(target):
         run = FinishedRun.open(Path(os.path.expanduser(target)))
         dtype, chat_template = dtype or run.dtype, chat_template or run.chat_template
@@ -103,7 +107,7 @@ def open_tuned(
             raise MezoError(
                 f"{target}: this run has an adapter of its own: to try another, give the base model and that adapter"
             )
-        of_base = run.quantize
+        of_base, stop, prefill = run.quantize, run.stop, run.prefill
         quantize = run.quantize if run.is_adapter else None  # a model that was saved says it itself
         target, adapter = (run.base, run.weights) if run.is_adapter else (str(run.weights), adapter)
         base = None if run.is_adapter or adapter else run.base
@@ -117,7 +121,7 @@ def open_tuned(
     with_chat_template(loaded.tokenizer, chat_template)
     model = loaded.model if adapter is None else with_adapter(loaded.model, adapter)
     load_base = None if base is None else lambda: load(base, dtype, device, note=note, quantize=of_base).model
-    return TunedModel(model, loaded.tokenizer, name, load_base)
+    return TunedModel(model, loaded.tokenizer, name, load_base, stop, prefill)
 
 
 def check_writes(loaded: LoadedModel) -> None:

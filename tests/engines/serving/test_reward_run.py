@@ -31,7 +31,7 @@ def run(model: Path | None, folder: Path, steps: int = 100, **settings: Any) -> 
     """So many steps at most; without a model, of a run that is there."""
     config = None if model is None else MeZOConfig.build(model=str(model), **settings)
     where: dict[str, Any] = {"resume": folder} if model is None else {"output": folder}
-    MeZOTrainer(config, train=MeZODataset(ROWS), observer=Listening(steps), artifacts=False, **where).train()
+    MeZOTrainer(config, train=MeZODataset(ROWS), observer=Listening(steps), **where).train()
 
 
 @pytest.fixture

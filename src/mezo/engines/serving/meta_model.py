@@ -1,6 +1,5 @@
 """A model without its weights: for a run whose engine holds them, so that they are in memory once."""
 
-import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,15 +74,20 @@ def outline(config: MeZOConfig, note: Note) -> Outline:
             dtype=look_up(DTYPES, config.dtype, "dtype"),
             trust_remote_code=config.trust_remote_code,
         )
-    with (
-        quiet(),
-        contextlib.suppress(OSError),
-    ):  # without the file, what the config says, as when it is loaded
-        model.generation_config = GenerationConfig.from_pretrained(folder)
+    model.generation_config = _generation_config(folder)
     model.tie_weights()
     model.config.use_cache = False
     model.eval().requires_grad_(False)
     return Outline(model, found.tokenizer, found.kind, config.model, folder=folder, config=config, note=note)
+
+
+def _generation_config(folder: Path) -> GenerationConfig:
+    """As a model that is loaded has it: of its own file, or else of config.json."""
+    with quiet():
+        try:
+            return GenerationConfig.from_pretrained(folder)
+        except OSError:
+            return GenerationConfig.from_pretrained(folder, config_file_name="config.json")
 
 
 def _fetched(hub_id: str) -> Path:

@@ -129,7 +129,7 @@ def command(
 def run(options: Options, note: Note = lambda text: None) -> Report:
     """Measure every workload; raises MezoError for a requested engine that is not available."""
     rows: list[Row] = []
-    with threads(options.threads) as count, _environment(options.pythons, count):
+    with threads(options.threads) as count, environment(options.pythons, count):
         configs = _configs(options, note)
         with contextlib.ExitStack() as stack:
             cases = [_opened(name, config, stack, note) for name, config in configs.items()]
@@ -246,7 +246,7 @@ def _opened(name: str, config: MeZOConfig, stack: contextlib.ExitStack, note: No
 
 
 @contextlib.contextmanager
-def _environment(pythons: Mapping[str, str], count: int) -> Iterator[None]:
+def environment(pythons: Mapping[str, str], count: int) -> Iterator[None]:
     """Set the paths of the engines, and give each as many cores as this process has threads."""
     cores = sorted(os.sched_getaffinity(0))[:count] if hasattr(os, "sched_getaffinity") else []
     given = {f"MEZO_{engine.upper()}_PYTHON": python for engine, python in pythons.items()}

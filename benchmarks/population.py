@@ -4,7 +4,7 @@ Both write as many rows of as many tokens in one batch, greedily and without an 
 `generate` at theta: of the tuned model (for LoRA with its adapter), and for LoRA also of the base alone. `population`
 are the same rows, a few for each probe. `whole` (with --shared) are they again, with what the prompts begin with computed
 for every row. `one by one` (with --in-turn) are the same
-probes in turn, each in a batch of its own.
+probes in turn, each in a batch of its own. With --engine: `benchmarks.population_served`.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from benchmarks.engine import ENGINES
 from benchmarks.options import (
     DTYPE_NAMES,
     Json,
@@ -28,11 +29,13 @@ from benchmarks.options import (
     progress,
     show,
 )
+from benchmarks.population_served import measure_served
 from benchmarks.report import Column, Report, Row, of_ratio, of_seconds
 from benchmarks.timing import Note, interleaved, ratio, spreads, threads
 from benchmarks.workload import Tuned, copied, model_for, tuned
 from mezo.engines.counts import Counts
 from mezo.engines.perturb.population import Population
+from mezo.engines.registry import TRANSFORMERS
 from mezo.engines.transformers.generate import Writer, at
 from mezo.engines.transformers.together import Together, Wanted
 from mezo.errors import MezoError
@@ -58,6 +61,7 @@ class Options:
     rounds: int = 5
     threads: int | None = None
     seed: int = 0
+    engine: str = TRANSFORMERS
 
 
 def command(
@@ -72,6 +76,9 @@ def command(
     in_turn: Annotated[
         bool, typer.Option("--in-turn", help="Measure one probe after another as well.")
     ] = False,
+    engine: Annotated[
+        str, typer.Option(help="transformers, or LoRA on sglang or vllm: MEZO_VLLM_PYTHON and so on.")
+    ] = TRANSFORMERS,
     rounds: Rounds = 5,
     threads: Threads = None,
     seed: Seed = 0,
@@ -82,7 +89,7 @@ def command(
     options = Options(
         model=model,
         dtypes=known(dtype or ["float32"], DTYPE_NAMES, "dtype"),
-        ways=known(way or ["lora", "rank-one"], WAYS, "way"),
+        ways=known(way or (["lora", "rank-one"] if engine == TRANSFORMERS else ["lora"]), WAYS, "way"),
         members=members - members % 2,
         prompts=prompts,
         length=length,
@@ -92,13 +99,27 @@ def command(
         rounds=rounds,
         threads=threads,
         seed=seed,
+        engine=known([engine], ENGINES, "engine")[0],
     )
     show(run(options, progress), as_json, markdown)
 
 
 def run(options: Options, note: Note = lambda text: None) -> Report:
-    """Raises MezoError for a model whose probes cannot write together."""
+    """Raises MezoError for a model whose probes cannot write together, and for an engine that is not available."""
     rows: list[Row] = []
+    if options.engine != TRANSFORMERS:
+        if list(options.ways) != ["lora"]:
+            raise MezoError(
+                f"engine {options.engine!r} takes adapters: way must be lora, found {', '.join(options.ways)}"
+            )
+        with threads(options.threads) as count:
+            for dtype in options.dtypes:
+                note(f"{options.engine}, {dtype}: {options.rounds} rounds")
+                found = measure_served(options, dtype, _probes(options), count, note)
+                rows.append(
+                    {"model": options.model, "dtype": dtype, "way": f"lora, {options.engine}", **found}
+                )
+        return Report("population", vars(options), rows, _COLUMNS, count)
     with threads(options.threads) as count, torch.no_grad():
         for dtype in options.dtypes:
             loaded = model_for(options.model, dtype)
@@ -121,8 +142,7 @@ def measure(ours: Tuned, loaded: LoadedModel, options: Options) -> Row:
     prompts = torch.randint(5, len(loaded.tokenizer), size, generator=generator).tolist()
     start = torch.randint(5, len(loaded.tokenizer), (options.shared,), generator=generator).tolist()
     prompts = [start + prompt for prompt in prompts]
-    directions = range(options.members // 2)
-    probes = [Probe(seed, sign * EPSILON) for seed in directions for sign in (+1, -1)]
+    probes = _probes(options)
     seeded = [Seeded(0)] * len(prompts)
     parts = [Wanted(probe, prompts, seeded) for probe in probes]
     many = prompts * len(probes)
@@ -170,6 +190,10 @@ def measure(ours: Tuned, loaded: LoadedModel, options: Options) -> Row:
             if name != "population"
         },
     }
+
+
+def _probes(options: Options) -> list[Probe]:
+    return [Probe(seed, sign * EPSILON) for seed in range(options.members // 2) for sign in (+1, -1)]
 
 
 _COLUMNS = (

@@ -44,14 +44,16 @@ SGLANG_SCORES = [
         }
     },
 ]
-SGLANG_TEXTS = [{"text": "yes\nno"}, {"text": "no"}]
+SGLANG_TEXTS = [{"text": "yes", "output_ids": [5, 6]}, {"text": "no", "output_ids": [7]}]
 VLLM_TOKENS = {
     "choices": [{"index": 0, "prompt_logprobs": [None, {"6": {"logprob": -1.0}}, {"7": {"logprob": -0.5}}]}]
 }
 VLLM_CHOICES = {
     "choices": [{"index": 0, "logprobs": {"top_logprobs": [{"token_id:3": -1.0, "token_id:4": -2.0}]}}]
 }
-VLLM_TEXTS = {"choices": [{"index": 1, "text": "b"}, {"index": 0, "text": "a"}]}
+VLLM_TEXTS = {
+    "choices": [{"index": 1, "text": "b", "token_ids": [5]}, {"index": 0, "text": "a", "token_ids": [6, 7]}]
+}
 
 
 class Saying(Client):
@@ -84,7 +86,7 @@ def _texts(server: Callable[..., Dialect], *named: str) -> Callable[[Any], None]
     def read(values: Any) -> None:
         found = server(Saying(values), *named).write([Ask((5,)), Ask((6,))], Writing(4, ("\n",)))
         assert len(found) == 2
-        assert all(isinstance(text, str) for text in found)
+        assert all(isinstance(token, int) for tokens in found for token in tokens)
 
     return read
 

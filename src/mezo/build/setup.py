@@ -170,9 +170,7 @@ def set_up(
             loaded,
             objective,
             lambda: optimizer_for(config),
-            directions=1
-            if config.row_directions > 1
-            else most_directions(config),  # that are asked for at once
+            directions=most_directions(config),  # that are asked for at once
             note=loaded.note,
         )
         return Prepared(model, loaded.tokenizer, weights, served)

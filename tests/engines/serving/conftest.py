@@ -23,12 +23,19 @@ def engine_env(monkeypatch: pytest.MonkeyPatch) -> None:
 
     Cores are left to the backends, which bind their workers themselves.
     """
-    for engine, variable in VARIABLES.items():
-        if (python := python_of(engine)) is not None:
-            monkeypatch.setenv(variable, str(python))
+    settle(monkeypatch)
+
+
+def settle(patch: pytest.MonkeyPatch, engine: str = "") -> None:
+    """Set that environment; for SGLang as engine also what its processes need without a GPU."""
+    for name, variable in VARIABLES.items():
+        if (python := python_of(name)) is not None:
+            patch.setenv(variable, str(python))
     for name, value in SETTINGS.items():
         if name not in os.environ and not name.endswith("_BIND"):
-            monkeypatch.setenv(name, value)
+            patch.setenv(name, value)
+    if engine == "sglang":
+        patch.setenv("PYTHONPATH", standins())
 
 
 def need(engine: str) -> None:

@@ -104,7 +104,7 @@ class ToyServer(ThreadingHTTPServer):
         if not body.get("return_logprob"):
             sampling = body["sampling_params"]
             return [
-                {"text": self._text(Ask(tuple(row), adapter=adapter), one)}
+                {"output_ids": self._written(Ask(tuple(row), adapter=adapter), one)}
                 for row, adapter, one in zip(rows, adapters, sampling, strict=True)
             ]
         choices = body.get("token_ids_logprob") or [[] for _ in rows]
@@ -115,10 +115,11 @@ class ToyServer(ThreadingHTTPServer):
             )
         ]
 
-    def _text(self, ask: Ask, one: Any) -> str:
+    def _written(self, ask: Ask, one: Any) -> list[int]:
         named = {key: one[key] for key in ("top_p", "top_k") if key in one}
+        named["ends"] = tuple(one["stop_token_ids"])
         writing = Writing(one["max_new_tokens"], tuple(one["stop"]), one["temperature"], **named)
-        return self.backend.write([replace(ask, seed=one.get("sampling_seed", 0))], writing)[0]
+        return list(self.backend.write([replace(ask, seed=one.get("sampling_seed", 0))], writing)[0])
 
     def _meta(self, row: tuple[int, ...], adapter: str | None, start: int, choices: tuple[int, ...]) -> Any:
         ask = Ask(row, adapter=adapter, choices=choices) if choices else Ask(row, start + 1, adapter)
@@ -172,8 +173,10 @@ class ToyServer(ThreadingHTTPServer):
             return {"index": index, "text": "", "prompt_logprobs": [None, *own]}
         asked = Ask(row, adapter=adapter, seed=body.get("seed", 0))
         named = {key: body[key] for key in ("top_p", "top_k") if key in body}
+        named["ends"] = tuple(body["stop_token_ids"])
         writing = Writing(body["max_tokens"], tuple(body["stop"]), body["temperature"], **named)
-        return {"index": index, "text": self.backend.write([asked], writing)[0]}
+        assert body["return_token_ids"]
+        return {"index": index, "text": "", "token_ids": list(self.backend.write([asked], writing)[0])}
 
     def vllm_v1_load_lora_adapter(self, body: Any) -> Any:
         self._load(body)

@@ -46,6 +46,7 @@ def runner_of(model: str) -> tuple[Any, Any]:
 def main(model: str, settings: str, adapter: str, out: str) -> None:
     from sglang.srt.lora.lora_registry import LoRARef  # pyright: ignore[reportMissingImports]
 
+    from mezo.engines.output_text import OutputText
     from mezo.engines.serving.backend import Ask
     from mezo.engines.sglang.in_process import ModelRunnerBackend
     from mezo.errors import MezoError
@@ -67,7 +68,8 @@ def main(model: str, settings: str, adapter: str, out: str) -> None:
         found[f"reuse, cache {cache}"] = result.metrics["token_reuse_rate"]
     prompt = tuple(tokenizer(given["rows"][0]["prompt"]).input_ids)
     backend = ModelRunnerBackend(runner, runner.lora_manager, tokenizer)
-    found["written"] = backend.write([Ask(prompt)], Writing(6))
+    (tokens,) = backend.write([Ask(prompt)], Writing(6))
+    found["written"] = [OutputText(tokenizer).output(tokens, Writing(6))]
     found["by choice"] = backend.score([Ask(prompt, choices=(5, 6))])[0].logprobs
     backend.close()
 

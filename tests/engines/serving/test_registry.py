@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tests.tiny_models import tiny
 from tests.toys import byte_tokenizer
+from transformers import GenerationConfig
 
 from mezo.config import MeZOConfig
 from mezo.engines import registry
@@ -14,6 +15,7 @@ from mezo.engines.serving import open as opening
 from mezo.engines.serving.meta_model import outline
 from mezo.engines.serving.subprocess_main import spec_of, values_of
 from mezo.errors import MezoError
+from mezo.models.identity import identity_of
 from mezo.models.load import load
 from mezo.tuning import tune
 from mezo.weights.fingerprint import fingerprint
@@ -120,6 +122,18 @@ def test_the_adapter_of_an_outline_is_that_of_the_model(folder: Path) -> None:
     assert all(p.is_meta for name, p in tuned.named_parameters() if ".lora_" not in name)
 
 
+@pytest.mark.parametrize("given", [None, {"eos_token_id": [2, 5], "do_sample": True, "top_p": 0.8}])
+def test_an_outline_is_recorded_as_the_model_is(tmp_path: Path, given: dict[str, Any] | None) -> None:
+    """Else no run on an engine would replay on the checkpoint."""
+    tiny("llama").save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").unlink()
+    if given is not None:
+        GenerationConfig(**given).save_pretrained(tmp_path)
+    found = outline(MeZOConfig.build(model=str(tmp_path), engine="sglang"), print)
+    assert identity_of(found) == identity_of(load(str(tmp_path), "float32", "cpu"))
+
+
 def test_noise_needs_no_weights(folder: Path) -> None:
     config = MeZOConfig.build(model=str(folder), engine="sglang", noise="rademacher")
     _, here = tune(load(str(folder), "float32", "cpu").model, config)
@@ -137,7 +151,7 @@ def test_a_masked_model_is_refused(tmp_path: Path) -> None:
         outline(MeZOConfig.build(model=str(tmp_path), engine="sglang"), print)
 
 
-def test_a_spec_survives_the_pipe(folder: Path) -> None:
+def test_a_spec_survives_the_pipe(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = MeZOConfig.build(
         model=str(folder), engine="sglang", tuning="lora", lora_rank=3, server_args={"a": [1]}, max_length=64
     )
@@ -145,7 +159,13 @@ def test_a_spec_survives_the_pipe(folder: Path) -> None:
     tuned, weights = tune(described.model, config)
     settings = opening.adapter_config(tuned)
     lora = opening.lora_spec(settings, weights, at_once=100)
-    assert (lora.rank, lora.matrices, lora.at_once) == (3, ("q_proj", "v_proj"), 8)
+    assert (lora.rank, lora.matrices, lora.at_once) == (3, ("q_proj", "v_proj"), 64)
+    assert opening.lora_spec(settings, weights, at_once=6).at_once == 6
+    size = 4 * sum(t.tensor.numel() for t in weights.tunables)
+    monkeypatch.setattr(opening, "_BYTES", 20 * size)
+    assert opening.lora_spec(settings, weights, at_once=100).at_once == 20
+    monkeypatch.setattr(opening, "_BYTES", size)  # large adapters: as many as ever
+    assert opening.lora_spec(settings, weights, at_once=100).at_once == 8
     spec = opening.spec_of(config, described, lora)
     assert spec.max_length == 64 + config.max_new_tokens + 1
     assert spec_of(values_of(spec)) == spec

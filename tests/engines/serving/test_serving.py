@@ -12,7 +12,7 @@ from tests.toys import byte_tokenizer
 
 import mezo
 from mezo.engines.serving import subprocess
-from mezo.engines.serving.backend import Ask, EngineSpec
+from mezo.engines.serving.backend import Ask, EngineSpec, Tokens
 from mezo.errors import MezoError
 from mezo.events import Observer
 from mezo.resume.replay import replay
@@ -212,7 +212,7 @@ def test_a_population_writes_in_one_batch_with_a_seed_for_each_output(
     written: list[Writing] = []
     whole = InProcess.write
 
-    def seen(self: InProcess, asks: list[Ask], writing: Writing) -> list[str]:
+    def seen(self: InProcess, asks: list[Ask], writing: Writing) -> list[Tokens]:
         asked.append(list(asks))
         written.append(writing)
         return whole(self, asks, writing)
@@ -223,7 +223,7 @@ def test_a_population_writes_in_one_batch_with_a_seed_for_each_output(
     tune(model, "sglang", **{**LORA, **text, **settings})
     step = [asks for asks, how in zip(asked, written, strict=True) if how.draws]
     assert len(step) == 1
-    assert all(how == Writing(4, (";", "x"), 0.5, 0.9, 7, 2) for how in written if how.draws)
+    assert all(how == Writing(4, (";", "x"), 0.5, 0.9, 7, 2, (2,)) for how in written if how.draws)
     by_adapter: dict[str | None, list[tuple[Any, int]]] = {}
     for ask in step[0]:
         by_adapter.setdefault(ask.adapter, []).append((ask.tokens, ask.seed))
@@ -231,3 +231,30 @@ def test_a_population_writes_in_one_batch_with_a_seed_for_each_output(
     (rows,) = {tuple(own) for own in by_adapter.values()}
     assert len({seed for _, seed in rows}) == len(rows) == 4 * 2
     assert [tokens for tokens, _ in rows[0::2]] == [tokens for tokens, _ in rows[1::2]]
+
+
+@pytest.mark.parametrize("objective", ["answer-ce", "f1"])
+def test_parts_with_directions_of_their_own_are_asked_in_one_call(
+    model: str, started: list[InProcess], monkeypatch: pytest.MonkeyPatch, objective: str
+) -> None:
+    calls: list[list[Ask]] = []
+    for name in ("score", "write"):
+        whole = getattr(InProcess, name)
+
+        def seen(self: InProcess, asks: list[Ask], *more: Any, whole: Any = whole) -> Any:
+            calls.append(list(asks))
+            return whole(self, asks, *more)
+
+        monkeypatch.setattr(InProcess, name, seen)
+    settings: dict[str, Any] = dict(row_directions=4, num_steps=1, objective=objective)
+    here, there = (tune(model, engine, **LORA, **settings) for engine in ("transformers", "sglang"))
+    if objective == "answer-ce":
+        assert_equal_runs(here, there)
+    assert here.losses == pytest.approx(there.losses, abs=1e-4)
+    step = [asks for asks in calls if len({ask.adapter for ask in asks}) > 1]
+    assert len(step) == 1
+    rows: dict[str | None, set[Any]] = {}
+    for ask in step[0]:
+        rows.setdefault(ask.adapter, set()).add(ask.tokens)
+    assert len(rows) == 8  # two signs of four directions, each with a row of its own
+    assert all(len(own) == 1 for own in rows.values())

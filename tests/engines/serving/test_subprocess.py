@@ -34,7 +34,7 @@ class Echo(Backend):
         if stop == "die": print("RuntimeError: out of memory", flush=True); os._exit(3)
         if stop == "refuse": raise MezoError("no such thing")
         if stop == "raise": raise KeyError("inner")
-        return [f"{self.spec.lora.rank} {a.tokens} {a.adapter} {self.worker.pid}" for a in asks]
+        return [[self.spec.lora.rank, *a.tokens, len(a.adapter or ""), self.worker.pid] for a in asks]
 
     def load_adapter(self, name, tensors, config):
         self.adapters[name] = tensors, config
@@ -95,7 +95,7 @@ def test_calls_and_answers_cross_over_and_a_name_is_loaded_once(echo: subprocess
     answers = echo.score([Ask((1, 2), choices=(5, 6)), Ask((1,), choices=(7,))])
     assert [a.logprobs for a in answers] == [(-1.0, -1.0), (-1.0,)]
     echo.load_adapter("a", {"x": torch.ones(3, dtype=torch.bfloat16)}, {"r": 4})
-    assert echo.write([Ask((1, 2), adapter="a")], Writing(5, ("\n",)))[0].startswith("4 (1, 2) a")
+    assert echo.write([Ask((1, 2), adapter="a")], Writing(5, ("\n",)))[0][:4] == (4, 1, 2, 1)
     assert echo.call_workers("probe", {"seed": 2**63}) == [{"operation": "probe", "seed": 2**63, "sum": 3.0}]
     with pytest.raises(MezoError, match=r"^echo: no such thing$"):
         echo.write([Ask((1,))], Writing(5, ("refuse",)))
@@ -112,7 +112,7 @@ def test_calls_and_answers_cross_over_and_a_name_is_loaded_once(echo: subprocess
 
 
 def test_its_death_is_told_with_its_last_words(echo: subprocess.Hosted) -> None:
-    worker = int(echo.write([Ask((1,))], Writing(5, ("\n",)))[0].split()[-1])
+    worker = echo.write([Ask((1,))], Writing(5, ("\n",)))[0][-1]
     with pytest.raises(
         subprocess.EngineDied, match=r"ended during 'write'.*RuntimeError: out of memory"
     ) as told:
@@ -128,7 +128,7 @@ def test_silence_ends_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for_child(tmp_path, monkeypatch)
     monkeypatch.setenv("MEZO_ENGINE_SECONDS", "2")
     hosted = subprocess.start("echo", SPEC)
-    worker = int(hosted.write([Ask((1,))], Writing(5, ("\n",)))[0].split()[-1])
+    worker = hosted.write([Ask((1,))], Writing(5, ("\n",)))[0][-1]
     with pytest.raises(subprocess.EngineDied, match="gave no answer to 'write' for 2 seconds"):
         hosted.write([Ask((1,))], Writing(5, ("hang",)))
     assert soon(lambda: gone(worker))

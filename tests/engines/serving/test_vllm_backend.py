@@ -172,6 +172,5 @@ def test_more_adapters_than_places_wait_for_one(answers: dict[str, Any]) -> None
         assert spared == 0
 
 
-def test_text_is_written_greedily(answers: dict[str, Any]) -> None:
-    assert len(answers["written"]) == 2
-    assert all(isinstance(text, str) and "\n" not in text for text in answers["written"])
+def test_tokens_are_written(answers: dict[str, Any]) -> None:
+    assert [0 < len(tokens) <= 5 for tokens in answers["written"]] == [True, True]

@@ -22,7 +22,7 @@ from mezo.engines.http.folder import AdapterFolder
 from mezo.engines.http.server import Server
 from mezo.engines.http.settings import settings_of
 from mezo.engines.http.share import at_once, shared_out
-from mezo.engines.serving.backend import Answer, Ask, Backend, EngineSpec, Names
+from mezo.engines.serving.backend import Answer, Ask, Backend, EngineSpec, Names, Tokens
 from mezo.engines.serving.subprocess import EngineDied
 from mezo.errors import MezoError
 from mezo.events import MezoWarning
@@ -86,7 +86,7 @@ class Http(Backend):
             asks, lambda server, numbers: server.score([asks[n] for n in numbers], self._paths)
         )
 
-    def write(self, asks: Sequence[Ask], writing: Writing) -> list[str]:
+    def write(self, asks: Sequence[Ask], writing: Writing) -> list[Tokens]:
         for adapter in {ask.adapter for ask in asks}:
             self.names.need(adapter)
         return self._shared(

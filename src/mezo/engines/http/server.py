@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from mezo.engines.http.client import Client, RequestRefused, Trouble, api_key
 from mezo.engines.http.settings import ServerSettings, check_model
-from mezo.engines.serving.backend import Answer, Ask
+from mezo.engines.serving.backend import Answer, Ask, Tokens
 from mezo.errors import MezoError
 from mezo.util.secrets import hidden
 from mezo.util.writing import Writing
@@ -35,7 +35,7 @@ class Dialect(ABC):
     def score(self, asks: Sequence[Ask]) -> list[Answer]: ...
 
     @abstractmethod
-    def write(self, asks: Sequence[Ask], writing: Writing) -> list[str]: ...
+    def write(self, asks: Sequence[Ask], writing: Writing) -> list[Tokens]: ...
 
     @abstractmethod
     def load(self, name: str, path: str) -> None: ...
@@ -83,7 +83,7 @@ class Server:
 
         return self._with({ask.adapter for ask in asks}, paths, ask)
 
-    def write(self, asks: Sequence[Ask], writing: Writing, paths: Mapping[str, str]) -> list[str]:
+    def write(self, asks: Sequence[Ask], writing: Writing, paths: Mapping[str, str]) -> list[Tokens]:
         adapters = {ask.adapter for ask in asks}
         return self._with(adapters, paths, lambda: self.dialect.write(self._named(asks), writing))
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from mezo.engines.http.client import Client
 from mezo.engines.http.server import Dialect, said, unexpected
-from mezo.engines.serving.backend import Answer, Ask
+from mezo.engines.serving.backend import Answer, Ask, Tokens
 from mezo.engines.serving.requests import in_waves
-from mezo.engines.sglang.rows import answer_of, scoring, written
+from mezo.engines.sglang.rows import answer_of, scoring, tokens_of, written
 from mezo.util.writing import Writing
 
 
@@ -39,7 +39,7 @@ class SGLangServer(Dialect):
         except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise unexpected(self.client, "/generate", error) from error
 
-    def write(self, asks: Sequence[Ask], writing: Writing) -> list[str]:
+    def write(self, asks: Sequence[Ask], writing: Writing) -> list[Tokens]:
         if not asks:
             return []
         body = written(asks, writing)
@@ -47,7 +47,7 @@ class SGLangServer(Dialect):
             body["lora_path"] = [ask.adapter for ask in asks]
         found = self.client.once("POST", "/generate", body)
         try:
-            return [writing.cut(row["text"]) for _, row in zip(asks, found, strict=True)]
+            return [tokens_of(row["output_ids"], writing) for _, row in zip(asks, found, strict=True)]
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise unexpected(self.client, "/generate", error) from error
 

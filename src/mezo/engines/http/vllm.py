@@ -11,7 +11,7 @@ from mezo.engines.http.client import Client, RequestRefused
 from mezo.engines.http.server import Dialect, said, unexpected
 from mezo.engines.http.share import at_once
 from mezo.engines.serving.backend import Answer, Ask, Tokens
-from mezo.engines.sglang.rows import logprob_of
+from mezo.engines.sglang.rows import logprob_of, tokens_of
 from mezo.util.writing import Writing
 
 _COMPLETIONS = "/v1/completions"
@@ -74,34 +74,37 @@ class VLLMServer(Dialect):
         except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise unexpected(self.client, _COMPLETIONS, error) from error
 
-    def write(self, asks: Sequence[Ask], writing: Writing) -> list[str]:
+    def write(self, asks: Sequence[Ask], writing: Writing) -> list[Tokens]:
         """A request for the rows of an adapter; of one row where tokens are drawn, since a request has one seed."""
         groups: dict[tuple[str | None, int | None], list[int]] = {}
         for number, ask in enumerate(asks):
             groups.setdefault((ask.adapter, number if writing.draws else None), []).append(number)
-        calls = [partial(self._texts, [asks[n] for n in numbers], writing) for numbers in groups.values()]
-        texts: dict[int, str] = {}
+        calls = [partial(self._written, [asks[n] for n in numbers], writing) for numbers in groups.values()]
+        outputs: dict[int, Tokens] = {}
         for numbers, found in zip(groups.values(), at_once(calls), strict=True):
             if isinstance(found, Exception):
                 raise found
-            texts.update(zip(numbers, found, strict=True))
-        return [texts[number] for number in range(len(asks))]
+            outputs.update(zip(numbers, found, strict=True))
+        return [outputs[number] for number in range(len(asks))]
 
-    def _texts(self, asks: Sequence[Ask], writing: Writing) -> list[str]:
+    def _written(self, asks: Sequence[Ask], writing: Writing) -> list[Tokens]:
         """Of asks of one adapter, and of one seed where tokens are drawn."""
         # all is named: else the server takes what the model's generation_config.json says
         wanted: dict[str, Any] = {
             "max_tokens": writing.max_new_tokens,
             "stop": list(writing.stop),
+            "stop_token_ids": list(writing.ends),
+            "return_token_ids": True,
             "repetition_penalty": 1.0,
+            "min_p": 0.0,
         }
         if writing.draws:
             wanted |= {"temperature": writing.temperature, "top_p": writing.top_p, "top_k": writing.top_k}
             wanted["seed"] = asks[0].seed
         found = self._completed([ask.tokens for ask in asks], asks[0].adapter, wanted)
         try:
-            return [writing.cut(row["text"]) for row in found]
-        except (KeyError, TypeError, AttributeError) as error:
+            return [tokens_of(row["token_ids"], writing) for row in found]
+        except (KeyError, TypeError, ValueError) as error:
             raise unexpected(self.client, _COMPLETIONS, error) from error
 
     def _completed(

@@ -77,10 +77,11 @@ class Backend(ABC):
         """The answers, in order; the engine may batch them as it likes."""
 
     @abstractmethod
-    def write(self, asks: Sequence[Ask], writing: Writing) -> list[str]:
-        """What follows each row, up to a stop string, which is no part of it, or the model's own end.
+    def write(self, asks: Sequence[Ask], writing: Writing) -> list[Tokens]:
+        """The tokens after each row, up to one that is in `writing.ends` or completes a stop string.
 
-        Where tokens are drawn, by the engine's own sampler with the ask's seed. `writing.samples` is for the caller.
+        More may follow: the caller makes the text and cuts it (`mezo.engines.output_text`). Where tokens are drawn, by
+        the engine's own sampler with the ask's seed. `writing.samples` is for the caller.
         """
 
     @abstractmethod

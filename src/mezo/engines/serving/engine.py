@@ -4,14 +4,16 @@ import abc
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from mezo.engines.base import Engine, PreparedBatch
+from mezo.engines.base import Engine, PreparedBatch, part_of
 from mezo.engines.counts import Counts
-from mezo.engines.serving.backend import Answer, Ask, Backend
+from mezo.engines.output_text import OutputText
+from mezo.engines.serving.backend import Answer, Ask, Backend, Tokens
 from mezo.engines.serving.requests import Asked, asked, check_fresh
 from mezo.noise.seeds import request_seed
 from mezo.objectives import LogprobObjective, Objective, OutputObjective
@@ -28,6 +30,19 @@ class ServedPoint:
 
     adapter: str | None  # its name; None: the engine's own weights are at the probe
     fresh: bool  # whether nothing of it was computed before
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Outputs that are wanted after prompts, and what each is drawn by."""
+
+    examples: Sequence[Example]
+    seeded: Sequence[Seeded] = ()
+
+    def rows(self, writing: Writing) -> list[tuple[Tokens, int]]:
+        """Each prompt, and the seed of its output."""
+        seeds = [request_seed(*each) for each in self.seeded] if writing.draws else [0] * len(self.examples)
+        return [(example.asked, seed) for example, seed in zip(self.examples, seeds, strict=True)]
 
 
 class Placement(abc.ABC):
@@ -62,11 +77,12 @@ class ServingEngine(Engine):
         placement: Placement,
         objective: Objective,
         *,
-        tokenizer: Any,
+        text: OutputText,
         writing: Writing = GREEDILY,
     ):
+        """text, writing: for objectives and metrics of generated text."""
         self.backend, self.placement, self.objective = backend, placement, objective
-        self.tokenizer, self.writing = tokenizer, writing
+        self.text, self.tokenizer, self.writing = text, text.tokenizer, writing
         self.counts = Counts()
 
     # ---------------------------------------------------------------- the engine interface
@@ -78,20 +94,35 @@ class ServingEngine(Engine):
         return PreparedBatch(tuple(batch), (posed, asked(posed)))
 
     def losses(self, batch: Sequence[Example], probes: Sequence[Probe]) -> list[float]:
+        return self._losses([self._ready(batch)] * len(probes), probes)
+
+    def dealt_losses(self, batch: Sequence[Example], probes: Sequence[Probe]) -> list[float]:
+        """The parts of all probes in one call, as far as the engine's model can be at all of them."""
+        parts = {
+            rows: self._ready(batch if rows is None else part_of(batch, rows))
+            for rows in dict.fromkeys(probe.rows for probe in probes)
+        }
+        return self._losses([parts[probe.rows] for probe in probes], probes)
+
+    def _ready(self, batch: Sequence[Example]) -> PreparedBatch | Outputs:
+        if isinstance(self.objective, OutputObjective):
+            return Outputs(*outputs_of(batch, self.writing.samples))
+        ready = batch if isinstance(batch, PreparedBatch) else self.prepare(batch)
+        assert isinstance(ready, PreparedBatch)
+        return ready
+
+    def _losses(self, ready: Sequence[Any], probes: Sequence[Probe]) -> list[float]:
+        """ready: of each probe, what `_ready` has made of its rows."""
         objective = self.objective
         if isinstance(objective, OutputObjective):
-            examples, seeded = outputs_of(batch, self.writing.samples)
-            outputs = self._written(examples, probes, self.writing, seeded)
-            return [objective(examples, texts) for texts in outputs]
+            texts = self._written(ready, probes, self.writing)
+            return [objective(own.examples, found) for own, found in zip(ready, texts, strict=True)]
         assert isinstance(objective, LogprobObjective)
-        if not isinstance(batch, PreparedBatch):
-            batch = self.prepare(batch)
-            assert isinstance(batch, PreparedBatch)
-        posed, wanted = batch.made
-        return [objective(posed, row) for row in self._scored(wanted, probes)]
+        values = self._scored([own.made[1] for own in ready], probes)
+        return [objective(own.made[0], found) for own, found in zip(ready, values, strict=True)]
 
     def logprobs(self, batch: ScoringBatch, probes: Sequence[Probe] = (THETA,)) -> np.ndarray:
-        return np.stack(self._scored(asked(batch), probes))
+        return np.stack(self._scored([asked(batch)] * len(probes), probes))
 
     def generate(
         self,
@@ -101,7 +132,7 @@ class ServingEngine(Engine):
         max_new_tokens: int | None = None,
         stop: str | None = None,
     ) -> list[str]:
-        return self._written(examples, [probe], self.writing.greedily(max_new_tokens, stop))[0]
+        return self._written([Outputs(examples)], [probe], self.writing.greedily(max_new_tokens, stop))[0]
 
     @property
     def writes(self) -> bool:
@@ -122,42 +153,45 @@ class ServingEngine(Engine):
 
     # ---------------------------------------------------------------- one pass
 
-    def _scored(self, wanted: Asked, probes: Sequence[Probe]) -> list[np.ndarray]:
+    def _scored(self, wanted: Sequence[Asked], probes: Sequence[Probe]) -> list[np.ndarray]:
+        """wanted: of each probe."""
         found: list[np.ndarray] = []
         with closing(self.placement.visit(probes)) as groups:  # type: ignore[type-var]
             for points in groups:
-                asks = [ask for point in points for ask in wanted.of(point.adapter)]
+                own = wanted[len(found) :][: len(points)]
+                asks = [each.of(point.adapter) for each, point in zip(own, points, strict=True)]
                 began = time.monotonic()
                 with span("forward"):
-                    answers = self.backend.score(asks)
-                self._count(wanted.tokens * len(points), answers, since(began))
-                size = len(wanted.asks)
-                for n, point in enumerate(points):
-                    mine = slice(n * size, (n + 1) * size)
+                    answers = iter(self.backend.score([ask for each in asks for ask in each]))
+                mine = [list(islice(answers, len(each))) for each in asks]
+                self._count(
+                    sum(each.tokens for each in own), [a for part in mine for a in part], since(began)
+                )
+                for point, each, asked_here, answered in zip(points, own, asks, mine, strict=True):
                     if point.fresh:
-                        check_fresh(asks[mine], answers[mine])
-                    found.append(wanted.values(answers[mine]))
+                        check_fresh(asked_here, answered)
+                    found.append(each.values(answered))
         return found
 
     def _written(
-        self,
-        examples: Sequence[Example],
-        probes: Sequence[Probe],
-        writing: Writing,
-        seeded: Sequence[Seeded] = (),
+        self, wanted: Sequence[Outputs], probes: Sequence[Probe], writing: Writing
     ) -> list[list[str]]:
-        """[probe][example]: the adapters that can be asked at once are asked in one batch."""
-        seeds = [request_seed(*each) for each in seeded] if writing.draws else [0] * len(examples)
-        rows = [(example.asked, seed) for example, seed in zip(examples, seeds, strict=True)]
+        """[probe][output]: the adapters that can be asked at once are asked in one batch. wanted: of each probe."""
+        writing = replace(writing, ends=tuple(self.text.ends_of(writing)))
+        rows = {id(own): own.rows(writing) for own in wanted}
         found: list[list[str]] = []
         with closing(self.placement.visit(probes)) as groups:  # type: ignore[type-var]
             for points in groups:
-                asks = [Ask(row, adapter=p.adapter, seed=seed) for p in points for row, seed in rows]
+                own = [rows[id(each)] for each in wanted[len(found) :][: len(points)]]
+                asks = [
+                    Ask(row, adapter=point.adapter, seed=seed)
+                    for point, each in zip(points, own, strict=True)
+                    for row, seed in each
+                ]
                 with span("forward"):
-                    texts = self.backend.write(asks, writing)
-                for start in range(0, len(asks), len(rows)):
-                    own = zip(examples, texts[start : start + len(rows)], strict=True)
-                    found.append([example.said(writing.cut(text)) for example, text in own])
+                    outputs = iter(self.backend.write(asks, writing))
+                for each in wanted[len(found) :][: len(points)]:
+                    found.append([e.said(self.text.output(next(outputs), writing)) for e in each.examples])
         return found
 
     def _count(self, posed: int, answers: Sequence[Answer], seconds: float) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mezo import estimators
 from mezo.config import MeZOConfig
+from mezo.engines.output_text import OutputText
 from mezo.engines.registry import ENGINES, KEEP, serving
 from mezo.engines.serving import subprocess
 from mezo.engines.serving.backend import Backend, EngineSpec, LoraSpec
@@ -15,14 +16,16 @@ from mezo.engines.serving.full import InWorkers
 from mezo.engines.serving.lora import Adapters
 from mezo.engines.serving.meta_model import Outline
 from mezo.engines.workers.group import Workers, tensors_of
-from mezo.objectives import Objective
+from mezo.objectives import Objective, OutputObjective
 from mezo.optimizers import Optimizer
 from mezo.tuning import tune
 from mezo.util.plugins import find
 from mezo.weights.tunable import canonical
 from mezo.weights.weights import Weights
 
-_MOST_ADAPTERS = 8  # in one batch of an engine's; further ones wait for a place in the next
+# Places for adapters in one batch of an engine's; those without one wait for the next. Small ones get as many as fit into
+# these bytes of the device.
+_FEWEST_PLACES, _MOST_PLACES, _BYTES = 8, 64, 1 << 28
 
 
 def open_served(
@@ -42,6 +45,8 @@ def open_served(
     rule, _ = optimizer(), estimators.build(config, weights)  # what they refuse is said before the start
     settings = adapter_config(model) if config.tuning == "lora" else None
     lora = None if settings is None else lora_spec(settings, weights, at_once=2 * directions)
+    if config.engine == "sglang" and isinstance(objective, OutputObjective) and config.writing.draws:
+        _say_how_it_draws(config, note)
     backend = outline.backend or open_backend(spec_of(config, outline, lora), config.engine, note)
     try:
         placement: Placement
@@ -56,10 +61,18 @@ def open_served(
         backend,
         placement,
         objective,
-        tokenizer=outline.tokenizer,
+        text=OutputText(outline.tokenizer, getattr(outline.model, "generation_config", None)),
         writing=config.writing,
     )
     return model, weights, engine
+
+
+def _say_how_it_draws(config: MeZOConfig, note: Callable[[str], None]) -> None:
+    if not config.server_args.get("enable_deterministic_inference"):
+        note(
+            "warning: SGLang heeds the seeds of outputs in its deterministic inference alone (on a GPU: --server-args "
+            "enable_deterministic_inference=true): here outputs do not repeat, and the signs of a direction draw apart"
+        )
 
 
 def open_backend(spec: EngineSpec, engine: str, note: Callable[[str], None]) -> Backend:
@@ -105,7 +118,9 @@ def _plain(value: Any) -> Any:
 def lora_spec(settings: dict[str, Any], weights: Weights, *, at_once: int) -> LoraSpec:
     """The room that an engine needs for adapters of these settings. at_once: probes of a step."""
     matrices = sorted({tunable.name.split(".")[-3] for tunable in weights.tunables})
-    return LoraSpec(settings["r"], min(at_once, _MOST_ADAPTERS), tuple(matrices))
+    size = sum(4 * tunable.tensor.numel() for tunable in weights.tunables)
+    places = max(_FEWEST_PLACES, min(_MOST_PLACES, _BYTES // size))
+    return LoraSpec(settings["r"], min(at_once, places), tuple(matrices))
 
 
 def _in_workers(

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import torch
 
 import mezo
-from mezo.engines.serving.backend import Answer, Ask, Backend, EngineSpec, Names
+from mezo.engines.serving.backend import Answer, Ask, Backend, EngineSpec, Names, Tokens
 from mezo.engines.serving.last_words import last_words, tail
 from mezo.engines.serving.subprocess_main import values_of
 from mezo.engines.serving.wire import Patient, receive, send
@@ -122,11 +122,12 @@ class Hosted(Backend):
         found = self.ask("score", {"asks": listed})
         return [Answer(tuple(values), prompt, cached) for values, prompt, cached in found]
 
-    def write(self, asks: Sequence[Ask], writing: Writing) -> list[str]:
+    def write(self, asks: Sequence[Ask], writing: Writing) -> list[Tokens]:
         for adapter in {ask.adapter for ask in asks}:
             self.names.need(adapter)
         listed = [[ask.tokens, ask.adapter, ask.seed] for ask in asks]
-        return self.ask("write", {"asks": listed, "writing": dataclasses.asdict(writing)})
+        found = self.ask("write", {"asks": listed, "writing": dataclasses.asdict(writing)})
+        return [tuple(tokens) for tokens in found]
 
     def load_adapter(self, name: str, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> None:
         self.names.take(name)

@@ -68,7 +68,8 @@ def call(backend: Backend, name: str, given: Mapping[str, Any], tensors: dict[st
             return [[a.logprobs, a.prompt_tokens, a.cached_tokens] for a in backend.score(asks)]
         case "write":
             asks = [Ask(tuple(t), adapter=adapter, seed=seed) for t, adapter, seed in given["asks"]]
-            writing = Writing(**{**given["writing"], "stop": tuple(given["writing"]["stop"])})
+            listed = {name: tuple(given["writing"][name]) for name in ("stop", "ends")}
+            writing = Writing(**{**given["writing"], **listed})
             return backend.write(asks, writing)
         case "load_adapter":
             return backend.load_adapter(given["name"], tensors, given["config"])

@@ -20,6 +20,7 @@ from mezo.engines.serving.backend import (
     EngineSpec,
     LoraSpec,
     Names,
+    Tokens,
     core_ranges,
 )
 from mezo.engines.serving.requests import in_waves
@@ -114,13 +115,13 @@ class SGLang(Backend):
         answers = self.engine.generate(**scoring(asks), **self._adapters([ask.adapter for ask in asks]))
         return [answer_of(ask, found["meta_info"]) for ask, found in zip(asks, answers, strict=True)]
 
-    def write(self, asks: Sequence[Ask], writing: Writing) -> list[str]:
+    def write(self, asks: Sequence[Ask], writing: Writing) -> list[Tokens]:
         if not asks:
             return []
         answers = self.engine.generate(
             **written(asks, writing), **self._adapters([ask.adapter for ask in asks])
         )
-        return [writing.cut(found["text"]) for found in answers]
+        return [tuple(found["output_ids"]) for found in answers]
 
     def load_adapter(self, name: str, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> None:
         self.names.take(name)

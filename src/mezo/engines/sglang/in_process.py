@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from mezo.engines.output_text import OutputText
 from mezo.engines.sampling import Chooser
-from mezo.engines.serving.backend import Answer, Ask, Backend, Names
+from mezo.engines.serving.backend import Answer, Ask, Backend, Names, Tokens
 from mezo.engines.serving.requests import in_waves
 from mezo.errors import MezoError
 from mezo.util.writing import Seeded, Writing
@@ -68,12 +69,12 @@ class ModelRunnerBackend(Backend):
             self.names.need(adapter)
         return in_waves(asks, self._score) if self.cache else self._score(asks)
 
-    def write(self, asks: Sequence[Ask], writing: Writing) -> list[str]:
+    def write(self, asks: Sequence[Ask], writing: Writing) -> list[Tokens]:
         """A token of every row in each pass; the cache spares what was there before."""
         for adapter in {ask.adapter for ask in asks}:
             self.names.need(adapter)
-        ends = {*(self.runner.model_config.hf_eos_token_id or ()), self.tokenizer.eos_token_id}
-        rows, texts = [list(ask.tokens) for ask in asks], [""] * len(asks)
+        ends = {*(self.runner.model_config.hf_eos_token_id or ()), self.tokenizer.eos_token_id, *writing.ends}
+        rows, text = [list(ask.tokens) for ask in asks], OutputText(self.tokenizer)
         going = list(range(len(rows)))
         choosers = [Chooser(writing, [Seeded(ask.seed)], torch.device("cpu")) for ask in asks]
         for place in range(writing.max_new_tokens):
@@ -84,13 +85,11 @@ class ModelRunnerBackend(Backend):
             )
             for i, (_, last) in zip(list(going), found, strict=True):
                 token = int(choosers[i].choose(last.cpu()[None], place))
-                if token not in ends:
-                    rows[i].append(token)
-                    new = rows[i][len(asks[i].tokens) :]
-                    texts[i] = self.tokenizer.decode(new, skip_special_tokens=True)
-                if token in ends or writing.is_over(texts[i]):
+                rows[i].append(token)
+                new = rows[i][len(asks[i].tokens) :]
+                if token in ends or writing.is_over(text.text(new, writing)):
                     going.remove(i)
-        return [writing.cut(text) for text in texts]
+        return [tuple(row[len(ask.tokens) :]) for row, ask in zip(rows, asks, strict=True)]
 
     def _score(self, asks: Sequence[Ask]) -> list[Answer]:
         return [answer for answer, _ in self._forward(asks)]

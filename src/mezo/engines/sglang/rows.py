@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mezo.engines.serving.backend import Answer, Ask
+from mezo.engines.serving.backend import Answer, Ask, Tokens
 from mezo.util.writing import Writing
 
 
@@ -27,6 +27,7 @@ def written(asks: Sequence[Ask], writing: Writing) -> dict[str, Any]:
         "max_new_tokens": writing.max_new_tokens,
         "temperature": writing.temperature,
         "stop": list(writing.stop),
+        "stop_token_ids": list(writing.ends),
     }
     if writing.draws:
         common |= {"top_p": writing.top_p, "top_k": writing.top_k or -1}
@@ -65,7 +66,17 @@ def logprob_of(value: Any) -> float:
 
 
 def count_of(value: Any) -> int:
-    """A server's number of tokens."""
+    """A server's number of tokens, or a token's number."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 40:
         raise TypeError(f"a number of tokens that cannot be one: {value!r:.40}")
     return value
+
+
+def tokens_of(values: Any, writing: Writing) -> Tokens:
+    """What a server has written. Raises TypeError or ValueError for what cannot be that."""
+    if not isinstance(values, list) or len(values) > writing.max_new_tokens:
+        raise ValueError(f"{writing.max_new_tokens} tokens at most were to be written: {values!r:.40}")
+    found = tuple(map(count_of, values))
+    if any(token >> 31 for token in found):
+        raise ValueError(f"a token that cannot be one: {max(found)}")
+    return found

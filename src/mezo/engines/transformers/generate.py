@@ -21,6 +21,7 @@ from transformers import (
 from transformers.generation.streamers import BaseStreamer
 
 from mezo.engines.counts import Counts
+from mezo.engines.output_text import OutputText, Tokens
 from mezo.engines.sampling import Chooser
 from mezo.engines.transformers.beginnings import BEGUN, TRIED, fits, in_common
 from mezo.engines.transformers.plain_forward import NOT_TAKEN
@@ -32,8 +33,6 @@ from mezo.types import Probe
 from mezo.util.profiling import span
 from mezo.util.writing import Seeded, Writing
 from mezo.weights.weights import Weights
-
-Tokens = Sequence[int]
 
 
 @contextmanager
@@ -69,7 +68,7 @@ def _moved(weights: Weights, probe: Probe) -> dict[int, nn.Parameter]:
     return moved
 
 
-class Writer:
+class Writer(OutputText):
     """The text that a causal model writes after prompts.
 
     Prompts of a batch are padded on the left if the model gives the same result for a padded prompt, which is tried
@@ -83,14 +82,11 @@ class Writer:
         """pad: a token to fill up with. max_tokens: of a batch, those to be written included. shares: whether shared
         beginnings may be computed once.
         """
-        self.model, self.tokenizer, self.pad = model, tokenizer, pad
+        super().__init__(tokenizer, getattr(model, "generation_config", None))
+        self.model, self.pad = model, pad
         self.max_tokens, self.counts = max_tokens, counts
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.takes = set(inspect.signature(inner.forward).parameters)  # an adapter's wrapper hands all on
-        given = getattr(model, "generation_config", None)
-        ends = [getattr(given, "eos_token_id", None), tokenizer.eos_token_id]
-        flat = [e for end in ends if end is not None for e in (end if isinstance(end, list) else [end])]
-        self.ends = sorted(set(flat))
         self._pads: bool | None = None
         self._shares: bool | None = None if shares else False
         self._may_end: dict[tuple[tuple[str, ...], int], bool] = {}
@@ -181,11 +177,6 @@ class Writer:
             **more,
         )
 
-    def ends_of(self, writing: Writing) -> list[int]:
-        """The end tokens; with them, stop strings that are control tokens, which are in no text."""
-        controls = set(writing.stop) & set(self.tokenizer.all_special_tokens)
-        return sorted({*self.ends, *self.tokenizer.convert_tokens_to_ids(sorted(controls))})
-
     def padded(self, prompts: Sequence[Tokens], shared: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and attention mask, (B, T), on the model's device; filled up behind the `shared` first tokens."""
         width = max(map(len, prompts))
@@ -193,12 +184,6 @@ class Writer:
         mask = [[1] * shared + [0] * (width - len(p)) + [1] * (len(p) - shared) for p in prompts]
         device = device_of(self.model)
         return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
-
-    def text(self, tokens: Tokens, writing: Writing) -> str:
-        """The tokens up to an end token, as text."""
-        ends = self.ends_of(writing)
-        end = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
-        return self._decoded(tokens[:end])
 
     def is_over(self, tokens: Tokens, writing: Writing) -> bool:
         """Whether a stop string ends with the last token, or ended before. The text is looked at only if that may be."""
@@ -208,15 +193,10 @@ class Writer:
         """Whether a stop string may end in this token: it has the last character, or nobody knows."""
         if (stop, token) not in self._may_end:
             last = {s[-1] for s in stop}
-            alone = self._decoded([token])
+            alone = self.decoded([token])
             unsure = any(not c.isascii() or c == " " for c in last)
             self._may_end[stop, token] = unsure or any(c in alone for c in last)
         return self._may_end[stop, token]
-
-    def _decoded(self, tokens: Tokens) -> str:
-        return self.tokenizer.decode(
-            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
 
     def takes_padding(self) -> bool:
         """Whether a padded prompt has the next token's logits of the prompt alone.

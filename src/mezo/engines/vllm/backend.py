@@ -126,7 +126,7 @@ class VLLM(Backend):
         )
         return [_answer(ask, output) for ask, output in zip(asks, outputs, strict=True)]
 
-    def write(self, asks: Sequence[Ask], writing: Writing) -> list[str]:
+    def write(self, asks: Sequence[Ask], writing: Writing) -> list[Tokens]:
         if not asks:
             return []
         from vllm import SamplingParams  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
@@ -137,13 +137,14 @@ class VLLM(Backend):
                 max_tokens=writing.max_new_tokens,
                 temperature=writing.temperature,
                 stop=list(writing.stop),
+                stop_token_ids=list(writing.ends),
                 **draws,
             )
 
         outputs = self._generate(
             [ask.tokens for ask in asks], [asked(ask) for ask in asks], [ask.adapter for ask in asks]
         )
-        return [writing.cut(output.outputs[0].text) for output in outputs]
+        return [tuple(output.outputs[0].token_ids) for output in outputs]
 
     def load_adapter(self, name: str, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> None:
         from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]

@@ -94,13 +94,13 @@ def test_studies_in_tables(page: str, ending: str) -> None:
 def test_a_table_of_something_else_stays_what_it_was() -> None:
     page = "### x\n- **Ablated Part**: p\n- **Action**: ADD\n\n| model | size |\n|---|---|\n| OPT | 13B |\n"
     (study,) = parse(page, ".md").studies
-    assert study.model_extra["notes"] == "model | size\nOPT | 13B"
+    assert (study.model_extra or {})["notes"] == "model | size\nOPT | 13B"
 
 
 def test_further_columns_and_bars_in_cells_are_kept() -> None:
     page = "| Ablated Part | Action | Replacement | Why |\n|---|---|---|---|\n| z | ADD | z/\\|\\|z\\|\\| | unit length |\n"
     (study,) = parse(page, ".md").studies
-    assert (study.replacement, study.model_extra["why"]) == (["z/||z||"], "unit length")
+    assert (study.replacement, (study.model_extra or {})["why"]) == (["z/||z||"], "unit length")
 
 
 @pytest.mark.parametrize(

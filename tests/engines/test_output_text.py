@@ -1,5 +1,7 @@
 """Tokens of outputs as text: whatever an engine has written beyond the end is not part of them."""
 
+from typing import Any
+
 import pytest
 from tests.toys import byte_tokenizer
 from tokenizers import AddedToken
@@ -32,14 +34,14 @@ def test_an_output_ends_with_the_token_that_completes_a_stop_string(
 
 def test_several_stop_strings_in_one_token_the_first_ends_it() -> None:
     tokenizer = byte_tokenizer(words=(" great",))
-    great = tokenizer.convert_tokens_to_ids("\u0120great")
+    great: Any = tokenizer.convert_tokens_to_ids("\u0120great")
     made = OutputText(tokenizer)
     assert made.output([*tokens("x"), great, *tokens("y")], Writing(9, ("eat", " gr", "y"))) == "x"
 
 
 def test_end_tokens_and_control_tokens_end_as_tokens() -> None:
     """Also one that is only marked as a control token, and has no role."""
-    tokenizer = byte_tokenizer()
+    tokenizer: Any = byte_tokenizer()
     tokenizer.add_tokens([AddedToken("<|turn|>", special=True)], special_tokens=False)
     turn = tokenizer.convert_tokens_to_ids("<|turn|>")
     assert tokenizer.decode([turn], skip_special_tokens=True) == ""

@@ -77,7 +77,10 @@ def test_prompts_alone_are_written_after_and_judged(model: Path, tmp_path: Path)
     )
     task = task_for("auto", reading=RowOptions(prefill="ab"))
     rows = [{"prompt": f"{n}:"} for n in range(4)]
-    data = {"train": MeZODataset(rows, task=task), "validation": MeZODataset(rows, task=task)}
+    data: dict[str, Any] = {
+        "train": MeZODataset(rows, task=task),
+        "validation": MeZODataset(rows, task=task),
+    }
     result = MeZOTrainer(config, output=tmp_path / "run", artifacts=False, **data).train()
     for record in result.evals:
         assert record.loss == -record.metrics["reward:length"]

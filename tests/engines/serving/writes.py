@@ -118,7 +118,7 @@ def _often(model: Any) -> list[int]:
 def _prompts() -> list[list[int]]:
     """Of whole characters, as every text's are: half of one at a prompt's end, vLLM counts into the output."""
     tokenizer = _tokenizer()
-    whole = [t for t in range(len(SPECIAL), len(tokenizer)) if tokenizer.decode([t]).isascii()]
+    whole = [t for t in range(len(SPECIAL), len(tokenizer)) if str(tokenizer.decode([t])).isascii()]
     drawn = torch.randint(len(whole), (24, 9), generator=torch.Generator().manual_seed(4))
     return torch.tensor(whole)[drawn].tolist()
 

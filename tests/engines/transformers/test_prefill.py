@@ -10,6 +10,7 @@ from tests.engines.transformers.test_together import PROBES, SEEN, texts
 from tests.toys import byte_tokenizer
 
 from mezo.data.tokens import continuation
+from mezo.engines.output_text import OutputText
 from mezo.engines.serving.engine import ServedPoint, ServingEngine
 from mezo.scoring import Example
 from mezo.types import THETA
@@ -54,14 +55,16 @@ def test_a_stop_string_in_it_ends_nothing() -> None:
 
 
 class Echo:
-    """An engine that serves, and answers with spaces around what it was asked."""
+    """An engine that serves, and answers with spaces around the number of tokens that it was asked with."""
 
     def __init__(self) -> None:
         self.asks: list[Any] = []
 
-    def write(self, asks: Any, writing: Any) -> list[str]:
+    def write(self, asks: Any, writing: Any) -> list[list[int]]:
         self.asks += asks
-        return [f" {len(ask.tokens)} " for ask in asks]
+        return [
+            byte_tokenizer()(f" {len(ask.tokens)} ", add_special_tokens=False)["input_ids"] for ask in asks
+        ]
 
     def visit(self, probes: Any) -> Any:
         yield [ServedPoint(None, fresh=False) for _ in probes]
@@ -69,7 +72,8 @@ class Echo:
 
 def test_an_engine_that_serves_writes_behind_it() -> None:
     echo: Any = Echo()
-    engine = ServingEngine(echo, echo, test_together.REWARD, tokenizer=byte_tokenizer(), writing=Writing(8))
+    text = OutputText(byte_tokenizer())
+    engine = ServingEngine(echo, echo, test_together.REWARD, text=text, writing=Writing(8))
     (example,) = begun([Example((5, 6), ((9,),), 0)])
     assert engine.generate([example]) == [f"{PREFILL} {2 + len(BEGUN)}"]
     assert echo.asks[0].tokens == (5, 6, *BEGUN)

@@ -291,7 +291,7 @@ def test_every_rank_gets_the_rows_of_the_first(data: Path, tmp_path: Path) -> No
         (dict(engine="sglang", tuning="lora"), "does not show what its head reads"),
         (dict(tensor_parallel=2), "only a part of the head"),
         (dict(objective="answer-ce"), "objective is 'answer-ce'"),
-        (dict(objective="f1"), "objective is 'f1'"),
+        (dict(objective="length(most=9)"), "objective is 'length'"),
         (dict(task="copa"), "candidates of its own"),
         (dict(task="squad"), "objective is 'answer-ce'"),
         (dict(label_words=(" great", " grim")), "begin with the same one"),

@@ -29,7 +29,9 @@ FREE = frozenset(
     }
 )  # fmt: skip
 _FREE_ENDINGS = ("dropout", "dropout_prob", "_pdrop", "layerdrop", "_drop")  # off in evaluation mode
-_FREE_GENERATION = frozenset({"_from_model_config", "transformers_version", "use_cache"})
+_FREE_GENERATION = frozenset(
+    {"_from_model_config", "transformers_version", "use_cache", "output_attentions", "output_hidden_states"}
+)
 _LONGEST = 200  # characters of a value; of a longer one its digest is kept
 # Settings of a call, which a tokenizer keeps from the last one.
 _OF_CALLS = ("truncation", "padding")

@@ -24,6 +24,8 @@ FORMS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("text",), "text"),
     (("prompt",), "prompt-completion"),
 )
+# A field that is nearly one of these says that a row is of a longer form.
+_BESIDE = {("prompt",): ("completion", "chosen", "rejected"), ("text",): ("label",)}
 _EXTRA = {"idx", "id", "uid", "guid", "label_text", "source"}  # fields that tell nothing of a row's form
 
 
@@ -61,7 +63,7 @@ def recognised(rows: Sequence[Row], tasks: Mapping[str, Task], columns: Mapping[
             f"{rows[0].where}: fields {_listed(fields)} are those of tasks {', '.join(public)}: choose one with --task"
         )
     for needed, name in FORMS:
-        if fields.keys() >= set(needed):
+        if fields.keys() >= set(needed) and not _is_slip(needed, fields):
             if name == "prompt-completion" and is_messages(fields["prompt"]):
                 name = "chat"
             return name, f"reading rows of {_listed(needed)} as task {name!r}"
@@ -79,9 +81,16 @@ def _is_public(task: Task, rows: Sequence[Row], fields: Mapping[str, Any]) -> bo
         return False
 
 
+def _is_slip(needed: tuple[str, ...], fields: Mapping[str, Any]) -> bool:
+    """Whether a row of this form has another field that is nearly one of a longer form."""
+    others = [field for field in fields if field not in needed]
+    return any(difflib.get_close_matches(name, others, 1, 0.6) for name in _BESIDE.get(needed, ()))
+
+
 def _nearest(fields: list[str]) -> str:
     """What is wrong with these fields: which form they come nearest to, and what to do."""
-    best = max(FORMS, key=lambda form: _likeness(form[0], fields))[0]
+    lacking = [needed for needed, _ in FORMS if set(needed) - set(fields)]
+    best = max(lacking, key=lambda needed: _likeness(needed, fields))
     missing = [name for name in best if name not in fields]
     left, pairs = [name for name in fields if name not in best], []
     for name in missing:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from mezo.config import MeZOConfig
 from mezo.engines.serving.backend import Backend
@@ -74,20 +75,15 @@ def outline(config: MeZOConfig, note: Note) -> Outline:
             dtype=look_up(DTYPES, config.dtype, "dtype"),
             trust_remote_code=config.trust_remote_code,
         )
-    model.generation_config = _generation_config(folder)
+    if (
+        folder / GENERATION_CONFIG_NAME
+    ).is_file():  # else it is made of the model's own config, as where it is loaded
+        with quiet():
+            model.generation_config = GenerationConfig.from_pretrained(folder)
     model.tie_weights()
     model.config.use_cache = False
     model.eval().requires_grad_(False)
     return Outline(model, found.tokenizer, found.kind, config.model, folder=folder, config=config, note=note)
-
-
-def _generation_config(folder: Path) -> GenerationConfig:
-    """As a model that is loaded has it: of its own file, or else of config.json."""
-    with quiet():
-        try:
-            return GenerationConfig.from_pretrained(folder)
-        except OSError:
-            return GenerationConfig.from_pretrained(folder, config_file_name="config.json")
 
 
 def _fetched(hub_id: str) -> Path:

@@ -25,7 +25,10 @@ FORMS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("prompt",), "prompt-completion"),
 )
 # A field that is nearly one of these says that a row is of a longer form.
-_BESIDE = {("prompt",): ("completion", "chosen", "rejected"), ("text",): ("label",)}
+_BESIDE: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("prompt",): ("completion", "chosen", "rejected"),
+    ("text",): ("label",),
+}
 _EXTRA = {"idx", "id", "uid", "guid", "label_text", "source"}  # fields that tell nothing of a row's form
 
 

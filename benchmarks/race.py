@@ -1,6 +1,6 @@
 """`python -m benchmarks race`: methods at equal forward passes, each at the best of its learning rates.
 
-Rates are found by successive halving at equal cost: all of them a ninth of the passes, the better third a third, on one seed.
+Rates are found by successive halving at equal cost: all of them a ninth of the passes, the better half a third, on one seed.
 The best then takes all passes on every seed. A run is a folder that `mezo train` or `mezo baseline finetune` wrote in a
 process of its own, so peaks of memory are its own, and a race that was stopped goes on where it was.
 """
@@ -127,7 +127,7 @@ def best_rate(race: Race, name: str, method: Method, setup: Setup, note: Note) -
         for rate in rates:
             ends[rate] = entry(race, name, method, rate, 0, share, setup).end
             note(f"{race.name}, {name}, rate {rate:g}: {ends[rate]:.4g} after {share:.2g} of the passes")
-        rates = sorted(rates, key=lambda rate: (ends[rate], rate))[: max(1, len(rates) // 3)]
+        rates = sorted(rates, key=lambda rate: (ends[rate], rate))[: (len(rates) + 1) // 2]
     return rates[0] if rates else None
 
 

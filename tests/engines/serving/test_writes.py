@@ -37,7 +37,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return writes.writer(tmp_path_factory.mktemp("writer"))
 
 
-@pytest.fixture(scope="module", params=["vllm", "vllm server", "sglang"])
+# SGLang takes minutes for the adapters of one batch on two cores
+@pytest.fixture(
+    scope="module", params=["vllm", "vllm server", pytest.param("sglang", marks=pytest.mark.slow)]
+)
 def both(
     request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Both]:

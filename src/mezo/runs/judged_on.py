@@ -56,7 +56,7 @@ def judged_elsewhere(runs: Mapping[str, Judged]) -> set[str]:
         runs: what each was evaluated on, by its name.
 
     Returns:
-        Names. A run that does not say which examples it had (of an earlier version) is told apart by their number.
+        Names. A run that does not say which examples it had (of an earlier version) is distinguished by their number.
     """
     known = {name: judged for name, judged in runs.items() if judged.examples is not None}
     exact = [judged for judged in known.values() if judged.fingerprint is not None]

@@ -24,7 +24,7 @@ class Writing:
     top_p: float = 1.0  # draw from the likeliest tokens that have this probability together
     top_k: int = 0  # draw from so many of the likeliest tokens; 0: from all
     samples: int = 1  # outputs for each prompt
-    ends: tuple[int, ...] = ()  # tokens that end an output as well, where an engine is told
+    ends: tuple[int, ...] = ()  # tokens that end an output as well, for serving engines
 
     @property
     def draws(self) -> bool:

@@ -58,8 +58,8 @@ class Keeping(OutputObjective):
 def writer(folder: Path) -> Path:
     """A checkpoint whose tokens are pieces of words and of characters, and whose outputs do not repeat themselves.
 
-    It writes `END`, a control token, and `OVER`, an end token by its generation config alone. What else that says,
-    nothing that mezo asks for may heed.
+    It writes `END`, a control token, and `OVER`, an end token by its generation config alone. The other settings of
+    that config must change no output.
     """
     tokenizer = _tokenizer()
     torch.manual_seed(0)

@@ -112,7 +112,7 @@ def _verify(gguf: Path) -> None:
 
 def _convert(gguf: Path, made: Path) -> None:
     """Convert in a process of its own: this one may go on to measure its peak memory."""
-    sources = str(Path(__file__).parents[1])
+    sources = str(Path(__file__).parents[2])
     inherited = os.environ.get("PYTHONPATH")
     done = subprocess.run(
         [sys.executable, "-P", "-m", "mezo.models.smollm2", str(gguf), str(made)],

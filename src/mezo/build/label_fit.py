@@ -6,7 +6,8 @@ candidates' mean log-probabilities, is minimised itself, with the base's logits 
 the base is where an infinite ridge leads. scikit-learn's regression takes no offset, so its ridge leads to equal odds.
 """
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ class FrozenFeatures:
         rest: (N, C) of its other tokens, added up.
         right: (N, C) which candidates are right.
         lengths: (C,) tokens of each candidate.
+        scale: (H,) what each feature is divided by where a ridge weighs it; None: by its own size.
     """
 
     hidden: torch.Tensor
@@ -32,14 +34,21 @@ class FrozenFeatures:
     rest: torch.Tensor
     right: torch.Tensor
     lengths: torch.Tensor
+    scale: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.hidden)
 
+    @classmethod
+    def joined(cls, parts: Sequence["FrozenFeatures"]) -> "FrozenFeatures":
+        """The examples of all parts, one after another."""
+        names = ("hidden", "first", "rest", "right")
+        return replace(parts[0], **{name: torch.cat([getattr(p, name) for p in parts]) for name in names})
+
     def at(self, rows: torch.Tensor) -> "FrozenFeatures":
         """Some of the examples."""
-        every = {f.name: getattr(self, f.name) for f in fields(self)}
-        return FrozenFeatures(**{k: v if k == "lengths" else v[rows] for k, v in every.items()})
+        of_examples = ("hidden", "first", "rest", "right")
+        return replace(self, **{name: getattr(self, name)[rows] for name in of_examples})
 
     def scores(self, change: torch.Tensor | None = None) -> torch.Tensor:
         """(N, C) mean log-probability of each candidate's tokens, with rows changed by (C, H)."""
@@ -69,12 +78,16 @@ class RowFit:
         change: (C, H) float64; None where the base's own rows are better.
         ridge: that was chosen by cross-validation; inf for the base.
         losses, accuracies: (base, fitted), means over the examples, each under the fit without its fold.
+        folds: of each, its examples, and the change that was fitted without them.
+        held_out: (N,) the losses that `losses` has the mean of.
     """
 
     change: torch.Tensor | None
     ridge: float
     losses: tuple[float, float]
     accuracies: tuple[float, float]
+    folds: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()
+    held_out: torch.Tensor | None = None
 
 
 def fit_rows(known: FrozenFeatures) -> RowFit:
@@ -97,7 +110,7 @@ def _fitted(known: FrozenFeatures) -> RowFit:
     parts = [known.at(order[~torch.isin(order, out)]) for out in folds]
     changes = [_none(known)] * len(folds)
     base = float(known.losses().mean()), float(known.hits().mean())
-    best, found = -1, base
+    best, found, apart, lost = -1, base, changes, known.losses()
     for n, ridge in enumerate(RIDGES):
         losses, hits = torch.zeros(len(known)).double(), torch.zeros(len(known)).double()
         for fold, out in enumerate(folds):
@@ -106,14 +119,16 @@ def _fitted(known: FrozenFeatures) -> RowFit:
             losses[out], hits[out] = held_out.losses(changes[fold]), held_out.hits(changes[fold])
         if float(losses.mean()) < found[0]:
             best, found = n, (float(losses.mean()), float(hits.mean()))
+            apart, lost = list(changes), losses
         elif 0 <= best <= n - 2:
             break
     if best < 0:
-        return RowFit(None, float("inf"), (base[0], base[0]), (base[1], base[1]))
+        return RowFit(None, float("inf"), (base[0], base[0]), (base[1], base[1]), held_out=lost)
     change = _none(known)
     for ridge in RIDGES[: best + 1]:
         change = minimised(known, change, ridge)
-    return RowFit(change, RIDGES[best], (base[0], found[0]), (base[1], found[1]))
+    each = tuple(zip(folds, apart, strict=True))
+    return RowFit(change, RIDGES[best], (base[0], found[0]), (base[1], found[1]), each, lost)
 
 
 def _none(known: FrozenFeatures) -> torch.Tensor:
@@ -126,7 +141,7 @@ def minimised(known: FrozenFeatures, start: torch.Tensor, ridge: float) -> torch
     start: where to look from.
     """
     # features of equal size, as a ridge wants them
-    scale = known.hidden.square().mean(0).sqrt().clamp(min=1e-12)
+    scale = known.hidden.square().mean(0).sqrt().clamp(min=1e-12) if known.scale is None else known.scale
     scaled = replace(known, hidden=known.hidden / scale)
     change = (start * scale).requires_grad_(True)
     steps = torch.optim.LBFGS([change], max_iter=200, tolerance_grad=1e-6, line_search_fn="strong_wolfe")

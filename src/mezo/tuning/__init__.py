@@ -5,6 +5,7 @@ from typing import Any
 
 from mezo.config import MeZOConfig
 from mezo.models.offloaded import check_here, is_offloaded
+from mezo.tuning.evidence import write_evidence
 from mezo.tuning.full import full
 from mezo.tuning.head import head, untie
 from mezo.tuning.label_rows import LabelRows, head_of, write_rows
@@ -56,6 +57,8 @@ def tune(model: Any, config: MeZOConfig, rows: LabelRows | None = None) -> tuple
         if config.tuning == "head":
             untie(ready, head_of(ready)[1])
         write_rows(ready, rows)
+        if rows.evidence is not None:
+            write_evidence(ready, rows.evidence)
     named = [(name, p) for name, p in ready.named_parameters() if p.requires_grad]
     if is_offloaded(ready):
         for name, tensor in named:

@@ -1,7 +1,8 @@
 """Rows of the output embedding that a run starts from in place of its base's: those of the label words.
 
 Held as the change of the base's rows, float32, in a safetensors file of the run. A model holds them in its output
-embedding, an adapter as a LoRA of its own on it, of rank one a row: A is the change, B says which rows.
+embedding, an adapter as a LoRA of its own on it, of rank one a row: A is the change, B says which rows. With them may
+come evidence that blocks write for these words.
 """
 
 from collections.abc import Iterable
@@ -16,8 +17,10 @@ from safetensors.torch import load, save
 from mezo.errors import MezoError
 from mezo.models.offloaded import check_here
 from mezo.models.quantised import check_plain
+from mezo.tuning.evidence import Evidence, hold_evidence, lora_names
 
-_MARK = "holds_label_rows"  # attribute of an output embedding whose LoRA is label words' rows
+_READS = "reads."  # in the file, before the name of a matrix
+_MARK = "holds_label_rows"  # attribute of a module whose LoRA is the head start's, and not tuned
 
 
 @dataclass(frozen=True)
@@ -27,28 +30,40 @@ class LabelRows:
     Args:
         words: (C,) int64, the rows: tokens of the vocabulary, all different.
         change: (C, H) float32.
+        evidence: for the same words, written by blocks; None: none is.
     """
 
     words: torch.Tensor
     change: torch.Tensor
+    evidence: Evidence | None = None
 
     def to_bytes(self) -> bytes:
         """A safetensors file."""
-        return save({"words": self.words, "change": self.change}, metadata={"format": "pt"})
+        tensors = {"words": self.words, "change": self.change}
+        if self.evidence is not None:
+            tensors["writing"] = self.evidence.writing.contiguous()
+            tensors |= {f"{_READS}{name}": reads for name, reads in self.evidence.reads.items()}
+        return save(tensors, metadata={"format": "pt"})
 
     @classmethod
     def of_bytes(cls, data: bytes, where: Any) -> "LabelRows":
         """Raises MezoError, which names `where`, if it is no such file."""
         try:
             found = load(data)
-            words, change = found["words"], found["change"]
+            words, change = found.pop("words"), found.pop("change")
+            writing = found.pop("writing", None)
+            reads = {name.removeprefix(_READS): found[name] for name in sorted(found)}
         except (SafetensorError, KeyError, ValueError) as error:
             raise MezoError(
                 f"{where}: expected label words' rows (words and change): {' '.join(str(error).split())[:200]}"
             ) from None
         if words.dtype != torch.int64 or change.dtype != torch.float32 or change.shape[:1] != words.shape:
             raise MezoError(f"{where}: expected words (rows) int64 and change (rows, width) float32")
-        return cls(words, change)
+        if writing is None:
+            return cls(words, change)
+        if any(x.dim() != 2 or x.dtype != torch.float32 for x in (writing, *reads.values())):
+            raise MezoError(f"{where}: expected matrices of float32 for what blocks write")
+        return cls(words, change, Evidence(writing, reads))
 
 
 def digest_of(data: bytes) -> str:
@@ -81,14 +96,15 @@ def write_rows(model: Any, rows: LabelRows) -> None:
 
 
 def lora_settings(model: Any, rows: LabelRows) -> dict[str, Any]:
-    """What peft's LoraConfig says of the output embedding: factors of these rows at scale 1."""
+    """What peft's LoraConfig says of the output embedding, and of matrices that write evidence: factors at scale 1."""
     name, output = head_of(model)
     if type(output) is not torch.nn.Linear:
         raise MezoError(
             f"{name} is a {type(output).__name__}, which takes no adapter here: use tuning=full or head, or start=model"
         )
-    count = len(rows.words)
-    return {"target": name, "rank_pattern": {name: count}, "alpha_pattern": {name: count}}
+    names = [name, *([] if rows.evidence is None else lora_names(model, rows.evidence))]
+    ranks = dict.fromkeys(names, len(rows.words))
+    return {"targets": names, "rank_pattern": ranks, "alpha_pattern": dict(ranks)}
 
 
 @torch.no_grad()
@@ -100,6 +116,8 @@ def hold_rows(tuned: Any, rows: LabelRows) -> None:
     a.weight.copy_(rows.change)
     b.weight.zero_()
     b.weight[rows.words.to(b.weight.device), torch.arange(len(rows.words), device=b.weight.device)] = 1
+    for layer in () if rows.evidence is None else hold_evidence(tuned, rows.evidence):
+        setattr(layer, _MARK, True)
     mark_rows(tuned)
 
 
@@ -132,7 +150,7 @@ def _check_fits(rows: LabelRows, weight: torch.Tensor) -> None:
 
 
 def has_rows(module: Any) -> bool:
-    """Whether an output embedding was found to have label words' rows in its LoRA."""
+    """Whether a module's LoRA is known to be the head start's: an output embedding's, of label words' rows, or a block's."""
     return bool(getattr(module, _MARK, False))
 
 

@@ -80,7 +80,7 @@ def lora(model: Any, config: MeZOConfig, rows: LabelRows | None = None) -> Any:
     settings = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
-        target_modules=[*targets, *([held.pop("target")] if held else [])],
+        target_modules=[*targets, *held.pop("targets", [])],
         **held,
         lora_dropout=0.0,
         bias="none",

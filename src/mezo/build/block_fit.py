@@ -1,0 +1,72 @@
+"""One ridge regression on what the head and the later blocks' matrices read: the deeper half of `start=linear-probe`.
+
+There are many more features than examples, so it is solved in the examples' own space (the kernel trick).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from mezo.build.label_fit import FrozenFeatures
+
+
+@dataclass(frozen=True)
+class BlockFit:
+    """N examples, and the way back from a regression on them to the head and the matrices.
+
+    Args:
+        known: the examples; their features are as many as there are examples at most, float64.
+        back: (N, features) weights of the examples for a change along each feature.
+        hidden: (N, H) what the head reads, each feature divided by its size.
+        sizes: (H,) of these.
+        inputs: (N, width) what each matrix reads, by name.
+        share: what each of their features counts, its size being 1: all together are worth H.
+    """
+
+    known: FrozenFeatures
+    back: torch.Tensor
+    hidden: torch.Tensor
+    sizes: torch.Tensor
+    inputs: Mapping[str, torch.Tensor]
+    share: float
+
+    @classmethod
+    def of(cls, known: FrozenFeatures, inputs: Mapping[str, torch.Tensor]) -> "BlockFit | None":
+        """None where nothing was read, or what is not finite."""
+        if not inputs:
+            return None
+        sizes = _sizes(known.hidden)
+        hidden = known.hidden / sizes
+        share = known.hidden.shape[1] / sum(x.shape[1] for x in inputs.values())
+        kernel = hidden @ hidden.T
+        for x in inputs.values():
+            alike = x.float() / _sizes(x)
+            kernel += share * (alike @ alike.T).double()
+        if not bool(kernel.isfinite().all()):
+            return None
+        energy, basis = torch.linalg.eigh(kernel)
+        kept = energy > 1e-9 * energy.max()  # below, float32 inputs have no digits
+        root, basis = energy[kept].sqrt(), basis[:, kept]
+        ones = torch.ones(len(root), dtype=torch.float64)
+        return cls(
+            replace(known, hidden=basis * root, scale=ones), basis / root, hidden, sizes, inputs, share
+        )
+
+    def rows(self, change: torch.Tensor) -> torch.Tensor:
+        """(C, H) the change of the label words' rows that a change along the features has in it."""
+        return (self.hidden.T @ (self.back @ change.T)).T / self.sizes
+
+    def reads(self, change: torch.Tensor) -> dict[str, torch.Tensor]:
+        """(C, width) float32 for each matrix: what it reads as evidence."""
+        weights = (self.back @ change.T).float()
+        found = {}
+        for name, x in self.inputs.items():
+            sizes = _sizes(x)
+            found[name] = (self.share * (weights.T @ (x.float() / sizes)) / sizes).contiguous()
+        return found
+
+
+def _sizes(features: torch.Tensor) -> torch.Tensor:
+    wide = features if features.dtype == torch.float64 else features.float()
+    return wide.square().mean(0).sqrt().clamp(min=1e-12 if wide.dtype == torch.float64 else 1e-6)

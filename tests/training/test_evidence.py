@@ -1,0 +1,166 @@
+"""The part of a head start that blocks write: fitted as one ridge regression, and the same in every form that holds it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.tiny_models import tiny
+from tests.training.test_head_start import base, config_for, data, run
+
+from mezo.build.block_fit import BlockFit
+from mezo.build.block_inputs import residual_writers, writing_of
+from mezo.build.label_fit import FrozenFeatures, fit_rows, minimised
+from mezo.errors import MezoError
+from mezo.scoring import Example
+from mezo.training.trainer import MeZOTrainer
+from mezo.tuning.evidence import Evidence, showing, write_evidence
+from mezo.tuning.label_rows import LabelRows
+
+__all__ = ["data"]  # a fixture
+
+
+def examples(count: int = 40) -> tuple[FrozenFeatures, dict[str, torch.Tensor]]:
+    draw = torch.Generator().manual_seed(0)
+    hidden, first = torch.randn(count, 6, generator=draw).double(), torch.randn(count, 3, generator=draw)
+    inputs = {name: 3 * torch.randn(count, width, generator=draw) for name, width in (("a", 5), ("b", 70))}
+    right = torch.nn.functional.one_hot((hidden[:, 0] > 0).long() + (inputs["b"][:, 0] > 0), 3).bool()
+    first = first.double().log_softmax(1) - 2
+    return FrozenFeatures(
+        hidden, first, torch.zeros(count, 3).double(), right, torch.ones(3).double()
+    ), inputs
+
+
+def test_the_fit_in_the_examples_space_is_the_ridge_regression_on_all_features() -> None:
+    known, inputs = examples()
+    blocks = BlockFit.of(known, inputs)
+    assert blocks is not None
+    change = minimised(blocks.known, torch.zeros(3, blocks.known.hidden.shape[1]).double(), 10.0)
+    # what is counted of each feature, of size 1: 1 in the head, 6 / 75 in the matrices
+    wide = [x.double() / x.double().square().mean(0).sqrt() for x in (known.hidden, *inputs.values())]
+    plain = torch.cat([wide[0], *((6 / 75) ** 0.5 * x for x in wide[1:])], 1)
+    whole = replace(known, hidden=plain, scale=torch.ones(81).double())
+    direct = minimised(whole, torch.zeros(3, 81).double(), 10.0)
+    # the optimiser stops where no slope is above 1e-6
+    torch.testing.assert_close(blocks.known.hidden @ change.T, plain @ direct.T, rtol=0, atol=1e-4)
+    # and on the features as they were read
+    found = known.hidden @ blocks.rows(change).T
+    for name, reads in blocks.reads(change).items():
+        found = found + inputs[name].double() @ reads.double().T
+    torch.testing.assert_close(found, plain @ direct.T, rtol=0, atol=1e-4)
+
+
+def test_inputs_that_are_not_finite_are_not_fitted() -> None:
+    known, inputs = examples()
+    inputs["a"][3, 2] = torch.inf
+    assert BlockFit.of(known, inputs) is None
+    assert BlockFit.of(known, {}) is None
+
+
+def test_a_fold_is_fitted_without_its_examples() -> None:
+    known, _ = examples()
+    fit = fit_rows(known)
+    assert fit.held_out is not None
+    assert fit.losses[1] == pytest.approx(float(fit.held_out.mean()))
+    for out, change in fit.folds:
+        torch.testing.assert_close(known.at(out).losses(change), fit.held_out[out])
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bert", "opt"])
+def test_evidence_beside_the_weights_is_evidence_in_them(name: str) -> None:
+    model = tiny(name).eval()
+    writers = residual_writers(model, model.get_output_embeddings().weight.shape[1])
+    assert len(writers) == 2, "attention and MLP of the later of two blocks"
+    draw, ids = torch.Generator().manual_seed(1), torch.tensor([[5, 6, 7, 8]])
+    read: dict[str, torch.Tensor] = {}
+    hooks = [
+        m.register_forward_pre_hook(lambda _m, given, n=n: read.update({n: given[0]}))
+        for n, m in writers.items()
+    ]
+    with torch.no_grad():
+        before = model(input_ids=ids).logits
+    for hook in hooks:
+        hook.remove()
+    wide = model.get_output_embeddings().weight.shape[1]
+    made = Evidence(
+        torch.randn(wide, 2, generator=draw),
+        {n: torch.randn(2, x.shape[-1], generator=draw) for n, x in read.items()},
+    )
+    with torch.no_grad(), showing(model, made):
+        beside = model(input_ids=ids).logits
+    with torch.no_grad():
+        assert torch.equal(model(input_ids=ids).logits, before)
+        write_evidence(model, made)
+        inside = model(input_ids=ids).logits
+    assert not torch.allclose(before, inside, atol=1e-2)
+    torch.testing.assert_close(beside, inside, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bert", "opt"])
+def test_a_unit_of_evidence_raises_one_word_by_one(name: str) -> None:
+    """On average over the examples, to first order, with the rows changed."""
+    model = tiny(name).eval()
+    head = model.get_output_embeddings()
+    writer = list(residual_writers(model, head.weight.shape[1]).values())[-1]
+    change = torch.randn(2, head.weight.shape[1], generator=torch.Generator().manual_seed(2)) / 10
+    mask = 1 if name == "bert" else None
+    asked = [Example((25 + n, 6, 7, 38 + n), ((9,), (11,)), 0, mask_position=mask) for n in range(4)]
+    writing = writing_of(model, writer, asked, change)
+    assert writing is not None
+    step, rises = 1e-2, []
+    with torch.no_grad():
+        head.weight[[9, 11]] += change  # which no example reads
+        for example in asked:
+            place = -1 if mask is None else mask
+
+            def logits(moved: torch.Tensor, example: Example = example, place: int = place) -> torch.Tensor:
+                hook = writer.register_forward_hook(lambda _m, _i, out: out + moved)
+                try:
+                    return model(input_ids=torch.tensor([example.prompt])).logits[0, place, [9, 11]]
+                finally:
+                    hook.remove()
+
+            rises.append(torch.stack([logits(step * w) - logits(-step * w) for w in writing.T]) / (2 * step))
+    # a central difference is wrong by the third derivative: step^2 times some units
+    torch.testing.assert_close(torch.stack(rises).mean(0), torch.eye(2), rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert"])
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_a_run_holds_the_evidence_and_tunes_no_more_than_without(
+    name: str, tuning: str, data: Path, tmp_path: Path
+) -> None:
+    model = base(tmp_path / "base", name)
+    plain = MeZOTrainer(config_for(model, data, tuning, start="model"))
+    trainer = MeZOTrainer(config_for(model, data, tuning), output=tmp_path / "run")
+    result = trainer.train()
+    assert result.start is not None
+    assert result.start["matrices"] == 2
+    kept = LabelRows.of_bytes((tmp_path / "run" / "start.safetensors").read_bytes(), "the run")
+    assert kept.evidence is not None
+    assert len(kept.evidence.reads) == 2
+    assert [t.name for t in trainer.weights.tunables] == [t.name for t in plain.weights.tunables]
+    if tuning == "lora":
+        saved = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+        for matrix, reads in kept.evidence.reads.items():
+            (a,) = (t for n, t in saved.items() if f".{matrix}.lora_A" in n)
+            (b,) = (t for n, t in saved.items() if f".{matrix}.lora_B" in n)
+            assert torch.equal(a, reads)
+            assert torch.equal(b, kept.evidence.writing)
+
+
+def test_matrices_that_are_tuned_themselves_write_no_evidence(data: Path, tmp_path: Path) -> None:
+    model = base(tmp_path / "base", "gpt2")
+    result = run(config_for(model, data, "lora", lora_targets=("c_proj",)))
+    assert result.start is not None
+    assert result.start["matrices"] == 0
+
+
+def test_a_start_of_another_model_is_refused(data: Path, tmp_path: Path) -> None:
+    model = tiny("llama")
+    wrong = Evidence(torch.zeros(3, 2), {"model.layers.1.mlp.down_proj": torch.zeros(2, 4)})
+    with pytest.raises(MezoError, match="does not fit the model: expected a matrix"):
+        write_evidence(model, wrong)
+    with pytest.raises(MezoError, match=r"found none"):
+        write_evidence(model, Evidence(torch.zeros(3, 2), {"no.such": torch.zeros(2, 4)}))

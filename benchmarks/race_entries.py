@@ -99,7 +99,7 @@ METHODS = {
     "fzoo": Method({**_LINEAR, "estimator": "fzoo", "num_directions": 8, "noise": "rademacher"}, losses=9),
     "cone": Method({**_LINEAR, "estimator": "cone"}),
     # what `mezo train` does for one who chooses no rate
-    "default": Method({**_AUTO, "start": "auto"}, (), start_examples=1000, measures=1),
+    "default": Method({**_AUTO, "start": "auto"}, (), start_examples=2096, measures=1),
 }
 BACKWARD = {
     # a backward pass counts as two forward ones

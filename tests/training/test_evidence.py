@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from mezo.build.label_fit import FrozenFeatures, fit_rows, minimised
 from mezo.errors import MezoError
 from mezo.scoring import Example
 from mezo.training.trainer import MeZOTrainer
-from mezo.tuning.evidence import Evidence, showing, write_evidence
+from mezo.tuning.evidence import Evidence, showing, sizes_of, write_evidence
 from mezo.tuning.label_rows import LabelRows
 
 __all__ = ["data"]  # a fixture
@@ -67,25 +68,24 @@ def test_a_fold_is_fitted_without_its_examples() -> None:
         torch.testing.assert_close(known.at(out).losses(change), fit.held_out[out])
 
 
+def inputs_of(module: torch.nn.Module) -> int:
+    sizes = sizes_of(module)
+    assert sizes is not None
+    return sizes[1]
+
+
 @pytest.mark.parametrize("name", ["llama", "gpt2", "bert", "opt"])
 def test_evidence_beside_the_weights_is_evidence_in_them(name: str) -> None:
     model = tiny(name).eval()
     writers = residual_writers(model, model.get_output_embeddings().weight.shape[1])
     assert len(writers) == 2, "attention and MLP of the later of two blocks"
     draw, ids = torch.Generator().manual_seed(1), torch.tensor([[5, 6, 7, 8]])
-    read: dict[str, torch.Tensor] = {}
-    hooks = [
-        m.register_forward_pre_hook(lambda _m, given, n=n: read.update({n: given[0]}))
-        for n, m in writers.items()
-    ]
     with torch.no_grad():
         before = model(input_ids=ids).logits
-    for hook in hooks:
-        hook.remove()
     wide = model.get_output_embeddings().weight.shape[1]
     made = Evidence(
         torch.randn(wide, 2, generator=draw),
-        {n: torch.randn(2, x.shape[-1], generator=draw) for n, x in read.items()},
+        {n: torch.randn(2, inputs_of(m), generator=draw) for n, m in writers.items()},
     )
     with torch.no_grad(), showing(model, made):
         beside = model(input_ids=ids).logits
@@ -115,7 +115,10 @@ def test_a_unit_of_evidence_raises_one_word_by_one(name: str) -> None:
             place = -1 if mask is None else mask
 
             def logits(moved: torch.Tensor, example: Example = example, place: int = place) -> torch.Tensor:
-                hook = writer.register_forward_hook(lambda _m, _i, out: out + moved)
+                def add(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+                    return output + moved
+
+                hook = writer.register_forward_hook(add)
                 try:
                     return model(input_ids=torch.tensor([example.prompt])).logits[0, place, [9, 11]]
                 finally:

@@ -1,5 +1,6 @@
 """The part of a head start that blocks write: fitted as one ridge regression, and the same in every form that holds it."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,11 @@ def test_a_run_holds_the_evidence_and_tunes_no_more_than_without(
             (a,) = (t for n, t in saved.items() if f".{matrix}.lora_A" in n)
             (b,) = (t for n, t in saved.items() if f".{matrix}.lora_B" in n)
             assert torch.equal(a, reads)
-            assert torch.equal(b, kept.evidence.writing)
+            assert torch.equal(2 * b, kept.evidence.writing)
+        # one scale in all blocks, for programs that know of no other: alpha 16 at rank 8
+        said = json.loads((tmp_path / "run" / "adapter" / "adapter_config.json").read_text())
+        assert (said["lora_alpha"], said["r"]) == (16, 8)
+        assert {said["alpha_pattern"][m] / said["rank_pattern"][m] for m in kept.evidence.reads} == {2}
 
 
 def test_matrices_that_are_tuned_themselves_write_no_evidence(data: Path, tmp_path: Path) -> None:

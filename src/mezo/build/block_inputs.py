@@ -1,6 +1,7 @@
 """What the matrices that write to the residual stream read at the scored positions, and along what the head hears them."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from mezo.scoring import Example, ScoringBatch
 from mezo.tuning.evidence import sizes_of
 from mezo.tuning.select import is_target
 
-# Names of the projections with which attention, a state space or an MLP adds to the residual stream.
+# Names of the projections with which attention or an MLP adds to the residual stream.
 _WRITERS = (
     "o_proj",
     "out_proj",
@@ -34,6 +35,7 @@ _WRITERS = (
     "self_attention.dense",
     "self_attn.dense",
 )
+_OF_MLPS = ("down_proj", "fc2", "fc_out", "dense_4h_to_h", "lin2", "output.dense", "mlp.c_proj")
 HEARD = 32  # examples from which the way to the head is found
 
 
@@ -47,14 +49,21 @@ def residual_writers(model: Any, width: int, taken: Collection[str] = ()) -> dic
         width: of the residual stream.
         taken: names, or ends of them, that are left out.
     """
+    uses = Counter(id(w) for m in model.modules() if (w := m._parameters.get("weight")) is not None)
+    experts = any("expert" in name for name, _ in model.named_modules())
     found = {
         name: (int(numbers[0]), module)
         for name, module in model.named_modules()
         if type(module) in (torch.nn.Linear, Conv1D)
         and is_target(name, _WRITERS)
         and not is_target(name, list(taken))
-        and len(numbers := re.findall(r"\.(\d+)\.", name)) == 1  # with more it is an expert's
+        # where there are experts peft takes the names of MLPs for theirs
+        and not (experts and is_target(name, _OF_MLPS))
+        and len(numbers := re.findall(r"\.(\d+)\.", name)) == 1
         and (sizes_of(module) or (0,))[0] == width
+        and uses[id(module._parameters["weight"])] == 1  # blocks that share a matrix would write twice
+        # a state space reads its matrix past the module, so what is added there would not be computed
+        and not hasattr(model.get_submodule(name.rpartition(".")[0]), "conv1d")
     }
     blocks = 1 + max((block for block, _ in found.values()), default=0)
     return {name: module for name, (block, module) in found.items() if block >= blocks // 2}
@@ -71,9 +80,8 @@ class Reader:
 
     def __init__(self, engine: TransformersEngine, modules: Mapping[str, torch.nn.Module], count: int):
         self.engine, self.modules, self.count = engine, dict(modules), count
-        self.inputs: dict[
-            str, torch.Tensor
-        ] = {}  # (count, width of the input) for each, in the order of the calls
+        # (count, width of the input) for each, in the order of the calls
+        self.inputs: dict[str, torch.Tensor] = {}
 
     @contextmanager
     def watching(self, batch: ScoringBatch, members: Sequence[int]) -> Iterator[None]:
@@ -87,7 +95,7 @@ class Reader:
         def keep(name: str, x: torch.Tensor) -> None:
             call = calls[name]
             calls[name] += 1
-            if call < len(shares) and sizes.setdefault(call, x[..., 0].numel()) == x[..., 0].numel():
+            if 0 <= call < len(shares) and sizes.setdefault(call, x[..., 0].numel()) == x[..., 0].numel():
                 self._keep(name, x, shares[call], place)
             else:  # it sees other tokens, or is called again
                 calls[name] = -len(shares)

@@ -174,7 +174,7 @@ def _writers(config: MeZOConfig, model: Any) -> dict[str, torch.nn.Module]:
     ):
         return {}
     taken = (config.lora_targets or lora_targets(model)) if config.tuning == "lora" else ()
-    return residual_writers(model, head_of(model)[1].weight.shape[1], taken)  # type: ignore[union-attr,index]
+    return residual_writers(model, head_of(model)[1].get_parameter("weight").shape[1], taken)
 
 
 def _deeper(

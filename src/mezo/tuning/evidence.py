@@ -80,9 +80,13 @@ def hold_evidence(tuned: Any, evidence: Evidence) -> list[torch.nn.Module]:
     layers = []
     for name, reads in evidence.reads.items():
         layer = tuned.get_base_model().get_submodule(name)
-        (a,), (b,) = layer.lora_A.values(), layer.lora_B.values()
+        if not hasattr(layer, "lora_A"):
+            raise MezoError(
+                f"{name} takes no LoRA adapter, and the head start has factors for it: use start=model"
+            )
+        (a,), (b,), (scale,) = layer.lora_A.values(), layer.lora_B.values(), layer.scaling.values()
         a.weight.copy_(reads)
-        b.weight.copy_(evidence.writing)
+        b.weight.copy_(evidence.writing / scale)
         a.weight.requires_grad_(False)
         b.weight.requires_grad_(False)
         layers.append(layer)

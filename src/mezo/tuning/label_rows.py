@@ -95,8 +95,11 @@ def write_rows(model: Any, rows: LabelRows) -> None:
     weight[at] = (weight[at].float() + rows.change.to(weight.device)).to(weight.dtype)
 
 
-def lora_settings(model: Any, rows: LabelRows) -> dict[str, Any]:
-    """What peft's LoraConfig says of the output embedding, and of matrices that write evidence: factors at scale 1."""
+def lora_settings(model: Any, rows: LabelRows, scale: float = 1.0) -> dict[str, Any]:
+    """What peft's LoraConfig says of the output embedding, at scale 1, and of the matrices that write evidence.
+
+    These have the adapter's own `scale`, for programs that know of one alone.
+    """
     name, output = head_of(model)
     if type(output) is not torch.nn.Linear:
         raise MezoError(
@@ -104,7 +107,8 @@ def lora_settings(model: Any, rows: LabelRows) -> dict[str, Any]:
         )
     names = [name, *([] if rows.evidence is None else lora_names(model, rows.evidence))]
     ranks = dict.fromkeys(names, len(rows.words))
-    return {"targets": names, "rank_pattern": ranks, "alpha_pattern": dict(ranks)}
+    scaled = {each: count * (1 if each == name else scale) for each, count in ranks.items()}
+    return {"targets": names, "rank_pattern": ranks, "alpha_pattern": scaled}
 
 
 @torch.no_grad()

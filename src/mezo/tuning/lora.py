@@ -76,7 +76,7 @@ def lora(model: Any, config: MeZOConfig, rows: LabelRows | None = None) -> Any:
     _check_inside(model, targets)
     if config.train is not None:
         targets = _named_by(model, targets, config.train)
-    held = {} if rows is None else lora_settings(model, rows)
+    held = {} if rows is None else lora_settings(model, rows, config.lora_alpha / config.lora_rank)
     settings = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from tests.tiny_models import tiny
 from tests.training.test_head_start import base, config_for, data, run
 
+from mezo.build import head_start
 from mezo.build.block_fit import BlockFit
 from mezo.build.block_inputs import residual_writers, writing_of
 from mezo.build.label_fit import FrozenFeatures, fit_rows, minimised
@@ -163,6 +164,15 @@ def test_matrices_that_are_tuned_themselves_write_no_evidence(data: Path, tmp_pa
     result = run(config_for(model, data, "lora", lora_targets=("c_proj",)))
     assert result.start is not None
     assert result.start["matrices"] == 0
+
+
+def test_more_examples_than_the_fit_takes_have_rows_alone(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head_start, "MOST", 59)
+    result = run(config_for(base(tmp_path / "base", "gpt2"), data, "lora"))
+    assert result.start is not None
+    assert (result.start["examples"], result.start["matrices"]) == (60, 0)
 
 
 def test_a_start_of_another_model_is_refused(data: Path, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import torch
 
 from mezo.build.label_fit import FrozenFeatures
 
+MOST = 4096  # examples: the time of the fit goes with their cube
+
 
 @dataclass(frozen=True)
 class BlockFit:

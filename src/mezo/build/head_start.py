@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mezo.build.block_fit import BlockFit
+from mezo.build.block_fit import MOST, BlockFit
 from mezo.build.block_inputs import HEARD, Reader, residual_writers, writing_of
 from mezo.build.label_fit import FrozenFeatures, RowFit, fit_rows
 from mezo.build.setup import engine_at
@@ -129,7 +129,8 @@ def made_start(
             f"{type(base.model).__name__} changes its logits after its head (a soft cap, a scale), so rows cannot be fitted to "
             "what the head reads: use start=model"
         )
-    reader = Reader(engine, _writers(config, base.model), len(examples))
+    writers = _writers(config, base.model) if len(examples) <= MOST else {}
+    reader = Reader(engine, writers, len(examples))
     known, scored = _features(engine, examples, reader)
     fit = fit_rows(known)
     found: list[tuple[RowFit, Evidence | None]] = [] if fit.change is None else [(fit, None)]

@@ -383,7 +383,9 @@ def test_a_killed_study_takes_its_runs_with_it(tmp_path: Path, monkeypatch: pyte
 
 
 def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAKE_SECONDS", "0.1")
+    monkeypatch.setenv(
+        "FAKE_SECONDS", "0.5"
+    )  # two more are to come when it is stopped, on a slow machine, too
     with driven(tmp_path / "o") as process:
         until(lambda: sum(started(tmp_path).values()) >= 4, process)  # both baselines have ended by then
         process.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""What blocks write in a head start is the same beside the weights, in them, and in an adapter, or not written."""
+"""What blocks write in a head start is the same by hooks, in the weights, and in an adapter, or not written."""
 
 import copy
 

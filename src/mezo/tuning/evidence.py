@@ -95,7 +95,7 @@ def hold_evidence(tuned: Any, evidence: Evidence) -> list[torch.nn.Module]:
 
 @contextmanager
 def showing(model: Any, evidence: Evidence | None) -> Iterator[None]:
-    """Inside the block the model computes with the evidence, beside its weights, which stay as they are."""
+    """Inside the block the model adds the evidence to what its matrices compute; its weights do not change."""
     hooks = []
     for name, module in ({} if evidence is None else modules_of(model, evidence)).items():
         assert evidence is not None

@@ -37,10 +37,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return writes.writer(tmp_path_factory.mktemp("writer"))
 
 
-# SGLang takes minutes for the adapters of one batch on two cores
-@pytest.fixture(
-    scope="module", params=["vllm", "vllm server", pytest.param("sglang", marks=pytest.mark.slow)]
-)
+@pytest.fixture(scope="module", params=["vllm", "vllm server", "sglang"])
 def both(
     request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Both]:

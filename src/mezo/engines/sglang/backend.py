@@ -67,6 +67,8 @@ def engine_options(spec: EngineSpec, on_cpu: bool) -> dict[str, Any]:
             "device": "cpu",
             "attention_backend": "torch_native",
             "disable_cuda_graph": True,
+            # else its scheduler polls, on a core that the noise and other programs then lack
+            "sleep_on_idle": True,
             "max_total_tokens": max(_CPU_TOKENS, 4 * spec.max_length),
             "max_running_requests": 64,
         }

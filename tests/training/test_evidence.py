@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+import transformers as hf
 from safetensors.torch import load_file
 from tests.tiny_models import tiny
 from tests.training.test_head_start import base, config_for, data, run
 
 from mezo.build import head_start
-from mezo.build.block_fit import BlockFit
+from mezo.build.block_fit import HEAD, BlockFit
 from mezo.build.block_inputs import residual_writers, writing_of
 from mezo.build.label_fit import FrozenFeatures, fit_rows, minimised
 from mezo.errors import MezoError
@@ -40,9 +41,9 @@ def test_the_fit_in_the_examples_space_is_the_ridge_regression_on_all_features()
     blocks = BlockFit.of(known, inputs)
     assert blocks is not None
     change = minimised(blocks.known, torch.zeros(3, blocks.known.hidden.shape[1]).double(), 10.0)
-    # what is counted of each feature, of size 1: 1 in the head, 6 / 75 in the matrices
+    # what is counted of each feature, of size 1: HEAD in the head, 6 / 75 in the matrices
     wide = [x.double() / x.double().square().mean(0).sqrt() for x in (known.hidden, *inputs.values())]
-    plain = torch.cat([wide[0], *((6 / 75) ** 0.5 * x for x in wide[1:])], 1)
+    plain = torch.cat([HEAD**0.5 * wide[0], *((6 / 75) ** 0.5 * x for x in wide[1:])], 1)
     whole = replace(known, hidden=plain, scale=torch.ones(81).double())
     direct = minimised(whole, torch.zeros(3, 81).double(), 10.0)
     # the optimiser stops where no slope is above 1e-6
@@ -68,6 +69,23 @@ def test_a_fold_is_fitted_without_its_examples() -> None:
     assert fit.losses[1] == pytest.approx(float(fit.held_out.mean()))
     for out, change in fit.folds:
         torch.testing.assert_close(known.at(out).losses(change), fit.held_out[out])
+
+
+def test_rows_that_are_changed_twice_are_those_changed_by_the_sum() -> None:
+    known, _ = examples()
+    one, two = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(3)).double()
+    torch.testing.assert_close(known.moved(one).losses(two), known.losses(one + two))
+
+
+def test_evidence_is_read_by_attention_of_the_later_half_and_by_the_last_mlp() -> None:
+    config = hf.LlamaConfig(
+        vocab_size=99, hidden_size=8, intermediate_size=8, num_hidden_layers=4, num_attention_heads=2
+    )
+    assert list(residual_writers(hf.LlamaForCausalLM(config), 8)) == [
+        "model.layers.2.self_attn.o_proj",
+        "model.layers.3.self_attn.o_proj",
+        "model.layers.3.mlp.down_proj",
+    ]
 
 
 def inputs_of(module: torch.nn.Module) -> int:

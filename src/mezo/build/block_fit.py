@@ -10,6 +10,9 @@ import torch
 
 from mezo.build.label_fit import FrozenFeatures
 
+HEAD = (
+    0.3  # what a feature of the head counts beside those of the matrices, which know more (tried: 0, 0.1, 1)
+)
 MOST = 4096  # examples: the time of the fit goes with their cube
 
 
@@ -23,7 +26,7 @@ class BlockFit:
         hidden: (N, H) what the head reads, each feature divided by its size.
         sizes: (H,) of these.
         inputs: (N, width) what each matrix reads, by name.
-        share: what each of their features counts, its size being 1: all together are worth H.
+        share: what each of their features counts, its size being 1: all together are worth H, and the head's HEAD H.
     """
 
     known: FrozenFeatures
@@ -41,7 +44,7 @@ class BlockFit:
         sizes = _sizes(known.hidden)
         hidden = known.hidden / sizes
         share = known.hidden.shape[1] / sum(x.shape[1] for x in inputs.values())
-        kernel = hidden @ hidden.T
+        kernel = HEAD * (hidden @ hidden.T)
         for x in inputs.values():
             alike = x.float() / _sizes(x)
             kernel += share * (alike @ alike.T).double()
@@ -57,7 +60,7 @@ class BlockFit:
 
     def rows(self, change: torch.Tensor) -> torch.Tensor:
         """(C, H) the change of the label words' rows that a change along the features has in it."""
-        return (self.hidden.T @ (self.back @ change.T)).T / self.sizes
+        return (HEAD * (self.hidden.T @ (self.back @ change.T)).T / self.sizes).contiguous()
 
     def reads(self, change: torch.Tensor) -> dict[str, torch.Tensor]:
         """(C, width) float32 for each matrix: what it reads as evidence."""

@@ -36,13 +36,15 @@ _WRITERS = (
     "self_attn.dense",
 )
 _OF_MLPS = ("down_proj", "fc2", "fc_out", "dense_4h_to_h", "lin2", "output.dense", "mlp.c_proj")
+_ATTENTION = re.compile("att(e?n)?", re.IGNORECASE)  # in the name of what has its projection
 HEARD = 32  # examples from which the way to the head is found
 
 
 def residual_writers(model: Any, width: int, taken: Collection[str] = ()) -> dict[str, torch.nn.Module]:
-    """The projections into the residual stream, of the later half of the blocks, by name, in the order of the blocks.
+    """Projections into the residual stream by name, in the order of the blocks: attention's of the later half, the last MLP's.
 
-    What is written there passes few blocks, which change it little.
+    What is written there passes few blocks, which change it little. Attention gathers from all of a text, so what it reads
+    says the most. MLPs would add less than the blocks behind them distort.
 
     Args:
         model: has its blocks numbered in the names of its modules.
@@ -66,7 +68,11 @@ def residual_writers(model: Any, width: int, taken: Collection[str] = ()) -> dic
         and not hasattr(model.get_submodule(name.rpartition(".")[0]), "conv1d")
     }
     blocks = 1 + max((block for block, _ in found.values()), default=0)
-    return {name: module for name, (block, module) in found.items() if block >= blocks // 2}
+    return {
+        name: module
+        for name, (block, module) in found.items()
+        if block == blocks - 1 or (block >= blocks // 2 and _ATTENTION.search(name.rpartition(".")[0]))
+    }
 
 
 class Reader:

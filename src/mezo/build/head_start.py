@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -189,9 +189,9 @@ def _deeper(
     """Evidence that the later blocks write, and rows fitted on what the head then reads; and how many rows were scored.
 
     It is tried if what the blocks read lowers the loss of held-out examples below that of the rows alone, `alone`. Then
-    each fold is scored with the evidence of a fit without it, so that the rows trust it no more than they should, and
-    they have to be as good as alone, to two standard errors: what the blocks between make of the evidence is not
-    in the fit.
+    each fold is scored with the evidence and the rows of a fit without it, and a second change of the rows, from there on,
+    is fitted to what the head reads, so that they trust the evidence no more than they should. They have to be as good
+    as alone, to two standard errors: what the blocks between make of the evidence is not in the fit.
     """
     fit = None if blocks is None else fit_rows(blocks.known)
     if blocks is None or fit is None or fit.change is None or fit.losses[1] >= alone.losses[1]:
@@ -205,16 +205,18 @@ def _deeper(
     for out, change in fit.folds:
         with showing(model, Evidence(writing, blocks.reads(change))):
             part, more = _features(engine, [examples[i] for i in out.tolist()])
-        parts.append(part)
+        parts.append(part.moved(blocks.rows(change)))
         scored += more
     order = torch.argsort(torch.cat([out for out, _ in fit.folds]))
     rows = fit_rows(FrozenFeatures.joined(parts).at(order))
-    if rows.change is None or rows.held_out is None or alone.held_out is None:
-        return None, scored
+    assert rows.held_out is not None
+    assert alone.held_out is not None
     worse = rows.held_out - alone.held_out
     if not float(worse.mean()) <= 2 * float(worse.std()) / math.sqrt(len(worse)):
         return None, scored
-    return (rows, Evidence(writing, blocks.reads(fit.change))), scored
+    first = blocks.rows(fit.change)
+    change = first if rows.change is None else first + rows.change
+    return (replace(rows, change=change), Evidence(writing, blocks.reads(fit.change))), scored
 
 
 def _features(

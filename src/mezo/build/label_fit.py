@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-RIDGES = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
+RIDGES = (30000.0, 10000.0, 3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
 FOLDS = 5
 
 
@@ -52,12 +52,14 @@ class FrozenFeatures:
 
     def scores(self, change: torch.Tensor | None = None) -> torch.Tensor:
         """(N, C) mean log-probability of each candidate's tokens, with rows changed by (C, H)."""
-        first = self.first
-        if change is not None:
-            moved = first + self.hidden @ change.T
-            others = torch.log1p(-first.exp().sum(1).clamp(max=1 - 1e-12))
-            first = moved - torch.logaddexp(others, moved.logsumexp(1)).unsqueeze(1)
+        first = self.first if change is None else self.moved(change).first
         return (first + self.rest) / self.lengths
+
+    def moved(self, change: torch.Tensor) -> "FrozenFeatures":
+        """The examples under a base whose rows are changed by (C, H)."""
+        moved = self.first + self.hidden @ change.T
+        others = torch.log1p(-self.first.exp().sum(1).clamp(max=1 - 1e-12))
+        return replace(self, first=moved - torch.logaddexp(others, moved.logsumexp(1)).unsqueeze(1))
 
     def losses(self, change: torch.Tensor | None = None) -> torch.Tensor:
         """(N,) candidate-ce of each example."""

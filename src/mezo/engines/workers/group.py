@@ -43,7 +43,7 @@ class Workers:
         tensors: Logical,
         *,
         optimizer: Optimizer,
-        noise: str = "gaussian",
+        noise: str = "gaussian",  # one of `mezo.engines.workers.shard_map.KINDS`
         keep: Keep = "auto",
         restore_every: int = 10,
         checkpoint: str | None = None,

@@ -110,11 +110,19 @@ def find_pieces(model: torch.nn.Module, logical: Logical) -> list[Piece]:
 
 
 def _parameters(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module, torch.Tensor]]:
-    """(canonical name, its module, values), tied ones once."""
+    """(canonical name, its module, values), tied ones once.
+
+    A layer that an engine has wrapped for adapters comes as itself: it says which rows its parameters hold. SGLang's
+    wrapper has the same parameters under its own name.
+    """
     seen: set[int] = set()
     for path, module in model.named_modules():
+        inside = getattr(module, "base_layer", None)
+        wrapped = (
+            {id(p) for p in inside._parameters.values()} if isinstance(inside, torch.nn.Module) else set()
+        )
         for own, parameter in module._parameters.items():
-            if parameter is not None and id(parameter) not in seen:
+            if parameter is not None and id(parameter) not in seen | wrapped:
                 seen.add(id(parameter))
                 yield canonical(f"{path}.{own}" if path else own), module, parameter.detach()
 

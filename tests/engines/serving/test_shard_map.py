@@ -78,6 +78,25 @@ def test_a_tied_head_that_the_engine_holds_apart_has_the_noise_of_the_embedding(
     assert [(p.name, p.first) for p in pieces if p.name == name] == [(name, 0), (name, 0)]
 
 
+class Wrapped(nn.Module):
+    """A layer with places for adapters, as SGLang wraps it: the parameters are the wrapper's as well."""
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        self.base_layer, self.weight = layer, layer.weight
+
+
+def test_layers_that_are_wrapped_for_adapters_have_the_same_pieces() -> None:
+    model = tiny("qwen2")
+    plain, wrapped = worker_model(model, 1, 2), worker_model(model, 1, 2)
+    for path, module in list(wrapped.named_modules()):
+        if path.endswith("_proj"):
+            wrapped.set_submodule(path, Wrapped(module))
+    there, here = (find_pieces(part, logical_of(model)) for part in (wrapped, plain))
+    assert [(p.name, p.first, p.row_stride) for p in there] == [(p.name, p.first, p.row_stride) for p in here]
+    assert all(torch.equal(a.tensor, b.tensor) for a, b in zip(there, here, strict=True))
+
+
 def _part() -> tuple[nn.Module, Logical]:
     model = tiny("llama")
     return worker_model(model, 0, 2), logical_of(model)

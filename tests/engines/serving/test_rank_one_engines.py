@@ -7,11 +7,21 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 from tests.engines.serving.conftest import need, settle
-from tests.engines.serving.runs import FULL, rounding_of_a_slope, tiny_llama, train, trainer
+from tests.engines.serving.runs import (
+    FULL,
+    ROWS,
+    TEMPLATE,
+    WORDS,
+    rounding_of_a_slope,
+    tiny_llama,
+    train,
+    trainer,
+)
 from tests.tiers import mostly_slow
 from tests.tiny_models import same_files
 from tests.training.test_samples import Listening
 
+from mezo.data import MeZODataset
 from mezo.engines.serving import subprocess
 from mezo.engines.serving.engine import Outputs, ServingEngine
 from mezo.engines.serving.full_adapters import RankOneAdapters
@@ -19,6 +29,7 @@ from mezo.engines.workers.verify import sum_of, whole
 from mezo.resume.replay import replay
 from mezo.runs import trajectory
 from mezo.scoring import Example
+from mezo.tasks import task_for
 from mezo.training.trainer import MeZOTrainer
 from mezo.types import THETA, Probe
 from mezo.util.writing import Writing
@@ -53,7 +64,7 @@ def test_a_run_has_the_slopes_of_transformers_resumes_and_replays(
     monkeypatch.setenv("MEZO_ENGINE_SECONDS", "240")
     train(model, tmp_path / "transformers", **RANK_ONE)
     begun = trainer(model, tmp_path / "run", Listening(3), engine=engine, tensor_parallel=tp, **RANK_ONE)
-    data = begun.train_set
+    data = MeZODataset(ROWS, task=task_for("sst2", WORDS, TEMPLATE))
     try:
         begun.train()
     finally:

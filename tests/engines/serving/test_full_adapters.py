@@ -89,6 +89,14 @@ def test_after_an_update_the_base_is_flushed_and_fresh_once() -> None:
     assert fresh == [True, False]
 
 
+def test_of_several_points_at_theta_the_first_alone_is_fresh() -> None:
+    """The others may read from the cache what the first of the same call has left there."""
+    _, placement = placed(tuned()[1])
+    placement.apply(Update(0, 1e-2, (Direction(1, 0.5),), 1))
+    ((*points,),) = placement.visit([THETA, Probe(1, 1e-3), THETA])
+    assert [point.fresh for point in points] == [True, True, False]
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "takes"),
     [

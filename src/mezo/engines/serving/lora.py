@@ -80,8 +80,16 @@ def new_names() -> Iterator[str]:
 def points_of(
     probes: Sequence[Probe], own: Mapping[str, Probe], theta: str | None, fresh: bool
 ) -> list[ServedPoint]:
-    """Where the probes can be asked. own: the adapters of those beyond theta, in their order; theta: its adapter."""
-    names = iter(own)
-    return [
-        ServedPoint(next(names), fresh=True) if probe.scale else ServedPoint(theta, fresh) for probe in probes
-    ]
+    """Where the probes can be asked.
+
+    own: the adapters of those beyond theta, in their order. theta: its adapter. fresh: whether nothing was asked of it; the
+    first of several points at theta is then the only fresh one, as the others may read what it left in the cache.
+    """
+    names, points = iter(own), list[ServedPoint]()
+    for probe in probes:
+        if probe.scale:
+            points.append(ServedPoint(next(names), fresh=True))
+        else:
+            points.append(ServedPoint(theta, fresh))
+            fresh = False
+    return points

@@ -46,6 +46,8 @@ from mezo.util.writing import Seeded, Writing
 EPSILON = 1e-3
 WAYS = {"lora": ("lora", "gaussian"), "rank-one": ("full", "rank-one"), "low-rank": ("full", "low-rank")}
 
+SERVED = ("lora", "rank-one")  # ways whose probes are adapters
+
 
 @dataclass(frozen=True)
 class Options:
@@ -77,7 +79,7 @@ def command(
         bool, typer.Option("--in-turn", help="Measure one probe after another as well.")
     ] = False,
     engine: Annotated[
-        str, typer.Option(help="transformers, or LoRA on sglang or vllm: MEZO_VLLM_PYTHON and so on.")
+        str, typer.Option(help="transformers, or adapters on sglang or vllm: MEZO_VLLM_PYTHON and so on.")
     ] = TRANSFORMERS,
     rounds: Rounds = 5,
     threads: Threads = None,
@@ -89,7 +91,7 @@ def command(
     options = Options(
         model=model,
         dtypes=known(dtype or ["float32"], DTYPE_NAMES, "dtype"),
-        ways=known(way or (["lora", "rank-one"] if engine == TRANSFORMERS else ["lora"]), WAYS, "way"),
+        ways=known(way or ["lora", "rank-one"], WAYS, "way"),
         members=members - members % 2,
         prompts=prompts,
         length=length,
@@ -108,17 +110,18 @@ def run(options: Options, note: Note = lambda text: None) -> Report:
     """Raises MezoError for a model whose probes cannot write together, and for an engine that is not available."""
     rows: list[Row] = []
     if options.engine != TRANSFORMERS:
-        if list(options.ways) != ["lora"]:
+        if other := [way for way in options.ways if way not in SERVED]:
             raise MezoError(
-                f"engine {options.engine!r} takes adapters: way must be lora, found {', '.join(options.ways)}"
+                f"engine {options.engine!r} takes adapters: way must be {' or '.join(SERVED)}, found {', '.join(other)}"
             )
         with threads(options.threads) as count:
             for dtype in options.dtypes:
-                note(f"{options.engine}, {dtype}: {options.rounds} rounds")
-                found = measure_served(options, dtype, _probes(options), count, note)
-                rows.append(
-                    {"model": options.model, "dtype": dtype, "way": f"lora, {options.engine}", **found}
-                )
+                for way in options.ways:
+                    note(f"{options.engine}, {dtype}, {way}: {options.rounds} rounds")
+                    found = measure_served(options, dtype, way, _probes(options), count, note)
+                    rows.append(
+                        {"model": options.model, "dtype": dtype, "way": f"{way}, {options.engine}", **found}
+                    )
         return Report("population", vars(options), rows, _COLUMNS, count)
     with threads(options.threads) as count, torch.no_grad():
         for dtype in options.dtypes:

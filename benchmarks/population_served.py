@@ -1,12 +1,19 @@
-"""The population measurement on engines that serve: LoRA, an adapter for every probe, all in one call.
+"""The population measurement on engines that serve: an adapter for every probe, all in one call.
 
-`plain` is the engine's own generation with one adapter, theta's, that stays loaded; `base` without one. `population` is what a
-step does: the adapters are made, handed to the engine, asked, and taken back.
+`population` is what a step does: the adapters are made, handed to the engine, asked, and taken back. Way `lora` tunes an
+adapter; `rank-one` tunes the matrices of all linear layers along noise of rank one, so that its adapters are over the model
+itself.
+
+    plain   for `lora`, the engine's own generation with one adapter, theta's, that stays loaded; for `rank-one`, that of
+            another engine of the same kind, started on the same model without room for adapters and as it comes
+    base    the generation of the measured engine itself, without an adapter
 
 Every round has prompts of its own, and those of the plain rows all differ, so that no case finds a prompt in the engine's cache.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,8 +24,12 @@ from benchmarks.timing import Note, Spread, interleaved, spreads
 from mezo.build.setup import base_model, set_up
 from mezo.config import MeZOConfig
 from mezo.engines.registry import check
-from mezo.engines.serving.backend import Ask, Tokens
+from mezo.engines.serving.backend import Ask, Backend, Tokens
 from mezo.engines.serving.engine import ServingEngine
+from mezo.engines.serving.full_adapters import RankOneAdapters
+from mezo.engines.serving.meta_model import Outline
+from mezo.engines.serving.open import open_backend, spec_of
+from mezo.errors import MezoError
 from mezo.objectives import objective_named
 from mezo.scoring import Example
 from mezo.types import THETA, Probe
@@ -28,15 +39,19 @@ if TYPE_CHECKING:
     from benchmarks.population import Options
 
 _LENGTH = 64  # of the engine's rows at least
+_LINEAR = ("_proj",)  # the linear layers of models like Llama
 
 
-def measure_served(options: "Options", dtype: str, probes: Sequence[Probe], count: int, note: Note) -> Row:
+def measure_served(
+    options: "Options", dtype: str, way: str, probes: Sequence[Probe], count: int, note: Note
+) -> Row:
     """Raises MezoError for an engine that is not available. count: cores that it gets."""
+    tuned = dict(tuning="lora") if way == "lora" else dict(tuning="full", noise=way, train=_LINEAR)
     config = MeZOConfig.build(
         model=options.model,
         dtype=dtype,
         engine=options.engine,
-        tuning="lora",
+        **tuned,
         estimator="es",
         num_directions=len(probes) // 2,
         max_length=max(_LENGTH, options.length),
@@ -47,25 +62,46 @@ def measure_served(options: "Options", dtype: str, probes: Sequence[Probe], coun
     check(config)
     with environment({}, count):
         base = base_model(config, None, None, note)
-        engine = set_up(config, base, objective_named("length(most=80)")).engine
-        assert isinstance(engine, ServingEngine)
-        try:
-            return _measured(engine, len(base.tokenizer), probes, options)
-        finally:
-            engine.close()
+        assert isinstance(base, Outline)
+        with ExitStack() as opened:
+            engine = set_up(config, base, objective_named("length(most=80)")).engine
+            opened.callback(engine.close)
+            assert isinstance(engine, ServingEngine)
+            if way == "lora":
+                return _measured(engine, None, len(base.tokenizer), probes, options)
+            if not isinstance(engine.placement, RankOneAdapters):
+                raise MezoError(
+                    f"{options.model}: expected linear layers named {_LINEAR[0]}, all of which take adapters: choose "
+                    "another model, or way lora"
+                )
+            plain = open_backend(replace(spec_of(config, base, None), full=False), config.engine, note)
+            opened.callback(plain.close)
+            return _measured(engine, plain, len(base.tokenizer), probes, options)
 
 
-def _measured(engine: ServingEngine, vocabulary: int, probes: Sequence[Probe], options: "Options") -> Row:
+def _measured(
+    engine: ServingEngine,
+    other: Backend | None,
+    vocabulary: int,
+    probes: Sequence[Probe],
+    options: "Options",
+) -> Row:
+    """other: the engine of the plain rows; None: the measured one, at theta."""
     rows, writing = options.prompts * len(probes), Writing(options.tokens, ())
     written: list[int] = []
-    whole = engine.backend.write
 
-    def counting(asks: Sequence[Ask], writing: Writing) -> list[Tokens]:
-        found = whole(asks, writing)
-        written.append(sum(map(len, found)))
-        return found
+    def counting(backend: Any) -> None:
+        whole = backend.write
 
-    engine.backend.write = counting
+        def write(asks: Sequence[Ask], writing: Writing) -> list[Tokens]:
+            found = whole(asks, writing)
+            written.append(sum(map(len, found)))
+            return found
+
+        backend.write = write
+
+    for backend in filter(None, (engine.backend, other)):
+        counting(backend)
 
     def examples(number: int, case: int, size: int) -> list[Example]:
         generator = torch.Generator().manual_seed(((options.seed << 16) + number) * 4 + case)
@@ -76,10 +112,19 @@ def _measured(engine: ServingEngine, vocabulary: int, probes: Sequence[Probe], o
         for probe in probes:
             engine.losses(examples(number, 3, options.prompts), [probe])
 
+    def bare(backend: Backend, number: int, case: int) -> None:
+        backend.write([Ask(e.prompt) for e in examples(number, case, rows)], writing)
+
+    def plain(number: int) -> None:
+        if other is None:
+            engine.losses(examples(number, 0, rows), [THETA])
+        else:
+            bare(other, number, 0)
+
     cases: dict[str, Callable[[int], Any]] = {
-        "plain": lambda n: engine.losses(examples(n, 0, rows), [THETA]),
+        "plain": plain,
         "population": lambda n: engine.losses(examples(n, 1, options.prompts), probes),
-        "base": lambda n: engine.backend.write([Ask(e.prompt) for e in examples(n, 2, rows)], writing),
+        "base": lambda n: bare(engine.backend, n, 2),
     }
     if options.in_turn:
         cases["one by one"] = one_by_one

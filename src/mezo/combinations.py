@@ -70,8 +70,8 @@ RULES = (
     ),
     Rule(
         (_SERVED, _ALL_WEIGHTS),
-        Values("noise", ("gaussian", "rademacher")),
-        "a worker writes whole perturbed weights",
+        Values("noise", ("gaussian", "rademacher", "rank-one")),
+        "a worker has tensors in pieces, whose sums have to be those of the whole tensors",
     ),
     Rule(
         (_SERVED, _ALL_WEIGHTS),

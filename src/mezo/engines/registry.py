@@ -18,12 +18,13 @@ class Serving(NamedTuple):
 
     package: str | None  # what must be installed; None: nothing
     full: bool  # whether all parameters can be tuned on it
+    both: bool = False  # whether it takes adapters over weights that are tuned in its workers
 
 
 ENGINES: dict[str, Serving | None] = {  # None: in this process
     "transformers": None,
-    "sglang": Serving("sglang", full=True),
-    "vllm": Serving("vllm", full=True),
+    "sglang": Serving("sglang", full=True, both=True),
+    "vllm": Serving("vllm", full=True, both=True),
     "http": Serving(None, full=False),
 }
 SERVING = {name: kind for name, kind in ENGINES.items() if kind is not None}

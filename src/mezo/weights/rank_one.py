@@ -25,7 +25,13 @@ from mezo.weights.tunable import Tunable
 
 @dataclass(frozen=True, slots=True)
 class RankOne(LowRank):
-    """The noise of one matrix, a function of the seed: that of two vectors, which have streams of their own."""
+    """The noise of one matrix, a function of the seed: that of two vectors, which have streams of their own.
+
+    Or of a rectangle of a matrix, which is a part of either vector: `rows` and `columns` are then the rectangle's.
+    """
+
+    first_row: int = 0  # of the matrix, that the rectangle begins with
+    first_column: int = 0
 
     @classmethod
     def of(cls, name: str, tensor: torch.Tensor, rank: int = 1) -> "RankOne | None":
@@ -52,10 +58,10 @@ class RankOne(LowRank):
         stop: int | None = None,
     ) -> torch.Tensor:
         count = (self.rows if stop is None else stop) - start
-        return noise.vectors(self.left_id, seeds, start, count, device).unsqueeze(1)
+        return noise.vectors(self.left_id, seeds, self.first_row + start, count, device).unsqueeze(1)
 
     def rights(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> torch.Tensor:
-        return noise.vectors(self.right_id, seeds, 0, self.columns, device).unsqueeze(1)
+        return noise.vectors(self.right_id, seeds, self.first_column, self.columns, device).unsqueeze(1)
 
     def drawn(self, moved: "Moved", device: torch.device, first: int = 0, last: int | None = None) -> "Drawn":
         """The sum of a step, for rows first:last."""

@@ -18,7 +18,7 @@ from mezo.weights.low_rank_noise import LowRank
 from mezo.weights.rank_one import Moved, RankOne, in_common
 from mezo.weights.tunable import Tunable, canonical, shard_of
 
-_ENTRYWISE: dict[low_rank_noise.Kind, noise.Kind] = {
+ENTRYWISE: dict[low_rank_noise.Kind, noise.Kind] = {  # of tensors whose elements have noise of their own
     "gaussian": "gaussian",
     "rademacher": "rademacher",
     "low-rank": "gaussian",
@@ -46,7 +46,7 @@ class Weights:
         self.kind: low_rank_noise.Kind = kind
         self.rank = rank
         # of tensors whose elements each have noise of their own
-        self.entrywise: noise.Kind = _ENTRYWISE[kind]
+        self.entrywise: noise.Kind = ENTRYWISE[kind]
         self.tunables: list[Tunable] = []
         by_id: dict[int, str] = {}
         for raw, tensor in named:

@@ -51,7 +51,7 @@ from mezo.weights.fingerprint import fingerprint
         ),
         (
             {"engine": "vllm", "noise": "low-rank"},
-            "needs noise=gaussian or rademacher, found noise='low-rank'",
+            "needs noise=gaussian or rademacher or rank-one, found noise='low-rank'",
         ),
         (
             {"engine": "vllm", "layer_scaling": "variance"},

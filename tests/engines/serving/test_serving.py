@@ -31,6 +31,9 @@ LORA: dict[str, Any] = dict(lora_rank=2, lora_alpha=4, learning_rate=1e-2, epsil
 FULL: dict[str, Any] = dict(lora_rank=0, learning_rate=1e-4, epsilon=1e-3)
 
 
+PROJECTIONS = ("_proj",)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("model")
@@ -97,6 +100,35 @@ def test_all_parameters_walk_as_on_transformers(
 ) -> None:
     here, there = (tune(model, engine, **FULL, **settings) for engine in ("transformers", "sglang"))
     assert_equal_runs(here, there)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"row_directions": 2, "memory": "regenerate"},
+        pytest.param(
+            {"num_directions": 3, "estimator": "one-sided", "optimizer": "momentum"}, marks=pytest.mark.slow
+        ),
+        pytest.param({"blocks": "each"}, marks=pytest.mark.slow),
+    ],
+    ids=lambda s: "-".join(map(str, s.values())) or "plain",
+)
+@pytest.mark.parametrize("train", [PROJECTIONS, None], ids=["adapters", "walk"])
+def test_all_parameters_along_rank_one_noise_walk_as_on_transformers(
+    model: str, started: list[InProcess], settings: dict[str, Any], train: Any
+) -> None:
+    settings = {**FULL, "noise": "rank-one", "train": train, **settings}
+    here, there = (tune(model, engine, **settings) for engine in ("transformers", "sglang"))
+    (backend,) = started
+    assert (backend.spec.lora is not None) == (train is not None)
+    assert not backend.names.loaded
+    assert_equal_runs(here, there)
+    if train is None and settings.get("memory") == "regenerate":
+        return  # the engine's weights stray between the steps that make theta again
+    # what the workers have is what the updates make of the checkpoint, bit for bit
+    for name, tensor in backend.model.named_parameters():
+        assert torch.equal(tensor, there.model.get_parameter(name)), name
 
 
 @pytest.mark.slow  # writes runs

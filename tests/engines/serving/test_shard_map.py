@@ -1,5 +1,6 @@
 """Where an engine's parameters are in the model's own tensors, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,13 @@ from torch import nn
 
 from mezo import noise
 from mezo.engines.workers.group import _overlap, tensors_of
-from mezo.engines.workers.shard_map import Logical, Piece, find_pieces
+from mezo.engines.workers.shard_map import Logical, Piece, Pieces, find_pieces
 from mezo.engines.workers.verify import check_against, sum_of, whole
 from mezo.errors import MezoError
+from mezo.optimizers import SGD, Adam, Optimizer
+from mezo.types import Direction, Probe, Update
+from mezo.weights.rank_one import Moved, RankOne
+from mezo.weights.weights import Weights
 
 LLAMA_LIKE = ["llama", "llama-tied", "qwen2", "qwen3", "gemma", "gemma2-softcap", "mistral-window", "opt"]
 
@@ -71,6 +76,25 @@ def test_a_tied_head_that_the_engine_holds_apart_has_the_noise_of_the_embedding(
     pieces = find_pieces(part, logical_of(model))
     name = "model.embed_tokens.weight"
     assert [(p.name, p.first) for p in pieces if p.name == name] == [(name, 0), (name, 0)]
+
+
+class Wrapped(nn.Module):
+    """A layer with places for adapters, as SGLang wraps it: the parameters are the wrapper's as well."""
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        self.base_layer, self.weight = layer, layer.weight
+
+
+def test_layers_that_are_wrapped_for_adapters_have_the_same_pieces() -> None:
+    model = tiny("qwen2")
+    plain, wrapped = worker_model(model, 1, 2), worker_model(model, 1, 2)
+    for path, module in list(wrapped.named_modules()):
+        if path.endswith("_proj"):
+            wrapped.set_submodule(path, Wrapped(module))
+    there, here = (find_pieces(part, logical_of(model)) for part in (wrapped, plain))
+    assert [(p.name, p.first, p.row_stride) for p in there] == [(p.name, p.first, p.row_stride) for p in here]
+    assert all(torch.equal(a.tensor, b.tensor) for a, b in zip(there, here, strict=True))
 
 
 def _part() -> tuple[nn.Module, Logical]:
@@ -229,6 +253,70 @@ def test_noise_of_pieces_is_that_of_the_whole(cut: tuple[int, int, int, int, int
         r, c = divmod(piece.first, columns)
         height, width = piece.tensor.shape
         assert torch.equal(piece.tensor, z[r : r + height, c : c + width])
+
+
+@st.composite
+def wide_cuts(draw: st.DrawFn) -> tuple[int, int, int, int, int]:
+    """As `cuts`, of matrices that are wider than a block of the kernels' noise, and that their edges cut anywhere."""
+    rows, columns = draw(st.integers(1, 40)), draw(st.integers(500, 1100))
+    return rows, columns, draw(st.integers(0, rows)), draw(st.integers(0, columns)), draw(st.integers(0, 99))
+
+
+@given(
+    st.one_of(cuts(), wide_cuts()),
+    st.sampled_from([torch.float32, torch.bfloat16]),
+    st.sampled_from([SGD(), SGD(0.1, rounding="nearest"), Adam(0.1)]),
+)
+@settings(max_examples=60, deadline=None)
+def test_pieces_go_along_rank_one_noise_with_the_bits_of_the_whole(
+    cut: tuple[int, int, int, int, int], dtype: torch.dtype, optimizer: Optimizer
+) -> None:
+    rows, columns, row, column, seed = cut
+    start = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    theta = start.clone()
+    weights = Weights([("w", theta)], kind="rank-one")
+    cut_up = [
+        replace(p, tensor_id=weights.tunables[0].tensor_id) for p in _quarters(start.clone(), row, column)
+    ]
+    pieces = Pieces(cut_up, kind="rank-one")
+    ours, theirs = optimizer.init(weights), optimizer.init(pieces)
+    out, far = torch.empty_like(theta), pieces.zeros().copies([torch.empty_like(p.tensor) for p in cut_up])
+    for step in range(3):
+        probe = Probe(seed + step, 1e-3 * (-1) ** step)
+        weights.write(0, probe, out.view(1, -1))
+        pieces.write_all(probe.seed, probe.scale, far)
+        _assert_pieces_of(out, far)
+        # slopes as an estimator leaves them: integers times one power of two
+        slopes = [0.5 * (step + 1), -0.25, 3.0]
+        directions = tuple(Direction(seed + 10 * step + k, g) for k, g in enumerate(slopes))
+        update = Update(step, 1e-2, directions, 3)
+        ours = optimizer.apply_(weights, ours, update)
+        theirs = optimizer.apply_(pieces, theirs, update)
+        _assert_pieces_of(theta, pieces)
+    assert theta.numel() < 9 or dtype != torch.float32 or not torch.equal(theta, start)
+    squares = sum(pieces._sum_of_squares(p, seed) for p in pieces.pieces)
+    assert squares == weights._sum_of_squares(weights.tunables[0], seed)
+
+
+def _assert_pieces_of(tensor: torch.Tensor, pieces: Pieces) -> None:
+    for piece in pieces.pieces:
+        r, c = divmod(piece.first, piece.row_stride)
+        height, width = piece.tensor.shape
+        assert torch.equal(piece.tensor, tensor[r : r + height, c : c + width])
+
+
+def test_a_rectangles_part_of_rank_one_noise_is_a_part_of_either_vector() -> None:
+    whole_ = RankOne.of("w", torch.empty(7, 9))
+    assert whole_ is not None
+    z = torch.zeros(1, 63)
+    whole_.add_(z, 0, [5], [1.0])
+    (piece,) = (p for p in _quarters(torch.zeros(7, 9), 3, 4) if p.first == 3 * 9 + 4)
+    low = piece.rank_one()
+    assert low is not None
+    values = torch.zeros(1, 20)
+    low.drawn(Moved([5], [1.0]), values.device).add_(values, 0)
+    assert torch.equal(values.view(4, 5), z.view(7, 9)[3:, 4:])
+    assert z.abs().min() == 1
 
 
 @given(cuts())

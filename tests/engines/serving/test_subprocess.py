@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -37,13 +38,15 @@ class Echo(Backend):
         return [[self.spec.lora.rank, *a.tokens, len(a.adapter or ""), self.worker.pid] for a in asks]
 
     def load_adapter(self, name, tensors, config):
+        if name == "refused": raise MezoError("no place for refused")
         self.adapters[name] = tensors, config
 
     def unload_adapter(self, name):
         del self.adapters[name]
 
     def call_workers(self, operation, arguments):
-        return [{"operation": operation, **arguments, "sum": float(self.adapters["a"][0]["x"].sum())}]
+        found = {"operation": operation, **arguments, "sum": float(self.adapters["a"][0]["x"].sum())}
+        return [found | {"held": sorted(self.adapters)} if operation == "probe" and not arguments else found]
 
     def flush(self): pass
     def close(self): pass
@@ -109,6 +112,28 @@ def test_calls_and_answers_cross_over_and_a_name_is_loaded_once(echo: subprocess
         echo.load_adapter("a", {}, {})
     with pytest.raises(MezoError, match="no adapter 'a' is loaded"):
         echo.score([Ask((1, 2), 1, "a")])
+
+
+def test_several_adapters_cross_in_one_message_and_all_or_none_are_held(echo: subprocess.Hosted) -> None:
+    asked: list[str] = []
+    ask = echo.ask
+
+    def seen(call: str, *args: Any, **kwargs: Any) -> Any:
+        asked.append(call)
+        return ask(call, *args, **kwargs)
+
+    echo.ask = seen
+    adapters = {name: {"x": torch.full((3,), n), "y/z": torch.ones(1)} for n, name in enumerate("bac", 1)}
+    adapters = {name: {key: t.float() for key, t in own.items()} for name, own in adapters.items()}
+    echo.load_adapters(adapters, {"r": 4})
+    assert asked == ["load_adapters"]
+    assert echo.call_workers("probe", {})[0]["sum"] == 2 * 3  # that of "a"
+    echo.unload_adapters(["b", "c"])
+    assert echo.names.loaded == {"a"}
+    with pytest.raises(MezoError, match="no place for refused"):
+        echo.load_adapters({"d": {}, "refused": {}, "e": {}}, {})
+    assert echo.names.loaded == {"a"}
+    assert echo.call_workers("probe", {})[0]["held"] == ["a"]
 
 
 def test_its_death_is_told_with_its_last_words(echo: subprocess.Hosted) -> None:

@@ -46,16 +46,17 @@ def updates(count: int = 3, factors: Scaling | None = None) -> list[Update]:
 @pytest.mark.parametrize(("size", "manner"), LAYOUTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["llama-tied", "qwen2", "gemma3", "opt"])
+@pytest.mark.parametrize("noise", ["gaussian", "rank-one"])
 def test_probes_and_updates_have_the_bits_of_whole_tensors(
-    name: str, dtype: torch.dtype, size: int, manner: str
+    noise: Any, name: str, dtype: torch.dtype, size: int, manner: str
 ) -> None:
-    engine, model = engine_of(tiny(name, dtype), size, manner), tiny(name, dtype)
-    weights = weights_of(model)
+    engine, model = engine_of(tiny(name, dtype), size, manner, noise=noise), tiny(name, dtype)
+    weights = weights_of(model, kind=noise)
     before = sums(weights)
     assert engine.checksums() == before
     for probe in (Probe(7, 1e-2), Probe(7, -1e-2)):
         engine.go(probe)
-        there = weights_of(tiny(name, dtype))
+        there = weights_of(tiny(name, dtype), kind=noise)
         there.add_noise_(probe)
         assert engine.checksums() == sums(there) != before
     engine.go(THETA)
@@ -80,10 +81,14 @@ def test_probes_and_updates_have_the_bits_of_whole_tensors(
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("one_layer", [False, True])
+@pytest.mark.parametrize("noise", ["gaussian", "rank-one"])
 def test_every_optimizer_does_in_workers_what_it_does_here(
-    optimizer: Optimizer, dtype: torch.dtype, one_layer: bool
+    noise: Any, optimizer: Optimizer, dtype: torch.dtype, one_layer: bool
 ) -> None:
-    engine, weights = engine_of(tiny("qwen2", dtype), optimizer=optimizer), weights_of(tiny("qwen2", dtype))
+    if noise == "rank-one" and isinstance(optimizer, MomentumRebuilt):
+        pytest.skip("refused: the sum over all remembered steps is not exact")
+    engine = engine_of(tiny("qwen2", dtype), optimizer=optimizer, noise=noise)
+    weights = weights_of(tiny("qwen2", dtype), kind=noise)
     factors = weights.layers()["model.layers.1"] if one_layer else None
     state: Any = optimizer.init(weights)
     for update in updates(3, factors):

@@ -5,6 +5,7 @@ Backends know nothing of probes, losses or theta (see `mezo.engines.serving.engi
 process of their own (`mezo.engines.serving.subprocess`), so arguments and results are JSON values and tensors.
 """
 
+import contextlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from mezo.errors import MezoError
 from mezo.util.writing import Writing
 
 Tokens = tuple[int, ...]
+Tensors = Mapping[str, torch.Tensor]  # of an adapter, under the names of peft's adapter_model.safetensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,9 @@ class EngineSpec:
     tensor_parallel: int = 1
     max_length: int = 512  # tokens of the longest row, with what is written after it
     lora: LoraSpec | None = None
-    full: bool = False  # whether `call_workers` is needed
+    full: bool = (
+        False  # whether `call_workers` is needed; with `lora`, adapters are added to weights that it moves
+    )
     cache: bool = True  # whether keys and values of rows that begin alike are computed once
     trust_remote_code: bool = False
     servers: tuple[str, ...] = ()  # of `http`: addresses of running servers
@@ -95,6 +99,26 @@ class Backend(ABC):
     @abstractmethod
     def unload_adapter(self, name: str) -> None:
         """Forget an adapter; its name stays used."""
+
+    def load_adapters(self, adapters: Mapping[str, Tensors], config: Mapping[str, Any]) -> None:
+        """Take several adapters of one config, by their names: all of them, or none where one is refused.
+
+        One after another, where an engine does not take them in one call.
+        """
+        done: list[str] = []
+        try:
+            for name, tensors in adapters.items():
+                self.load_adapter(name, tensors, config)
+                done.append(name)
+        except BaseException:
+            with contextlib.suppress(MezoError):  # what was wrong with the one is what is said
+                self.unload_adapters(done)
+            raise
+
+    def unload_adapters(self, names: Sequence[str]) -> None:
+        """Forget several adapters."""
+        for name in names:
+            self.unload_adapter(name)
 
     @abstractmethod
     def call_workers(self, operation: str, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:

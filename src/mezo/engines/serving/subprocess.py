@@ -24,9 +24,9 @@ from typing import Any, BinaryIO
 import torch
 
 import mezo
-from mezo.engines.serving.backend import Answer, Ask, Backend, EngineSpec, Names, Tokens
+from mezo.engines.serving.backend import Answer, Ask, Backend, EngineSpec, Names, Tensors, Tokens
 from mezo.engines.serving.last_words import last_words, tail
-from mezo.engines.serving.subprocess_main import values_of
+from mezo.engines.serving.subprocess_main import packed, values_of
 from mezo.engines.serving.wire import Patient, receive, send
 from mezo.errors import MezoError
 from mezo.models.smollm2 import cache_folder
@@ -130,12 +130,29 @@ class Hosted(Backend):
         return [tuple(tokens) for tokens in found]
 
     def load_adapter(self, name: str, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> None:
-        self.names.take(name)
-        self.ask("load_adapter", {"name": name, "config": dict(config)}, tensors)
+        self.load_adapters({name: tensors}, config)
 
     def unload_adapter(self, name: str) -> None:
-        self.names.drop(name)
-        self.ask("unload_adapter", {"name": name})
+        self.unload_adapters([name])
+
+    def load_adapters(self, adapters: Mapping[str, Tensors], config: Mapping[str, Any]) -> None:
+        """In one message; how many calls of the engine's that takes is its backend's own affair."""
+        taken: list[str] = []
+        try:
+            for name in adapters:
+                self.names.take(name)
+                taken.append(name)
+            self.ask("load_adapters", {"names": taken, "config": dict(config)}, packed(adapters.values()))
+        except BaseException:
+            for name in taken:
+                self.names.drop(name)
+            raise
+
+    def unload_adapters(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.names.drop(name)
+        if names:
+            self.ask("unload_adapters", {"names": list(names)})
 
     def call_workers(self, operation: str, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         return self.ask("call_workers", {"operation": operation, "arguments": dict(arguments)})

@@ -11,14 +11,14 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import import_module
 from typing import Any, BinaryIO
 
 import torch
 
-from mezo.engines.serving.backend import Ask, Backend, EngineSpec, LoraSpec
+from mezo.engines.serving.backend import Ask, Backend, EngineSpec, LoraSpec, Tensors
 from mezo.engines.serving.wire import receive, send
 from mezo.errors import MezoError
 from mezo.util.writing import Writing
@@ -71,15 +71,30 @@ def call(backend: Backend, name: str, given: Mapping[str, Any], tensors: dict[st
             listed = {name: tuple(given["writing"][name]) for name in ("stop", "ends")}
             writing = Writing(**{**given["writing"], **listed})
             return backend.write(asks, writing)
-        case "load_adapter":
-            return backend.load_adapter(given["name"], tensors, given["config"])
-        case "unload_adapter":
-            return backend.unload_adapter(given["name"])
+        case "load_adapters":
+            adapters = unpacked(given["names"], tensors)
+            return backend.load_adapters(adapters, given["config"])
+        case "unload_adapters":
+            return backend.unload_adapters(given["names"])
         case "call_workers":
             return backend.call_workers(given["operation"], given["arguments"])
         case "flush":
             return backend.flush()
     raise MezoError(f"an engine was asked to {name!r}, which is no method of it")
+
+
+def packed(adapters: Iterable[Tensors]) -> dict[str, torch.Tensor]:
+    """The tensors of several adapters as those of one message."""
+    return {f"{n}/{name}": tensor for n, own in enumerate(adapters) for name, tensor in own.items()}
+
+
+def unpacked(names: Sequence[str], tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+    """What `packed` was given, under the adapters' names."""
+    found: list[dict[str, torch.Tensor]] = [{} for _ in names]
+    for key, tensor in tensors.items():
+        n, _, name = key.partition("/")
+        found[int(n)][name] = tensor
+    return dict(zip(names, found, strict=True))
 
 
 def values_of(spec: EngineSpec) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """Inside every worker of vLLM that has LoRA: adapters from memory, where vLLM itself reads them from a folder.
 
     llm = LLM(..., worker_extension_cls=EXTENSION)
-    llm.collective_rpc("mezo_adapter", args=(number, tensors, config))
+    llm.collective_rpc("mezo_adapters", args=(numbers, files, config))
 
 A request that names an adapter by a number which its workers hold is served from there; its path is not read.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from safetensors.torch import load
@@ -18,11 +19,27 @@ class MezoAdapters:
 
     model_runner: Any
 
-    def mezo_adapter(self, number: int, tensors: bytes, config: dict[str, Any]) -> bool:
-        """Hold a LoRA adapter under a number, as vLLM does for one in a folder.
+    def mezo_adapters(self, numbers: Sequence[int], files: Sequence[bytes], config: dict[str, Any]) -> None:
+        """Hold LoRA adapters under their numbers, as vLLM does for those in a folder: all of them, or none.
 
-        tensors: a safetensors file, under peft's names. config: peft's adapter_config.json.
+        files: of safetensors, under peft's names. config: peft's adapter_config.json, of all of them.
         """
+        held: list[int] = []
+        try:
+            for number, file in zip(numbers, files, strict=True):
+                self.mezo_adapter(number, file, config)
+                held.append(number)
+        except BaseException:
+            self.mezo_forget(held)
+            raise
+
+    def mezo_forget(self, numbers: Sequence[int]) -> None:
+        """Forget adapters."""
+        for number in numbers:
+            self.model_runner.remove_lora(number)
+
+    def mezo_adapter(self, number: int, tensors: bytes, config: dict[str, Any]) -> bool:
+        """Hold one."""
         from vllm.lora.lora_model import LoRAModel  # pyright: ignore[reportMissingImports]
         from vllm.lora.peft_helper import PEFTHelper  # pyright: ignore[reportMissingImports]
 

@@ -21,6 +21,7 @@ from mezo.engines.serving.backend import (
     EngineSpec,
     LoraSpec,
     Names,
+    Tensors,
     Tokens,
     core_ranges,
 )
@@ -32,6 +33,7 @@ _WORKER = (
     "mezo.engines.workers.vllm.MezoWorker"  # of full-parameter tuning: it turns the packing of weights off
 )
 _ADAPTERS = "mezo.engines.vllm.adapters.MezoAdapters"
+_BOTH = "mezo.engines.vllm.rank_one.MezoRankOne"
 _BLOCK = 32  # tokens; on a CPU the default is 128, and short prompts would have nothing in common
 _CACHE_GIB = "1"  # of keys and values on a CPU, where vLLM would take half of the memory
 _HELD = 512  # adapters held at once, most of them waiting for a place; no memory is set aside for them
@@ -79,6 +81,8 @@ def engine_options(spec: EngineSpec, on_cpu: bool) -> dict[str, Any]:
         options["worker_extension_cls"] = _WORKER
     if spec.lora is not None:
         options |= lora_options(spec.lora)
+    if spec.lora is not None and spec.full:
+        options["worker_extension_cls"] = _BOTH
     return options | dict(spec.server_args)
 
 
@@ -86,7 +90,8 @@ def lora_options(lora: LoraSpec) -> dict[str, Any]:
     return {
         "enable_lora": True,
         "worker_extension_cls": _ADAPTERS,
-        "max_lora_rank": max(8, 1 << (lora.rank - 1).bit_length()),  # it knows powers of two from 8 on
+        # it knows 1, and powers of two from 8 on
+        "max_lora_rank": 1 if lora.rank == 1 else max(8, 1 << (lora.rank - 1).bit_length()),
         # lm_head left out: with an adapter's place on it, log-probabilities of the prompt crash
         "lora_target_modules": list(lora.matrices),
         # on a CPU, rows of the base model get the last adapter's values unless a place is left over
@@ -147,18 +152,38 @@ class VLLM(Backend):
         return [tuple(output.outputs[0].token_ids) for output in outputs]
 
     def load_adapter(self, name: str, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> None:
-        from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
-
-        self.names.take(name)
-        # the path is never read: the workers hold the adapter under its number before it is asked for
-        request = LoRARequest(lora_name=name, lora_int_id=next(self._ids), lora_path="in-memory")
-        held = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-        self._in_workers("mezo_adapter", request.lora_int_id, save(held), dict(config))
-        self._loaded[name] = request
+        self.load_adapters({name: tensors}, config)
 
     def unload_adapter(self, name: str) -> None:
-        self.names.drop(name)
-        self._in_workers("remove_lora", self._loaded.pop(name).lora_int_id)
+        self.unload_adapters([name])
+
+    def load_adapters(self, adapters: Mapping[str, Tensors], config: Mapping[str, Any]) -> None:
+        """In one call of the workers: a step's adapters would else take as many."""
+        from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
+
+        # the path is never read: the workers hold the adapter under its number before it is asked for
+        requests = {
+            name: LoRARequest(lora_name=name, lora_int_id=next(self._ids), lora_path="in-memory")
+            for name in adapters
+        }
+        for name in adapters:
+            self.names.take(name)
+        try:
+            numbers = [request.lora_int_id for request in requests.values()]
+            self._in_workers(
+                "mezo_adapters", numbers, [_file(own) for own in adapters.values()], dict(config)
+            )
+        except BaseException:
+            for name in adapters:
+                self.names.drop(name)
+            raise
+        self._loaded |= requests
+
+    def unload_adapters(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.names.drop(name)
+        if names:
+            self._in_workers("mezo_forget", [self._loaded.pop(name).lora_int_id for name in names])
 
     def call_workers(self, operation: str, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         return self._in_workers("mezo", operation, dict(arguments))
@@ -190,6 +215,10 @@ class VLLM(Backend):
     def _request(self, adapter: str | None) -> Any:
         self.names.need(adapter)
         return None if adapter is None else self._loaded[adapter]
+
+
+def _file(tensors: Tensors) -> bytes:
+    return save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
 
 
 @contextlib.contextmanager

@@ -43,7 +43,7 @@ class Workers:
         tensors: Logical,
         *,
         optimizer: Optimizer,
-        noise: str = "gaussian",
+        noise: str = "gaussian",  # one of `mezo.engines.workers.shard_map.KINDS`
         keep: Keep = "auto",
         restore_every: int = 10,
         checkpoint: str | None = None,
@@ -93,6 +93,8 @@ class Workers:
                 f"the engine's weights walk to the probes and back; theta is made again exactly every "
                 f"{self.restore_every} steps, from a copy on disk of {size}"
             )
+        if self.keep == "alone":
+            return f"theta is the engine's own weights, {size}: the probes are adapters, and no second copy is kept"
         place = "the host's memory" if self.keep == "host" else "the device's memory"
         return f"theta is kept once more in {place}, {size}: the engine's weights come back to it bit for bit"
 

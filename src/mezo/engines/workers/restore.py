@@ -7,6 +7,7 @@ An engine's weights have fixed addresses, so a probe is written over them.
     walk           the paper's walk, +eps, -2 eps, +eps, on the only copy in memory. It drifts (float32: 6e-7 of theta
                    after 100 steps, bfloat16: 4e-2), so every few steps theta is made again from a copy on disk and
                    the updates since, and the drift is reported
+    alone          on weights that no probe is written over, as the probes are adapters of the engine's
 """
 
 import abc
@@ -27,7 +28,7 @@ from mezo.optimizers import Optimizer
 from mezo.optimizers.history import History
 from mezo.types import THETA, Probe, Update
 
-Keep = Literal["auto", "device", "host", "walk"]
+Keep = Literal["auto", "device", "host", "walk", "alone"]
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,27 @@ class Walk(ThetaBackup):
         return WalkError(steps, largest, squares, theta_squares)
 
 
+class ThetaAlone(ThetaBackup):
+    """theta in the engine's own weights and nowhere else: they are never anywhere but at theta."""
+
+    name = "alone"
+
+    def __init__(self, live: Pieces, optimizer: Optimizer):
+        self.optimizer, self.state = optimizer, optimizer.init(live)
+
+    def go(self, live: Pieces, probe: Probe) -> None:
+        if probe.scale:
+            raise MezoError(
+                "a worker that keeps no other copy of theta was asked to leave it; keep theta on the host or the device"
+            )
+
+    def update(self, live: Pieces, update: Update) -> None:
+        self.state = self.optimizer.apply_(live, self.state, update)
+
+    def restore(self, live: Pieces) -> None:
+        """It is there."""
+
+
 def keeper_for(keep: Keep, live: Pieces, optimizer: Optimizer, *, every: int, workers: int) -> ThetaBackup:
     """The backup by name; "auto": beside the model if it fits there, else on the host, else a walk.
 
@@ -173,10 +195,12 @@ def keeper_for(keep: Keep, live: Pieces, optimizer: Optimizer, *, every: int, wo
         keep = _choose(live, workers)
     if keep == "walk":
         return Walk(live, optimizer, every)
+    if keep == "alone":
+        return ThetaAlone(live, optimizer)
     if keep in ("device", "host"):
         on_host = all(p.tensor.device.type == "cpu" for p in live.pieces)
         return ThetaSnapshot(live, optimizer, "host" if on_host else keep)
-    raise MezoError(f"unknown way to keep theta {keep!r}; choices: auto, device, host, walk")
+    raise MezoError(f"unknown way to keep theta {keep!r}; choices: auto, device, host, walk, alone")
 
 
 def _choose(live: Pieces, workers: int) -> Keep:

@@ -9,7 +9,7 @@ parameter, and `mezo.engines.workers.verify` compares the values with the checkp
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
@@ -20,11 +20,16 @@ from mezo.engines.workers.fused_layers import ShardRows, alone, rank_and_size, s
 from mezo.errors import MezoError, near
 from mezo.noise.where import Where
 from mezo.types import Scaling
+from mezo.weights import low_rank_noise
 from mezo.weights.gradient_mean import Heading
+from mezo.weights.rank_one import RankOne
 from mezo.weights.tunable import Tunable, canonical
-from mezo.weights.weights import Weights
+from mezo.weights.weights import ENTRYWISE, Weights
 
 Shape = tuple[int, ...]
+
+# what a piece of a tensor can make its own part of: others need sums that are rounded as the whole tensor's
+KINDS: tuple[low_rank_noise.Kind, ...] = ("gaussian", "rademacher", "rank-one")
 
 FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
@@ -43,6 +48,14 @@ class Piece(Tunable):
     @property
     def by_rows(self) -> bool:
         return True
+
+    def rank_one(self) -> RankOne | None:
+        """Its part of the whole tensor's noise of rank one; None for one of a vector."""
+        low = RankOne.of(self.name, self.tensor)
+        if low is None:
+            return None
+        row, column = divmod(self.first, self.row_stride)
+        return replace(low, first_row=row, first_column=column)
 
     def where(self, row: int = 0) -> Where:
         """The place of its rows from `row` on."""
@@ -97,11 +110,19 @@ def find_pieces(model: torch.nn.Module, logical: Logical) -> list[Piece]:
 
 
 def _parameters(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module, torch.Tensor]]:
-    """(canonical name, its module, values), tied ones once."""
+    """(canonical name, its module, values), tied ones once.
+
+    A layer that an engine has wrapped for adapters comes as itself: it says which rows its parameters hold. SGLang's
+    wrapper has the same parameters under its own name.
+    """
     seen: set[int] = set()
     for path, module in model.named_modules():
+        inside = getattr(module, "base_layer", None)
+        wrapped = (
+            {id(p) for p in inside._parameters.values()} if isinstance(inside, torch.nn.Module) else set()
+        )
         for own, parameter in module._parameters.items():
-            if parameter is not None and id(parameter) not in seen:
+            if parameter is not None and id(parameter) not in seen | wrapped:
                 seen.add(id(parameter))
                 yield canonical(f"{path}.{own}" if path else own), module, parameter.detach()
 
@@ -192,19 +213,20 @@ class Pieces(Weights):
     row of a piece is elsewhere in its tensor.
     """
 
-    def __init__(self, pieces: Sequence[Piece], *, kind: noise.Kind = "gaussian"):
+    def __init__(self, pieces: Sequence[Piece], *, kind: low_rank_noise.Kind = "gaussian"):
         # not Weights.__init__, which gathers whole tensors and refuses two of one name
-        if kind not in ("gaussian", "rademacher"):
+        if kind not in KINDS:
             raise MezoError(
                 f"noise={kind!r} cannot be made by an engine's workers, whose tensors are in pieces; choose "
-                "gaussian or rademacher"
+                f"{', '.join(KINDS[:-1])} or {KINDS[-1]}"
             )
-        self.kind = self.entrywise = kind
+        self.kind, self.entrywise = kind, ENTRYWISE[kind]
         self.rank = 0
-        self.pieces = list(pieces)
+        self.pieces = [replace(p, low_rank=p.rank_one() if kind == "rank-one" else None) for p in pieces]
         self.tunables: list[Tunable] = list(self.pieces)
         self.heading = Heading(self.tunables)
-        self._group = noise.TensorGroup([p.rows() for p in pieces], [p.where() for p in pieces])
+        own = [p for p in self.pieces if p.low_rank is None]
+        self._group = noise.TensorGroup([p.rows() for p in own], [p.where() for p in own])
 
     def copies(self, tensors: Sequence[torch.Tensor]) -> "Pieces":
         """Other tensors at the same places."""
@@ -212,7 +234,7 @@ class Pieces(Weights):
             Piece(p.name, tensor, p.tensor_id, None, p.number, p.first, p.row_stride)
             for p, tensor in zip(self.pieces, tensors, strict=True)
         ]
-        return Pieces(moved, kind=self.entrywise)
+        return Pieces(moved, kind=self.kind)
 
     def copy_(self, other: "Pieces") -> None:
         for mine, its in zip(self.pieces, other.pieces, strict=True):
@@ -228,12 +250,17 @@ class Pieces(Weights):
         return self.copies([torch.zeros_like(p.tensor, dtype=torch.float32) for p in self.pieces])
 
     def write_all(self, seed: int, scale: float, out: "Pieces") -> None:
-        """out = round_to_nearest(theta + scale * z(seed)) of every piece, in one kernel call a device."""
+        """out = round_to_nearest(theta + scale * z(seed)) of every piece; in one kernel call a device, products aside."""
+        for mine, its in zip(self.pieces, out.pieces, strict=True):
+            if mine.low_rank is not None:
+                mine.low_rank.perturb(mine.flat(), 0, seed, scale, its.flat())
         noise.perturb_all(self._group, seed, scale, out._group.weights, kind=self.entrywise)
 
     def _sum_of_squares(self, t: Tunable, seed: int) -> float:
         """Of what is here, and so no part of a norm where workers hold the same piece."""
         assert isinstance(t, Piece)
+        if t.low_rank is not None:
+            return t.low_rank.sum_of_squares(seed, t.tensor.device)
         rows, columns = t.rows().shape
         return noise.sum_of_squares(
             t.where(), (rows, columns), seed, kind=self.entrywise, device=t.tensor.device

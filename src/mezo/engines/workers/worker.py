@@ -7,9 +7,9 @@ all workers at once and checks that what they answer fits together.
 configure   {"tuned": [[name, shape], ...],    the tuned tensors as transformers calls them, in order
              "frozen": [[name, shape], ...],   the model's other tensors
              "tied": {name: name},             names that transformers ties -> the one listed above
-             "noise": "gaussian" | "rademacher",
+             "noise": "gaussian" | "rademacher" | "rank-one",
              "optimizer": [name, settings],    of `mezo.optimizers.OPTIMIZERS`
-             "keep": "auto" | "device" | "host" | "walk",    where theta is kept (`mezo.engines.workers.restore`)
+             "keep": "auto" | "device" | "host" | "walk" | "alone",  where theta is kept (`mezo.engines.workers.restore`)
              "restore_every": steps,           of a walk
              "workers": how many there are on a host,
              "checkpoint": folder | null}      compare every piece with what its files have

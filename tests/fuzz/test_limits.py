@@ -12,7 +12,7 @@ import pytest
 from tests.pages import DOCS, ROOT
 
 import mezo
-from mezo.ablation.planner import endpoint
+from mezo.util import endpoint
 from mezo.config import ASKED
 from mezo.util.http_bounds import LONGEST
 

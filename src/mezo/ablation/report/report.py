@@ -4,7 +4,6 @@ report.html is one file that loads nothing and runs nothing. The texts of both a
 """
 
 from collections.abc import Mapping
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -71,29 +70,24 @@ def html(document: Document) -> str:
     for section in document["sections"]:
         panels |= {f"study-{section['number']}-{panel.key}": panel for panel in section["panels"]}
     charts = {name: Markup(inline_svg(panel, name)) for name, panel in panels.items()}
-    style = Markup(_template("report.css"))
-    return _rendered("report.html.j2", document, escapes=True, charts=charts, style=style, policy=_POLICY)
+    return _rendered("report.html.j2", document, charts=charts, policy=_POLICY)
 
 
 def markdown(document: Document, figures: Mapping[str, str]) -> str:
     """figures: the relative path of each picture, "differences" and "study-N". Every text is escaped."""
     commands = code_block(document["commands"])
-    return _rendered("report.md.j2", document, escapes=False, figures=figures, commands=commands)
+    return _rendered("report.md.j2", document, figures=figures, commands=commands)
 
 
-def _rendered(name: str, document: Document, *, escapes: bool, **values: Any) -> str:
-    from jinja2 import Environment, StrictUndefined
+def _rendered(name: str, document: Document, **values: Any) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-    environment = Environment(
-        autoescape=escapes, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    escapes, loader = select_autoescape(["html.j2"]), PackageLoader("mezo.ablation.report")
+    look = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=loader, autoescape=escapes, **look)
     environment.filters |= {"text": markdown_text, "code": lambda text: code_span(text, table=True)}
     shared = {"document": document, "columns": COLUMNS, "alone": ALONE, "costs": COSTS}
-    return environment.from_string(_template(name)).render(**shared, **values)
-
-
-def _template(name: str) -> str:
-    return files("mezo.ablation.report").joinpath("templates", name).read_text(encoding="utf-8")
+    return environment.get_template(name).render(**shared, **values)
 
 
 def _shown(value: Any) -> Any:

@@ -81,7 +81,7 @@ def _switch_in(words: tuple[Token, ...], part: Part) -> Reading | None:
         return Reading(part.switch)
     if not words or not _NOTHING.fullmatch(words[0].stem) or not isinstance(part.off, dict):
         return None
-    return Reading(part.off) if len(words) == 1 or names(words[1:], part) else None
+    return Reading(part.off) if len(words) == 1 or names(words[1:], part)[0] else None
 
 
 def _settled(parsed: list[Element], part: Part, config: MeZOConfig) -> tuple[Reading, ...]:

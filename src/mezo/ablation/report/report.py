@@ -5,6 +5,7 @@ report.html is one file that loads nothing and runs nothing. The texts of both a
 
 from collections.abc import Mapping
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,12 @@ def write_report(folder: Path | str) -> list[Path]:
             f"{folder}: no finished run to report{f'; the first error: {failed}' if failed else ''}"
         )
     said = document(compared, folder)
-    pictures, figures = _figures(said, folder)
+    pages = {} if said["differences"] is None else {"differences": (said["differences"],)}
+    pages |= {f"study-{s['number']}": s["panels"] for s in said["sections"] if s["panels"]}
+    drawn = [write_figure(panels, folder / FIGURES / name) for name, panels in pages.items()]
     write_text(folder / HTML, html(said))
-    write_text(folder / MARKDOWN, markdown(said, pictures))
-    return [folder / HTML, folder / MARKDOWN, *figures]
+    write_text(folder / MARKDOWN, markdown(said, {name: f"{FIGURES}/{name}.png" for name in pages}))
+    return [folder / HTML, folder / MARKDOWN, *chain.from_iterable(drawn)]
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:
@@ -97,13 +100,3 @@ def _shown(value: Any) -> Any:
     if isinstance(value, dict):
         return {_shown(key): _shown(item) for key, item in value.items()}
     return [_shown(item) for item in value] if isinstance(value, list) else value
-
-
-def _figures(said: Document, folder: Path) -> tuple[dict[str, str], list[Path]]:
-    """Relative paths of the PNGs by name, and all paths written."""
-    pages = {} if said["differences"] is None else {"differences": (said["differences"],)}
-    pages |= {f"study-{s['number']}": s["panels"] for s in said["sections"] if s["panels"]}
-    written = [
-        path for name, panels in pages.items() for path in write_figure(panels, folder / FIGURES / name)
-    ]
-    return {name: f"{FIGURES}/{name}.png" for name in pages}, written

@@ -13,8 +13,6 @@ from mezo.ablation.run.measures import OUTCOME, read_outcome
 from mezo.ablation.run.processes import Processes, environment
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.runs.folder import RunFolder
-from mezo.runs.metrics_file import read_metrics
 from mezo.util.atomic_files import write_text
 from mezo.util.json_text import to_json
 
@@ -47,7 +45,7 @@ def costs_of_runs(
     found: dict[str, Cost] = {}
     for run in runs:
         if folder.is_finished(run.key) and run.case.key not in found:
-            found[run.case.key] = _measured(folder.run(run.key))
+            found[run.case.key] = _measured(folder, run.key)
     if cases[0].key not in found:
         found |= costs_by_timing(cases[:1], config, say)[0]
     return with_estimates(cases, found)
@@ -77,13 +75,13 @@ def time_case(case: Case, config: MeZOConfig) -> Cost:
         return Cost(**json.loads(output.read_text()))
 
 
-def _measured(folder: Path) -> Cost:
+def _measured(folder: StudyFolder, key: str) -> Cost:
     """The cost of a finished run."""
-    metrics, outcome = read_metrics(RunFolder(folder).metrics), read_outcome(folder)
-    whole = (folder / OUTCOME).stat().st_mtime - (folder / REQUEST).stat().st_mtime
+    metrics, outcome = folder.metrics(key), read_outcome(folder.run(key))
+    began, ended = ((folder.run(key) / name).stat().st_mtime for name in (REQUEST, OUTCOME))
     return Cost(
         step=statistics.fmean(step.seconds for step in metrics.steps),
-        fixed=max(0.0, whole - outcome.seconds),  # starting the process, loading the model
+        fixed=max(0.0, ended - began - outcome.seconds),  # starting the process, loading the model
         evaluation=statistics.fmean(record.seconds for record in metrics.evals) if metrics.evals else 0.0,
         passes=outcome.forward_passes / len(metrics.steps),
     )

@@ -15,6 +15,7 @@ from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.runs.folder import RunFolder
 from mezo.runs.locking import RunLock
+from mezo.runs.metrics_file import Metrics, read_metrics
 from mezo.util.atomic_files import write_text
 from mezo.util.foreign import check_folder
 from mezo.util.json_text import to_json
@@ -54,6 +55,10 @@ class StudyFolder:
 
     def is_finished(self, key: str) -> bool:
         return (self.run(key) / OUTCOME).is_file()
+
+    def metrics(self, key: str) -> Metrics:
+        """Of a finished run."""
+        return read_metrics(RunFolder(self.run(key)).metrics)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

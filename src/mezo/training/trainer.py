@@ -239,7 +239,7 @@ class MeZOTrainer:
                     with span("data"):
                         microbatches = next(batches)
                     with interrupts.held():  # a step is taken and recorded, or neither
-                        values, record = self.make_step(step, microbatches, began)
+                        values, record = self.move(step, microbatches, began)
                         with span("logging"):
                             result.steps.append(record)
                             files.step(values, record)
@@ -261,9 +261,7 @@ class MeZOTrainer:
         batches = self.train_set.microbatches(step, c.batch_size, c.gradient_accumulation, c.seed)
         return self.engine.prepare_each(batches)
 
-    def make_step(
-        self, step: int, microbatches: list[Any], began: float
-    ) -> tuple[tuple[float, ...], StepRecord]:
+    def move(self, step: int, microbatches: list[Any], began: float) -> tuple[tuple[float, ...], StepRecord]:
         """Move theta once; the values of the trajectory's record, and the record for people."""
         before, c = dataclasses.replace(self.engine.counts), self.config
         draw = draw_of(c.seed, step, directions_at(c, step))

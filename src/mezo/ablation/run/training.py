@@ -160,7 +160,7 @@ def time_one(config: MeZOConfig, evaluation_seed: int, starting: float) -> Cost:
 
     def seconds_of(step: int) -> float:
         began = time.monotonic()
-        return trainer.make_step(step, trainer.prepared(step), began)[1].seconds
+        return trainer.move(step, trainer.prepared(step), began)[1].seconds
 
     steps, seconds = [0], [seconds_of(0)]
     if seconds[0] < _LONG:

@@ -5,8 +5,8 @@ import socket
 import pytest
 from tests.ablation.chat_server import Answer, refused, said, serving
 
-from mezo.ablation.planner.endpoint import KEY, Endpoint, Truncated
 from mezo.errors import MezoError
+from mezo.util.endpoint import KEY, Endpoint, Truncated
 
 SECRET = "sk-very-secret-0123456789"
 MESSAGES = ({"role": "system", "content": "You plan."}, {"role": "user", "content": "Plan ∂."})

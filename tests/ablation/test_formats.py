@@ -281,7 +281,7 @@ def test_mistakes_are_told_in_one_line(name: str, text: str, told: str, tmp_path
 
 def test_what_is_too_large_is_refused(tmp_path: Path) -> None:
     (tmp_path / "large.yaml").write_bytes(b" " * (MOST_BYTES + 1))
-    with pytest.raises(MezoError, match="larger file"):
+    with pytest.raises(MezoError, match="found more"):
         read_plan(tmp_path / "large.yaml")
     lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
     lines += [

@@ -10,9 +10,9 @@ from tests.toys import byte_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from mezo.ablation.formats.files import read_plan
-from mezo.ablation.planner.endpoint import KEY
 from mezo.ablation.planner.plan_paper import PAGE, PLAN, REPLY
 from mezo.cli import main
+from mezo.util.endpoint import KEY
 
 SECRET = "sk-very-secret-0123456789"
 

@@ -12,8 +12,8 @@ import pytest
 from tests.pages import DOCS, ROOT
 
 import mezo
-from mezo.ablation.planner import endpoint
 from mezo.config import ASKED
+from mezo.util import endpoint
 from mezo.util.http_bounds import LONGEST
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's /proc/self/statm")

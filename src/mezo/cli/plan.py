@@ -63,7 +63,7 @@ def plan(
     Writes plan.yaml (to edit and run), plan.md (to look at) and reply.txt (the model's answer). After an
     invalid answer the model is asked once more, with the reason.
     """
-    from mezo.ablation.planner.endpoint import Endpoint, LocalModel
+    from mezo.ablation.planner.endpoint import LocalModel
     from mezo.ablation.planner.papers import read_paper
     from mezo.ablation.planner.plan_paper import (
         PLAN,
@@ -74,6 +74,7 @@ def plan(
         write_planned,
         write_replies,
     )
+    from mezo.util.endpoint import Endpoint
 
     folder = output or Path("plans") / (paper.resolve().stem or "paper")
     _check(folder, overwrite)

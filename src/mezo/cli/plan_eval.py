@@ -50,17 +50,16 @@ def plan_eval(
     least one replacement in common. Each study matches once.
     """
     from mezo.ablation.formats.files import read_plan
-    from mezo.ablation.judge.judges import JUDGES
-    from mezo.ablation.judge.score import score
+    from mezo.ablation.judge.score import JUDGES, score
     from mezo.ablation.planner.endpoint import model_for
     from mezo.util.registry import look_up
 
-    chosen = look_up(JUDGES, judge, "judge")
-    if not chosen.asks_a_model and (model or base_url):
+    chosen, asks_a_model = look_up(JUDGES, judge, "judge"), judge != "rules"
+    if not asks_a_model and (model or base_url):
         raise MezoError(
             f"--judge {judge} asks no model: leave --model and --base-url out, or choose --judge lm"
         )
-    if chosen.asks_a_model and model is None:
+    if asks_a_model and model is None:
         raise MezoError(
             f"--judge {judge} needs --model NAME: that of an endpoint with --base-url, or a local one"
         )
@@ -68,7 +67,7 @@ def plan_eval(
     if model is not None:
         print(f"asking {model} {votes} times", file=sys.stderr)
     asked = None if model is None else model_for(model, base_url)
-    found = score(mine, reference, chosen.make(asked, votes, seed))
+    found = score(mine, reference, chosen(asked, votes, seed))
     if as_json:
         print(json.dumps(_record(found, mine, reference, judge), indent=2))
     else:

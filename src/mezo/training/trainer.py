@@ -232,14 +232,14 @@ class MeZOTrainer:
         self._audit_next()
         if first == 0 or self._evaluation_is_due(first):
             self._evaluate(result, files, first)
-        with ahead(self._prepared, first, end) as batches:
+        with ahead(self.prepared, first, end) as batches:
             for step in range(first, end):
                 with self.measuring.step():
                     began = time.monotonic()
                     with span("data"):
                         microbatches = next(batches)
                     with interrupts.held():  # a step is taken and recorded, or neither
-                        values, record = self._step(step, microbatches, began)
+                        values, record = self.move(step, microbatches, began)
                         with span("logging"):
                             result.steps.append(record)
                             files.step(values, record)
@@ -255,13 +255,13 @@ class MeZOTrainer:
                     self._audit_next()
         self._evaluate(result, files, end)
 
-    def _prepared(self, step: int) -> list[Any]:
+    def prepared(self, step: int) -> list[Any]:
         """The step's microbatches, ready for the engine. Runs beside the step before: a function of `step` alone."""
         c = self.config
         batches = self.train_set.microbatches(step, c.batch_size, c.gradient_accumulation, c.seed)
         return self.engine.prepare_each(batches)
 
-    def _step(self, step: int, microbatches: list[Any], began: float) -> tuple[tuple[float, ...], StepRecord]:
+    def move(self, step: int, microbatches: list[Any], began: float) -> tuple[tuple[float, ...], StepRecord]:
         """Move theta once; the values of the trajectory's record, and the record for people."""
         before, c = dataclasses.replace(self.engine.counts), self.config
         draw = draw_of(c.seed, step, directions_at(c, step))

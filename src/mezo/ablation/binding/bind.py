@@ -144,13 +144,12 @@ def _readings(study: Study, item: _Item, part: Part | None, config: MeZOConfig) 
         return (Reading(stated),)
     if stated is None:
         return readings
-    for reading in readings:
-        for name, value in reading.settings.items():
-            other = stated.get(name, getattr(config, name) if listed else value)
-            if _plain(other) != _plain(value):
-                raise Disagreement(
-                    f"the words say {name}={_shown(value)}, set: says {name}={_shown(other)}: change one of them"
-                )
+    for name, value in (pair for reading in readings for pair in reading.settings.items()):
+        other = stated.get(name, getattr(config, name) if listed else value)
+        if _plain(other) != _plain(value):
+            raise Disagreement(
+                f"the words say {name}={_shown(value)}, set: says {name}={_shown(other)}: change one of them"
+            )
     if listed:
         return (Reading(stated),)
     return tuple(Reading({**reading.settings, **stated}, reading.note) for reading in readings)
@@ -234,8 +233,8 @@ def _stub(study: Study, results: list[Result]) -> str:
 def stated(settings: dict[str, Any]) -> str:
     """Settings as one line of YAML."""
     values = {name: _plain(value) for name, value in settings.items()}
-    flow = {"default_flow_style": True, "width": 10_000}
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, **flow).strip()
+    look = {"sort_keys": False, "allow_unicode": True, "default_flow_style": True, "width": 10_000}
+    return yaml.safe_dump(values, **look).strip()
 
 
 def shown_settings(settings: dict[str, Any]) -> str:

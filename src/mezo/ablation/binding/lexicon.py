@@ -78,40 +78,38 @@ def part_of(text: str) -> Part | None:
     if text.strip() in MeZOConfig.model_fields:
         return part_with(text.strip())
     words = _unbracketed(text)
-    scores = {part: count for part in parts() if (count := names(words, part))}
+    scores = {part: count for part in parts() if (count := names(words, part)[0])}
     return max(scores, key=lambda part: scores[part]) if scores else None
 
 
 def settings_in_name(text: str, part: Part) -> Settings:
     """The settings that a part's name states: "stochastic rounding", "momentum in the update rule"."""
-    said: list[Meaning] = []
-    names(_unbracketed(text), part, said)
     found: Settings = {}
-    for name, value in (pair for meaning in said for pair in (meaning.settings or {}).items()):
-        if found.setdefault(name, value) != value:
-            raise Refused(f"{text!r:.200} says two values of {name}")
+    for said in names(_unbracketed(text), part)[1]:
+        for name, value in (said.settings or {}).items():
+            if found.setdefault(name, value) != value:
+                raise Refused(f"{text!r:.200} says two values of {name}")
     return found
 
 
-def names(words: tuple[Token, ...], part: Part, said: list[Meaning] | None = None) -> int:
-    """How many words of a text name the part; 0 if other words are left over. Numbers are its present value.
+def names(words: tuple[Token, ...], part: Part) -> tuple[int, list[Meaning]]:
+    """How many words of a text name the part, 0 if others are left over; and the values among them.
 
-    said: filled with the values among them.
+    Numbers are its present value.
     """
-    count, i = 0, 0
+    count, said, i = 0, list[Meaning](), 0
     while i < len(words):
         length, meanings = longest(words, i, lambda meaning: meaning.part is part)
         around = next((length for length, phrase in spans(words, i) if phrase in _around()), 0)
         if length and length >= around:
             count += length if any(m.kind != "unit" for m in meanings) else 0
-            if said is not None:
-                said.extend(values_of(meanings, part)[:1])
+            said += values_of(meanings, part)[:1]
             i += length
         elif around or words[i].value is not None or words[i].text in SMALL | {"-", "/"}:
             i += max(around, 1)
         else:
-            return 0
-    return count
+            return 0, said
+    return count, said
 
 
 @cache

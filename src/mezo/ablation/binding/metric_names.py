@@ -21,14 +21,9 @@ _CONVERGENCE = re.compile(
 
 def metric_names(texts: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(names of computed metrics, each once; texts that name none of them)."""
-    names: dict[str, None] = {}
-    unknown = []
-    for text in texts:
-        found = _names(_CONVERGENCE.sub("convergence", folded(text)))
-        names.update(dict.fromkeys(found))
-        if not found:
-            unknown.append(text)
-    return tuple(names), tuple(unknown)
+    found = [(text, _names(_CONVERGENCE.sub("convergence", folded(text)))) for text in texts]
+    names = dict.fromkeys(name for _, of_text in found for name in of_text)
+    return tuple(names), tuple(text for text, of_text in found if not of_text)
 
 
 @cache

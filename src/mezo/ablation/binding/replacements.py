@@ -81,7 +81,7 @@ def _switch_in(words: tuple[Token, ...], part: Part) -> Reading | None:
         return Reading(part.switch)
     if not words or not _NOTHING.fullmatch(words[0].stem) or not isinstance(part.off, dict):
         return None
-    return Reading(part.off) if len(words) == 1 or names(words[1:], part) else None
+    return Reading(part.off) if len(words) == 1 or names(words[1:], part)[0] else None
 
 
 def _settled(parsed: list[Element], part: Part, config: MeZOConfig) -> tuple[Reading, ...]:
@@ -104,7 +104,13 @@ def _settled(parsed: list[Element], part: Part, config: MeZOConfig) -> tuple[Rea
         for element, number in chosen:
             value = element.values[place if len(element.values) > 1 else 0]
             _merge(found, {number.setting: _number(value, number, element.text)}, element.text)
-            _merge(found, _needed(number, found, config), element.text)
+            # the settings without which it has no effect, where neither the words nor the baseline have them
+            needed = {
+                need: found[need] if found.get(need) in allowed else allowed[0]
+                for need, allowed in number.needs.items()
+                if need in found or getattr(config, need) not in allowed
+            }
+            _merge(found, needed, element.text)
         _check(found, parsed, part)
         readings.append(Reading(found))
     return tuple(readings)
@@ -132,15 +138,6 @@ def _number(value: float, number: NumberSetting, text: str) -> float | int:
     return int(value)
 
 
-def _needed(number: NumberSetting, settings: Settings, config: MeZOConfig) -> Settings:
-    """The settings without which a number has no effect, where neither the words nor the baseline have them."""
-    return {
-        need: settings[need] if settings.get(need) in allowed else allowed[0]
-        for need, allowed in number.needs.items()
-        if need in settings or getattr(config, need) not in allowed
-    }
-
-
 def _merge(settings: Settings, more: Settings, text: str) -> None:
     for name, value in more.items():
         if name in settings and settings[name] != value:
@@ -151,16 +148,11 @@ def _merge(settings: Settings, more: Settings, text: str) -> None:
 def _check(settings: Settings, parsed: list[Element], part: Part) -> None:
     """Raises Refused for names without a value, and for values that do not set the study's part."""
     for element in parsed:
-        if (
-            element.meanings
-            and not element.sets
-            and not any(
-                m.number.setting in settings
-                if m.number
-                else m.part is part or settings.keys() & set(m.part.settings)
-                for m in element.meanings
-            )
-        ):
+        valued = [
+            m.number.setting in settings if m.number else m.part is part or settings.keys() & m.part.settings
+            for m in element.meanings
+        ]
+        if valued and not element.sets and not any(valued):
             raise Refused(f"'{element.text}' is not understood")
     if not settings:
         raise Refused("it says no value")
@@ -179,14 +171,11 @@ def _elements(words: tuple[Token, ...], part: Part) -> list[Element]:
         element, length = _element(words, i, part)
         if element is not None:
             found.append(element)
-        elif words[i].text not in SMALL:
+        elif words[i].text not in SMALL or (left and left[-1] == i - 1 and words[i].text in ")]}"):
             left.append(i)
         i += length
     if left:
-        last = left[-1] + 1
-        while last < len(words) and words[last].text in ")]}":
-            last += 1
-        raise Refused(f"'{_shown(words[left[0] : last])}' is not understood")
+        raise Refused(f"'{_shown(words[left[0] : left[-1] + 1])}' is not understood")
     return found
 
 

@@ -52,6 +52,7 @@ _TOKEN = re.compile(
 )
 _DROPPED = frozenset("\"'“”‘’`$.")
 _SCALES = {"k": 1e3, "m": 1e6}
+_PLURAL = re.compile(r"(?:(?<=x)|(?<=ss|ch|sh))es$|(?<=...)(?<![suia])s$")
 
 
 def spelt(text: str) -> str:
@@ -81,9 +82,8 @@ class Token:
 
 def tokens(text: str) -> tuple[Token, ...]:
     """The tokens of `text`. Quotes, full stops and citations are dropped."""
-    text = spelt(_numbers(_CITATIONS.sub(" ", repaired(text))))
-    found = (_token(match) for match in _TOKEN.finditer(text))
-    return tuple(token for token in found if token.text not in _DROPPED)
+    found = _TOKEN.finditer(spelt(_numbers(_CITATIONS.sub(" ", repaired(text)))))
+    return tuple(_token(match) for match in found if match[0] not in _DROPPED)
 
 
 def numbers(text: str) -> list[float]:
@@ -101,11 +101,7 @@ def _numbers(text: str) -> str:
 
 
 def _token(match: re.Match[str]) -> Token:
-    text = stem = match[0]
+    text = match[0]
     if match["number"]:
         return Token(text, text, float(match["number"]) * _SCALES.get(match["scale"], 1))
-    if text.endswith(("sses", "xes", "ches", "shes")):
-        stem = text[:-2]
-    elif len(text) > 3 and text.endswith("s") and not text.endswith(("ss", "us", "is", "as")):
-        stem = text[:-1]
-    return Token(text, stem)
+    return Token(text, text[: -len(ending[0])] if (ending := _PLURAL.search(text)) else text)

@@ -172,8 +172,8 @@ def _study(
 
 def by_seed(variant: VariantResult, metric: str) -> dict[int, float]:
     """The metric of each finished run that has it, by seed; not the ones that are not finite."""
-    found = {run.seed: run.metrics.get(metric, math.nan) for run in variant.finished}
-    return {seed: value for seed, value in found.items() if math.isfinite(value)}
+    found = ((run.seed, run.metrics.get(metric, math.nan)) for run in variant.finished)
+    return {seed: value for seed, value in found if math.isfinite(value)}
 
 
 def _adjust(studies: Sequence[StudyResult]) -> dict[str, int]:

@@ -5,8 +5,10 @@ compared seed by seed: the common effect of the seed cancels in the difference.
 """
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 LEVEL = 0.95  # of every interval; claims are made at 1 - LEVEL after the adjustment
 
@@ -20,13 +22,10 @@ class Spread:
     deviation: float  # sample standard deviation (n - 1); NaN of fewer than two
 
     @property
-    def low(self) -> float:
-        """One deviation below the mean; the mean of a single value."""
-        return self.mean - (self.deviation if self.count > 1 else 0.0)
-
-    @property
-    def high(self) -> float:
-        return self.mean + (self.deviation if self.count > 1 else 0.0)
+    def ends(self) -> tuple[float, float]:
+        """One deviation below and above the mean; the mean of a single value."""
+        reach = self.deviation if self.count > 1 else 0.0
+        return self.mean - reach, self.mean + reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,29 +51,25 @@ class Paired:
 
 def spread(values: Sequence[float]) -> Spread:
     """Mean and sample standard deviation of finite values."""
-    n = len(values)
-    mean = math.fsum(values) / n if n else math.nan
-    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1)) if n > 1 else math.nan
-    return Spread(n, mean, deviation)
+    mean = statistics.fmean(values) if values else math.nan
+    return Spread(len(values), mean, statistics.stdev(values) if len(values) > 1 else math.nan)
 
 
 def paired(variant: Mapping[int, float], baseline: Mapping[int, float]) -> Paired:
     """Compare by seed; seeds that only one side has, or where either is not finite, are left out."""
     both = sorted(variant.keys() & baseline.keys())
-    seeds = tuple(seed for seed in both if math.isfinite(variant[seed]) and math.isfinite(baseline[seed]))
+    seeds = tuple(seed for seed in both if math.isfinite(variant[seed] - baseline[seed]))
     differences = tuple(variant[seed] - baseline[seed] for seed in seeds)
     over = spread(differences)
     # Equal differences of unequal floats (0.81 - 0.80, 0.71 - 0.70) differ by a few units in the last place.
     scale = max((abs(side[seed]) for side in (variant, baseline) for seed in seeds), default=0.0)
     if over.count < 2 or over.deviation <= 8 * math.ulp(scale):
         return Paired(seeds, differences, over.mean, None, None)
-    from scipy.stats import t  # a second to import: only where there is something to compute
+    from scipy.stats import ttest_1samp  # a second to import: only where there is something to compute
 
-    freedom = over.count - 1
-    error = over.deviation / math.sqrt(over.count)
-    half = float(t.ppf(0.5 + LEVEL / 2, freedom)) * error
-    p = 2 * float(t.sf(abs(over.mean) / error, freedom))
-    return Paired(seeds, differences, over.mean, (over.mean - half, over.mean + half), p)
+    test: Any = ttest_1samp(differences, 0.0)
+    low, high = map(float, test.confidence_interval(LEVEL))
+    return Paired(seeds, differences, over.mean, (low, high), float(test.pvalue))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,9 +1,9 @@
-"""A page of Markdown or HTML as blocks of text: headings, paragraphs, list items with what is inside them, tables."""
+"""A page of Markdown or HTML as blocks of text: headings, paragraphs, list items, tables, and how deep each one is."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
+from html import unescape
 from typing import Any
 
 _MARKS = {"strong": ("**", "**"), "b": ("**", "**"), "sup": ("^{", "}"), "code": ("`", "`")}
@@ -17,9 +17,9 @@ _BLOCKS = (
 )
 _INLINE = "html body main header footer span em i u sub small mark a meta link caption colgroup col thead tbody tfoot"
 _KNOWN = "|".join((*_MARKS, *_HIDDEN, *_BLOCKS, *_INLINE.split(), "table", "tr", "td", "th"))
-# Every "<" of a text: of a comment, of a known tag, or a letter like any other.
-_TOKEN = re.compile(
-    rf"<!--|-->|<!doctype[^<>]*>|<(?P<end>/?)(?P<tag>{_KNOWN})(?P<rest>\s[^<>]*)?/?>|<", re.IGNORECASE
+# Comments and known tags; any other "<" is a letter. Found in linear time, as html.parser does not on any text.
+_TAG = re.compile(
+    rf"<!--|-->|<!doctype[^<>]*>|<(?P<end>/?)(?P<tag>{_KNOWN})(?P<rest>\s[^<>]*)?/?>", re.IGNORECASE
 )
 _TAG_LINE = re.compile(
     r"^(.*</(?:div|section|article|table|style|h[1-6])>|<(?:div|section|article)\b[^<>]*>)[ \t]*$",
@@ -35,16 +35,20 @@ class Block:
     text: str = ""
     level: int = 0  # of a heading; 0: no heading
     marker: str = ""  # of a list's item: "-" or "2."
-    inner: list["Block"] = field(default_factory=list)  # what an item contains after its first line
+    depth: int = 0  # how many items of lists it is in; what an item contains follows its first line
     grid: list[list[str]] = field(default_factory=list)  # of a table: its rows
     gap: bool = False  # whether a blank line separates it from the block before
     boxes: int = 0  # how many boxes (<div>, <section>) it is in
     floor: int = 0  # and how few of them were open at some place since the block before
 
     @property
-    def own(self) -> str:
-        """Its text without what is inside it."""
-        return "\n".join(" | ".join(row) for row in self.grid) or self.text
+    def shown(self) -> str:
+        """Its text, marked as in Markdown; empty without any."""
+        text = "\n".join(" | ".join(row) for row in self.grid) or self.text
+        head = (
+            f"{'  ' * self.depth}{self.marker} " if self.marker else "#" * self.level + " " * bool(self.level)
+        )
+        return text and head + text
 
 
 def markdown_blocks(text: str) -> list[Block]:
@@ -59,41 +63,25 @@ def markdown_blocks(text: str) -> list[Block]:
 
 def html_blocks(text: str) -> list[Block]:
     """The blocks of an HTML page. An unknown tag (<seed>) is text."""
-    reader = _Reader()
-    reader.feed(_TOKEN.sub(_simple_tag, text))
-    reader.close()
+    reader, end = _Reader(), 0
+    for tag in _TAG.finditer(text):
+        reader.take_text(unescape(text[end : tag.start()]))
+        reader.take_tag(tag)
+        end = tag.end()
+    reader.take_text(unescape(text[end:]))
     reader.end_line()
     return reader.blocks
 
 
-def shown(blocks: Sequence[Block], depth: int = 0) -> str:
-    """Blocks as text, with headings and lists marked as in Markdown."""
-    text = ""
-    for block in blocks:
-        if block.own:
-            head = "#" * block.level + " " if block.level else ""
-            head = f"{'  ' * depth}{block.marker} " if block.marker else head
-            text += ("\n\n" if block.gap and text else "\n") + head + block.own
-        if inner := shown(block.inner, depth + 1):
-            text += ("\n\n" if block.inner[0].gap else "\n") + inner
-    return text.strip("\n")
+def joined(blocks: Iterable[Block]) -> str:
+    """Blocks as one text."""
+    return "".join(("\n\n" if block.gap else "\n") + block.shown for block in blocks if block.shown).strip(
+        "\n"
+    )
 
 
-def _simple_tag(found: re.Match[str]) -> str:
-    """A tag without attributes, so that html.parser takes linear time on any text."""
-    if found[0] == "<":
-        return "&lt;"
-    if found["tag"] is None:
-        return {"<!--": "<x-comment>", "-->": "</x-comment>"}.get(found[0], "")
-    name = found["tag"].lower()
-    start = re.search(r"start=.?(\d{1,3})\b", found["rest"] or "") if name == "ol" else None
-    hidden = "x-" if name in _HIDDEN else ""  # html.parser reads scripts and titles in other ways
-    return f"<{found['end']}{hidden}{name}{f' start={start[1]}' if start else ''}>"
-
-
-class _Reader(HTMLParser):
+class _Reader:
     def __init__(self) -> None:
-        super().__init__()
         self.blocks: list[Block] = []
         self._parts: list[str] = []  # of the line that is open
         self._level = self._floor = self._tables = 0
@@ -109,17 +97,16 @@ class _Reader(HTMLParser):
         if not text.strip():
             self._gap = self._gap or gap
             return
-        item = self._item()
-        if item is not None and not (item.text or item.inner or self._level):
-            item.text = text
+        if self.blocks and self.blocks[-1] is self._item() and not (self.blocks[-1].text or self._level):
+            self.blocks[-1].text = text
         elif not self._level and (found := _BULLET.match(text)):
             self._add(Block(text[found.end() :], marker=found[1]))
         else:
             self._add(Block(text, self._level))
         self._gap, self._level = gap, 0
 
-    def handle_data(self, data: str) -> None:
-        if self._hidden:
+    def take_text(self, data: str) -> None:
+        if self._hidden or not data:
             return
         if self._pre:
             first, *others = data.split("\n")
@@ -134,68 +121,71 @@ class _Reader(HTMLParser):
         elif self._rows and self._rows[-1]:
             self._rows[-1][-1].append(data)
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag.startswith("x-"):
+    def take_tag(self, found: re.Match[str]) -> None:
+        comment = found[0] in ("<!--", "-->")
+        tag = "comment" if comment else (found["tag"] or "").lower()
+        ends = found[0] == "-->" or found["end"] == "/"
+        if tag in _HIDDEN and not ends:
             self._hidden.append(tag)
         elif self._hidden:
-            return
+            if self._hidden[-1] == tag:
+                self._hidden.pop()
+        elif comment:
+            self.take_text("-->")
         elif tag in _MARKS:
-            self.handle_data("" if self._pre else _MARKS[tag][0])
+            self.take_text("" if self._pre else _MARKS[tag][ends])
         elif tag == "table":
+            self._take_table(ends=ends)
+        elif self._tables and not ends:
+            self._in_table(tag)
+        elif tag in _BLOCKS and not self._tables:
+            self._end_block(tag) if ends else self._start_block(tag, found["rest"] or "")
+
+    def _take_table(self, *, ends: bool) -> None:
+        if not ends:
             self.end_line(gap=True)
             self._tables += 1
         elif self._tables:
-            self._in_table(tag)
-        elif tag in _BLOCKS:
-            self.end_line(gap=tag not in ("br", "li"))
-            self._level = int(tag[1]) if tag in _HEADINGS else 0
-            self._boxes += [len(self._lists)] if tag in _BOXES else []
-            self._pre = self._pre or tag == "pre"
-            if tag in ("ul", "ol"):
-                self._lists.append([0 if tag == "ul" else int(dict(attrs).get("start") or 1), None])
-            elif tag == "li":
-                if not self._lists:
-                    self._lists.append([-1, None])
-                opened = self._lists[-1]
-                number = opened[0]
-                opened[1], block = None, Block(marker=f"{number}." if number > 0 else "-")
-                self._add(block)
-                opened[:] = number + (number > 0), block
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag.startswith("x-"):
-            if tag in self._hidden[-1:]:
-                self._hidden.pop()
-            elif not self._hidden and tag == "x-comment":
-                self.handle_data("-->")
-        elif self._hidden or tag == "br":
-            return
-        elif tag in _MARKS:
-            self.handle_data("" if self._pre else _MARKS[tag][1])
-        elif tag == "table" and self._tables:
             self._tables -= 1
             if not self._tables and self._rows:
                 self._add(Block(grid=[["".join(cell).strip() for cell in row] for row in self._rows if row]))
                 self._rows = []
-        elif tag in _BLOCKS and not self._tables:
-            self.end_line(gap=tag != "li")
-            self._level = 0
-            self._pre = self._pre and tag != "pre"
-            if tag in _BOXES and self._boxes:
-                del self._lists[self._boxes.pop() :]
-                self._floor = min(self._floor, len(self._boxes))
-            elif self._lists and (tag in ("ul", "ol") or (tag == "li" and self._lists[-1][0] < 0)):
-                self._lists.pop()
+
+    def _start_block(self, tag: str, attributes: str) -> None:
+        self.end_line(gap=tag not in ("br", "li"))
+        self._level = int(tag[1]) if tag in _HEADINGS else 0
+        self._boxes += [len(self._lists)] if tag in _BOXES else []
+        self._pre = self._pre or tag == "pre"
+        if tag in ("ul", "ol"):
+            start = re.search(r"start=.?(\d{1,3})\b", attributes)
+            self._lists.append([0 if tag == "ul" else int(start[1]) if start else 1, None])
+        elif tag == "li":
+            number, _ = self._lists.pop() if self._lists else (-1, None)
+            item = self._add(Block(marker=f"{number}." if number > 0 else "-"))
+            self._lists.append([number + (number > 0), item])
+
+    def _end_block(self, tag: str) -> None:
+        if tag == "br":
+            return
+        self.end_line(gap=tag != "li")
+        self._level = 0
+        self._pre = self._pre and tag != "pre"
+        if tag in _BOXES and self._boxes:
+            del self._lists[self._boxes.pop() :]
+            self._floor = min(self._floor, len(self._boxes))
+        elif self._lists and (tag in ("ul", "ol") or (tag == "li" and self._lists[-1][0] < 0)):
+            self._lists.pop()
 
     def _item(self) -> Block | None:
         """The last item of the innermost list: text between two items belongs to the first."""
         return next((item for _, item in reversed(self._lists[:_DEEPEST]) if item is not None), None)
 
-    def _add(self, block: Block) -> None:
-        item = self._item()
-        (self.blocks if item is None else item.inner).append(block)
+    def _add(self, block: Block) -> Block:
+        self.blocks.append(block)
+        block.depth = 0 if (item := self._item()) is None else item.depth + 1
         block.gap, block.boxes, block.floor = self._gap or bool(block.grid), len(self._boxes), self._floor
         self._gap, self._floor = False, len(self._boxes)
+        return block
 
     def _in_table(self, tag: str) -> None:
         if tag == "tr" or not self._rows:

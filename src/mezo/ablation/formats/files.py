@@ -17,6 +17,7 @@ from mezo.ablation.plans.plan import Plan
 from mezo.errors import MezoError, near
 from mezo.util.atomic_files import write_text
 from mezo.util.escaping import markdown_prose, markdown_text
+from mezo.util.foreign import read_text
 from mezo.util.parsing import CoreDumper, parse_json, parse_yaml
 
 MOST_BYTES = 1 << 20  # of a plan's file; a plan of a hundred studies has about 50 kB
@@ -125,19 +126,12 @@ def read_plan(path: Path | str) -> Plan:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+        return parse(read_text(path, most=MOST_BYTES, pipe=True).removeprefix("\ufeff"), path.suffix)
     except OSError as error:
         raise MezoError(f"{path}: cannot read the plan: {error.strerror}") from None
-    if len(data) > MOST_BYTES:
-        raise MezoError(f"{path}: expected a plan of at most {MOST_BYTES} bytes, found a larger file")
-    try:
-        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise MezoError(f"{path}: expected text in UTF-8, found other bytes at {error.start}") from None
-    try:
-        return parse(text, path.suffix)
-    except MezoError as error:
+    except ValueError as error:
         raise MezoError(f"{path}: {error}") from None
 
 

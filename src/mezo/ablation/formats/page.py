@@ -10,10 +10,10 @@ or tables of studies (`mezo.ablation.formats.tables`).
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mezo.ablation.formats.blocks import Block, shown
+from mezo.ablation.formats.blocks import Block, joined
 from mezo.ablation.formats.tables import studies_in
 from mezo.ablation.plans.fields import is_nothing, split, study_field, study_values
 from mezo.ablation.plans.plan import Plan
@@ -36,6 +36,14 @@ class _Field:
     key: str
     text: str
     items: list[str] = field(default_factory=list)
+
+    def add(self, block: Block) -> None:
+        if block.marker:
+            self.items.append(block.text)
+        elif self.items:
+            self.items[-1] += f" {block.text}"
+        else:
+            self.text = f"{self.text} {block.text}".strip()
 
 
 @dataclass
@@ -72,19 +80,24 @@ def _without_reasoning(blocks: list[Block]) -> tuple[str | None, list[Block]]:
 
     It ends with its box, or at a heading as high, or of a study.
     """
-    start = next((n for n, b in enumerate(blocks) if b.level and _REASONING.match(b.text)), None)
+    start = next((n for n, b in enumerate(blocks) if _heads(b) and _REASONING.match(b.text)), None)
     if start is None:
         return None, blocks
     heading, end = blocks[start], start + 1
     while end < len(blocks):
-        block, following = blocks[end], blocks[end + 1 : end + 2]
-        of_study = any(study_field(found.key) for found in map(_field_of, following) if found)
+        block, following = blocks[end], map(_field_of, blocks[end + 1 : end + 2])
         if heading.boxes and block.floor < heading.boxes:
             break
-        if not heading.boxes and block.level and (block.level <= heading.level or of_study):
+        of_study = any(found and study_field(found.key) for found in following)
+        if not heading.boxes and _heads(block) and (block.level <= heading.level or of_study):
             break
         end += 1
-    return shown(blocks[start + 1 : end]), blocks[:start] + blocks[end:]
+    return joined(blocks[start + 1 : end]), blocks[:start] + blocks[end:]
+
+
+def _heads(block: Block) -> bool:
+    """Whether it is a heading of the page, and none in a list."""
+    return block.level > 0 and not block.depth
 
 
 class _PageReader:
@@ -99,44 +112,33 @@ class _PageReader:
         self._below_heading: list[str] = []  # text between a heading and the first field
         self._section: _Section | None = None  # the last one, up to the next heading
         self._field: _Field | None = None  # the last one, as long as items may follow it
+        self._depth = 0  # of its item; what is deeper is its value
 
     def take(self, block: Block) -> None:
-        if studies := studies_in(block.grid):
+        field, found = self._field, _field_of(block)
+        if (
+            field
+            and block.depth > self._depth
+            and not (block.level or block.grid or (found and not block.marker))
+        ):
+            field.add(block)
+        elif studies := studies_in(block.grid):
             for study in studies:
                 self._take_row(study, alone=len(studies) == 1)
         elif block.level:
             self._take_heading(block.text, first=block.level == 1 and self.title is None)
-        elif (found := _field_of(block)) is not None:
+        elif found:
             self._take_field(found)
-            self._take_values(found, block.inner)
-            return
-        elif self._field is not None and not self._field.text and block.marker:
-            self._take_values(self._field, [block])
-            return
+            self._depth = block.depth
+        elif field and not field.text and block.marker:
+            field.add(block)
+            self._depth = block.depth
         elif bold := _BOLD_LINE.match(block.text):
             self._take_heading(bold[1].strip().rstrip(":"), first=False)
-        elif block.own:
+        elif shown := replace(block, depth=0).shown:
             notes = self._below_heading if self._heading is not None else self.notes
-            own = Block(block.text, marker=block.marker, grid=block.grid)
-            (self._section.notes if self._section else notes).append(shown([own]))
+            (self._section.notes if self._section else notes).append(shown)
             self._field = None
-        for each in block.inner:
-            self.take(each)
-
-    def _take_values(self, opened: _Field, blocks: list[Block]) -> None:
-        """What is inside a field's item is its value, up to a heading, a table or a line that is a field."""
-        for block in blocks:
-            other = block.level or block.grid or (not block.marker and _field_of(block))
-            if self._field is not opened or other:
-                self.take(block)
-                continue
-            if block.marker:
-                opened.items.append(block.text)
-            elif opened.items:
-                opened.items[-1] += f" {block.text}"
-            else:
-                opened.text = f"{opened.text} {block.text}".strip()
-            self._take_values(opened, block.inner)
 
     def _take_row(self, study: dict[str, str], *, alone: bool) -> None:
         """A study of a table; a heading names it if it is the only one."""

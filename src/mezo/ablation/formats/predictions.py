@@ -44,10 +44,7 @@ def parse_predictions(text: str) -> Plan:
 
 
 def _studies(text: str, start: int, whole: bool) -> Iterator[dict[str, Any]]:
-    """The studies from a place on: of each object, mostly one a line, or a list of them.
-
-    whole: whether the block of predictions is closed.
-    """
+    """The studies from a place on, mostly one a line. whole: whether the block of predictions is closed."""
     decoder, place = json.JSONDecoder(object_pairs_hook=once), start
     while (place := _BETWEEN.match(text, place).end()) < len(text):  # pyright: ignore[reportOptionalMemberAccess]
         where = f"line {text.count(chr(10), 0, place) + 1}"

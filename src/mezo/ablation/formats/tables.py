@@ -1,6 +1,7 @@
 """Studies that a page shows as a table: one a row, one a column, or one in a table of two columns."""
 
 import re
+from itertools import zip_longest
 
 from mezo.ablation.plans.fields import is_nothing, study_field
 
@@ -15,10 +16,9 @@ def studies_in(grid: list[list[str]]) -> list[dict[str, str]]:
     """
     if len(grid) < 2:
         return []
-    width = max(map(len, grid))
     plain = [[re.sub(r"^\*\*\s*(.+?)\s*\*\*$", r"\1", cell) for cell in row] for row in grid]
-    square = [row + [""] * (width - len(row)) for row in plain]
-    turned = [list(column) for column in zip(*square, strict=True)]
+    turned = [list(column) for column in zip_longest(*plain, fillvalue="")]
+    square = [list(row) for row in zip(*turned, strict=True)]
     found: list[dict[str, str]] = []
     for keys, *rows in (square, turned):
         known = {study_field(key) for key in keys} - {None}

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,22 +33,20 @@ class LanguageModelJudge:
         The model is asked again after an invalid answer; after a second one the vote is void.
         Raises MezoError if at least half of the votes are void, or as the model does.
         """
-        counts = [[0] * len(gold.studies) for _ in plan.studies]
+        counts: Counter[tuple[int, int]] = Counter()
         valid, problem = 0, ""
         for vote in range(self.votes):
             try:
-                pairs = self._vote(plan, gold, random.Random(f"{self.seed}/{vote}"))
+                counts.update(self._vote(plan, gold, random.Random(f"{self.seed}/{vote}")))
+                valid += 1
             except _NoMatches as error:
                 problem = str(error)
-                continue
-            valid += 1
-            for study, other in pairs:
-                counts[study][other] += 1
         if 2 * valid <= self.votes:
             raise MezoError(
                 f"the judge gave {self.votes - valid} of {self.votes} answers that are no matches: {problem}"
             )
-        return [[count / valid if 2 * count > valid else 0.0 for count in row] for row in counts]
+        shares = {pair: count / valid for pair, count in counts.items() if 2 * count > valid}
+        return [[shares.get((n, m), 0.0) for m in range(len(gold.studies))] for n in range(len(plan.studies))]
 
     def _vote(self, plan: Plan, gold: Plan, chance: random.Random) -> set[tuple[int, int]]:
         """The pairs of one vote, as places in the plan and in the reference."""

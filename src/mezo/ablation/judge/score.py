@@ -3,12 +3,21 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from mezo.ablation.judge.language_model import LanguageModelJudge
+from mezo.ablation.judge.rules import likeness
 from mezo.ablation.plans.plan import Plan
 from mezo.errors import MezoError
 
 # How alike two studies are, from 0 (not the same ablation) to 1; one row a study of the plan.
 Likeness = Callable[[Plan, Plan], Sequence[Sequence[float]]]
+# A judge by its name, from the model that answers (None where it asks none), the votes and the seed. A new one is a
+# file here and a line.
+JUDGES: dict[str, Callable[[Any, int, int], Likeness]] = {
+    "rules": lambda model, votes, seed: likeness,
+    "lm": LanguageModelJudge,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,8 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from mezo.errors import MezoError
-from mezo.util.endpoint import KEY, LONGEST, Endpoint, Messages, Truncated
+from mezo.util.endpoint import Endpoint, Messages
 
-__all__ = ["KEY", "LONGEST", "Answers", "Endpoint", "LocalModel", "Messages", "Truncated", "model_for"]
 _END = "</predictions>"  # of a plan
 
 
@@ -65,11 +64,11 @@ class LocalModel:
 
     def _tokens(self, messages: Messages) -> list[int]:
         """The messages in the model's chat template; without a template as plain text."""
+        from mezo.engines.transformers.reply import chat_tokens
+
         tokenizer = self.loaded.tokenizer
         if getattr(tokenizer, "chat_template", None):
-            turns = [dict(message) for message in messages]
-            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-            return tokenizer(text, add_special_tokens=False).input_ids
+            return chat_tokens(tokenizer, messages)
         return tokenizer("\n\n".join(message["content"] for message in messages) + "\n\n").input_ids
 
 

@@ -53,13 +53,13 @@ class Paper:
         """
         count = count or (lambda text: -(-len(text) // 4))
         sizes = [count(section.text) for section in self.sections]
-        kept = set(range(len(self.sections)))
+        kept = list(range(len(self.sections)))
         for n in sorted(kept, key=self._worth):
             if sum(sizes[i] for i in kept) <= tokens or len(kept) == 1:
                 break
             kept.remove(n)
         left = [s.heading or "the beginning" for n, s in enumerate(self.sections) if n not in kept]
-        text = "\n".join(self.sections[n].text for n in sorted(kept))
+        text = "\n".join(self.sections[n].text for n in kept)
         notes = [f"left out for length: {'; '.join(left)}"] if left else []
         if (size := count(text)) > tokens:
             text = text[: max(1, len(text) * tokens // size)]
@@ -139,28 +139,21 @@ def _pdf(path: Path) -> tuple[str, str]:
 
 
 def _sections(text: str, heading: re.Pattern[str]) -> Iterator[PaperSection]:
-    name, lines, fenced = "", [], False
+    parts: list[tuple[str, list[str]]] = [("", [])]
+    fenced = False
     for line in text.splitlines():
         fenced ^= heading is _MARKDOWN and line.lstrip().startswith("```")
-        found = None if fenced else heading.match(line.rstrip())
-        if found is not None:
-            if "".join(lines).strip():
-                yield PaperSection(name, "\n".join(lines))
-            groups = [group for group in found.groups() if group]
-            name, lines = (groups[0] if groups else found[0]).strip(), []
-        lines.append(line)
-    if "".join(lines).strip():
-        yield PaperSection(name, "\n".join(lines))
+        if not fenced and (found := heading.match(line.rstrip())):
+            parts.append((next(filter(None, found.groups()), found[0]).strip(), []))
+        parts[-1][1].append(line)
+    return (PaperSection(name, "\n".join(lines)) for name, lines in parts if "".join(lines).strip())
 
 
 # -------------------------------------------------------------------------------- LaTeX, which stays LaTeX
 
 
 def _main_file(folder: Path) -> Path:
-    """The file of a folder that begins the document.
-
-    Raises MezoError without such a file, or with several of which none has a usual name.
-    """
+    """The one file of a folder that begins the document, by its name if there are several."""
     starts = [path for path in sorted(folder.rglob("*.tex")) if r"\documentclass" in _source(path)]
     usual = [path for path in starts if path.stem.lower() in ("main", "paper", "ms", "article", "root")]
     found = usual if len(usual) == 1 else starts
@@ -173,11 +166,7 @@ def _main_file(folder: Path) -> Path:
 
 
 def _latex(path: Path) -> tuple[str, str]:
-    r"""(title, document) of a file with the text of every \input, without comments and preamble.
-
-    Only files in the folder of `path` are read. A file that is missing or lies elsewhere is left out, because papers
-    often refer to such files (figures made on another machine).
-    """
+    r"""(title, document) of a file with the text of every \input, without comments and preamble."""
     text = _expanded(path, path.parent.resolve(), 0)
     title, inner = _TITLE.search(text), ""
     if title is not None:  # up to the brace that closes it
@@ -193,6 +182,7 @@ def _latex(path: Path) -> tuple[str, str]:
 
 
 def _expanded(path: Path, root: Path, depth: int) -> str:
+    """The text of a file with that of the files in `root` that it names; papers often name others, which are left out."""
     text = "\n".join(_COMMENT.sub(r"\1", line) for line in _source(path).splitlines())
     if depth >= _DEEPEST:
         raise MezoError(f"{path}: \\input nested {_DEEPEST} deep: does a file include itself?")

@@ -8,13 +8,14 @@ from mezo.ablation.binding.bind import bind
 from mezo.ablation.binding.case import Bound
 from mezo.ablation.binding.part import table
 from mezo.ablation.formats.files import parse, write_plan
-from mezo.ablation.planner.endpoint import Answers, Messages, Truncated
+from mezo.ablation.planner.endpoint import Answers
 from mezo.ablation.planner.papers import Paper
 from mezo.ablation.planner.prompts import prompt
 from mezo.ablation.plans.plan import Plan
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.util.atomic_files import write_text
+from mezo.util.endpoint import Messages, Truncated
 
 PAGE, PLAN, REPLY = "plan.md", "plan.yaml", "reply.txt"
 _MOST_ERRORS = 600  # characters of the problems that the model is shown
@@ -87,12 +88,8 @@ def plan_paper(messages: Messages, count: int, model: Answers, *, title: str = "
             if not wrong:
                 break
         notes.append(f"answer {len(replies)}: {wrong}")
-        again = prompt("again").format(errors=wrong[:_MOST_ERRORS])
-        messages = (
-            *messages,
-            {"role": "assistant", "content": reply},
-            {"role": "user", "content": again},
-        )
+        again = {"role": "user", "content": prompt("again").format(errors=wrong[:_MOST_ERRORS])}
+        messages = (*messages, {"role": "assistant", "content": reply}, again)
     if found is None:
         answers = "one answer" if len(replies) == 1 else "two answers"
         raise Unusable(f"no plan in {answers}: {'; '.join(notes)}", tuple(replies))
@@ -113,11 +110,8 @@ def write_planned(planned: Planned, folder: Path) -> list[Path]:
 def write_replies(replies: tuple[str, ...], folder: Path) -> Path:
     """Keep the answers: one of them byte for byte, several under a line each."""
     folder.mkdir(parents=True, exist_ok=True)
-    if len(replies) == 1:
-        text = replies[0]
-    else:
-        text = "".join(f"===== answer {n} =====\n{reply}\n" for n, reply in enumerate(replies, start=1))
-    write_text(folder / REPLY, text)
+    headed = [f"===== answer {n} =====\n{reply}\n" for n, reply in enumerate(replies, start=1)]
+    write_text(folder / REPLY, replies[0] if len(replies) == 1 else "".join(headed))
     return folder / REPLY
 
 
@@ -127,8 +121,6 @@ def _problem(bound: Bound) -> str:
         return f"words and set say different things: {'; '.join(bound.disagreements)}"
     if bound.variants:
         return ""
-    reasons = []
-    for item in bound.unbound:
-        near = f" (nearest parts that can be varied: {', '.join(item.nearest)})" if item.nearest else ""
-        reasons.append(f"{item}{near}")
+    near = "nearest parts that can be varied"
+    reasons = [f"{u} ({near}: {', '.join(u.nearest)})" if u.nearest else str(u) for u in bound.unbound]
     return f"nothing in it can be run here: {'; '.join(reasons)}"

@@ -53,7 +53,14 @@ def propose(plan: Plan, bound: Bound, config: MeZOConfig, model: Answers) -> lis
     question = "\n".join(json.dumps(variant, ensure_ascii=False) for variant in variants)
     system = {"role": "system", "content": prompt("propose") + table()}
     answer = model.ask([system, {"role": "user", "content": question}])
-    found = _settings_in(answer, len(variants))
+    try:
+        found = {int(each["variant"]): each["set"] for each in object_in(answer, "proposals")["proposals"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise MezoError(
+            f"the model's answer is not the JSON object asked for ({type(error).__name__}: {error}): {answer:.200}"
+        ) from None
+    if unknown := found.keys() - set(range(1, len(variants) + 1)):
+        raise MezoError(f"the model's answer names variant {min(unknown)}; there are {len(variants)}")
     return [_checked(item, found.get(n), config) for n, item in enumerate(bound.unbound, start=1)]
 
 
@@ -79,29 +86,14 @@ def _with_proposals(study: Study, bound: Bound, proposals: list[Proposal]) -> St
     return study.model_copy(update={"set": settings})
 
 
-def _settings_in(answer: str, count: int) -> dict[int, Any]:
-    """The settings of an answer by the number of the variant."""
-    try:
-        proposals = object_in(answer, "proposals")["proposals"]
-        found = {int(each["variant"]): each["set"] for each in proposals}
-    except (ValueError, KeyError, TypeError) as error:
-        raise MezoError(
-            f"the model's answer is not the JSON object asked for ({type(error).__name__}: {error}): {answer:.200}"
-        ) from None
-    if unknown := found.keys() - set(range(1, count + 1)):
-        raise MezoError(f"the model's answer names variant {min(unknown)}; there are {count}")
-    return found
-
-
 def _checked(item: Unbound, settings: Any, config: MeZOConfig) -> Proposal:
     if settings is None:
         return Proposal(item, None)
     if not isinstance(settings, dict) or not settings:
         return Proposal(item, {}, f"expected a mapping of settings, found {settings!r:.80}")
     known = settable()
-    unknown = [name for name in settings if name in MeZOConfig.model_fields and name not in known]
-    if unknown:
-        return Proposal(item, settings, f"a plan does not vary {', '.join(unknown)}")
+    if fixed := [name for name in settings if name in MeZOConfig.model_fields and name not in known]:
+        return Proposal(item, settings, f"a plan does not vary {', '.join(fixed)}")
     try:
         built_with(settings, config)
     except MezoError as error:

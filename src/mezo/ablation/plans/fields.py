@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from mezo.errors import MezoError
@@ -34,8 +35,8 @@ _ACTIONS = {
     "REPLACE": ("replac", "vary", "varie", "chang", "swap", "substitut", "modif", "tun"),
     "ADD": ("add", "insert", "includ", "introduc", "enabl"),
 }
-_UNDEFINED = {0x81, 0x8D, 0x8F, 0x90, 0x9D}  # Windows-1252 has no letter there
-_LETTERS = {(bytes([b]).decode("cp1252") if b not in _UNDEFINED else chr(b)): b for b in range(0x80, 0x100)}
+# of Windows-1252, which has no letter for a few bytes
+_LETTERS = {bytes([byte]).decode("cp1252", "ignore") or chr(byte): byte for byte in range(0x80, 0x100)}
 _LETTER_RUN = re.compile(f"[{re.escape(''.join(_LETTERS))}]{{2,}}")
 _NOTHING = {"", "none", "null", "n/a", "na", "nil", "-", "–", "—"}
 
@@ -84,11 +85,14 @@ def study_values(found: Any, where: str) -> dict[str, Any]:
     part = values.get("ablated_part")
     if not isinstance(part, str) or not part.strip():
         raise MezoError(f"{where}: expected the ablated part as text, found {_kind(part)}")
-    name, replacement = values.get("name"), values.get("replacement")
-    values["name"] = part if name in (None, "") else str(name)
-    values["action"] = _action(values.get("action"), where)
+    name, action, replacement = (values.get(key) for key in ("name", "action", "replacement"))
+    text = re.sub(r"[^a-z]+", " ", str(action).lower()).strip()
+    known = [action for action, stems in _ACTIONS.items() if text.startswith(stems)]  # "Removal", "vary"
+    if not known:
+        raise MezoError(f"{where}: expected the action REMOVE, REPLACE or ADD, found {action!r}")
     if isinstance(replacement, str) and is_nothing(replacement):
         replacement = None
+    values["name"], values["action"] = part if name in (None, "") else str(name), known[0]
     values["replacement"] = replacement if isinstance(replacement, list | dict | None) else [replacement]
     values["metrics"] = _metrics(values.get("metrics"), where)
     return values
@@ -115,25 +119,13 @@ def is_nothing(text: str) -> bool:
 
 def split(text: str, marks: str) -> list[str]:
     """`text` split at any of `marks` outside brackets, without empty parts."""
-    parts, start, depth = [], 0, 0
+    cuts, depth = [-1], 0
     for i, letter in enumerate(text):
-        if letter in "([{":
-            depth += 1
-        elif letter in ")]}":
-            depth = max(0, depth - 1)
-        elif letter in marks and depth == 0:
-            parts.append(text[start:i])
-            start = i + 1
-    return [part.strip() for part in (*parts, text[start:]) if part.strip()]
-
-
-def _action(found: Any, where: str) -> str:
-    """REMOVE, REPLACE or ADD, also from other cases and words: "Removal", "vary"."""
-    text = re.sub(r"[^a-z]+", " ", str(found).lower()).strip()
-    for name, stems in _ACTIONS.items():
-        if text.startswith(stems):
-            return name
-    raise MezoError(f"{where}: expected the action REMOVE, REPLACE or ADD, found {found!r}")
+        depth = max(0, depth + (letter in "([{") - (letter in ")]}"))
+        if letter in marks and depth == 0:
+            cuts.append(i)
+    parts = (text[a + 1 : b].strip() for a, b in pairwise([*cuts, len(text)]))
+    return list(filter(None, parts))
 
 
 def _metrics(found: Any, where: str) -> list[str]:

@@ -3,9 +3,10 @@
 import datetime
 import math
 import re
+from itertools import chain, count
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mezo.errors import MezoError
 
@@ -14,10 +15,23 @@ MOST_VALUES = 20_000  # of one plan: YAML's aliases turn a kilobyte into more th
 _MOST_NESTED = 20
 
 
-class Study(BaseModel):
-    """One ablation: a part of a method, the change to it, and what is measured. Unknown fields are kept."""
+class _Values(BaseModel):
+    """Fields of JSON values; unknown ones are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _json(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        # a plan's studies are checked one by one, so that an error says in which it is
+        apart = {key: values[key] for key in values.keys() & {"studies"} & cls.model_fields.keys()}
+        return {**json_values({key: value for key, value in values.items() if key not in apart}), **apart}
+
+
+class Study(_Values):
+    """One ablation: a part of a method, the change to it, and what is measured."""
 
     name: str
     ablated_part: str
@@ -26,11 +40,6 @@ class Study(BaseModel):
     metrics: tuple[str, ...] = ()  # in the words of the plan's author
     # settings in place of the words: one mapping a variant (null: its words are read), or one for all of them
     set: list[dict[str, Any] | None] | dict[str, Any] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _json(cls, values: Any) -> Any:
-        return json_values(values) if isinstance(values, dict) else values
 
     @field_validator("name", "ablated_part")
     @classmethod
@@ -48,22 +57,12 @@ class Study(BaseModel):
         return self.model_dump(mode="json", exclude={"set"} if self.set is None else None)
 
 
-class Plan(BaseModel):
+class Plan(_Values):
     """Studies by importance, with the reasoning behind them. A repeated study name gets a number."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
 
     title: str = ""
     reasoning: str | None = None
-    studies: tuple[Study, ...]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _json(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        rest = json_values({key: value for key, value in values.items() if key != "studies"})
-        return {**rest, "studies": values.get("studies", ())}
+    studies: tuple[Study, ...] = Field((), validate_default=True)
 
     @field_validator("studies")
     @classmethod
@@ -112,10 +111,8 @@ def json_values(value: Any, depth: int = 0, left: list[int] | None = None) -> An
 
 def unique(name: str, taken: set[str]) -> str:
     """The name, with a number behind it if it is taken; it is taken then."""
-    found, number = name, 1
-    while found in taken:
-        number += 1
-        found = f"{name} ({number})"
+    numbered = (f"{name} ({number})" for number in count(2))
+    found = next(each for each in chain([name], numbered) if each not in taken)
     taken.add(found)
     return found
 

@@ -4,8 +4,8 @@ report.html is one file that loads nothing and runs nothing. The texts of both a
 """
 
 from collections.abc import Mapping
-from importlib.resources import files
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,12 @@ def write_report(folder: Path | str) -> list[Path]:
             f"{folder}: no finished run to report{f'; the first error: {failed}' if failed else ''}"
         )
     said = document(compared, folder)
-    pictures, figures = _figures(said, folder)
+    pages = {} if said["differences"] is None else {"differences": (said["differences"],)}
+    pages |= {f"study-{s['number']}": s["panels"] for s in said["sections"] if s["panels"]}
+    drawn = [write_figure(panels, folder / FIGURES / name) for name, panels in pages.items()]
     write_text(folder / HTML, html(said))
-    write_text(folder / MARKDOWN, markdown(said, pictures))
-    return [folder / HTML, folder / MARKDOWN, *figures]
+    write_text(folder / MARKDOWN, markdown(said, {name: f"{FIGURES}/{name}.png" for name in pages}))
+    return [folder / HTML, folder / MARKDOWN, *chain.from_iterable(drawn)]
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:
@@ -71,29 +73,24 @@ def html(document: Document) -> str:
     for section in document["sections"]:
         panels |= {f"study-{section['number']}-{panel.key}": panel for panel in section["panels"]}
     charts = {name: Markup(inline_svg(panel, name)) for name, panel in panels.items()}
-    style = Markup(_template("report.css"))
-    return _rendered("report.html.j2", document, escapes=True, charts=charts, style=style, policy=_POLICY)
+    return _rendered("report.html.j2", document, charts=charts, policy=_POLICY)
 
 
 def markdown(document: Document, figures: Mapping[str, str]) -> str:
     """figures: the relative path of each picture, "differences" and "study-N". Every text is escaped."""
     commands = code_block(document["commands"])
-    return _rendered("report.md.j2", document, escapes=False, figures=figures, commands=commands)
+    return _rendered("report.md.j2", document, figures=figures, commands=commands)
 
 
-def _rendered(name: str, document: Document, *, escapes: bool, **values: Any) -> str:
-    from jinja2 import Environment, StrictUndefined
+def _rendered(name: str, document: Document, **values: Any) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-    environment = Environment(
-        autoescape=escapes, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    escapes, loader = select_autoescape(["html.j2"]), PackageLoader("mezo.ablation.report")
+    look = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=loader, autoescape=escapes, **look)
     environment.filters |= {"text": markdown_text, "code": lambda text: code_span(text, table=True)}
     shared = {"document": document, "columns": COLUMNS, "alone": ALONE, "costs": COSTS}
-    return environment.from_string(_template(name)).render(**shared, **values)
-
-
-def _template(name: str) -> str:
-    return files("mezo.ablation.report").joinpath("templates", name).read_text(encoding="utf-8")
+    return environment.get_template(name).render(**shared, **values)
 
 
 def _shown(value: Any) -> Any:
@@ -103,13 +100,3 @@ def _shown(value: Any) -> Any:
     if isinstance(value, dict):
         return {_shown(key): _shown(item) for key, item in value.items()}
     return [_shown(item) for item in value] if isinstance(value, list) else value
-
-
-def _figures(said: Document, folder: Path) -> tuple[dict[str, str], list[Path]]:
-    """Relative paths of the PNGs by name, and all paths written."""
-    pages = {} if said["differences"] is None else {"differences": (said["differences"],)}
-    pages |= {f"study-{s['number']}": s["panels"] for s in said["sections"] if s["panels"]}
-    written = [
-        path for name, panels in pages.items() for path in write_figure(panels, folder / FIGURES / name)
-    ]
-    return {name: f"{FIGURES}/{name}.png" for name in pages}, written

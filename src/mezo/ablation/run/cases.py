@@ -116,8 +116,8 @@ def budget_words(cases: Sequence[Case], steps: Mapping[str, int], equal: Equal, 
     low, high, baseline = min(counts), max(counts), counts[0]
     spread = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     if minutes is not None:
-        spread = f"{baseline:,} steps of the baseline, {low:,} to {high:,} of all"
-        return f"{minutes:g} minutes in all, the same time for each run: {spread}"
+        of_all = f"{baseline:,} steps of the baseline, {low:,} to {high:,} of all"
+        return f"{minutes:g} minutes in all, the same time for each run: {of_all}"
     if equal == "passes":
         return (
             f"as many forward passes for each run as the baseline has in {baseline:,} steps: {spread} steps"

@@ -13,8 +13,6 @@ from mezo.ablation.run.measures import OUTCOME, read_outcome
 from mezo.ablation.run.processes import Processes, environment
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
-from mezo.runs.folder import RunFolder
-from mezo.runs.metrics_file import read_metrics
 from mezo.util.atomic_files import write_text
 from mezo.util.json_text import to_json
 
@@ -22,26 +20,22 @@ Say = Callable[[str], None]
 
 
 def costs_by_timing(
-    cases: Sequence[Case], config: MeZOConfig, say: Say, *, every: bool
+    cases: Sequence[Case], config: MeZOConfig, say: Say
 ) -> tuple[dict[str, Cost], dict[str, str]]:
-    """(costs, errors) by a case's key. every: time every case; else the baseline, from which the others are estimated.
-
-    Raises MezoError if the baseline cannot make a step.
-    """
-    timed = list({case.key: case for case in cases}.values()) if every else [cases[0]]
+    """(costs, errors) by a case's key. Raises MezoError if the first case, the baseline, cannot make a step."""
+    timed = {case.key: case for case in cases}
     costs: dict[str, Cost] = {}
     errors: dict[str, str] = {}
-    for number, case in enumerate(timed, start=1):
+    for number, (key, case) in enumerate(timed.items(), start=1):
         say(f"timing a few steps, {number} of {len(timed)}: {case.name}")
         try:
-            found = costs[case.key] = time_case(case, config)
-        except MezoError as error:
-            if case.key == cases[0].key:
-                raise MezoError(f"the baseline cannot make a step: {error}") from None
-            errors[case.key] = str(error)
-        else:
+            found = costs[key] = time_case(case, config)
             say(f"{case.name}: {found.step:.3g} s a step, {found.evaluation:.3g} s an evaluation")
-    return (costs if every else _with_estimates(cases, costs)), errors
+        except MezoError as error:
+            if key == cases[0].key:
+                raise MezoError(f"the baseline cannot make a step: {error}") from None
+            errors[key] = str(error)
+    return costs, errors
 
 
 def costs_of_runs(
@@ -51,10 +45,18 @@ def costs_of_runs(
     found: dict[str, Cost] = {}
     for run in runs:
         if folder.is_finished(run.key) and run.case.key not in found:
-            found[run.case.key] = _measured(folder.run(run.key))
+            found[run.case.key] = _measured(folder, run.key)
     if cases[0].key not in found:
-        found |= costs_by_timing(cases[:1], config, say, every=True)[0]
-    return _with_estimates(cases, found)
+        found |= costs_by_timing(cases[:1], config, say)[0]
+    return with_estimates(cases, found)
+
+
+def with_estimates(cases: Sequence[Case], known: dict[str, Cost]) -> dict[str, Cost]:
+    """`known`, and the other cases' costs estimated from the baseline's."""
+    base = cases[0]
+    return {
+        case.key: known.get(case.key) or scaled(known[base.key], base.config, case.config) for case in cases
+    }
 
 
 def time_case(case: Case, config: MeZOConfig) -> Cost:
@@ -73,21 +75,13 @@ def time_case(case: Case, config: MeZOConfig) -> Cost:
         return Cost(**json.loads(output.read_text()))
 
 
-def _with_estimates(cases: Sequence[Case], known: dict[str, Cost]) -> dict[str, Cost]:
-    """`known`, and the other cases' costs estimated from the baseline's."""
-    base = cases[0]
-    return {
-        case.key: known.get(case.key) or scaled(known[base.key], base.config, case.config) for case in cases
-    }
-
-
-def _measured(folder: Path) -> Cost:
+def _measured(folder: StudyFolder, key: str) -> Cost:
     """The cost of a finished run."""
-    metrics, outcome = read_metrics(RunFolder(folder).metrics), read_outcome(folder)
-    whole = (folder / OUTCOME).stat().st_mtime - (folder / REQUEST).stat().st_mtime
+    metrics, outcome = folder.metrics(key), read_outcome(folder.run(key))
+    began, ended = ((folder.run(key) / name).stat().st_mtime for name in (REQUEST, OUTCOME))
     return Cost(
         step=statistics.fmean(step.seconds for step in metrics.steps),
-        fixed=max(0.0, whole - outcome.seconds),  # starting the process, loading the model
+        fixed=max(0.0, ended - began - outcome.seconds),  # starting the process, loading the model
         evaluation=statistics.fmean(record.seconds for record in metrics.evals) if metrics.evals else 0.0,
         passes=outcome.forward_passes / len(metrics.steps),
     )

@@ -1,7 +1,6 @@
 """The folder of a study: its request, its runs, and a lock while it runs."""
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -15,11 +14,13 @@ from mezo.ablation.run.measures import OUTCOME
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.runs.folder import RunFolder
+from mezo.runs.locking import RunLock
+from mezo.runs.metrics_file import Metrics, read_metrics
 from mezo.util.atomic_files import write_text
 from mezo.util.foreign import check_folder
 from mezo.util.json_text import to_json
 from mezo.util.parsing import parse_json
-from mezo.util.settings_text import differing
+from mezo.util.settings_text import brief, differing
 
 RESULTS = "results.jsonl"
 REQUEST = "request.json"  # of a run's process
@@ -55,24 +56,18 @@ class StudyFolder:
     def is_finished(self, key: str) -> bool:
         return (self.run(key) / OUTCOME).is_file()
 
+    def metrics(self, key: str) -> Metrics:
+        """Of a finished run."""
+        return read_metrics(RunFolder(self.run(key)).metrics)
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Exclusive use of the folder. Raises MezoError if another process works in it.
-
-        The system releases the lock when this process ends, however it ends.
-        """
+        """Exclusive use of the folder. Raises MezoError if another process works in it."""
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("ab")
         except OSError as error:
             raise MezoError(f"{self.path}: cannot make the folder for the study: {error}") from None
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise MezoError(
-                    f"{self.path}: another `mezo ablate` is at work there; wait for it, or stop it"
-                ) from None
+        with RunLock.take(self.path):
             yield
 
     def agreed(self, asked: Mapping[str, Any]) -> Agreed | None:
@@ -96,7 +91,7 @@ class StudyFolder:
                 f"{self.request}: not what a study wrote ({type(error).__name__}); choose another --output"
             ) from None
         if rows := differing(agreed.asked, json.loads(to_json(dict(asked)))):
-            changed = [f"{name}: {_short(a)} there, {_short(b)} here" for name, a, b in rows[:_SHOWN]]
+            changed = [f"{name}: {brief(a)} there, {brief(b)} here" for name, a, b in rows[:_SHOWN]]
             changed += [f"and {len(rows) - _SHOWN} more"] if len(rows) > _SHOWN else []
             raise MezoError(
                 f"{self.path}: holds a study with other settings ({'; '.join(changed)}); choose another --output,"
@@ -156,8 +151,3 @@ class StudyFolder:
 def is_resumable(part: Path) -> bool:
     """Whether a run in this folder has begun so far that it can be resumed."""
     return RunFolder(part).config.is_file()
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

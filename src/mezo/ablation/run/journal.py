@@ -16,8 +16,6 @@ from mezo.ablation.run.measures import Threshold, curve_metric, mean_at_the_end,
 from mezo.ablation.run.prepare import PreparedStudy
 from mezo.data.from_config import task_of
 from mezo.errors import MezoError
-from mezo.runs.folder import RunFolder
-from mezo.runs.metrics_file import read_metrics
 from mezo.util.atomic_files import write_all
 from mezo.util.json_text import to_json
 
@@ -105,12 +103,11 @@ def run_record(p: PreparedStudy, run: Run, error: str | None, threshold: Thresho
     path = folder.run(run.key) if done else folder.failed(run.key)
     numbers: dict[str, Any] = {"steps": 0, "metrics": {}, "versions": {}}
     if done:
-        metrics, outcome = read_metrics(RunFolder(path).metrics), read_outcome(path)
-        measured = {"device": outcome.device, "threads": str(outcome.threads)}
+        metrics, outcome = folder.metrics(run.key), read_outcome(path)
         numbers = {
             "steps": len(metrics.steps),
             "metrics": measure(metrics, outcome, threshold),
-            "versions": {**outcome.versions, **measured},
+            "versions": {**outcome.versions, "device": outcome.device, "threads": str(outcome.threads)},
         }
     return {
         "kind": "run",
@@ -134,7 +131,7 @@ def threshold_of(prepared: PreparedStudy) -> Threshold | None:
     """
     folder = prepared.folder
     runs = [run for run in prepared.runs if run.case.study is None and folder.is_finished(run.key)]
-    found = [read_metrics(RunFolder(folder.run(run.key)).metrics).evals for run in runs]
+    found = [folder.metrics(run.key).evals for run in runs]
     if not any(found):
         return None
     headline = curve_metric(next(filter(None, found)))

@@ -18,7 +18,7 @@ from mezo.ablation.run.cases import (
     by_passes,
     run_of,
 )
-from mezo.ablation.run.costs import Say, costs_by_timing, costs_of_runs
+from mezo.ablation.run.costs import Say, costs_by_timing, costs_of_runs, with_estimates
 from mezo.ablation.run.folder import Agreed, StudyFolder
 from mezo.config import MeZOConfig
 from mezo.data.from_config import task_of, with_task
@@ -129,9 +129,11 @@ def prepare(
             )
         costs: dict[str, Cost] = {}
         errors: dict[str, str] = {}
-        if options.times_all or options.estimate:
-            costs, errors = costs_by_timing(cases, config, say, every=options.times_all)
-        timed = "each variant" if options.times_all else "the baseline, by forward passes and examples,"
+        timed = "the baseline, by forward passes and examples,"
+        if options.times_all:
+            timed, (costs, errors) = "each variant", costs_by_timing(cases, config, say)
+        elif options.estimate:
+            costs = with_estimates(cases, costs_by_timing(cases[:1], config, say)[0])
         timed_by = f"from a few steps of {timed} and a part of an evaluation, timed here"
         agreed = Agreed(asked, costs, errors, _steps(cases, config, options, costs, len(devices)))
     # seed by seed, so that a study that is stopped early has compared every variant

@@ -23,14 +23,12 @@ def main(path: Path, *, trusting: bool = False) -> int:
     request: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     warnings.simplefilter("ignore")  # from other libraries to their developers
     try:
+        from mezo.ablation.run import training
+
         if "output" in request:
-            from mezo.ablation.run.training import time_to
-
-            time_to(request, Path(request["output"]), began=_BEGAN, trusting=trusting)
+            training.time_to(request, Path(request["output"]), began=_BEGAN, trusting=trusting)
         else:
-            from mezo.ablation.run.training import train_one
-
-            train_one(request, path.parent, trusting=trusting)
+            training.train_one(request, path.parent, trusting=trusting)
     except MezoError as error:
         print(f"mezo: error: {hidden(one_line(error))}", file=sys.stderr)
         return 2

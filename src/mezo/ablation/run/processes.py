@@ -93,12 +93,11 @@ def environment(threads: int | None) -> dict[str, str]:
 
 def _last_line(status: int, log: Path) -> str:
     """Why a process failed: its last line, or the signal that ended it."""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - _TAIL))
-        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     if status < 0:
         name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
         hint = " (the system does this when memory runs out)" if name == "SIGKILL" else ""
         return f"ended by {name}{hint}"
-    last = lines[-1].removeprefix("mezo: error: ") if lines else "no output"
-    return " ".join(last.split()) or f"exit status {status}"
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL))
+        lines = file.read().decode(errors="replace").strip().splitlines() or ["no output"]
+    return " ".join(lines[-1].strip().removeprefix("mezo: error: ").split()) or f"exit status {status}"

@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from mezo.ablation.run.cases import Run
 from mezo.ablation.run.costs import Say
@@ -14,8 +13,7 @@ from mezo.ablation.run.journal import Journal, run_record, study_records, thresh
 from mezo.ablation.run.measures import Threshold
 from mezo.ablation.run.prepare import PreparedStudy, threads
 from mezo.ablation.run.processes import PROGRAM, Ended, Processes, environment
-from mezo.runs.folder import RunFolder
-from mezo.runs.metrics_file import read_metrics
+from mezo.runs.metrics_file import Metrics
 from mezo.util.json_text import to_json
 
 
@@ -88,7 +86,7 @@ class _Study:
                     self._ended[run.key] = ended
                     if ended.ok:
                         self.made += 1
-                        said = _summary(self.prepared.folder.run(run.key))
+                        said = _summary(self.prepared.folder.metrics(run.key))
                     else:
                         self.failed[run.key] = (run.name, ended.error or "")
                         said = f"failed: {ended.error}"
@@ -145,9 +143,8 @@ class _Study:
             self._devices.put(device)
 
 
-def _summary(folder: Path) -> str:
+def _summary(metrics: Metrics) -> str:
     """The last evaluation of a run, and the time of its steps."""
-    metrics = read_metrics(RunFolder(folder).metrics)
     took = f"{len(metrics.steps):,} steps in {sum(step.seconds for step in metrics.steps):.1f} s"
     if not metrics.evals:
         return took

@@ -16,8 +16,6 @@ from mezo.ablation.binding.checks import mean_probes, probes_at
 from mezo.ablation.run.cases import Cost
 from mezo.ablation.run.folder import is_resumable
 from mezo.ablation.run.measures import OUTCOME, Outcome
-from mezo.algorithm import draw_of, mezo_step
-from mezo.build.schedule import directions_at, learning_rate
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset
 from mezo.errors import MezoError
@@ -97,9 +95,8 @@ def trainer_for(
         observer=observer,
         artifacts=False,
     )
-    own = trainer.task.metrics
-    extra = tuple(name for name in metrics if name not in own)
-    trainer.task = dataclasses.replace(trainer.task, metrics=(*own, *extra))
+    every = tuple(dict.fromkeys((*trainer.task.metrics, *metrics)))
+    trainer.task = dataclasses.replace(trainer.task, metrics=every)
     return trainer
 
 
@@ -160,10 +157,15 @@ def time_one(config: MeZOConfig, evaluation_seed: int, starting: float) -> Cost:
     began = time.monotonic()
     trainer = trainer_for(config, evaluation_seed, (), observer=Observer())
     loading = since(began)
-    steps, seconds = [0], [_step(trainer, 0)]
+
+    def seconds_of(step: int) -> float:
+        began = time.monotonic()
+        return trainer.move(step, trainer.prepared(step), began)[1].seconds
+
+    steps, seconds = [0], [seconds_of(0)]
     if seconds[0] < _LONG:
         steps = list(range(1, TIMED + 1))
-        seconds = [_step(trainer, step) for step in steps]
+        seconds = [seconds_of(step) for step in steps]
     timed = statistics.fmean(probes_at(trainer.estimator, config, step) for step in steps)
     passes = mean_probes(trainer.estimator, config)
     evaluation, examples = 0.0, trainer.validation_set
@@ -176,18 +178,3 @@ def time_one(config: MeZOConfig, evaluation_seed: int, starting: float) -> Cost:
         evaluation=evaluation,
         passes=passes * config.gradient_accumulation,
     )
-
-
-def _step(trainer: MeZOTrainer, step: int) -> float:
-    """Seconds of a step as the trainer makes it, its batch included."""
-    c, began = trainer.config, time.monotonic()
-    batches = trainer.train_set.microbatches(step, c.batch_size, c.gradient_accumulation, c.seed)
-    _, _, trainer.estimator_state = mezo_step(
-        trainer.engine,
-        trainer.estimator,
-        [trainer.engine.prepare(batch) for batch in batches],
-        draw_of(c.seed, step, directions_at(c, step)),
-        learning_rate(c, step),
-        trainer.estimator_state,
-    )
-    return since(began)

@@ -135,7 +135,8 @@ def _against(study: StudyResult, score: Quantity, metric: str, key: str) -> Pane
         if both := sorted(scores.keys() & costs.keys()):
             x = spread([costs[seed] * cost.factor for seed in both])
             y = spread([scores[seed] * score.factor for seed in both])
-            ends = ([y.low], [y.high]), ([x.low], [x.high])
+            (left, right), (low, high) = x.ends, y.ends
+            ends = ([low], [high]), ([left], [right])
             series.append(Series(variant.label, [x.mean], [y.mean], *ends, color=n))
     return _panel(key, f"{score.title} against {key}", cost.heading, score.heading, series)
 
@@ -153,10 +154,10 @@ def _band(name: str, color: int, runs: Iterable[tuple[np.ndarray, np.ndarray]]) 
         for step, value in zip(steps.tolist(), values.tolist(), strict=True):
             if math.isfinite(value):
                 points.setdefault(step, []).append(value)
-    at = sorted(points)
-    over = [spread(points[step]) for step in at]
-    mean, low, high = ([getattr(each, end) for each in over] for end in ("mean", "low", "high"))
-    return Series(name, [float(step) for step in at], mean, (low, high), color=color, line=True)
+    over = [(float(step), spread(points[step])) for step in sorted(points)]
+    ends = [each.ends[0] for _, each in over], [each.ends[1] for _, each in over]
+    at, mean = [step for step, _ in over], [each.mean for _, each in over]
+    return Series(name, at, mean, ends, color=color, line=True)
 
 
 def _curves(variant: VariantResult, folder: Path) -> list[Curves]:

@@ -283,7 +283,7 @@ def test_two_studies_at_once_in_a_folder_are_refused(tmp_path: Path) -> None:
     p = prepared(tmp_path / "o", 1e-2)
     with (
         StudyFolder(tmp_path / "o").locked(),
-        pytest.raises(MezoError, match="is writing this run"),
+        pytest.raises(MezoError, match="is writing in this folder"),
     ):
         run_study(p, program=PROGRAM)
     assert started(tmp_path) == Counter()

@@ -269,9 +269,9 @@ def test_two_trainers_do_not_write_one_run(model: Path, tmp_path: Path) -> None:
 
     class Meanwhile(Observer):
         def on_step(self, record: Any) -> None:
-            with pytest.raises(MezoError, match="is writing this run"):
+            with pytest.raises(MezoError, match="is writing in this folder"):
                 second.train()
-            with pytest.raises(MezoError, match="is writing this run"):
+            with pytest.raises(MezoError, match="is writing in this folder"):
                 resume(tmp_path / "run")
 
     first.observer = Meanwhile()

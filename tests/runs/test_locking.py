@@ -28,10 +28,10 @@ time.sleep(60)
 def test_a_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:
     with RunLock.take(tmp_path):
         with pytest.raises(
-            MezoError, match=rf"process {os.getpid()} on \S+ \(since .*\) is writing this run"
+            MezoError, match=rf"process {os.getpid()} on \S+ \(since .*\) is writing in this folder"
         ):
             RunLock.take(tmp_path)
-        with pytest.raises(MezoError, match="is writing this run"):
+        with pytest.raises(MezoError, match="is writing in this folder"):
             RunLock.check(tmp_path)
     RunLock.check(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -73,7 +73,7 @@ def test_a_lock_whose_name_was_taken_away_is_not_the_lock(
     lock = RunLock.take(tmp_path)
     monkeypatch.undo()
     assert len(opened) == 2
-    with pytest.raises(MezoError, match="is writing this run"):
+    with pytest.raises(MezoError, match="is writing in this folder"):
         RunLock.take(tmp_path)
     lock.release()
     lock.release()
@@ -83,7 +83,7 @@ def test_a_lock_whose_name_was_taken_away_is_not_the_lock(
 def test_a_holder_that_has_not_signed_is_another_process(tmp_path: Path, content: bytes) -> None:
     with RunLock.take(tmp_path):
         (tmp_path / locking.NAME).write_bytes(content)
-        with pytest.raises(MezoError, match="another process is writing this run"):
+        with pytest.raises(MezoError, match="another process is writing in this folder"):
             RunLock.take(tmp_path)
 
 

@@ -46,7 +46,7 @@ class RunLock:
                 held_by = _holder(handle)
                 os.close(handle)
                 raise MezoError(
-                    f"{folder}: {held_by} is writing this run; wait until it ends, or end it first"
+                    f"{folder}: {held_by} is writing in this folder; wait until it ends, or end it first"
                 ) from None
             except OSError as error:
                 os.close(handle)

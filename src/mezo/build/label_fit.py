@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 RIDGES = (30000.0, 10000.0, 3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
-FOLDS = 5
+FOLDS = 10
 
 
 @dataclass(frozen=True)

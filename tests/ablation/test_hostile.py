@@ -34,7 +34,7 @@ DRAWN = ("\x1b[31mred", "\udcff", "$\\frac{a$")
 @pytest.fixture(autouse=True)
 def _plain_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "drawn" not in request.node.name:
-        monkeypatch.setattr("mezo.ablation.report.report._figures", lambda said, folder: ({}, []))
+        monkeypatch.setattr("mezo.ablation.report.report.write_figure", lambda panels, stem: [])
         monkeypatch.setattr("mezo.ablation.report.report.inline_svg", lambda panel, name: "")
 
 

@@ -159,7 +159,7 @@ def hostile_study(folder: Path, text: str = ALL) -> Path:
 
 
 def test_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mezo.ablation.report.report._figures", lambda said, folder: ({}, []))
+    monkeypatch.setattr("mezo.ablation.report.report.write_figure", lambda panels, stem: [])
     monkeypatch.setattr("mezo.ablation.report.report.inline_svg", lambda panel, name: "")
     found = []
     for path in (made(tmp_path / "plain", name="Scale"), hostile_study(tmp_path / "hostile")):

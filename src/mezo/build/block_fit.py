@@ -10,9 +10,7 @@ import torch
 
 from mezo.build.label_fit import FrozenFeatures
 
-HEAD = (
-    0.3  # what a feature of the head counts beside those of the matrices, which know more (tried: 0, 0.1, 1)
-)
+HEAD = 0.3  # weight of the head's features against the matrices', which know more (tried: 0, 0.1, 1)
 MOST = 4096  # examples: the time of the fit goes with their cube
 
 

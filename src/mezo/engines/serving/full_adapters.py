@@ -80,7 +80,7 @@ class RankOneAdapters(InWorkers):
 
 
 def takes_adapters(model: Any, weights: Weights) -> bool:
-    """Whether each tuned tensor is the matrix of a linear layer that an engine adds adapters to; the head is none."""
+    """Whether each tuned tensor is the matrix of a linear layer that takes adapters in an engine, which the head does not."""
     head = model.get_output_embeddings()
     matrices = {
         canonical(f"{path}.weight")

@@ -158,7 +158,7 @@ class VLLM(Backend):
         self.unload_adapters([name])
 
     def load_adapters(self, adapters: Mapping[str, Tensors], config: Mapping[str, Any]) -> None:
-        """In one call of the workers: a step's adapters would else take as many."""
+        """In one call of the workers: one by one, each of a step's adapters would take a call of its own."""
         from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
 
         # the path is never read: the workers hold the adapter under its number before it is asked for

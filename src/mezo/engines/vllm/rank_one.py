@@ -2,8 +2,8 @@
 
     llm = LLM(..., worker_extension_cls=EXTENSION)
 
-Without a GPU, vLLM's fast products are of weights that oneDNN has packed, so they are packed again after each update, beside
-the weights themselves, which packing for good would empty.
+Without a GPU, vLLM's fast products are of weights that oneDNN has packed, so a packed copy is made again after
+each update. The weights themselves are kept, as the workers move them.
 """
 
 from typing import Any

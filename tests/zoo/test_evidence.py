@@ -1,4 +1,4 @@
-"""What blocks write in a head start is the same by hooks, in the weights, and in an adapter, or not written."""
+"""What blocks and tokens write in a head start is the same by hooks, in the weights, and in an adapter, or not written."""
 
 import copy
 
@@ -13,6 +13,7 @@ from mezo.errors import MezoError
 from mezo.tuning.evidence import Evidence, showing, sizes_of, write_evidence
 from mezo.tuning.label_rows import LabelRows, head_of
 from mezo.tuning.lora import lora, lora_targets
+from mezo.tuning.token_evidence import TokenEvidence, token_embedding
 
 _FAST = {
     "BertForMaskedLM",
@@ -39,7 +40,14 @@ def test_three_ways_to_hold_it(name: str) -> None:
         pytest.skip("no matrix of it may write")
     draw, ids = torch.Generator().manual_seed(0), torch.tensor([[5, 6, 7, 8, 9, 10]])
     reads = {n: 0.3 * torch.randn(2, (sizes_of(m) or (0, 0))[1], generator=draw) for n, m in writers.items()}
-    made = Evidence(0.3 * torch.randn(width, 2, generator=draw), reads)
+    embedding, said = token_embedding(model), None
+    if embedding is not None:
+        says, along = (
+            torch.randn(3, 2, generator=draw),
+            torch.randn(embedding[1].embedding_dim, 2, generator=draw),
+        )
+        said = TokenEvidence(torch.tensor([5, 7, 8]), 0.1 * says, 0.1 * along)
+    made = Evidence(0.3 * torch.randn(width, 2, generator=draw), reads, said)
     asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     before = model(**asked).logits
     with showing(model, made):
@@ -49,7 +57,10 @@ def test_three_ways_to_hold_it(name: str) -> None:
     full = copy.deepcopy(model)
     write_evidence(full, made)
     # float32 sums in another order: some 1e-7 of what was moved, over two blocks
-    assert float((full(**asked).logits - beside).abs().max()) < 1e-4 * max(1.0, moved)
+    # of logits but the tokens' own, whose rows are in a tied head as well
+    others = torch.ones(beside.shape[-1]).bool().index_fill(0, torch.tensor([5, 7, 8]), value=False)
+    found = float((full(**asked).logits - beside)[..., others].abs().max())
+    assert found < 1e-4 * max(1.0, moved)
     try:
         lora_targets(model)
     except MezoError:  # it takes no adapter by itself

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from transformers.pytorch_utils import Conv1D
 
+from mezo.build.slopes import slopes_of
 from mezo.engines.transformers.batch import BatchPart
 from mezo.engines.transformers.engine import TransformersEngine
-from mezo.models.offloaded import device_of
 from mezo.scoring import Example, ScoringBatch
 from mezo.tuning.evidence import sizes_of
 from mezo.tuning.select import is_target
@@ -141,35 +141,11 @@ def writing_of(
         examples: the first of them are used.
         change: (C, H) of the label words' rows, which is not in the model.
     """
-    device, head = device_of(model), model.get_output_embeddings()
-    moved, slopes = change.to(device, torch.float32), []
+    slopes, found = slopes_of(model, writer, change), []
     for example in examples[:HEARD]:
-        cuts: list[torch.Tensor] = []
-        heard: list[torch.Tensor] = []
-
-        def cut(
-            _module: Any, _inputs: Any, output: torch.Tensor, cuts: list[torch.Tensor] = cuts
-        ) -> torch.Tensor:
-            cuts.append(output.detach().requires_grad_(True))
-            return cuts[-1].clone()  # which may be written to
-
-        def hear(_module: Any, inputs: tuple[torch.Tensor, ...], heard: list[torch.Tensor] = heard) -> None:
-            heard.append(inputs[0])
-
-        hooks = [writer.register_forward_hook(cut), head.register_forward_pre_hook(hear)]
-        position = -1 if example.mask_position is None else example.mask_position
-        try:
-            with torch.enable_grad():
-                ids = torch.tensor([example.prompt], device=device)
-                logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, position].float()
-                raised = moved @ heard[0].reshape(-1, heard[0].shape[-1])[position].float()
-                words = logits[[c[0] for c in example.candidates]] + raised
-                found = [torch.autograd.grad(word, cuts[0], retain_graph=True)[0] for word in words]
-        except (RuntimeError, IndexError):  # the cut is not on the way to the head
+        slope = slopes(example)
+        if slope is None:
             return None
-        finally:
-            for hook in hooks:
-                hook.remove()
-        slopes.append(torch.stack([f.reshape(-1, f.shape[-1])[position] for f in found]).float().cpu())
-    writing = torch.linalg.pinv(torch.stack(slopes).mean(0))
+        found.append(slope[:, -1 if example.mask_position is None else example.mask_position])
+    writing = torch.linalg.pinv(torch.stack(found).mean(0))
     return writing.contiguous() if bool(writing.isfinite().all()) else None

@@ -8,21 +8,20 @@ the blocks, and writes there, is ours.
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
-from mezo.build.block_fit import MOST, BlockFit
-from mezo.build.block_inputs import HEARD, Reader, residual_writers, writing_of
-from mezo.build.label_fit import FrozenFeatures, RowFit, fit_rows
+from mezo.build.block_fit import MOST
+from mezo.build.block_inputs import Reader, residual_writers
+from mezo.build.deeper import CHUNK, deeper, features_of
+from mezo.build.label_fit import RowFit, fit_rows
 from mezo.build.setup import engine_at
 from mezo.config import MeZOConfig
 from mezo.data import EncodedDataset
 from mezo.engines.transformers.engine import TransformersEngine
-from mezo.engines.transformers.head_inputs import head_inputs
 from mezo.engines.transformers.selfcheck import head_is_last
 from mezo.errors import MezoError
 from mezo.models.load import LoadedModel
@@ -35,7 +34,6 @@ from mezo.tuning.label_rows import LabelRows, head_of, lora_settings, write_rows
 from mezo.tuning.own_adapter import own_adapter
 from mezo.util.clock import since
 
-_CHUNK = 64  # examples scored in one call, and examples on which fitted rows are tried
 _OF = ("candidate-ce", "accuracy")  # objectives whose loss the fit lowers
 
 
@@ -68,6 +66,7 @@ class HeadStart:
                 "is"
             )
         also = f" and what {r['matrices']} matrices write for them" if r.get("matrices") else ""
+        also += f", and {r['tokens']:,} tokens" if r.get("tokens") else ""
         return (
             f"head start: {len(self.rows.words)} rows of label words{also} fitted to {spent}; on held-out ones loss "
             f"{loss:.4f} -> {fitted:.4f}, accuracy {100 * accuracy:.1f} % -> {100 * now:.1f} %"
@@ -131,18 +130,18 @@ def made_start(
         )
     writers = _writers(config, base.model) if len(examples) <= MOST else {}
     reader = Reader(engine, writers, len(examples))
-    known, scored = _features(engine, examples, reader)
+    known, scored = features_of(engine, examples, reader)
     fit = fit_rows(known)
     found: list[tuple[RowFit, Evidence | None]] = [] if fit.change is None else [(fit, None)]
-    deeper, more = _deeper(engine, base.model, examples, fit, BlockFit.of(known, reader.inputs), reader)
+    more_of, more = deeper(engine, base.model, examples, fit, known, reader)
     scored += more
-    if deeper is not None:
-        found.insert(0, deeper)
+    if more_of is not None:
+        found.insert(0, more_of)
     words, rows = torch.tensor([c[0] for c in examples[0].candidates]), None
     used = found[0][0] if found else fit
     tied = config.tuning == "full" and _is_tied(base.model)
     # the fit holds all else fixed: what the words mean as inputs, and their later tokens
-    in_doubt, tried = tied or bool((known.lengths > 1).any()), examples[:_CHUNK]
+    in_doubt, tried = tied or bool((known.lengths > 1).any()), examples[:CHUNK]
     for fitted, evidence in found:
         assert fitted.change is not None
         made = LabelRows(words, fitted.change.float(), evidence)
@@ -154,6 +153,7 @@ def made_start(
                 continue
         rows, used = made, fitted
         break
+    said = None if rows is None or rows.evidence is None else rows.evidence.tokens
     record = {
         "examples": len(examples),
         "rows_scored": scored,
@@ -162,6 +162,7 @@ def made_start(
         "accuracy": [fit.accuracies[0], used.accuracies[1]],
         "ridge": used.ridge if math.isfinite(used.ridge) else None,
         "matrices": 0 if rows is None or rows.evidence is None else len(rows.evidence.reads),
+        "tokens": 0 if said is None else len(said.tokens),
     }
     return HeadStart(rows, record, since(began))
 
@@ -176,73 +177,6 @@ def _writers(config: MeZOConfig, model: Any) -> dict[str, torch.nn.Module]:
         return {}
     taken = (config.lora_targets or lora_targets(model)) if config.tuning == "lora" else ()
     return residual_writers(model, head_of(model)[1].get_parameter("weight").shape[1], taken)
-
-
-def _deeper(
-    engine: TransformersEngine,
-    model: Any,
-    examples: Sequence[Example],
-    alone: RowFit,
-    blocks: BlockFit | None,
-    reader: Reader,
-) -> tuple[tuple[RowFit, Evidence] | None, int]:
-    """Evidence that the later blocks write, and rows fitted on what the head then reads; and how many rows were scored.
-
-    It is tried if what the blocks read lowers the loss of held-out examples below that of the rows alone, `alone`. Then
-    each fold is scored with the evidence and the rows of a fit without it, and a second change of the rows, from there on,
-    is fitted to what the head reads, so that they trust the evidence no more than they should. They have to be as good
-    as alone, to two standard errors: what the blocks between make of the evidence is not in the fit.
-    """
-    fit = None if blocks is None else fit_rows(blocks.known)
-    if blocks is None or fit is None or fit.change is None or fit.losses[1] >= alone.losses[1]:
-        return None, 0
-    writer = reader.modules[list(reader.inputs)[-1]]
-    writing = writing_of(model, writer, examples, blocks.rows(fit.change))
-    scored = len(examples[:HEARD])
-    if writing is None:
-        return None, scored
-    parts = []
-    for out, change in fit.folds:
-        with showing(model, Evidence(writing, blocks.reads(change))):
-            part, more = _features(engine, [examples[i] for i in out.tolist()])
-        parts.append(part.moved(blocks.rows(change)))
-        scored += more
-    order = torch.argsort(torch.cat([out for out, _ in fit.folds]))
-    rows = fit_rows(FrozenFeatures.joined(parts).at(order))
-    assert rows.held_out is not None
-    assert alone.held_out is not None
-    worse = rows.held_out - alone.held_out
-    if not float(worse.mean()) <= 2 * float(worse.std()) / math.sqrt(len(worse)):
-        return None, scored
-    first = blocks.rows(fit.change)
-    change = first if rows.change is None else first + rows.change
-    return (replace(rows, change=change), Evidence(writing, blocks.reads(fit.change))), scored
-
-
-def _features(
-    engine: TransformersEngine, examples: Sequence[Example], reader: Reader | None = None
-) -> tuple[FrozenFeatures, int]:
-    """Of the examples, in their order; and how many rows of tokens went through the model. reader: sees the passes."""
-    count, width = len(examples[0].candidates), 0
-    lengths = np.array([len(c) for c in examples[0].candidates])
-    begins = np.cumsum(lengths) - lengths  # of each candidate among an example's queries
-    order = sorted(range(len(examples)), key=lambda i: len(examples[i].prompt))
-    hidden: list[Any] = [None] * len(examples)
-    first, rest = np.empty((len(examples), count)), np.empty((len(examples), count))
-    for start in range(0, len(order), _CHUNK):
-        members = order[start : start + _CHUNK]
-        batch = pose([examples[i] for i in members])
-        with nullcontext() if reader is None else reader.watching(batch, members):
-            logprobs, states = head_inputs(engine, batch)
-        width += len(batch.rows)
-        each = logprobs.reshape(len(members), -1)
-        first[members] = each[:, begins]
-        rest[members] = np.add.reduceat(each, begins, axis=1) - each[:, begins]
-        for i, state in zip(members, states.reshape(len(members), each.shape[1], -1)[:, 0], strict=True):
-            hidden[i] = state
-    right = np.array([[c in e.right for c in range(count)] for e in examples])
-    parts = (np.stack(hidden).astype(np.float64), first, rest, right, lengths.astype(np.float64))
-    return FrozenFeatures(*map(torch.from_numpy, parts)), width
 
 
 def _is_tied(model: Any) -> bool:

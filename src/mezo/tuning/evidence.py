@@ -1,6 +1,6 @@
 """Evidence for the label words that blocks write into the residual stream: a change of low rank of a few matrices.
 
-Of a matrix's input each word's row of `reads` makes a number, its evidence, which goes to the matrix's output along
+With it may come what tokens say of these words. Of a matrix's input each word's row of `reads` makes a number, its evidence, which goes to the matrix's output along
 the word's column of `writing`. A model holds the products in these matrices, an adapter as a LoRA on each.
 """
 
@@ -15,6 +15,13 @@ from transformers.pytorch_utils import Conv1D
 from mezo.errors import MezoError
 from mezo.models.offloaded import check_here
 from mezo.models.quantised import check_plain
+from mezo.tuning.token_evidence import (
+    TokenEvidence,
+    fitting_embedding,
+    hold_tokens,
+    show_tokens,
+    write_tokens,
+)
 
 
 @dataclass(frozen=True)
@@ -24,10 +31,12 @@ class Evidence:
     Args:
         writing: (H, C) float32: what a unit of evidence adds to a block's output. One for all matrices.
         reads: (C, width of the input) float32 for each matrix, by the name of its module.
+        tokens: what the input embedding has for the same words; None: nothing.
     """
 
     writing: torch.Tensor
     reads: Mapping[str, torch.Tensor]
+    tokens: TokenEvidence | None = None
 
 
 def modules_of(model: Any, evidence: Evidence) -> dict[str, torch.nn.Module]:
@@ -67,17 +76,20 @@ def write_evidence(model: Any, evidence: Evidence) -> None:
             change += torch.outer(column, reads)
         change = (change.T if isinstance(module, Conv1D) else change).to(weight.device)
         weight.copy_((weight.float() + change).to(weight.dtype))
+    if evidence.tokens is not None:
+        write_tokens(model, evidence.tokens)
 
 
 def lora_names(model: Any, evidence: Evidence) -> list[str]:
-    """The matrices that get factors. Raises MezoError unless the evidence fits them."""
-    return list(modules_of(model, evidence))
+    """The modules that get factors. Raises MezoError unless the evidence fits them."""
+    embedding = [] if evidence.tokens is None else [fitting_embedding(model, evidence.tokens)[0]]
+    return [*modules_of(model, evidence), *embedding]
 
 
 @torch.no_grad()
 def hold_evidence(tuned: Any, evidence: Evidence) -> list[torch.nn.Module]:
-    """Put the products into the factors on the matrices of a PeftModel, and return these; they are not tuned."""
-    layers = []
+    """Put the products into the factors on the modules of a PeftModel, and return these; they are not tuned."""
+    layers = [] if evidence.tokens is None else [hold_tokens(tuned, evidence.tokens)]
     for name, reads in evidence.reads.items():
         layer = tuned.get_base_model().get_submodule(name)
         if not hasattr(layer, "lora_A"):
@@ -95,8 +107,10 @@ def hold_evidence(tuned: Any, evidence: Evidence) -> list[torch.nn.Module]:
 
 @contextmanager
 def showing(model: Any, evidence: Evidence | None) -> Iterator[None]:
-    """Inside the block the model adds the evidence to what its matrices compute; its weights do not change."""
-    hooks = []
+    """Inside the block the model adds the evidence to what its modules compute; its weights do not change."""
+    ends = []
+    if evidence is not None and evidence.tokens is not None:
+        ends.append(show_tokens(model, evidence.tokens))
     for name, module in ({} if evidence is None else modules_of(model, evidence)).items():
         assert evidence is not None
         reads, writing = evidence.reads[name], evidence.writing
@@ -111,9 +125,9 @@ def showing(model: Any, evidence: Evidence | None) -> Iterator[None]:
             found = inputs[0].float() @ reads.to(output.device).T
             return output + (found @ writing.to(output.device).T).to(output.dtype)
 
-        hooks.append(module.register_forward_hook(add))
+        ends.append(module.register_forward_hook(add).remove)
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        for end in ends:
+            end()

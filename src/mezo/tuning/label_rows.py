@@ -18,6 +18,7 @@ from mezo.errors import MezoError
 from mezo.models.offloaded import check_here
 from mezo.models.quantised import check_plain
 from mezo.tuning.evidence import Evidence, hold_evidence, lora_names
+from mezo.tuning.token_evidence import TokenEvidence
 
 _READS = "reads."  # in the file, before the name of a matrix
 _MARK = "holds_label_rows"  # attribute of a module whose LoRA is the head start's, and not tuned
@@ -43,6 +44,8 @@ class LabelRows:
         if self.evidence is not None:
             tensors["writing"] = self.evidence.writing.contiguous()
             tensors |= {f"{_READS}{name}": reads for name, reads in self.evidence.reads.items()}
+            if (said := self.evidence.tokens) is not None:
+                tensors |= {"tokens": said.tokens, "says": said.says, "along": said.along}
         return save(tensors, metadata={"format": "pt"})
 
     @classmethod
@@ -52,6 +55,7 @@ class LabelRows:
             found = load(data)
             words, change = found.pop("words"), found.pop("change")
             writing = found.pop("writing", None)
+            said = [found.pop(name) for name in ("tokens", "says", "along")] if "tokens" in found else None
             reads = {name.removeprefix(_READS): found[name] for name in sorted(found)}
         except (SafetensorError, KeyError, ValueError) as error:
             raise MezoError(
@@ -63,7 +67,25 @@ class LabelRows:
             return cls(words, change)
         if any(x.dim() != 2 or x.dtype != torch.float32 for x in (writing, *reads.values())):
             raise MezoError(f"{where}: expected matrices of float32 for what blocks write")
-        return cls(words, change, Evidence(writing, reads))
+        tokens = None if said is None else _tokens(*said, count=len(words), where=where)
+        return cls(words, change, Evidence(writing, reads, tokens))
+
+
+def _tokens(
+    tokens: torch.Tensor, says: torch.Tensor, along: torch.Tensor, *, count: int, where: Any
+) -> TokenEvidence:
+    plain = says.dtype == along.dtype == torch.float32 and along.dim() == 2 and tokens.dim() == 1
+    if (
+        not plain
+        or tokens.dtype != torch.int64
+        or says.shape != (len(tokens), count)
+        or along.shape[1] != count
+        or bool((tokens < 0).any())
+    ):
+        raise MezoError(
+            f"{where}: expected tokens (tokens) int64, says (tokens, words) and along (width, words) float32"
+        )
+    return TokenEvidence(tokens, says, along)
 
 
 def digest_of(data: bytes) -> str:
@@ -96,7 +118,7 @@ def write_rows(model: Any, rows: LabelRows) -> None:
 
 
 def lora_settings(model: Any, rows: LabelRows, scale: float = 1.0) -> dict[str, Any]:
-    """What peft's LoraConfig says of the output embedding, at scale 1, and of the matrices that write evidence.
+    """What peft's LoraConfig says of the output embedding, at scale 1, and of the modules that write evidence.
 
     These have the adapter's own `scale`, for programs that know of one alone.
     """
@@ -129,7 +151,7 @@ def hold_rows(tuned: Any, rows: LabelRows) -> None:
 def mark_rows(tuned: Any) -> None:
     """Find out whether the adapter of a PeftModel holds label words' rows: each column of B is 1 in one row alone.
 
-    Their factors are set not to be tuned: a step would move every row of the vocabulary.
+    Their factors, and those on the input embedding, are set not to be tuned: a step would move every row of the vocabulary.
     """
     layer = tuned.get_output_embeddings()
     factors = dict(getattr(layer, "lora_B", {}))
@@ -140,8 +162,14 @@ def mark_rows(tuned: Any) -> None:
     w = b.weight
     held = plain and bool((w.count_nonzero(0) == 1).all() and (w.sum(0) == 1).all())
     setattr(layer, _MARK, held)
-    for parameter in parameters_of(layer) if held else ():
-        parameter.requires_grad_(False)
+    # what tokens say comes with the rows alone
+    embedding = tuned.get_base_model().get_input_embeddings() if held else None
+    said = [embedding] if hasattr(embedding, "lora_embedding_A") else []
+    for module in said:
+        setattr(module, _MARK, True)
+    for module in [layer, *said] if held else []:
+        for parameter in parameters_of(module):
+            parameter.requires_grad_(False)
 
 
 def _check_fits(rows: LabelRows, weight: torch.Tensor) -> None:
@@ -154,10 +182,12 @@ def _check_fits(rows: LabelRows, weight: torch.Tensor) -> None:
 
 
 def has_rows(module: Any) -> bool:
-    """Whether a module's LoRA is known to be the head start's: an output embedding's, of label words' rows, or a block's."""
+    """Whether a module's LoRA is known to be the head start's: an output embedding's, of label words' rows, an input embedding's, or a
+    block's."""
     return bool(getattr(module, _MARK, False))
 
 
 def parameters_of(layer: Any) -> Iterable[torch.nn.Parameter]:
     """The factors on a layer."""
-    return [p for factors in (layer.lora_A, layer.lora_B) for p in factors.parameters()]
+    names = ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B")
+    return [p for name in names for p in getattr(layer, name).parameters()]

@@ -25,6 +25,7 @@ from benchmarks.timing import Note
 from mezo.config import MeZOConfig
 from mezo.errors import MezoError
 from mezo.estimators.auto_rate import EVERY, FIRST
+from mezo.runs.event_log import read as read_events
 from mezo.runs.folder import RunFolder
 from mezo.runs.metrics_file import read_metrics
 from mezo.runs.summary import read_summary
@@ -143,7 +144,9 @@ def entry(
         settings |= {
             "model": setup.models[race.model],
             "data": str(setup.data / race.task),
-            "eval_every": max(1, steps // EVALUATIONS),
+            "eval_every": max(1, steps // EVALUATIONS)
+            if share == 1
+            else steps,  # a rate is judged by its end
             "eval_examples": setup.examples,
             **({} if rate is None else {"learning_rate": rate}),
         }
@@ -184,7 +187,8 @@ def steps_of(method: Method, race: Race, share: float) -> int:
 def curve_of(folder: Path, method: Method, race: Race) -> Curve:
     """Read from what the run left."""
     metrics, end = read_metrics(RunFolder(folder).metrics), read_summary(folder)
-    taken = [method.start_passes(race)]
+    begun = next((e["start"] for e in read_events(RunFolder(folder).events) if "start" in e), None)
+    taken = [begun["rows_scored"] / race.batch_size if begun else method.start_passes(race)]
     seconds = [0.0]
     for step in metrics.steps:
         taken.append(taken[-1] + method.passes_of(step.step, FIRST, EVERY))

@@ -43,7 +43,7 @@ class Method:
     rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # by tuning mode, instead
     only: str | None = None  # races of this tuning mode
     by_row: bool = False  # a direction for each example
-    start_examples: int = 0
+    start_examples: int = 0  # that it scores at most
     losses: float = 2.0  # of a step, in passes of a batch
     measures: float = 0.0  # what a measurement of the rate adds
     backward: bool = False
@@ -61,7 +61,7 @@ class Method:
         return tuple(sorted({float(f"{rate * times:.3g}") for rate in race.rates for times in self.times}))
 
     def start_passes(self, race: Race) -> float:
-        """Before the first step: every example once, and candidates of several tokens once more."""
+        """Before the first step, at most; a run says what it took."""
         return self.start_examples / race.batch_size
 
     def passes_of(self, step: int, first: int, every: int) -> float:
@@ -99,7 +99,7 @@ METHODS = {
     "fzoo": Method({**_LINEAR, "estimator": "fzoo", "num_directions": 8, "noise": "rademacher"}, losses=9),
     "cone": Method({**_LINEAR, "estimator": "cone"}),
     # what `mezo train` does for one who chooses no rate
-    "default": Method({**_AUTO, "start": "auto"}, (), start_examples=2096, measures=1),
+    "default": Method({**_AUTO, "start": "auto"}, (), start_examples=3160, measures=1),
 }
 BACKWARD = {
     # a backward pass counts as two forward ones

@@ -41,7 +41,9 @@ def deeper(
     for blocks, fit in reversed(_fits(model, examples, known, reader)):
         if fit.change is None or fit.losses[1] >= alone.losses[1]:
             continue
-        if found and found[0][0].losses[1] <= fit.losses[1]:  # more than it promises is not to be expected of it
+        if (
+            found and found[0][0].losses[1] <= fit.losses[1]
+        ):  # more than it promises is not to be expected of it
             break
         made, more = _written(engine, model, examples, (blocks, fit), list(reader.modules.values())[-1])
         scored += more

@@ -66,7 +66,8 @@ class HeadStart:
                 "is"
             )
         also = f" and what {r['matrices']} matrices write for them" if r.get("matrices") else ""
-        also += f", and {r['tokens']:,} tokens" if r.get("tokens") else ""
+        if r.get("tokens"):
+            also = f", what {r['matrices']} matrices write for them and what {r['tokens']:,} tokens say,"
         return (
             f"head start: {len(self.rows.words)} rows of label words{also} fitted to {spent}; on held-out ones loss "
             f"{loss:.4f} -> {fitted:.4f}, accuracy {100 * accuracy:.1f} % -> {100 * now:.1f} %"

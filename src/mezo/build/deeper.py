@@ -41,11 +41,11 @@ def deeper(
     for blocks, fit in reversed(_fits(model, examples, known, reader)):
         if fit.change is None or fit.losses[1] >= alone.losses[1]:
             continue
-        if (
-            found and found[0][0].losses[1] <= fit.losses[1]
-        ):  # more than it promises is not to be expected of it
+        # more than it promises is not to be expected of the other one
+        if found and found[0][0].losses[1] <= fit.losses[1]:
             break
-        made, more = _written(engine, model, examples, (blocks, fit), list(reader.modules.values())[-1])
+        writer = reader.modules[list(reader.inputs)[-1]]
+        made, more = _written(engine, model, examples, (blocks, fit), writer)
         scored += more
         if made is not None and not _is_worse(made[0], alone):
             found.append(made)

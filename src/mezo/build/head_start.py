@@ -1,6 +1,6 @@
-"""`start=linear-probe`: the label words' rows of the head, and what later blocks write for them, fitted before the first step.
+"""`start=linear-probe`: the label words' rows of the head, what later blocks write for them, and what tokens say.
 
-Linear probing before tuning is LP-FT (Kumar et al. 2022, arXiv:2202.10054). Here the probe is the head itself: what is
+All are fitted before the first step. Linear probing before tuning is LP-FT (Kumar et al. 2022, arXiv:2202.10054). Here the probe is the head itself: what is
 fitted is the change of its own rows, so each later step goes on from the fitted loss. That the probe also reads inside
 the blocks, and writes there, is ours.
 """

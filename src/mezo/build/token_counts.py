@@ -97,5 +97,6 @@ def along_of(
         gaining = torch.isin(torch.tensor(example.prompt), tokens)
         found.append(slope[:, gaining].sum(1))
     mean = torch.stack(found).mean(0)
-    along = torch.linalg.pinv(mean - mean.mean(0, keepdim=True))
+    # of one rank less than there are words, to the digits of float32
+    along = torch.linalg.pinv(mean - mean.mean(0, keepdim=True), rtol=1e-4)
     return (along.contiguous() if bool(along.isfinite().all()) else None), len(short)

@@ -72,7 +72,7 @@ def along_of(
 ) -> tuple[torch.Tensor | None, int]:
     """(E, C) float32: what all tokens of a prompt have to gain for each label word's logit to rise by 1 against the others.
 
-    By the mean slopes of some prompts, short enough that what the blocks keep of one is little beside the weights. None
+    By the mean slopes of some prompts, short enough that what the blocks keep of one is little against the weights. None
     where there are too few of these, or the model is not differentiable. And how many prompts were differentiated.
 
     Args:

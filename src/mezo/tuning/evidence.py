@@ -1,7 +1,8 @@
 """Evidence for the label words that blocks write into the residual stream: a change of low rank of a few matrices.
 
-With it may come what tokens say of these words. Of a matrix's input each word's row of `reads` makes a number, its evidence, which goes to the matrix's output along
-the word's column of `writing`. A model holds the products in these matrices, an adapter as a LoRA on each.
+Of a matrix's input each word's row of `reads` makes a number, its evidence, which goes to the matrix's output along
+the word's column of `writing`. A model holds the products in these matrices, an adapter as a LoRA on each. With it may
+come what tokens say of these words.
 """
 
 from collections.abc import Iterator, Mapping
